@@ -1,0 +1,107 @@
+"""Files that are whole or absent, and the error a user's input raises."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PathLike = str | os.PathLike
+
+
+class InputError(ValueError):
+    """What the user gave breaks a rule: the message says value, rule, way out.
+
+    Recipes print it without a traceback and exit with status 2.
+    """
+
+
+@contextlib.contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Give a temporary name that becomes ``path`` if the block succeeds.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The final name; its folder is created when missing.
+
+    Yields
+    ------
+    pathlib.Path
+        A name in the same folder, to be written by the caller.
+
+    Example
+    -------
+    >>> target = getfixture("tmp_path") / "a.txt"
+    >>> with atomic_path(target) as part:
+    ...     _ = part.write_text("whole")
+    ...     target.exists()
+    False
+    >>> target.read_text()
+    'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+    )
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        # mkstemp makes files private; a shared folder expects the umask.
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """Read JSON; a missing or broken file is an `InputError`."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; run the stage that writes it first"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} line {error.lineno}: not JSON ({error.msg}); delete it "
+            "and run the stage that writes it again"
+        ) from None
+
+
+def sha256(path: PathLike) -> str:
+    """Hexadecimal SHA-256 of a file's bytes.
+
+    Example
+    -------
+    >>> empty = getfixture("tmp_path") / "empty"
+    >>> empty.touch()
+    >>> sha256(empty)[:12]
+    'e3b0c44298fc'
+    """
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
