@@ -1,0 +1,449 @@
+"""Figures of a run: EER by round, DET, histograms, clusters, training.
+
+Each function returns a ``Figure`` of its own, without pyplot's global state,
+and labels it (``Figure.get_label``) with a sentence that says in words what
+it shows: the alternative text of a page.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.ticker
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
+
+from speechbrain_ext.files import InputError, PathLike, atomic_path
+from speechbrain_ext.metrics import equal_error_rate, error_rates, thin
+
+DPI = 160
+# Okabe and Ito's palette less its yellow: told apart by colour-blind eyes.
+_COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000".split()
+_DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+_MARKERS = "osD^vPX"
+_DET_TICKS = (
+    0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.9
+)  # fmt: skip
+_DET_POINTS = 1000
+_BINS = 60
+_CURVES_A_ROW = 3
+
+
+def save_png(figure: Figure, path: PathLike) -> None:
+    """Write a figure as PNG, atomically; same figure, same bytes."""
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def eer_by_round(
+    results: Sequence[Any], yardsticks: Sequence[Any] = ()
+) -> Figure:
+    """EER of each system, in order, with intervals.
+
+    Arguments
+    ---------
+    results : sequence of speechbrain_ext.results.Result
+        One a system and trial list; each list is a line.
+    yardsticks : sequence of speechbrain_ext.results.Yardstick
+        Horizontal lines; one that is over 1.5 times the highest result is
+        left out, for it would flatten the rest.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no result.
+
+    Example
+    -------
+    >>> from types import SimpleNamespace
+    >>> result = SimpleNamespace(
+    ...     system="DINO", corpus="toy", trials="dev", eer_percent=20.0,
+    ...     eer_low=19.0, eer_high=21.5,
+    ... )
+    >>> eer_by_round([result]).get_label()
+    'Equal error rate in percent. toy, dev: DINO 20.00.'
+    """
+    _need(results, "result")
+    systems = list(dict.fromkeys(result.system for result in results))
+    lists: dict[str, list[Any]] = {}
+    for result in results:
+        lists.setdefault(f"{result.corpus}, {result.trials}", []).append(result)
+    figure = Figure(figsize=(max(6.4, 1.1 * len(systems) + 3), 4.2))
+    axes = figure.subplots()
+    for number, (name, members) in enumerate(lists.items()):
+        _errorbars(axes, number, name, members, systems, len(lists))
+    top = max(result.eer_high for result in results)
+    cited = [y for y in yardsticks if y.eer_percent <= 1.5 * top]
+    for number, yardstick in enumerate(cited):
+        axes.axhline(
+            yardstick.eer_percent,
+            color="0.45",
+            linewidth=1.1,
+            linestyle=_DASHES[1:][number % 4],
+            label=f"{yardstick.system} {yardstick.eer_percent:.2f} (cited)",
+            zorder=1,
+        )
+    names = [_wrapped(system, 14) for system in systems]
+    axes.set_xticks(range(len(systems)), names)
+    axes.set_xlim(-0.5, len(systems) - 0.5)
+    axes.set_ylim(0, 1.1 * max([top, *(y.eer_percent for y in cited)]))
+    axes.set_ylabel("EER (%), with 95 % interval")
+    _outer_legend(axes)
+    figure.set_label("Equal error rate in percent. " + _in_words(lists))
+    return _laid_out(figure)
+
+
+def _errorbars(
+    axes: Axes,
+    number: int,
+    name: str,
+    members: list[Any],
+    systems: list[str],
+    n_lists: int,
+) -> None:
+    # Side by side, so that the intervals of two lists do not cover.
+    offset = 0.12 * (number - (n_lists - 1) / 2)
+    x = np.array([systems.index(result.system) for result in members]) + offset
+    eer = np.array([result.eer_percent for result in members])
+    low = np.array([result.eer_low for result in members])
+    high = np.array([result.eer_high for result in members])
+    axes.errorbar(
+        x,
+        eer,
+        # The EER of a short list can lie outside its own percentiles.
+        yerr=[np.maximum(eer - low, 0), np.maximum(high - eer, 0)],
+        color=_COLOURS[number % len(_COLOURS)],
+        marker=_MARKERS[number % len(_MARKERS)],
+        linestyle=_DASHES[number % len(_DASHES)],
+        capsize=4,
+        label=name,
+    )
+    if n_lists > 1:
+        return  # the figures of several lists would cover each other
+    for position, value, end in zip(x, eer, high, strict=True):
+        axes.annotate(
+            f"{value:.2f}",
+            (position, max(end, value)),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
+
+
+def _in_words(lists: Mapping[str, list[Any]]) -> str:
+    return " ".join(
+        f"{name}: "
+        + ", ".join(f"{r.system} {r.eer_percent:.2f}" for r in members)
+        + "."
+        for name, members in lists.items()
+    )
+
+
+def det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """Detection error trade-off on probit axes (Martin et al., 1997).
+
+    Arguments
+    ---------
+    systems : mapping of str to (scores [N], labels [N])
+        One curve each; a dot marks its EER.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no system, or its scores have no error rates.
+
+    Example
+    -------
+    >>> det({"DINO": ([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1])}).get_label()
+    'Miss rate over false-alarm rate. Equal error rates: DINO 50.00 %.'
+    """
+    _need(systems, "system")
+    figure = Figure(figsize=(6.0, 6.4))
+    axes = figure.subplots()
+    eers = {name: equal_error_rate(*pair)[0] for name, pair in systems.items()}
+    # No probit shows a rate of 0: it lies on the edge, below half a trial.
+    largest = max(_larger_class(labels) for _, labels in systems.values())
+    low = max(0.5 / largest, _DET_TICKS[0])
+    high = 0.6 if max(eers.values()) < 0.3 else 0.9
+    for number, (name, pair) in enumerate(systems.items()):
+        p_miss, p_fa = _det_points(*pair, low)
+        colour = _COLOURS[number % len(_COLOURS)]
+        axes.plot(
+            ndtri(p_fa),
+            ndtri(p_miss),
+            color=colour,
+            linestyle=_DASHES[number % len(_DASHES)],
+            label=f"{name}, EER {100 * eers[name]:.2f} %",
+        )
+        spot = ndtri(np.clip(eers[name], low, high))
+        axes.plot(spot, spot, marker="o", color=colour, clip_on=False)
+    _probit_axes(axes, low, high)
+    _outer_legend(axes)
+    words = ", ".join(f"{name} {100 * eer:.2f} %" for name, eer in eers.items())
+    figure.set_label(
+        f"Miss rate over false-alarm rate. Equal error rates: {words}."
+    )
+    return _laid_out(figure)
+
+
+def _larger_class(labels: ArrayLike) -> int:
+    n_target = int(np.count_nonzero(labels))
+    return max(n_target, len(np.asarray(labels)) - n_target)
+
+
+def _det_points(
+    scores: ArrayLike, labels: ArrayLike, least: float
+) -> tuple[NDArray, NDArray]:
+    p_miss, p_fa, _ = error_rates(scores, labels)
+    kept = thin(p_miss, p_fa, _DET_POINTS)
+    # The curve starts by accepting everything, which no score does.
+    p_miss = np.concatenate([[0], p_miss[kept]])
+    p_fa = np.concatenate([[1], p_fa[kept]])
+    return np.clip(p_miss, least, 1 - least), np.clip(p_fa, least, 1 - least)
+
+
+def _probit_axes(axes: Axes, low: float, high: float) -> None:
+    ticks = [tick for tick in _DET_TICKS if low <= tick <= high]
+    names = [f"{100 * tick:g}" for tick in ticks]
+    limits = ndtri([low, high])
+    axes.set_xticks(ndtri(ticks), names)
+    axes.set_yticks(ndtri(ticks), names)
+    axes.set_xlim(limits)
+    axes.set_ylim(limits)
+    axes.axline(
+        (limits[0], limits[0]), slope=1, color="0.7", linewidth=0.8, zorder=0
+    )
+    axes.set_aspect("equal")
+    axes.grid(color="0.9")
+    axes.set_xlabel("false alarms (% of non-targets)")
+    axes.set_ylabel("misses (% of targets)")
+
+
+def score_histogram(scores: ArrayLike, labels: ArrayLike) -> Figure:
+    """Scores of target and non-target trials, and the EER threshold.
+
+    Arguments
+    ---------
+    scores : array [N]
+        One score a trial.
+    labels : array [N]
+        1 for target, 0 for non-target.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        As `speechbrain_ext.metrics.error_rates`.
+
+    Example
+    -------
+    >>> score_histogram([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1]).get_label()
+    'Histogram of 2 target and 2 non-target scores; the equal error rate is
+    at score 0.200.'
+    """
+    _, threshold = equal_error_rate(scores, labels)
+    values = np.asarray(scores)
+    is_target = np.asarray(labels) == 1
+    edges = np.histogram_bin_edges(values, bins=_BINS)
+    figure = Figure(figsize=(6.4, 3.6))
+    axes = figure.subplots()
+    classes = (("non-targets", ~is_target, 1), ("targets", is_target, 0))
+    for name, chosen, colour in classes:
+        n = int(chosen.sum())
+        axes.hist(
+            values[chosen],
+            edges.tolist(),
+            weights=np.full(n, 100 / n),
+            histtype="stepfilled",
+            color=_COLOURS[colour],
+            alpha=0.45,
+            edgecolor=_COLOURS[colour],
+            linestyle=_DASHES[colour],
+            label=f"{n:,} {name}",
+        )
+    axes.axvline(threshold, color="black", linewidth=1, label="EER threshold")
+    axes.set_xlabel("score")
+    axes.set_ylabel("trials of the class in a bin (%)")
+    _outer_legend(axes)
+    n_target = int(is_target.sum())
+    figure.set_label(
+        f"Histogram of {n_target:,} target and {len(values) - n_target:,} "
+        f"non-target scores; the equal error rate is at score {threshold:.3f}."
+    )
+    return _laid_out(figure)
+
+
+def cluster_sizes(sizes_by_round: Mapping[str, ArrayLike]) -> Figure:
+    """Utterances a pseudo-speaker, from the largest to the smallest.
+
+    Arguments
+    ---------
+    sizes_by_round : mapping of str to array [K]
+        Sizes of the clusters, in any order, one curve each.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no clustering, or one without a cluster.
+
+    Example
+    -------
+    >>> cluster_sizes({"round 1": [3, 9, 1]}).get_label()
+    'Cluster sizes. round 1: 3 clusters of 1 to 9 utterances, median 3.'
+    """
+    _need(sizes_by_round, "clustering")
+    figure = Figure(figsize=(6.4, 3.8))
+    axes = figure.subplots()
+    words = []
+    for number, (name, values) in enumerate(sizes_by_round.items()):
+        sizes = np.sort(np.asarray(values))[::-1]
+        _need(sizes, f"cluster in {name}")
+        axes.plot(
+            np.arange(1, len(sizes) + 1),
+            sizes,
+            color=_COLOURS[number % len(_COLOURS)],
+            linestyle=_DASHES[number % len(_DASHES)],
+            drawstyle="steps-mid",
+            label=f"{name} ({len(sizes):,} clusters)",
+        )
+        words.append(
+            f"{name}: {len(sizes):,} clusters of {sizes[-1]:,} to "
+            f"{sizes[0]:,} utterances, median {np.median(sizes):g}."
+        )
+    axes.set_yscale("log")
+    axes.set_ylim(0.8, 1.3 * max(np.max(v) for v in sizes_by_round.values()))
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_plain))
+    axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.xaxis.set_major_locator(_whole_numbers())
+    axes.set_xlabel("cluster, by size")
+    axes.set_ylabel("utterances (log scale)")
+    axes.grid(color="0.9")
+    _outer_legend(axes)
+    figure.set_label("Cluster sizes. " + " ".join(words))
+    return _laid_out(figure)
+
+
+def _whole_numbers() -> matplotlib.ticker.MaxNLocator:
+    return matplotlib.ticker.MaxNLocator(nbins=6, integer=True, min_n_ticks=1)
+
+
+def _wrapped(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False)
+
+
+def _plain(value: float, position: int) -> str:
+    return f"{value:,g}"
+
+
+def training_curves(
+    curves: Mapping[str, pd.DataFrame | Sequence[tuple[float, float]]],
+    column: str = "loss",
+) -> Figure:
+    """One panel a training, since losses of different stages do not compare.
+
+    Arguments
+    ---------
+    curves : mapping of str to pandas.DataFrame or list of (epoch, value)
+        A frame has the columns ``epoch`` and ``column``, as
+        ``train_curve.csv`` of the training recipes.
+    column : str
+        What to draw: ``loss``, ``lr``, ...
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no curve, or a frame lacks the column.
+
+    Example
+    -------
+    >>> training_curves({"DINO": [(1, 6.9), (2, 4.25)]}).get_label()
+    'Training loss by epoch. DINO: 6.9 to 4.25 in 2 epochs.'
+    """
+    _need(curves, "training curve")
+    n_rows = -(-len(curves) // _CURVES_A_ROW)
+    n_columns = min(len(curves), _CURVES_A_ROW)
+    figure = Figure(figsize=(max(3.1 * n_columns, 4.2), 2.6 * n_rows + 0.3))
+    grid = figure.subplots(n_rows, n_columns, squeeze=False)
+    panels = list(grid.flat)
+    words = []
+    for axes, (name, curve) in zip(panels, curves.items(), strict=False):
+        epochs, values = _series(name, curve, column)
+        axes.plot(epochs, values, color=_COLOURS[0], marker=".")
+        axes.set_title(_wrapped(name, 32), fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss (nats)" if column == "loss" else column)
+        axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.grid(color="0.9")
+        words.append(
+            f"{name}: {values[0]:.4g} to {values[-1]:.4g} in "
+            f"{len(values)} epochs."
+        )
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    figure.set_label(f"Training {column} by epoch. " + " ".join(words))
+    return _laid_out(figure)
+
+
+def _series(name: str, curve: Any, column: str) -> tuple[NDArray, NDArray]:
+    if not isinstance(curve, pd.DataFrame):
+        curve = pd.DataFrame(curve, columns=["epoch", column])
+    for wanted in ("epoch", column):
+        if wanted not in curve.columns:
+            raise InputError(
+                f"the training curve of {name} has no column {wanted!r}; it "
+                f"has {list(curve.columns)}"
+            )
+    _need(curve, f"epoch in {name}")
+    return curve["epoch"].to_numpy(), curve[column].to_numpy()
+
+
+def _outer_legend(axes: Axes) -> None:
+    """A legend below the axes, where it covers no data."""
+    _, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(
+        loc="outside lower center",
+        ncols=min(len(labels), 2),
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _laid_out(figure: Figure) -> Figure:
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _need(items: Any, what: str) -> None:
+    if len(items) == 0:
+        raise InputError(f"there is no {what} to draw; give at least one")

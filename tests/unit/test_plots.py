@@ -1,0 +1,191 @@
+"""Figures: what they draw, that nothing is cut off, that words go along."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from scipy.special import ndtr
+
+from speechbrain_ext.files import InputError
+from speechbrain_ext.plots import (
+    cluster_sizes,
+    det,
+    eer_by_round,
+    save_png,
+    score_histogram,
+    training_curves,
+)
+
+
+def trials(n_trials=2000, distance=1.5, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, n_trials)
+    return generator.normal(size=n_trials) + distance * labels, labels
+
+
+def result(system, eer, trials="dev"):
+    return SimpleNamespace(
+        system=system,
+        corpus="MiniVox",
+        trials=trials,
+        eer_percent=eer,
+        eer_low=eer - 1,
+        eer_high=eer + 1,
+    )
+
+
+def yardstick(system, eer):
+    return SimpleNamespace(system=system, eer_percent=eer)
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+FIGURES = {
+    "eer": lambda: eer_by_round(
+        [result("DINO", 21), result("round 2 + large-margin tuning", 18)],
+        [yardstick("first supervised ECAPA-TDNN, true labels", 15.8)],
+    ),
+    "eer of lists": lambda: eer_by_round(
+        [result(s, e, t) for s, e in (("a", 3), ("b", 2)) for t in "OEH"]
+    ),
+    "det": lambda: det({"DINO": trials(), "round 1": trials(distance=2)}),
+    "det of few": lambda: det({"DINO": trials(12)}),
+    "det of perfect": lambda: det({"DINO": (np.arange(8), np.arange(8) > 3)}),
+    "det of chance": lambda: det({"DINO": (np.zeros(8), np.arange(8) % 2)}),
+    "histogram": lambda: score_histogram(*trials()),
+    "clusters": lambda: cluster_sizes({"DINO": [300, 20, 1], "1": [9, 9]}),
+    "training": lambda: training_curves(
+        {f"stage {n}": [(1, 8.0), (2, 5.0), (3, 4.0)] for n in range(5)}
+    ),
+    "training of one epoch": lambda: training_curves({"DINO": [(1, 8.0)]}),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_is_cut_off_or_covered(name):
+    figure = FIGURES[name]()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    page = figure.bbox
+    boxes = []
+    for axes in figure.axes:
+        if not axes.axison:
+            continue
+        labels = [axes.xaxis.label, axes.yaxis.label, axes.title]
+        for axis, low, high in (
+            (axes.xaxis, *sorted(axes.get_xlim())),
+            (axes.yaxis, *sorted(axes.get_ylim())),
+        ):
+            labels += [
+                tick.label1
+                for tick in axis.get_major_ticks()
+                if low <= tick.get_loc() <= high
+            ]
+        boxes += [
+            text.get_window_extent(renderer)
+            for text in labels
+            if text.get_text()
+        ]
+    boxes += [key.get_window_extent(renderer) for key in figure.legends]
+    assert len(boxes) > 4
+    for number, box in enumerate(boxes):
+        assert page.x0 <= box.x0 and box.x1 <= page.x1
+        assert page.y0 <= box.y0 and box.y1 <= page.y1
+        for other in boxes[:number]:
+            assert not box.overlaps(other)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_sentence_goes_with_each_figure(name):
+    assert len(FIGURES[name]().get_label()) > 20
+
+
+def test_no_global_figure_is_left_open():
+    for figure in FIGURES.values():
+        figure()
+    assert pyplot.get_fignums() == []
+
+
+def test_same_figure_same_file(tmp_path):
+    for name in ("a.png", "b.png"):
+        save_png(FIGURES["clusters"](), tmp_path / name)
+    content = (tmp_path / "a.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert content == (tmp_path / "b.png").read_bytes()
+
+
+def test_eer_has_a_line_a_list_and_the_near_yardsticks():
+    figure = eer_by_round(
+        [result("DINO", 20), result("DINO", 22, "E"), result("round 1", 18)],
+        [yardstick("supervised", 15.8), yardstick("chance", 50)],
+    )
+    names = legend_of(figure)
+    assert "supervised 15.80 (cited)" in names
+    assert {"MiniVox, dev", "MiniVox, E"} <= set(names)
+    assert not any("chance" in name for name in names)
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert ticks == ["DINO", "round 1"]
+
+
+def test_det_passes_through_its_equal_error_rate():
+    scores, labels = trials(20000)
+    figure = det({"DINO": (scores, labels)})
+    axes = figure.axes[0]
+    curve, dot = axes.lines[0].get_xydata(), axes.lines[1].get_xydata()[0]
+    assert np.abs(curve - dot).max(axis=1).min() < 0.02
+    # Two unit Gaussians 1.5 apart: the EER is the tail above 0.75.
+    assert dot[0] == pytest.approx(-0.75, abs=0.05)
+    assert legend_of(figure) == [f"DINO, EER {100 * ndtr(dot[0]):.2f} %"]
+
+
+def test_a_large_det_is_drawn_with_few_points():
+    axes = det({"DINO": trials(50000)}).axes[0]
+    assert 500 < len(axes.lines[0].get_xydata()) < 1100
+
+
+def test_histogram_bars_of_a_class_sum_to_all_of_it():
+    labels = np.r_[np.ones(50), np.zeros(950)]
+    scores = np.random.default_rng(0).normal(size=1000) + labels
+    axes = score_histogram(scores, labels).axes[0]
+    for patch in axes.patches:
+        points = patch.get_xy()
+        widths = np.diff(points[:, 0])
+        area = np.abs(np.sum(widths * points[:-1, 1]))
+        width = (scores.max() - scores.min()) / 60
+        assert area / width == pytest.approx(100, rel=1e-3)
+
+
+def test_clusters_are_sorted_by_size():
+    axes = cluster_sizes({"round 1": [3, 9, 1, 5]}).axes[0]
+    assert axes.lines[0].get_ydata().tolist() == [9, 5, 3, 1]
+
+
+def test_training_curves_read_the_frame_of_a_stage():
+    frame = pd.DataFrame({"epoch": [1, 2], "loss": [6.0, 5.0], "lr": [1, 2]})
+    figure = training_curves({"DINO": frame, "round 1": frame}, "lr")
+    shown = [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
+    assert shown == [[1, 2], [1, 2]]
+    with pytest.raises(InputError, match="DINO has no column 'error'"):
+        training_curves({"DINO": frame}, "error")
+
+
+@pytest.mark.parametrize(
+    ("function", "empty"),
+    [
+        (eer_by_round, []),
+        (det, {}),
+        (cluster_sizes, {}),
+        (cluster_sizes, {"round 1": []}),
+        (training_curves, {}),
+        (training_curves, {"DINO": []}),
+    ],
+)
+def test_nothing_to_draw_is_refused(function, empty):
+    with pytest.raises(InputError, match="to draw"):
+        function(empty)
