@@ -1,0 +1,33 @@
+# Two commands for a fresh machine: `make quickstart` and `make test`. Each
+# makes its environment, outside the clone, once for each set of pins.
+PYTHON ?= python3
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/speechbrain-ext
+KEY := $(shell $(PYTHON) -c "import hashlib, sys; h = hashlib.sha256(sys.version.encode()); [h.update(open(f, 'rb').read()) for f in ('setup.py', 'constraints.txt')]; print(h.hexdigest()[:16])")
+VENV := $(CACHE)/$(KEY)
+READY := $(VENV)/ready
+# The clone is found through PYTHONPATH: clones with the same pins share one
+# environment, so none may be installed in it.
+RUN := PYTHONPATH="$(CURDIR)" "$(VENV)/bin/python"
+
+.PHONY: quickstart test check environment
+
+quickstart: $(READY)
+	$(RUN) recipes/run_rounds.py hparams/quickstart.yaml $(ARGS)
+
+test: check
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy speechbrain_ext recipes
+
+environment: $(READY)
+	@echo "$(VENV)"
+
+$(READY): setup.py constraints.txt
+	rm -rf "$(VENV)"
+	$(PYTHON) -m venv "$(VENV)"
+	"$(VENV)/bin/python" -m pip install --quiet --constraint constraints.txt ".[dev]"
+	"$(VENV)/bin/python" -m pip uninstall --quiet --yes speechbrain-ext
+	touch "$(READY)"
