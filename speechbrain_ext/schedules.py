@@ -1,0 +1,85 @@
+"""Schedules: pure functions of the step, so that resuming needs no state."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(
+    step: int, n_steps: int, start: float, end: float, n_warmup: int = 0
+) -> float:
+    """Linear warm-up from zero to ``start``, then half a cosine to ``end``.
+
+    Loshchilov and Hutter, "SGDR", ICLR 2017, Eq. 5 without restarts; the
+    learning rate and teacher momentum of Caron et al., ICCV 2021.
+
+    Arguments
+    ---------
+    step : int
+        Optimiser step, from 0.
+    n_steps : int
+        Steps of the whole training, warm-up included.
+    start : float
+        Value at the end of the warm-up.
+    end : float
+        Value at the last step and after.
+    n_warmup : int
+        Steps of warm-up.
+
+    Returns
+    -------
+    float
+        The value to use in this step.
+
+    Example
+    -------
+    >>> [round(cosine(s, 5, 1.0, 0.0, n_warmup=2), 2) for s in range(6)]
+    [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
+    """
+    if step < n_warmup:
+        return start * step / n_warmup
+    progress = _progress(step, n_steps, n_warmup)
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def exponential(
+    step: int, n_steps: int, start: float, end: float, n_warmup: int = 0
+) -> float:
+    """Linear warm-up from zero to ``start``, then a geometric fall to ``end``.
+
+    A constant factor a step; "x 0.95 per epoch" over n epochs is
+    ``end = 0.95**n * start``, spread evenly over the steps.
+
+    Arguments
+    ---------
+    step : int
+        Optimiser step, from 0.
+    n_steps : int
+        Steps of the whole training, warm-up included.
+    start : float
+        Value at the end of the warm-up, positive.
+    end : float
+        Value at the last step and after, positive.
+    n_warmup : int
+        Steps of warm-up.
+
+    Returns
+    -------
+    float
+        The value to use in this step.
+
+    Example
+    -------
+    >>> [round(exponential(s, 5, 1.0, 0.01, 2), 3) for s in range(6)]
+    [0.0, 0.5, 1.0, 0.1, 0.01, 0.01]
+    """
+    if step < n_warmup:
+        return start * step / n_warmup
+    return start * (end / start) ** _progress(step, n_steps, n_warmup)
+
+
+def _progress(step: int, n_steps: int, n_warmup: int) -> float:
+    """How much of what follows the warm-up is over, 0..1."""
+    # The last step gets 1 itself.
+    span = max(n_steps - 1 - n_warmup, 1)
+    return min((step - n_warmup) / span, 1.0)
