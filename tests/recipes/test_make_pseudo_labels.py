@@ -1,0 +1,296 @@
+"""make_pseudo_labels: labels from embeddings, and from nothing else."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from recipes import make_pseudo_labels
+from speechbrain_ext.files import InputError
+from speechbrain_ext.manifest import read_manifest, write_manifest
+
+LEAF = "hparams/make_pseudo_labels.yaml"
+N_SPEAKERS, PER_SPEAKER = 8, 15
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Eight speakers; the embeddings lie in another order than train.csv."""
+    generator = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(N_SPEAKERS), PER_SPEAKER)
+    speaker = generator.permutation(speaker)
+    ids = np.array([f"u{i:03d}.wav" for i in range(len(speaker))])
+    rows = pd.DataFrame(
+        {
+            "ID": ids,
+            "duration": 1.0,
+            "wav": [f"$data_root/{name}" for name in ids],
+            "start": 0,
+            "stop": 16000,
+        }
+    )
+    write_manifest(tmp_path / "train.csv", rows, "utterances")
+    oracle = pd.DataFrame({"ID": ids, "spk_id": [f"s{i}" for i in speaker]})
+    oracle.loc[len(oracle)] = ["a-test-file.wav", "s99"]
+    write_manifest(tmp_path / "oracle.csv", oracle, "oracle")
+
+    centres = generator.normal(size=(N_SPEAKERS, 16))
+    x = centres[speaker] + 0.1 * generator.normal(size=(len(speaker), 16))
+    x *= generator.uniform(1, 50, size=(len(speaker), 1))
+    order = generator.permutation(len(speaker))
+    save_embeddings(tmp_path, x[order], ids[order])
+    return tmp_path
+
+
+def save_embeddings(corpus, x, ids):
+    (corpus / "embeddings").mkdir(exist_ok=True)
+    np.save(corpus / "embeddings" / "embeddings.npy", x.astype(np.float32))
+    table = pd.DataFrame({"ID": ids, "row": np.arange(len(ids))})
+    path = corpus / "embeddings" / "embeddings.csv"
+    write_manifest(path, table, "embeddings")
+
+
+def arguments(corpus, output="out", **others):
+    options = {
+        "embeddings_folder": corpus / "embeddings",
+        "train_annotation": corpus / "train.csv",
+        "output_folder": corpus / output,
+        "n_centroids": 30,
+        "n_clusters": N_SPEAKERS,
+        **others,
+    }
+    return [LEAF] + [f"--{key}={value}" for key, value in options.items()]
+
+
+def label(corpus, output="out", **others):
+    make_pseudo_labels.main(arguments(corpus, output, **others))
+    return read_manifest(corpus / output / "pseudo_labels.csv", "pseudo_labels")
+
+
+def receipt(corpus, output="out"):
+    return json.loads((corpus / output / "stage.json").read_text())
+
+
+@pytest.mark.parametrize("n_centroids", [30, 120, "null"])
+def test_speakers_are_found_whatever_their_loudness(corpus, n_centroids):
+    labels = label(corpus, n_centroids=n_centroids)
+    oracle = read_manifest(corpus / "oracle.csv", "oracle")
+    truth = oracle.spk_id[oracle.rows_of(labels.ids)]
+    assert adjusted_rand_score(truth, labels.spk_id) == 1.0
+
+
+def test_rows_and_order_are_those_of_the_training_manifest(corpus):
+    labels = label(corpus)
+    train = read_manifest(corpus / "train.csv", "utterances")
+    rest = labels.table.drop(columns="spk_id")
+    pd.testing.assert_frame_equal(rest, train.table)
+    assert labels.table.wav[0].startswith("$data_root/")
+
+
+def test_clusters_are_named_by_falling_size(corpus):
+    labels = label(corpus, n_clusters=20, n_centroids="null")
+    sizes = labels.table.spk_id.value_counts()
+    by_name = sizes.sort_index()
+    assert list(by_name.index) == [f"pseudo{i:05d}" for i in range(20)]
+    assert (np.diff(by_name) <= 0).all()
+    tied = by_name[by_name == by_name.iloc[-1]].index
+    firsts = [labels.table.index[labels.spk_id == name][0] for name in tied]
+    assert len(tied) > 1
+    assert firsts == sorted(firsts)
+
+
+def test_labels_do_not_depend_on_the_oracle(corpus):
+    label(corpus, "with", oracle=corpus / "oracle.csv")
+    (corpus / "oracle.csv").unlink()
+    label(corpus, "without")
+    for name in ("pseudo_labels.csv", "dropped.csv"):
+        one, other = corpus / "with" / name, corpus / "without" / name
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_figures_need_the_oracle_and_shape_figures_do_not(corpus):
+    label(corpus, "with", oracle=corpus / "oracle.csv")
+    label(corpus, "without")
+    told, untold = receipt(corpus, "with"), receipt(corpus, "without")
+    assert told["nmi"] == told["ari"] == told["purity"] == 1
+    assert told["n_speakers"] == N_SPEAKERS
+    assert not {"nmi", "ari", "purity", "n_speakers"} & untold.keys()
+    assert told["true_labels"] is untold["true_labels"] is False
+    for name in ("n_clusters", "size_median", "cohesion", "margin"):
+        assert told[name] == untold[name]
+    assert told["n_clusters"] == N_SPEAKERS
+    assert told["size_median"] == PER_SPEAKER
+
+
+def test_the_summary_and_the_picture_are_left(corpus):
+    label(corpus)
+    summary = json.loads((corpus / "out" / "clusters.json").read_text())
+    assert summary["sizes"] == [PER_SPEAKER] * N_SPEAKERS
+    assert summary["parameters"]["n_centroids"] == 30
+    assert summary["figures"]["n_singletons"] == 0
+    picture = (corpus / "out" / "cluster_sizes.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_small_clusters_are_dropped_and_listed(corpus):
+    every = label(corpus, "all", n_clusters=20, n_centroids="null")
+    sizes = every.table.spk_id.value_counts()
+    kept = label(corpus, n_clusters=20, n_centroids="null", min_cluster_size=5)
+    dropped = pd.read_csv(corpus / "out" / "dropped.csv")
+    assert 0 < len(dropped) == sizes[sizes < 5].sum()
+    assert set(dropped.ID) | set(kept.ids) == set(every.ids)
+    assert not set(dropped.ID) & set(kept.ids)
+    assert dropped.cluster_size.max() < 5
+    assert kept.table.spk_id.value_counts().min() >= 5
+    assert receipt(corpus)["n_dropped"] == len(dropped)
+    names = sorted(set(kept.spk_id))
+    assert names == [f"pseudo{i:05d}" for i in range(len(names))]
+
+
+def test_nothing_dropped_is_an_empty_list_not_a_missing_file(corpus):
+    label(corpus)
+    assert (corpus / "out" / "dropped.csv").read_text() == "ID,cluster_size\n"
+
+
+def noisy(corpus):
+    train = read_manifest(corpus / "train.csv", "utterances")
+    x = np.random.default_rng(5).normal(size=(len(train), 16)) + 1
+    save_embeddings(corpus, x, train.ids)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 7}, {"weighted": False}, {"center": True}]
+)
+def test_each_switch_has_an_effect(corpus, change):
+    noisy(corpus)
+    plain = label(corpus, "plain")
+    again = label(corpus, "again")
+    other = label(corpus, "other", **change)
+    assert (plain.spk_id == again.spk_id).all()
+    assert (plain.spk_id != other.spk_id).any()
+
+
+def test_restarts_and_iterations_lower_the_cost(corpus):
+    noisy(corpus)
+    label(corpus, "short", n_iterations=1, n_centroids=8)
+    label(corpus, "long", n_iterations=50, n_restarts=20, n_centroids=8)
+    cohesion = [receipt(corpus, o)["cohesion"] for o in ("short", "long")]
+    assert cohesion[0] < cohesion[1]
+
+
+def test_embeddings_of_further_utterances_are_ignored(corpus):
+    label(corpus, "all")
+    train = pd.read_csv(corpus / "train.csv").iloc[:60]
+    write_manifest(corpus / "train.csv", train, "utterances")
+    assert label(corpus, "some").ids.tolist() == train.ID.tolist()
+
+
+def test_a_finished_folder_is_skipped(corpus):
+    label(corpus)
+    path = corpus / "out" / "pseudo_labels.csv"
+    before = path.stat().st_mtime_ns
+    label(corpus)
+    assert path.stat().st_mtime_ns == before
+
+
+# --- bad input --------------------------------------------------------------
+
+
+def break_nan(corpus):
+    path = corpus / "embeddings" / "embeddings.npy"
+    x = np.load(path)
+    x[7] = np.nan
+    np.save(path, x)
+
+
+def break_equal(corpus):
+    path = corpus / "embeddings" / "embeddings.npy"
+    np.save(path, np.ones_like(np.load(path)))
+
+
+def break_short(corpus):
+    path = corpus / "embeddings" / "embeddings.npy"
+    np.save(path, np.load(path)[:-1])
+
+
+def break_no_array(corpus):
+    (corpus / "embeddings" / "embeddings.npy").write_text("not an array")
+
+
+def break_missing(corpus):
+    (corpus / "embeddings" / "embeddings.csv").unlink()
+
+
+def break_other_corpus(corpus):
+    path = corpus / "train.csv"
+    path.write_text(path.read_text().replace("u01", "v01"))
+
+
+def break_oracle(corpus):
+    path = corpus / "oracle.csv"
+    path.write_text(path.read_text().replace("u003", "x003"))
+
+
+def break_speaker_column(corpus):
+    table = pd.read_csv(corpus / "train.csv").assign(spk_id="s")
+    table.to_csv(corpus / "train.csv", index=False)
+
+
+def nothing(corpus):
+    """The files are right; an option is wrong."""
+
+
+BAD = [
+    (break_nan, {}, "1 of 120 vectors hold NaN"),
+    (break_equal, {}, "vectors are equal"),
+    (break_short, {}, r"shape \[119, 16\] and embeddings.csv names 120"),
+    (break_no_array, {}, "embeddings.npy cannot be read"),
+    (break_missing, {}, "embeddings.csv: no such manifest"),
+    (break_other_corpus, {}, "lacks 10 of 120 utterances.*v010"),
+    (break_oracle, {"oracle": "oracle.csv"}, "lacks 1 of 120.*u003"),
+    (break_speaker_column, {}, "has a column spk_id"),
+    (nothing, {"oracle": "no.csv"}, "no.csv: no such manifest"),
+    (nothing, {"n_centroids": 121}, "fewer utterances than clusters"),
+    (
+        nothing,
+        {"n_clusters": 121, "n_centroids": "null"},
+        "fewer utterances than clusters",
+    ),
+    (nothing, {"n_centroids": 7}, "n_centroids is 7.*at least n_clusters, 8"),
+    (nothing, {"n_clusters": 1}, "n_clusters is 1.*teaches nothing"),
+    (nothing, {"n_clusters": "many"}, "n_clusters is 'many'"),
+    (nothing, {"n_restarts": 0}, "n_restarts is 0"),
+    (nothing, {"n_cluster": 3}, "no key 'n_cluster'; did you mean"),
+]
+
+
+@pytest.mark.parametrize(("damage", "options", "message"), BAD)
+def test_bad_input_is_one_clear_error_before_any_work(
+    corpus, damage, options, message
+):
+    damage(corpus)
+    if "oracle" in options:
+        options = {"oracle": corpus / options["oracle"]}
+    with pytest.raises(InputError, match=message):
+        label(corpus, **options)
+    assert not (corpus / "out").exists()
+
+
+@pytest.mark.parametrize("damage", [break_nan, break_other_corpus])
+def test_earlier_labels_survive_bad_input_even_with_overwrite(corpus, damage):
+    label(corpus)
+    before = (corpus / "out" / "pseudo_labels.csv").read_bytes()
+    damage(corpus)
+    for overwrite in (False, True):
+        with pytest.raises(InputError):
+            label(corpus, overwrite=overwrite)
+    assert (corpus / "out" / "pseudo_labels.csv").read_bytes() == before
+    assert receipt(corpus)["n_clusters"] == N_SPEAKERS
+
+
+def test_dropping_all_but_one_cluster_is_refused(corpus):
+    with pytest.raises(InputError, match="fewer than 2 are left"):
+        label(corpus, min_cluster_size=PER_SPEAKER + 1)
+    assert not (corpus / "out" / "pseudo_labels.csv").exists()
