@@ -1,0 +1,273 @@
+"""The plan of a run: which recipe runs when, on what, into which folder.
+
+Bootstrap, then rounds of training on the clusters of the last embeddings,
+then large-margin fine-tuning, then the same system with true labels (Miara,
+Lepage and Dehak, Interspeech 2024, Fig. 1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.files import InputError, read_json
+from speechbrain_ext.receipts import RECEIPT
+
+Late = Callable[[], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One recipe to run.
+
+    Arguments
+    ---------
+    name : str
+        ``system/kind``, for instance ``round1/model``.
+    recipe : str
+        Stem of the script in ``recipes/``.
+    hparams : str
+        Its YAML.
+    folder : Path
+        Its output folder.
+    options : dict
+        Overrides of the YAML's keys.
+    late : dict of str to callable
+        Overrides that are known once earlier steps are done.
+    launched : bool
+        Whether ``launcher`` (torchrun) starts it.
+    """
+
+    name: str
+    recipe: str
+    hparams: str
+    folder: Path
+    options: dict[str, Any]
+    late: dict[str, Late] = dataclasses.field(default_factory=dict)
+    launched: bool = False
+
+    @property
+    def system(self) -> str:
+        """The part of the name before the slash."""
+        return self.name.split("/")[0]
+
+    def values(self) -> dict[str, Any]:
+        """All overrides, the late ones asked for now."""
+        late = {key: ask() for key, ask in self.late.items()}
+        return {**self.options, **late, "output_folder": str(self.folder)}
+
+    def receipt(self) -> dict[str, Any]:
+        """What the finished step left on record."""
+        return read_json(self.folder / RECEIPT)
+
+
+class Plan:
+    """Builds the steps of a run, one system after another.
+
+    Arguments
+    ---------
+    settings : dict
+        A plan YAML (``hparams/quickstart.yaml``, ...), resolved.
+    """
+
+    def __init__(self, settings: dict[str, Any]):
+        self.settings = settings
+        self.root = Path(settings["output_folder"])
+        self.corpus = self.root / "corpus"
+        self.steps: list[Step] = []
+
+    def add(self, name: str, kind: str, **values: Any) -> Step:
+        """Append a step of one of the YAML's ``stages``."""
+        stage = self.settings["stages"][kind]
+        late = {key: v for key, v in values.items() if callable(v)}
+        fixed = {key: v for key, v in values.items() if not callable(v)}
+        # What the YAML sets wins over what the plan proposes.
+        for key in stage["set"]:
+            late.pop(key, None)
+        step = Step(
+            name,
+            stage["recipe"],
+            stage["hparams"],
+            self.root / name,
+            {"seed": self.settings["seed"], **fixed, **stage["set"]},
+            late,
+            launched=kind not in ("prepare", "labels", "true_labels", "score"),
+        )
+        self.steps.append(step)
+        return step
+
+    def data_root(self) -> str:
+        """What ``$data_root`` stands for, as the prepare step found."""
+        return read_json(self.corpus / RECEIPT)["data_root"]
+
+    def prepare(self) -> None:
+        """The corpus: manifests, trials, oracle."""
+        proposed = {}
+        if self.settings["data_folder"] is not None:
+            proposed["data_folder"] = self.settings["data_folder"]
+        self.add("corpus", "prepare", **proposed)
+
+    def oracle(self) -> str | None:
+        """True speakers, for reported figures alone."""
+        path = self.corpus / "oracle.csv"
+        return str(path) if path.exists() else None
+
+    def embed(self, system: str, split: str, model: Step) -> Step:
+        """Embeddings of ``train.csv`` or ``test.csv``."""
+        return self.add(
+            f"{system}/{split}_embeddings",
+            "extract",
+            embedder_folder=str(model.folder / "embedder"),
+            annotation=str(self.corpus / f"{split}.csv"),
+            data_folder=self.data_root,
+        )
+
+    def labels(self, system: str, model: Step) -> Step:
+        """Pseudo-speakers from a system's embeddings."""
+        embeddings = self.embed(system, "train", model)
+        return self.add(
+            f"{system}/labels",
+            "labels",
+            embeddings_folder=str(embeddings.folder),
+            train_annotation=str(self.corpus / "train.csv"),
+            oracle=self.oracle,
+        )
+
+    def score(self, row: str, model: Step, labels: Step | None) -> None:
+        """Scores of the trial lists."""
+        embeddings = self.embed(model.system, "test", model)
+        values: dict[str, Any] = {
+            "embeddings_folder": str(embeddings.folder),
+            "trials": self.trials,
+            "run": self.settings["run"],
+            "system": row,
+            "corpus": self.settings["corpus"],
+            "caveat": self.settings["caveat"],
+            "train_device": self.settings["train_device"],
+            "train_receipt": str(model.folder / RECEIPT),
+        }
+        if labels is not None:
+            values["clusters"] = str(labels.folder / "clusters.json")
+        self.add(f"{model.system}/scores", "score", **values)
+
+    def trials(self) -> dict[str, str]:
+        """The trial lists that the prepare step wrote."""
+        paths = sorted((self.corpus / "trials").glob("*.txt"))
+        return {path.stem: str(path) for path in paths}
+
+    def train(
+        self, system: str, kind: str, labels: Step, **values: Any
+    ) -> Step:
+        """A supervised training on pseudo- or true speakers."""
+        return self.add(
+            f"{system}/model",
+            kind,
+            train_annotation=str(labels.folder / "pseudo_labels.csv"),
+            data_folder=self.data_root,
+            augment_folder=self.settings["augment_folder"],
+            **values,
+        )
+
+    def build(self) -> list[Step]:
+        """All steps in the order they run."""
+        settings = self.settings
+        self.prepare()
+        first = self.add(
+            "bootstrap/model",
+            "bootstrap",
+            train_annotation=str(self.corpus / "train.csv"),
+            data_folder=self.data_root,
+            augment_folder=self.settings["augment_folder"],
+        )
+        labels = self.labels("bootstrap", first)
+        self.score(settings["bootstrap_name"], first, labels)
+        start = {"init_from": self.initial(first)}
+        model = first
+        for number in range(1, settings["n_rounds"] + 1):
+            used = labels
+            model = self.train(f"round{number}", "train", labels, **start)
+            labels = self.labels(f"round{number}", model)
+            self.score(f"round {number}", model, labels)
+        if settings["stages"]["large_margin"] and settings["n_rounds"]:
+            self.large_margin(model, used)
+        if settings["topline"]:
+            self.topline(start)
+        return self.steps
+
+    def large_margin(self, model: Step, labels: Step) -> None:
+        """The last round's model, tuned on with a larger margin."""
+        tuned = self.train(
+            "large_margin",
+            "large_margin",
+            labels,
+            init_from=str(model.folder / "embedder"),
+            init_classifier=str(model.folder / "classifier.ckpt"),
+        )
+        self.score("+ large margin", tuned, None)
+
+    def topline(self, start: dict[str, Any]) -> None:
+        """The same training with true speakers."""
+        labels = self.add(
+            "topline/labels",
+            "true_labels",
+            train_annotation=str(self.corpus / "train.csv"),
+            oracle=str(self.corpus / "oracle.csv"),
+        )
+        model = self.train("topline", "train", labels, **start)
+        self.score("topline (true labels)", model, None)
+
+    def initial(self, bootstrap: Step) -> str | None:
+        """Weights that every round, and the topline, starts from."""
+        choice = self.settings["round_init"]
+        if choice is None:
+            return None
+        if choice == "bootstrap":
+            return str(bootstrap.folder / "embedder")
+        raise InputError(
+            f"round_init is {choice!r}; give null (the encoder's own start, "
+            "as the paper) or bootstrap (its embedder, of the same YAML)"
+        )
+
+
+def load_plan(settings: dict[str, Any]) -> list[Step]:
+    """The steps of a plan YAML.
+
+    Raises
+    ------
+    InputError
+        ``stages`` lacks one, or a stage lacks recipe, hparams or set.
+
+    Example
+    -------
+    >>> from speechbrain_ext.yamls import plain, read_yaml
+    >>> settings = plain(read_yaml("hparams/quickstart.yaml"))
+    >>> steps = load_plan({**settings, "n_rounds": 1})
+    >>> [step.name for step in steps][:3]
+    ['corpus', 'bootstrap/model', 'bootstrap/train_embeddings']
+    """
+    wanted = (
+        "prepare bootstrap extract labels train large_margin true_labels score"
+    ).split()
+    stages = settings["stages"]
+    missing = [kind for kind in wanted if kind not in stages]
+    unknown = [kind for kind in stages if kind not in wanted]
+    if missing or unknown:
+        raise InputError(
+            f"stages lacks {missing} and has {unknown}; a plan has exactly "
+            f"{wanted}"
+        )
+    for kind, stage in stages.items():
+        if stage is None and kind == "large_margin":
+            continue
+        if not isinstance(stage, dict) or set(stage) != {
+            "recipe",
+            "hparams",
+            "set",
+        }:
+            raise InputError(
+                f"stages.{kind} is {stage}; it has exactly recipe, hparams "
+                "and set (the values to change)"
+            )
+    return Plan(settings).build()

@@ -1,0 +1,153 @@
+"""What a run leaves for its reader: result files, TABLE.md, report.html."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from speechbrain_ext import plots
+from speechbrain_ext.files import read_json
+from speechbrain_ext.plan import Step
+from speechbrain_ext.report import write_report
+from speechbrain_ext.results import (
+    YARDSTICKS,
+    Result,
+    Yardstick,
+    read_result,
+    read_yardsticks,
+    render_table,
+    tables,
+    write_table,
+)
+from speechbrain_ext.trials import read_trial_file
+
+Section = tuple[str, str, Any]
+
+
+def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
+    """Collect a finished run and print its table.
+
+    Arguments
+    ---------
+    settings : dict
+        The plan YAML, resolved: ``run``, ``results_folder``, ...
+    steps : sequence of Step
+        The run's steps, all done.
+
+    Returns
+    -------
+    pathlib.Path
+        ``report.html`` in the run's output folder.
+    """
+    folder = Path(settings["results_folder"])
+    scored = [step for step in steps if step.name.endswith("/scores")]
+    results = collect_results(settings["run"], scored, folder)
+    cited = folder / YARDSTICKS
+    yardsticks = read_yardsticks(cited) if cited.exists() else []
+    write_table(folder)
+    sections = [
+        *eer_sections(results, yardsticks),
+        *score_sections(scored, results),
+        *cluster_sections(steps),
+        *curve_sections(steps),
+    ]
+    page = Path(settings["output_folder"]) / "report.html"
+    write_report(
+        page,
+        f"Run {settings['run']}",
+        f"Speaker verification learnt from {settings['corpus']} without "
+        "labels: a bootstrap, rounds of training on clusters of the last "
+        "embeddings, and the same system with true labels. NMI and ARI "
+        "compare the clusters of a system's own training embeddings with "
+        "the true speakers; they are reported and used for nothing.",
+        tables(results, yardsticks),
+        [result.caveat for result in results],
+        sections,
+    )
+    print("\n" + render_table(results, yardsticks))
+    print(f"table:  {folder / 'TABLE.md'}\nreport: {page}")
+    return page
+
+
+def collect_results(
+    run: str, scored: Sequence[Step], folder: Path
+) -> list[Result]:
+    """Copy the result files of a run, in its order, over its earlier ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(f"{run}-[0-9][0-9]-*.json"):
+        stale.unlink()
+    results = []
+    for number, step in enumerate(scored):
+        for path in sorted(step.folder.glob("result_*.json")):
+            name = re.sub(r"^result", step.system, path.stem)
+            copy = folder / f"{run}-{number:02d}-{name}.json"
+            shutil.copy(path, copy)
+            results.append(read_result(copy))
+    return results
+
+
+def eer_sections(
+    results: Sequence[Result], yardsticks: Sequence[Yardstick]
+) -> list[Section]:
+    """EER by round, one line a trial list."""
+    lists = {(result.corpus, result.trials) for result in results}
+    cited = [y for y in yardsticks if (y.corpus, y.trials) in lists]
+    caption = "Equal error rate of each system with its 95 % interval."
+    figure = plots.eer_by_round(results, cited)
+    return [("EER by round", caption, figure)]
+
+
+def score_sections(
+    scored: Sequence[Step], results: Sequence[Result]
+) -> list[Section]:
+    """DET curves of all systems and the last system's score histogram."""
+    sections: list[Section] = []
+    for name in dict.fromkeys(result.trials for result in results):
+        systems = {}
+        for step in scored:
+            row = read_result(step.folder / f"result_{name}.json").system
+            systems[row] = read_scores(step, name)
+        caption = f"Trial list {name}. A dot marks the equal error rate."
+        sections.append((f"DET, {name}", caption, plots.det(systems)))
+        for row, (scores, labels) in systems.items():
+            figure = plots.score_histogram(scores, labels)
+            caption = f"{row}, trial list {name}: cosine scores."
+            sections.append((f"Scores, {row}, {name}", caption, figure))
+    return sections
+
+
+def read_scores(step: Step, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [N] and labels [N] of a scored trial list."""
+    scores = np.load(step.folder / f"scores_{name}.npy")
+    path = step.values()["trials"][name]
+    return scores, read_trial_file(name, path).labels
+
+
+def cluster_sections(steps: Sequence[Step]) -> list[Section]:
+    """Sizes of the pseudo-speakers of every system."""
+    sizes = {
+        step.system: read_json(step.folder / "clusters.json")["sizes"]
+        for step in steps
+        if (step.folder / "clusters.json").exists()
+    }
+    if not sizes:
+        return []
+    caption = "Utterances of each pseudo-speaker, largest first."
+    return [("Cluster sizes", caption, plots.cluster_sizes(sizes))]
+
+
+def curve_sections(steps: Sequence[Step]) -> list[Section]:
+    """Training loss of every model."""
+    curves = {
+        step.system: pd.read_csv(step.folder / "train_curve.csv")
+        for step in steps
+        if step.name.endswith("/model")
+    }
+    caption = "Mean training loss of each epoch, one panel a model."
+    return [("Training", caption, plots.training_curves(curves))]
