@@ -103,5 +103,8 @@ def sha256(path: PathLike) -> str:
     >>> sha256(empty)[:12]
     'e3b0c44298fc'
     """
+    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

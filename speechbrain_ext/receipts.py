@@ -23,6 +23,8 @@ from speechbrain_ext.files import (
 
 REQUEST = "request.json"
 RECEIPT = "stage.json"
+RESOLVED = "hyperparams.resolved.yaml"
+LOG = "log.txt"
 _PACKAGES = (
     "speechbrain-ext speechbrain torch torchaudio transformers hyperpyyaml "
     "faiss-gpu faiss-cpu scikit-learn numpy pandas"
@@ -107,16 +109,25 @@ def check_request(folder: PathLike, request: dict[str, Any]) -> bool:
     if not (folder / REQUEST).exists():
         return False
     difference = first_difference(read_json(folder / REQUEST), request)
-    if difference:
+    if difference and _holds_work(folder):
         raise InputError(
             f"{folder} was made by another request: {difference}. Choose "
             "another --output_folder, or move this one aside with "
             "--overwrite=True"
         )
-    if not (folder / RECEIPT).exists():
+    if difference or not (folder / RECEIPT).exists():
         return False
     outputs = read_json(folder / RECEIPT)["outputs"]
     return all(_unchanged(folder, name, was) for name, was in outputs.items())
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether there is anything besides what a stage writes as it begins."""
+    opened = {REQUEST, RESOLVED, LOG}
+    return any(
+        path.name not in opened and path.suffix != ".py"
+        for path in folder.iterdir()
+    )
 
 
 def _unchanged(folder: Path, name: str, was: dict[str, Any]) -> bool:

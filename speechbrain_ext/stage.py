@@ -7,6 +7,7 @@ the resolved YAML, skip or resume by receipt, and the receipt at the end.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import time
@@ -23,7 +24,9 @@ from speechbrain.utils.seed import seed_everything
 
 from speechbrain_ext.files import InputError, PathLike, write_json, write_text
 from speechbrain_ext.receipts import (
+    LOG,
     REQUEST,
+    RESOLVED,
     check_request,
     describe_file,
     move_aside,
@@ -125,6 +128,7 @@ class Stage:
             key: value
             for key, value in self.settings.items()
             if key not in _NOT_IN_REQUEST
+            and not _names_input(value, inputs or {})
         }
         done = run_on_main(self._begin, args=[settings, inputs or {}, extra])
         self._log()
@@ -150,12 +154,12 @@ class Stage:
             return True
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(self.script, self.folder / self.script.name)
-        write_text(self.folder / "hyperparams.resolved.yaml", self.resolved)
+        write_text(self.folder / RESOLVED, self.resolved)
         write_json(self.folder / REQUEST, self.request)
         return False
 
     def _log(self) -> None:
-        log = self.folder / "log.txt"
+        log = self.folder / LOG
         if log.parent.is_dir() and sb.utils.distributed.if_main_process():
             setup_logging(
                 sb.core.DEFAULT_LOG_CONFIG,
@@ -170,6 +174,20 @@ class Stage:
         seed_everything(int(self.settings["seed"]), verbose=False)
         return load_yaml_objects(self.hparams_file, self.overrides)
 
+    @property
+    def world_size(self) -> int:
+        """Processes started by torchrun; 1 without it."""
+        return int(os.environ.get("WORLD_SIZE", 1))
+
+    def share(self, size: int) -> int:
+        """This process's part of a ``batch_size``, which counts them all."""
+        if size % self.world_size:
+            raise InputError(
+                f"batch_size {size} cannot be shared by {self.world_size} "
+                f"processes; give a multiple of {self.world_size}"
+            )
+        return size // self.world_size
+
     def finish(self, outputs: list[str], **facts: Any) -> None:
         """Write the receipt: outputs (names in the folder) and facts."""
         seconds = time.time() - self._start
@@ -178,6 +196,17 @@ class Stage:
             args=[self.folder, self.request, outputs, seconds, plain(facts)],
         )
         logger.info(f"{self.script.stem}: {self.folder} in {seconds:.0f} s")
+
+
+def _names_input(value: Any, inputs: dict[str, PathLike]) -> bool:
+    """Whether a setting is the path of an input, or of a folder above it.
+
+    Inputs count by their bytes: where they lie may change.
+    """
+    if not isinstance(value, str) or not value:
+        return False
+    paths = [Path(path) for path in inputs.values()]
+    return any(Path(value) in (path, *path.parents) for path in paths)
 
 
 def run(main: Callable[..., Any]) -> None:

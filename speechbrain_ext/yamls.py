@@ -17,6 +17,7 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
+from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.files import InputError, PathLike
 
@@ -91,17 +92,29 @@ def check_overrides(path: PathLike, tree: dict, overrides: Any) -> None:
     speechbrain_ext.files.InputError: a.yaml has no key 'lrr'; did you ...
     """
     if isinstance(overrides, str):
-        overrides = parse_yaml(overrides)
+        overrides = _parse_options(overrides)
     _check_nested(path, tree, overrides or {}, "")
+
+
+def _parse_options(text: str) -> CommentedMap:
+    try:
+        return parse_yaml(text)
+    except MarkedYAMLError as error:
+        raise InputError(
+            f"the options are not YAML ({error.problem}); quote mappings, "
+            "close their braces and give each option once"
+        ) from None
 
 
 def _check_nested(path: PathLike, tree: Any, given: dict, above: str) -> None:
     for key, value in given.items():
         if key not in tree:
             raise _unknown(path, f"{above}{key}", key, tree)
-        # An empty mapping is open: its reader checks what is put there.
         inner = tree[key]
-        if isinstance(value, dict) and isinstance(inner, dict) and inner:
+        # Open mappings, whose reader checks what is put there: empty ones,
+        # and a plan's `set`, the overrides of another YAML.
+        closed = isinstance(inner, dict) and inner and key != "set"
+        if isinstance(value, dict) and closed:
             _check_nested(path, inner, value, f"{above}{key}.")
 
 
@@ -118,9 +131,10 @@ def check_keys(script: PathLike, path: PathLike, tree: dict) -> None:
     a key misspelt in a YAML is found before any work and none can be dead.
     """
     read = keys_read(script) | set(COMMON_KEYS)
-    referenced = _references(path)
+    # Brain reads run options from the YAML too, e.g. ckpt_interval_minutes.
+    allowed = read | _references(path) | set(RunOptions().keys())
     for key in tree:
-        if key not in read and key not in referenced:
+        if key not in allowed:
             near = difflib.get_close_matches(key, read - set(tree), 1)
             way = f"did you mean {near[0]!r}?" if near else "remove it"
             raise InputError(
@@ -137,6 +151,8 @@ def check_keys(script: PathLike, path: PathLike, tree: dict) -> None:
 def keys_read(script: PathLike) -> set[str]:
     """Keys a recipe reads: ``settings["k"]``, ``hparams["k"]``, ``.hparams.k``.
 
+    The modules of this package that the recipe imports count as well.
+
     Example
     -------
     >>> script = getfixture("tmp_path") / "r.py"
@@ -144,12 +160,24 @@ def keys_read(script: PathLike) -> set[str]:
     >>> sorted(keys_read(script))
     ['a', 'b']
     """
-    found = set()
-    for node in ast.walk(ast.parse(Path(script).read_text("utf-8"))):
+    tree = ast.parse(Path(script).read_text("utf-8"))
+    found = _keys_in(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package, _, name = node.module.partition(".")
+            if package == "speechbrain_ext" and name:
+                module = Path(__file__).with_name(f"{name}.py")
+                found |= _keys_in(ast.parse(module.read_text("utf-8")))
+    return found
+
+
+def _keys_in(tree: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Subscript):
             if _last_name(node.value) in ("settings", "hparams"):
                 if isinstance(node.slice, ast.Constant):
-                    found.add(node.slice.value)
+                    found.add(str(node.slice.value))
         elif isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Attribute):
                 if node.value.attr == "hparams":

@@ -1,0 +1,29 @@
+"""What stands in the repository: recipes, their YAMLs, tracked files."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "speechbrain_ext"
+DRIVER = "run_rounds"
+# Plans of the driver: named for what is run, not for the recipe.
+PLANS = ("quickstart", "minivox", "voxceleb")
+
+
+def recipes() -> dict[str, Path]:
+    """Recipe scripts by stem."""
+    return {path.stem: path for path in sorted(ROOT.glob("recipes/*.py"))}
+
+
+def leaves() -> list[Path]:
+    """Recipe YAMLs; the parts that they share lie one folder below."""
+    return sorted(ROOT.glob("hparams/*.yaml"))
+
+
+def recipe_of(leaf: Path) -> str | None:
+    """The recipe that a YAML is for: the longest stem that begins its own."""
+    if leaf.stem in PLANS:
+        return DRIVER
+    fitting = [
+        stem for stem in recipes() if f"{leaf.stem}_".startswith(f"{stem}_")
+    ]
+    return max(fitting, key=len, default=None)

@@ -1,0 +1,134 @@
+"""Every command of the README would be understood as it is written."""
+
+import re
+import shlex
+
+import pytest
+from house import ROOT, recipe_of, recipes
+from speechbrain.utils.run_opts import RunOptions
+
+from speechbrain_ext.files import InputError
+from speechbrain_ext.yamls import (
+    check_keys,
+    check_overrides,
+    read_yaml,
+    resolve,
+)
+
+# Programs that are not ours and need no check.
+OTHERS = {"git", "cd", "ls", "source", ".", "export", "mkdir", "ffmpeg"}
+
+
+def commands_of(text):
+    """Commands [words] of the bash blocks of a Markdown text."""
+    found = []
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"\s(?:&&|;|\|)\s", line):
+                words = shlex.split(part, comments=True)
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    found.append(words)
+    return found
+
+
+def targets():
+    text = (ROOT / "Makefile").read_text("utf-8")
+    rules = re.findall(r"^([\w][\w .-]*):(?!=)", text, re.M)
+    return {name for rule in rules for name in rule.split()}
+
+
+def check_make(words):
+    for word in words:
+        if "=" not in word and not word.startswith("-"):
+            assert word in targets(), f"make {word}"
+
+
+def check_recipe(script, argv):
+    """What `Stage` checks before it opens a folder."""
+    assert script in {f"recipes/{stem}.py" for stem in recipes()}, script
+    name, _, overrides = RunOptions.from_command_line_args(argv)
+    leaf = ROOT / name
+    tree = read_yaml(leaf)
+    assert recipe_of(leaf) == (ROOT / script).stem, name
+    check_overrides(leaf, tree, overrides)
+    check_keys(ROOT / script, leaf, tree)
+    resolve(leaf, overrides)  # every value the user must give is given
+
+
+def check(words):
+    scripts = [i for i, word in enumerate(words) if word.endswith(".py")]
+    if words[0] == "make":
+        check_make(words[1:])
+    elif scripts:
+        assert re.fullmatch(r"(python3?|torchrun)", words[0]), words
+        script = words[scripts[0]]
+        if script.startswith("recipes/"):
+            check_recipe(script, words[scripts[0] + 1 :])
+        else:
+            assert (ROOT / script).is_file(), script
+    else:
+        installs = words[0] in ("python", "python3", "pip") and (
+            words[0] == "pip" or words[1] == "-m"
+        )
+        assert words[0] in OTHERS or installs, f"{words}: teach this test"
+
+
+README = ROOT / "README.md"
+
+
+def test_the_readme_starts_with_the_quickstart():
+    assert ["make", "quickstart"] in commands_of(README.read_text("utf-8"))
+
+
+def test_every_command_of_the_readme_is_understood():
+    wrong = []
+    for words in commands_of(README.read_text("utf-8")):
+        try:
+            check(words)
+        except (AssertionError, InputError) as error:
+            wrong.append(f"{' '.join(words)}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+GOOD = """
+```bash
+git clone somewhere && cd there
+make quickstart  # minutes
+OMP_NUM_THREADS=1 python recipes/make_oracle_labels.py \\
+    hparams/make_oracle_labels.yaml --train_annotation=a --oracle b \\
+    --output_folder=c --device=cpu
+```
+```text
+no command
+```
+"""
+
+
+def test_blocks_become_commands():
+    found = commands_of(GOOD)
+    assert [words[0] for words in found] == ["git", "cd", "make", "python"]
+    assert found[2] == ["make", "quickstart"]
+    for words in found:
+        check(words)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make quickstrat",
+        "python recipes/make_oracle_label.py hparams/make_oracle_labels.yaml",
+        "python recipes/make_oracle_labels.py hparams/none.yaml",
+        "python recipes/make_oracle_labels.py hparams/make_pseudo_labels.yaml",
+        "python recipes/make_oracle_labels.py hparams/make_oracle_labels.yaml "
+        "--train_annotation=a --oracle=b --output_folder=c --orcale=d",
+        "python recipes/make_oracle_labels.py hparams/make_oracle_labels.yaml "
+        "--oracle=b",
+        "python benchmarks/none.py",
+        "frobnicate --all",
+    ],
+)
+def test_a_wrong_command_is_found(command):
+    with pytest.raises((AssertionError, InputError)):
+        check(shlex.split(command))

@@ -1,0 +1,46 @@
+"""Every YAML belongs to a recipe, and every part is used."""
+
+import re
+
+import pytest
+from house import DRIVER, PLANS, ROOT, leaves, recipe_of, recipes
+
+from speechbrain_ext.yamls import read_yaml
+
+YAMLS = sorted(ROOT.glob("hparams/**/*.yaml"))
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=name)
+def test_every_yaml_parses_and_says_what_it_is_for(path):
+    assert read_yaml(path)
+    assert path.read_text("utf-8").startswith("#")
+
+
+@pytest.mark.parametrize("leaf", leaves(), ids=name)
+def test_every_yaml_is_named_for_its_recipe(leaf):
+    assert recipe_of(leaf) in recipes()
+
+
+def test_every_recipe_has_a_yaml():
+    assert recipes().keys() == {recipe_of(leaf) for leaf in leaves()}
+
+
+def test_the_driver_has_its_three_plans():
+    plans = [leaf.stem for leaf in leaves() if recipe_of(leaf) == DRIVER]
+    assert sorted(plans) == sorted(PLANS)
+
+
+@pytest.mark.parametrize("part", sorted(set(YAMLS) - set(leaves())), ids=name)
+def test_every_part_is_used_by_a_recipe_yaml(part):
+    used = re.escape(name(part)) + r"\b"
+    assert any(re.search(used, leaf.read_text("utf-8")) for leaf in leaves())
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=name)
+def test_every_yaml_named_in_a_yaml_exists(path):
+    for found in re.findall(r"hparams/[\w/]+\.yaml", path.read_text("utf-8")):
+        assert (ROOT / found).is_file(), found
