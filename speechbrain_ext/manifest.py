@@ -158,6 +158,8 @@ def read_manifest(
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise InputError(f"{path} is not a CSV manifest: {error}") from None
     _check_columns(path, kind, table)
+    if table.empty:
+        raise InputError(f"{path} has a header and no rows; make it again")
     return Manifest(_typed(path, table, columns), kind, str(data_root))
 
 

@@ -1,0 +1,86 @@
+"""Any folder of speech to a training manifest.
+
+To run it:
+> python recipes/prepare_folder.py hparams/prepare_folder.yaml \
+    --data_folder=/data/speech --output_folder=exp/speech
+
+Only headers are read, unless files are converted. Files at another rate or
+with several channels are kept: they are resampled and mixed when loaded. What
+cannot be used is listed with its reason in ``rejects.csv``. No label is taken
+from any path. With ``test_folder`` and ``trials`` there is a ``test.csv`` too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from speechbrain_ext.audio_tree import (
+    AudioTree,
+    is_inside,
+    list_audio,
+    refuse_inside,
+)
+from speechbrain_ext.corpus import check_min_duration, named_files, prepare
+from speechbrain_ext.files import InputError
+from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.trials import TrialList, read_trial_file
+
+
+def main(argv: list[str] | None = None) -> None:
+    """List, check, measure and write; a finished folder is left alone."""
+    stage = Stage(__file__, argv)
+    settings = stage.settings
+    shortest = check_min_duration(settings["min_duration"])
+    folder, test_folder = settings["data_folder"], settings["test_folder"]
+    refuse_inside(stage.folder, [folder])
+    if test_folder and is_inside(folder, test_folder):
+        raise InputError(
+            f"test_folder {test_folder} holds data_folder {folder}, whose "
+            "files are for training; give a folder beside or below it"
+        )
+    train = list_audio([folder], exclude=[test_folder] if test_folder else [])
+    test, trials = files_to_score(test_folder, settings["trials"])
+    request: dict[str, Any] = {"train_files": train.summary()}
+    if test is not None:
+        refuse_inside(stage.folder, [test_folder])
+        request["test_files"] = test.summary()
+        request["trial_lists"] = {some.name: some.summary() for some in trials}
+    if stage.is_done(**request):
+        return
+    names, facts = prepare(
+        stage.folder,
+        folder,
+        train,
+        test,
+        trials,
+        shortest,
+        convert_to_wav=settings["convert_to_wav"],
+        num_workers=settings["num_workers"],
+    )
+    stage.finish(names, **facts)
+
+
+def files_to_score(
+    folder: str | None, sources: dict[str, str]
+) -> tuple[AudioTree | None, list[TrialList]]:
+    """Test files and the lists that name them.
+
+    Without lists all files below ``folder`` are test files.
+    """
+    if not isinstance(sources, dict) or (sources and not folder):
+        raise InputError(
+            f"trials is {sources!r} and test_folder {folder!r}; name each "
+            'list and give the folder, as in --trials="{mine: list.txt}" '
+            "--test_folder=/data/test"
+        )
+    if not folder:
+        return None, []
+    test = list_audio([folder])
+    if not sources:
+        return test, []
+    lists = [read_trial_file(*item) for item in sources.items()]
+    return named_files(test, lists, folder), lists
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,211 @@
+"""A corpus of synthetic voices: speech, noises, manifests and trials.
+
+To run it:
+> python recipes/prepare_toy.py hparams/prepare_toy.yaml --output_folder=exp/toy
+
+Speech goes to ``{train,test}/wav/speaker/session/utterance.wav``, sounds for
+augmentation to ``augment/{noise,music,speech,rir}/``. Target trials are always
+between two sessions, whose channels differ.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from speechbrain_ext import toy_sounds
+from speechbrain_ext.audio_tree import list_audio
+from speechbrain_ext.corpus import prepare, write_oracle
+from speechbrain_ext.files import InputError
+from speechbrain_ext.measure import write_wav
+from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.toy import ToyVoice
+from speechbrain_ext.trials import TrialList, parse_trials
+from speechbrain_ext.workers import in_parallel
+
+# Numbers of the first speaker of each part; training starts at 1.
+_FIRST = {"train": 1, "test": 50001, "speech": 90001}
+_MINIMA = {
+    "n_speakers": 1,
+    "n_test_speakers": 2,
+    "n_sessions": 2,
+    "n_utterances": 1,
+    "n_trials": 2,
+    "n_sounds": 1,
+}
+
+
+class Sound(NamedTuple):
+    """One file to make: its kind, seed, length in seconds, and numbers."""
+
+    path: str
+    kind: str
+    seed: int
+    seconds: float
+    numbers: tuple[int, ...]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Synthesise what is not there yet, then write manifests and trials."""
+    stage = Stage(__file__, argv)
+    settings = stage.settings
+    check_sizes(settings)
+    if stage.is_done():
+        return
+    sounds = utterances(stage.folder, settings) + bank(stage.folder, settings)
+    in_parallel(make, sounds, settings["num_workers"], "voices")
+    train = list_audio([stage.folder / "train" / "wav"])
+    test = list_audio([stage.folder / "test" / "wav"])
+    trials = draw_trials(test.ids, settings["n_trials"], settings["seed"])
+    names, facts = prepare(
+        stage.folder,
+        stage.folder,
+        train,
+        test,
+        [trials],
+        min_duration=0,
+        convert_to_wav=False,
+        num_workers=settings["num_workers"],
+    )
+    facts["n_oracle_speakers"] = write_oracle(
+        stage.folder / "oracle.csv", train.ids + test.ids
+    )
+    stage.finish([*names, "oracle.csv"], synthetic=True, **facts)
+
+
+def check_sizes(settings: dict[str, Any]) -> None:
+    """Refuse sizes from which no corpus can be made."""
+    for key, minimum in _MINIMA.items():
+        value = settings[key]
+        if not isinstance(value, int) or value < minimum:
+            raise InputError(
+                f"{key} is {value!r}; give a whole number of at least {minimum}"
+            )
+    shortest, longest = settings["min_seconds"], settings["max_seconds"]
+    if not 0.1 <= shortest <= longest:
+        raise InputError(
+            f"min_seconds is {shortest} and max_seconds {longest}; give 0.1 s "
+            "or more, and the smaller first"
+        )
+
+
+def utterances(folder: Path, settings: dict[str, Any]) -> list[Sound]:
+    """The speech of the training and the test speakers."""
+    seed = settings["seed"]
+    low, high = settings["min_seconds"], settings["max_seconds"]
+    sounds = []
+    for part, count in (
+        ("train", settings["n_speakers"]),
+        ("test", settings["n_test_speakers"]),
+    ):
+        shape = (count, settings["n_sessions"], settings["n_utterances"])
+        for who, session, index in np.ndindex(shape):
+            speaker = _FIRST[part] + who
+            numbers = (speaker, session, index)
+            draw = toy_sounds.generator(seed, "seconds", *numbers)
+            seconds = float(draw.uniform(low, high))
+            name = f"id{speaker:05d}/session{session + 1}/{index + 1:05d}.wav"
+            path = str(folder / part / "wav" / name)
+            sounds.append(Sound(path, "utterance", seed, seconds, numbers))
+    return sounds
+
+
+def bank(folder: Path, settings: dict[str, Any]) -> list[Sound]:
+    """Noises, music, talkers for babble and rooms, for augmentation."""
+    lengths = {"noise": 6.0, "music": 6.0, "speech": 5.0, "rir": 0.0}
+    return [
+        Sound(
+            str(folder / "augment" / kind / f"{kind}-{number:03d}.wav"),
+            kind,
+            settings["seed"],
+            seconds,
+            (number,),
+        )
+        for kind, seconds in lengths.items()
+        for number in range(settings["n_sounds"])
+    ]
+
+
+def make(sound: Sound) -> None:
+    """Synthesise one file, unless an earlier attempt did."""
+    if Path(sound.path).exists():
+        return
+    write_wav(sound.path, _samples(sound))
+
+
+def _samples(sound: Sound) -> np.ndarray:
+    if sound.kind == "utterance":
+        speaker, session, index = sound.numbers
+        voice = ToyVoice(sound.seed, speaker)
+        return voice.utterance(session, index, sound.seconds)
+    (number,) = sound.numbers
+    if sound.kind == "speech":
+        voice = ToyVoice(sound.seed, _FIRST["speech"] + number)
+        return 0.1 * voice.speech(0, 0, sound.seconds)
+    if sound.kind == "rir":
+        draw = toy_sounds.generator(sound.seed, "rir", number)
+        return toy_sounds.impulse_response(draw)
+    draw = toy_sounds.generator(sound.seed, sound.kind, number)
+    return getattr(toy_sounds, sound.kind)(draw, sound.seconds)
+
+
+def draw_trials(ids: list[str], n_trials: int, seed: int) -> TrialList:
+    """Trials between test utterances, each pair once, in random order.
+
+    Arguments
+    ---------
+    ids : list of str
+        ``speaker/session/utterance`` [N].
+    n_trials : int
+        How many; half are targets if there are that many.
+    seed : int
+        Seed of the corpus.
+
+    Returns
+    -------
+    TrialList
+        Named ``toy``.
+    """
+    rng = toy_sounds.generator(seed, "trials")
+    names = np.array([name.split("/")[:2] for name in ids])
+    speakers = np.unique(names[:, 0], return_inverse=True)[1]
+    sessions = np.unique(names[:, 1], return_inverse=True)[1]
+    targets = _target_pairs(speakers, sessions)
+    n_targets = min(n_trials // 2, len(targets))
+    targets = rng.permutation(targets)[:n_targets]
+    others = _other_pairs(rng, speakers, n_trials - n_targets)
+    labels = np.repeat([1, 0], [len(targets), len(others)])
+    order = rng.permutation(len(labels))
+    pairs = np.concatenate([targets, others])[order]
+    lines = [
+        f"{label} {ids[enrol]} {ids[test]}\n"
+        for label, (enrol, test) in zip(labels[order], pairs, strict=True)
+    ]
+    return parse_trials("toy", "trials/toy.txt", "".join(lines).encode())
+
+
+def _target_pairs(speakers: np.ndarray, sessions: np.ndarray) -> np.ndarray:
+    """All pairs [P, 2] of one speaker in two sessions."""
+    pairs = []
+    for speaker in np.unique(speakers):
+        rows = np.flatnonzero(speakers == speaker)
+        one, other = np.triu_indices(len(rows), 1)
+        across = sessions[rows[one]] != sessions[rows[other]]
+        pairs.append(np.stack([rows[one], rows[other]], axis=1)[across])
+    return np.concatenate(pairs)
+
+
+def _other_pairs(
+    rng: np.random.Generator, speakers: np.ndarray, n: int
+) -> np.ndarray:
+    """Pairs [P, 2] of different speakers, P at most ``n``."""
+    drawn = rng.integers(0, len(speakers), (4 * n + 1000, 2))
+    drawn = np.sort(drawn, axis=1)
+    drawn = drawn[speakers[drawn[:, 0]] != speakers[drawn[:, 1]]]
+    return rng.permutation(np.unique(drawn, axis=0))[:n]
+
+
+if __name__ == "__main__":
+    run(main)

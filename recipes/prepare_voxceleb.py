@@ -1,0 +1,155 @@
+"""VoxCeleb, or a corpus of its shape, to manifests and trial lists.
+
+To run it:
+> python recipes/prepare_voxceleb.py hparams/prepare_voxceleb.yaml \
+    --data_folder=/data/voxceleb --output_folder=exp/voxceleb
+
+Trials name files by their path below ``test_wav``; ``test.csv`` has exactly
+the files that the lists name. True speakers, the first folder of a path, go to
+``oracle.csv`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.audio_tree import AudioTree, list_audio, refuse_inside
+from speechbrain_ext.corpus import (
+    check_min_duration,
+    named_files,
+    prepare,
+    write_oracle,
+)
+from speechbrain_ext.files import InputError, atomic_path
+from speechbrain_ext.manifest import read_manifest
+from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.trials import TrialList, parse_trials, read_trial_file
+
+logger = logging.getLogger(__name__)
+
+DOWNLOADS = "downloads"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """List, check, measure and write; a finished folder is left alone."""
+    stage = Stage(__file__, argv)
+    settings = stage.settings
+    shortest = check_min_duration(settings["min_duration"])
+    root = Path(settings["data_folder"])
+    train = _tree(stage, root, settings["train_wav"], "train_wav")
+    test, trials = None, []
+    request: dict[str, Any] = {"train_files": train.summary()}
+    if settings["test_wav"]:
+        test = _tree(stage, root, settings["test_wav"], "test_wav")
+        sources = settings["trials"] or settings["official_trials"]
+        trials = read_lists(sources, root, stage.folder / DOWNLOADS)
+        test = named_files(test, trials, settings["test_wav"])
+        check_apart(train, test)
+        request["test_files"] = test.summary()
+        request["trial_lists"] = {t.name: t.summary() for t in trials}
+    if stage.is_done(**request):
+        return
+    keep_downloads(stage.folder / DOWNLOADS, trials)
+    names, facts = prepare(
+        stage.folder,
+        root,
+        train,
+        test,
+        trials,
+        shortest,
+        convert_to_wav=settings["convert_to_wav"],
+        num_workers=settings["num_workers"],
+    )
+    facts["n_oracle_speakers"] = _write_oracle(stage.folder, test is not None)
+    stage.finish([*names, "oracle.csv"], **facts)
+
+
+def _tree(stage: Stage, root: Path, value: Any, key: str) -> AudioTree:
+    """Audio below one folder or several, relative to ``root``."""
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{key} is {value!r}; give a folder below data_folder, or a list"
+        )
+    folders = [root / name for name in names]
+    refuse_inside(stage.folder, folders)
+    return list_audio(folders)
+
+
+def read_lists(
+    sources: dict[str, str], root: Path, downloads: Path
+) -> list[TrialList]:
+    """Read and check trial lists, from files or addresses."""
+    if not isinstance(sources, dict):
+        raise InputError(
+            f"trials is {sources!r}; name each list, as in "
+            '--trials="{O: meta/veri_test2.txt}"'
+        )
+    lists = []
+    for name, source in sources.items():
+        if str(source).startswith(("http://", "https://")):
+            content = fetch(name, source, _download(downloads, source))
+            lists.append(parse_trials(name, source, content))
+        else:
+            lists.append(read_trial_file(name, root / str(source)))
+    return lists
+
+
+def _download(folder: Path, address: str) -> Path:
+    return folder / f"{hashlib.sha256(address.encode()).hexdigest()[:16]}.txt"
+
+
+def fetch(name: str, address: str, kept: Path) -> bytes:
+    """A list from the network, or as an earlier run of this folder got it."""
+    if kept.is_file():
+        return kept.read_bytes()
+    try:
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            return answer.read()
+    except (urllib.error.URLError, OSError) as error:
+        raise InputError(
+            f"{address} cannot be fetched ({error}); download it yourself "
+            f'and give its path: --trials="{{{name}: /path/to/list.txt}}"'
+        ) from None
+
+
+def keep_downloads(folder: Path, trials: list[TrialList]) -> None:
+    """Keep fetched lists, so that the folder is known again off-line."""
+    for some in trials:
+        if some.source.startswith("http"):
+            with atomic_path(_download(folder, some.source)) as part:
+                part.write_bytes(some.content)
+
+
+def check_apart(train: AudioTree, test: AudioTree) -> None:
+    """Refuse to train on test files; warn of test speakers in training."""
+    shared = sorted(set(train.ids) & set(test.ids))
+    if shared:
+        raise InputError(
+            f"{shared[0]!r} and {len(shared) - 1:,} more files are both in "
+            "train_wav and in test_wav; give trees without common files"
+        )
+    known = {name.split("/")[0] for name in train.ids}
+    heard = known & {name.split("/")[0] for name in test.ids}
+    if heard:
+        logger.warning(
+            f"{len(heard)} test speakers ({min(heard)}, ...) are in the "
+            "training files too: scores will look better than they are"
+        )
+
+
+def _write_oracle(folder: Path, has_test: bool) -> int:
+    """Speakers of every utterance, train and test."""
+    names = ["train.csv", "test.csv"] if has_test else ["train.csv"]
+    manifests = [read_manifest(folder / name, "utterances") for name in names]
+    ids = [str(name) for manifest in manifests for name in manifest.ids]
+    return write_oracle(folder / "oracle.csv", ids)
+
+
+if __name__ == "__main__":
+    run(main)

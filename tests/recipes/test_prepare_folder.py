@@ -1,0 +1,184 @@
+"""prepare_folder: any tree of speech, through the command line."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from recipes import prepare_folder
+from speechbrain_ext.audio import read_crop
+from speechbrain_ext.files import InputError, read_json
+from speechbrain_ext.manifest import read_manifest
+
+LEAF = "hparams/prepare_folder.yaml"
+
+
+def _speech(path, seconds=1.5, rate=16000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(path.name))
+    soundfile.write(path, 0.1 * rng.standard_normal(int(seconds * rate)), rate)
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    for name in ("spk1/a.wav", "spk1/b.flac", "deep/er/c.ogg"):
+        _speech(folder / name)
+    _speech(folder / "short.wav", seconds=0.3)
+    return folder
+
+
+def _prepare(data, out, **changes):
+    options = {
+        "data_folder": data,
+        "output_folder": out,
+        "num_workers": 1,
+        **changes,
+    }
+    prepare_folder.main([LEAF, *(f"--{k}={v}" for k, v in options.items())])
+    return out
+
+
+def test_a_tree_becomes_a_training_manifest_without_speakers(data, tmp_path):
+    out = _prepare(data, tmp_path / "out")
+    manifest = read_manifest(out / "train.csv", "utterances")
+    assert list(manifest.ids) == ["deep/er/c.ogg", "spk1/a.wav", "spk1/b.flac"]
+    columns = list(pd.read_csv(out / "train.csv", nrows=1).columns)
+    assert columns == ["ID", "duration", "wav", "start", "stop"]
+    made = {path.name for path in out.iterdir()}
+    assert "oracle.csv" not in made and "test.csv" not in made
+    (reason,) = pd.read_csv(out / "rejects.csv")["reason"]
+    assert reason == "0.30 s is shorter than min_duration 1.0 s"
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_the_receipt_says_what_data_root_is(data, tmp_path, convert):
+    out = _prepare(data, tmp_path / "out", convert_to_wav=convert)
+    data_root = read_json(out / "stage.json")["data_root"]
+    assert os.path.isabs(data_root)
+    manifest = read_manifest(out / "train.csv", "utterances", data_root)
+    for path, stop in zip(manifest.paths(), manifest.stop, strict=True):
+        assert len(read_crop(path, 0, stop)) == stop == 24000
+
+
+def test_a_finished_folder_is_left_alone_until_the_data_change(data, tmp_path):
+    out = _prepare(data, tmp_path / "out")
+    receipt = (out / "stage.json").read_bytes()
+    _prepare(data, out)
+    assert (out / "stage.json").read_bytes() == receipt
+    _speech(data / "new.wav")
+    with pytest.raises(InputError, match=r"train_files\.bytes was"):
+        _prepare(data, out)
+    assert (out / "stage.json").read_bytes() == receipt
+    _prepare(data, out, overwrite=True)
+    assert "new.wav" in read_manifest(out / "train.csv", "utterances")
+    assert (tmp_path / "out.old1" / "stage.json").read_bytes() == receipt
+
+
+@pytest.mark.parametrize("place", ["data/held_out", "test"])
+def test_trials_and_test_folder_make_a_test_manifest(data, tmp_path, place):
+    test = tmp_path / place
+    for name in ("x.wav", "y.wav", "unused.wav"):
+        _speech(test / name, seconds=0.5)
+    trials = tmp_path / "list.txt"
+    trials.write_text("1 x.wav y.wav\n0 y.wav x.wav\n")
+    out = _prepare(
+        data,
+        tmp_path / "out",
+        test_folder=test,
+        trials=f"{{mine: {trials}}}",
+    )
+    receipt = read_json(out / "stage.json")
+    manifest = read_manifest(out / "test.csv", "utterances", data)
+    assert list(manifest.ids) == ["x.wav", "y.wav"]
+    assert all(len(read_crop(path)) == 8000 for path in manifest.paths())
+    assert (out / "trials" / "mine.txt").read_bytes() == trials.read_bytes()
+    assert receipt["n_trials"] == {"mine": 2}
+    assert receipt["n_train"] == 3
+
+
+def test_a_test_folder_alone_gives_all_its_files(data, tmp_path):
+    _speech(tmp_path / "test" / "x.wav")
+    out = _prepare(data, tmp_path / "out", test_folder=tmp_path / "test")
+    assert list(read_manifest(out / "test.csv", "utterances").ids) == ["x.wav"]
+
+
+def test_a_changed_list_is_not_answered_with_the_old_manifest(data, tmp_path):
+    for name in ("x.wav", "y.wav", "z.wav"):
+        _speech(tmp_path / "test" / name)
+    trials = tmp_path / "list.txt"
+    more = {
+        "test_folder": tmp_path / "test",
+        "trials": f"{{mine: {trials}}}",
+    }
+    trials.write_text("1 x.wav y.wav\n0 y.wav x.wav\n")
+    out = _prepare(data, tmp_path / "out", **more)
+    trials.write_text("1 x.wav z.wav\n0 z.wav x.wav\n")
+    with pytest.raises(InputError, match=r"trial_lists\.mine\.sha256 was"):
+        _prepare(data, out, **more)
+
+
+def _bad(tmp_path, data, said, **changes):
+    with pytest.raises(InputError, match=said):
+        _prepare(data, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_without_audio_are_refused_before_any_work(tmp_path):
+    (tmp_path / "empty").mkdir()
+    _bad(tmp_path, tmp_path / "empty", "empty: no audio file below")
+    _bad(tmp_path, tmp_path / "none", "none: no such folder")
+    (tmp_path / "empty" / "a.m4a").touch()
+    _bad(tmp_path, tmp_path / "empty", r"one of 1 \.m4a .*ffmpeg -nost")
+
+
+def test_impossible_requests_are_refused_before_any_work(data, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("1 spk1/a.wav x.wav\n0 x.wav gone.wav\n")
+    lists = {"trials": f"{{mine: {path}}}"}
+    _speech(tmp_path / "test" / "x.wav")
+    test = {"test_folder": tmp_path / "test"}
+    said = "test_folder None; name each list"
+    _bad(tmp_path, data, said, **lists)
+    _bad(tmp_path, data, "name each list", trials=f"[{path}]", **test)
+    said = r"list.txt line 1: 'spk1/a.wav' is not .* \(2 of 2 trials"
+    _bad(tmp_path, data, said, **test, **lists)
+    _bad(tmp_path, data, "holds data_folder", test_folder=tmp_path)
+    _bad(tmp_path, data, "did you mean 'min_dur", min_durration=1)
+    _bad(tmp_path, data, "is 'soon'; give seconds", min_duration="soon")
+    with pytest.raises(InputError, match="is inside .*, whose audio"):
+        _prepare(data, data / "out")
+
+
+def test_no_readable_file_is_one_message_and_a_list_of_reasons(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in "ab":
+        (tmp_path / "data" / f"{name}.wav").write_text("text")
+    with pytest.raises(InputError, match="none of 2 train files can be used"):
+        _prepare(tmp_path / "data", tmp_path / "out")
+    rejects = pd.read_csv(tmp_path / "out" / "rejects.csv")
+    assert len(rejects) == 2
+    assert not (tmp_path / "out" / "stage.json").exists()
+
+
+def test_the_command_line_ends_in_one_line_and_status_2(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "recipes/prepare_folder.py",
+            LEAF,
+            f"--data_folder={tmp_path}/none",
+            f"--output_folder={tmp_path}/out",
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if "rror" in line]
+    assert len(errors) == 1 and errors[0].startswith("error: ")
+    assert "Traceback" not in done.stderr

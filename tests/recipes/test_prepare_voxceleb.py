@@ -1,0 +1,211 @@
+"""prepare_voxceleb: lists from files and addresses, never a stale answer."""
+
+import functools
+import http.server
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from recipes import prepare_voxceleb
+from speechbrain_ext.audio import read_crop
+from speechbrain_ext.files import InputError, read_json
+from speechbrain_ext.manifest import read_manifest
+
+LEAF = "hparams/prepare_voxceleb.yaml"
+LIST_O = "1 t1/x/1.ogg t1/y/1.ogg\n0 t1/x/1.ogg t2/x/1.ogg\n"
+LIST_E = "1 t2/x/1.ogg t2/y/1.ogg\n0 t1/x/1.ogg t2/y/1.ogg\n"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two training and three test speakers, and two lists."""
+    folder = tmp_path / "data"
+    for part, speakers in (("train", "ab"), ("test", ["t1", "t2", "t3"])):
+        for speaker in speakers:
+            for session in "xy":
+                path = folder / part / "wav" / speaker / session / "1.ogg"
+                path.parent.mkdir(parents=True)
+                rng = np.random.default_rng(len(speaker))
+                wav = 0.1 * rng.standard_normal(20000)
+                soundfile.write(path, wav, 16000)
+    (folder / "meta").mkdir()
+    (folder / "meta" / "o.txt").write_text(LIST_O)
+    (folder / "meta" / "e.txt").write_text(LIST_E)
+    return folder
+
+
+def _prepare(data, out, **changes):
+    options = {
+        "data_folder": data,
+        "output_folder": out,
+        "train_wav": "train/wav",
+        "test_wav": "test/wav",
+        "trials": "{O: meta/o.txt}",
+        "num_workers": 1,
+        **changes,
+    }
+    prepare_voxceleb.main([LEAF, *(f"--{k}={v}" for k, v in options.items())])
+    return out
+
+
+def test_test_manifest_has_exactly_the_files_of_the_lists(data, tmp_path):
+    out = _prepare(data, tmp_path / "out")
+    ids = list(read_manifest(out / "test.csv", "utterances").ids)
+    assert ids == ["t1/x/1.ogg", "t1/y/1.ogg", "t2/x/1.ogg"]
+    both = _prepare(
+        data, tmp_path / "both", trials="{O: meta/o.txt, E: meta/e.txt}"
+    )
+    ids = list(read_manifest(both / "test.csv", "utterances").ids)
+    assert ids == ["t1/x/1.ogg", "t1/y/1.ogg", "t2/x/1.ogg", "t2/y/1.ogg"]
+    assert (both / "trials" / "O.txt").read_text() == LIST_O
+    assert (both / "trials" / "E.txt").read_text() == LIST_E
+    facts = read_json(both / "stage.json")
+    assert facts["n_trials"] == {"O": 2, "E": 2}
+
+
+def test_speakers_are_in_the_oracle_alone(data, tmp_path):
+    out = _prepare(data, tmp_path / "out")
+    for name in ("train.csv", "test.csv"):
+        columns = list(pd.read_csv(out / name, nrows=1).columns)
+        assert columns == ["ID", "duration", "wav", "start", "stop"]
+    oracle = read_manifest(out / "oracle.csv", "oracle")
+    assert oracle["a/x/1.ogg"]["spk_id"] == "a"
+    assert oracle["t2/x/1.ogg"]["spk_id"] == "t2"
+    assert len(oracle) == 4 + 3
+
+
+def test_converted_files_keep_the_ids_of_the_lists(data, tmp_path):
+    plain = _prepare(data, tmp_path / "plain")
+    wav = _prepare(data, tmp_path / "wav", convert_to_wav=True)
+    assert read_json(plain / "stage.json")["data_root"] == str(data)
+    assert read_json(wav / "stage.json")["data_root"] == str(wav)
+    for name in ("train.csv", "test.csv"):
+        before = read_manifest(plain / name, "utterances", data)
+        after = read_manifest(wav / name, "utterances", wav)
+        assert list(before.ids) == list(after.ids)
+        assert list(before.stop) == list(after.stop)
+        one, other = before.paths()[0], after.paths()[0]
+        gap = read_crop(one) - read_crop(other)
+        assert gap.abs().max() <= 0.5 / 32768 + 1e-7
+
+
+def test_several_training_folders_are_one_manifest(data, tmp_path):
+    (data / "more").mkdir()
+    (data / "train" / "wav" / "b").rename(data / "more" / "b")
+    out = _prepare(data, tmp_path / "out", train_wav="[train/wav, more]")
+    manifest = read_manifest(out / "train.csv", "utterances", data)
+    assert list(manifest.ids) == [
+        "a/x/1.ogg",
+        "a/y/1.ogg",
+        "b/x/1.ogg",
+        "b/y/1.ogg",
+    ]
+    assert all(len(read_crop(path)) == 20000 for path in manifest.paths())
+
+
+def test_without_test_folder_there_is_only_training(data, tmp_path):
+    out = _prepare(data, tmp_path / "out", test_wav="null", trials="{}")
+    assert not (out / "test.csv").exists()
+    assert len(read_manifest(out / "oracle.csv", "oracle")) == 4
+
+
+def test_another_list_is_never_answered_with_the_old_manifest(data, tmp_path):
+    out = _prepare(data, tmp_path / "out")
+    before = (out / "test.csv").read_bytes()
+    (data / "meta" / "o.txt").write_text(LIST_E)
+    with pytest.raises(InputError, match=r"trial_lists\.O\.sha256 was"):
+        _prepare(data, out)
+    assert (out / "test.csv").read_bytes() == before
+    _prepare(data, out, overwrite=True)
+    ids = read_manifest(out / "test.csv", "utterances").ids
+    assert list(ids) == ["t1/x/1.ogg", "t2/x/1.ogg", "t2/y/1.ogg"]
+
+
+def test_a_lost_manifest_is_made_again(data, tmp_path):
+    out = _prepare(data, tmp_path / "out")
+    before = (out / "test.csv").read_bytes()
+    (out / "test.csv").unlink()
+    _prepare(data, out)
+    assert (out / "test.csv").read_bytes() == before
+
+
+@pytest.fixture
+def server(data):
+    """The lists at an address of this machine; requests are counted."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            seen.append(args)
+
+    seen = []
+    handler = functools.partial(Handler, directory=str(data / "meta"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{found.server_port}", seen
+        found.shutdown()
+
+
+def test_a_list_is_fetched_once_and_known_off_line(data, tmp_path, server):
+    address, seen = server
+    trials = f"{{O: {address}/o.txt}}"
+    out = _prepare(data, tmp_path / "out", trials=trials)
+    assert (out / "trials" / "O.txt").read_text() == LIST_O
+    assert len(seen) == 1
+    _prepare(data, out, trials=trials)
+    assert len(seen) == 1
+
+
+def test_official_lists_are_the_default(data, tmp_path, server):
+    official = "{O: %s/o.txt, E: %s/e.txt, H: %s/e.txt}" % ((server[0],) * 3)
+    out = _prepare(
+        data, tmp_path / "out", official_trials=official, trials="{}"
+    )
+    assert sorted(read_json(out / "stage.json")["n_trials"]) == ["E", "H", "O"]
+
+
+def test_a_failed_download_leaves_nothing_and_names_the_way_out(
+    data, tmp_path, server
+):
+    trials = f"{{O: {server[0]}/gone.txt}}"
+    said = "gone.txt cannot be fetched .*404.*download it yourself"
+    with pytest.raises(InputError, match=said):
+        _prepare(data, tmp_path / "out", trials=trials)
+    assert not (tmp_path / "out").exists()
+
+
+def _bad(data, tmp_path, said, **changes):
+    with pytest.raises(InputError, match=said):
+        _prepare(data, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_trials_on_unknown_files_are_counted(data, tmp_path):
+    text = LIST_O + "1 t9/x/1.ogg t1/x/1.ogg\n0 t1/x/1.ogg t9/y/1.ogg\n"
+    (data / "meta" / "o.txt").write_text(text)
+    said = r"o.txt line 3: 't9/x/1.ogg' is not in the 6 files .* \(2 of 4"
+    _bad(data, tmp_path, said)
+
+
+def test_impossible_requests_are_refused_before_any_work(data, tmp_path):
+    _bad(data, tmp_path, "O: .*none.txt is not", trials="{O: none.txt}")
+    _bad(data, tmp_path, "trials is 'o.txt'; name", trials="o.txt")
+    _bad(data, tmp_path, "dev: no such folder", train_wav="dev")
+    _bad(data, tmp_path, "train_wav is None; give", train_wav="null")
+    _bad(data, tmp_path, "both in train_wav and", train_wav="test/wav")
+    _bad(data, tmp_path, "give seconds", min_duration="soon")
+
+
+def test_m4a_files_are_answered_with_the_ffmpeg_line(data, tmp_path):
+    (data / "dev" / "aac" / "a" / "x").mkdir(parents=True)
+    (data / "dev" / "aac" / "a" / "x" / "1.m4a").touch()
+    _bad(data, tmp_path, "ffmpeg .* -ar 16000", train_wav="dev/aac")
+
+
+def test_test_speakers_in_training_are_warned_of(data, tmp_path, caplog):
+    (data / "train" / "wav" / "t1").mkdir()
+    (data / "train" / "wav" / "a").rename(data / "train" / "wav" / "t1" / "z")
+    _prepare(data, tmp_path / "out")
+    assert "1 test speakers (t1, ...) are in the training" in caplog.text
