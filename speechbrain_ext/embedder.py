@@ -71,6 +71,12 @@ class Embedder(torch.nn.Module):
         return embeddings
 
     @property
+    def embedding_size(self) -> int:
+        """Dimension D, found by embedding a second of silence."""
+        device = next(self.model.parameters()).device
+        return self.embed(torch.zeros(1, 16000, device=device)).shape[1]
+
+    @property
     def is_random(self) -> bool:
         """Whether its WavLM started from random weights (a plain config)."""
         return bool(getattr(self.model, "is_random", False))
@@ -87,8 +93,10 @@ def _with_config(yaml_text: str, model: torch.nn.Module) -> str:
         return yaml_text
     yaml = YAML()
     tree = yaml.load(yaml_text)
-    tree["encoder_source"] = None
-    tree["encoder_config"] = config
+    # References are resolved: the model's arguments are copies of the keys.
+    for node in (tree, tree["embedding_model"]):
+        node["encoder_source"] = None
+        node["encoder_config"] = config
     stream = io.StringIO()
     yaml.dump(tree, stream)
     return stream.getvalue()
@@ -147,8 +155,9 @@ def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
         key: value.detach().cpu().contiguous()
         for key, value in embedder.model.state_dict().items()
     }
-    with atomic_path(folder / MODEL) as part:
-        torch.save(state, part)
+    # Given a path, torch would write its (temporary) name into the file.
+    with atomic_path(folder / MODEL) as part, open(part, "wb") as stream:
+        torch.save(state, stream)
     write_text(folder / RECIPE, embedder.yaml_text)
     return [RECIPE, MODEL]
 

@@ -1,0 +1,318 @@
+"""Train a speaker embedder with AAM-softmax on (pseudo-)labels.
+
+The model is an embedder YAML: WavLM with MHFA, WavLM with ECAPA-TDNN, or
+ECAPA-TDNN on mel bands. The labels are the manifest's ``spk_id``: clusters in
+a round, true speakers in the supervised topline. To run it:
+
+> python recipes/train_speaker.py hparams/train_speaker_wavlm_mhfa.yaml \
+      --train_annotation=exp/pseudo_labels.csv --data_folder=DATA_ROOT \
+      --output_folder=exp/speaker
+
+The same command after a kill continues from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.utils.distributed import get_rank, run_on_main
+
+from speechbrain_ext.audio import RandomCrop, check_crop
+from speechbrain_ext.augment import from_folder, step_generator
+from speechbrain_ext.checkpoints import WholeCheckpointer
+from speechbrain_ext.curve import TrainCurve
+from speechbrain_ext.embedder import (
+    MODEL,
+    build_embedder,
+    load_weights,
+    save_embedder,
+)
+from speechbrain_ext.files import InputError, atomic_path
+from speechbrain_ext.holdout import hold_out
+from speechbrain_ext.manifest import Manifest, read_manifest
+from speechbrain_ext.margin import AAMSoftmax
+from speechbrain_ext.parameters import parameter_groups
+from speechbrain_ext.rng import seed_step
+from speechbrain_ext.stage import Stage, run
+
+logger = logging.getLogger(__name__)
+
+CURVE = "train_curve.csv"
+CLASSIFIER = "classifier.ckpt"
+
+
+class SpeakerBrain(sb.Brain):
+    """An embedder and a margin classifier, each part with its own rate."""
+
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> torch.Tensor:
+        """Embeddings [B, D]."""
+        batch = batch.to(self.device)
+        wavs = batch.sig.data
+        if stage == sb.Stage.TRAIN and self.augment is not None:
+            wavs = self.augment(wavs, step_generator(*self.step_key()))
+        return self.modules.embedder(wavs)
+
+    def compute_objectives(
+        self, predictions: torch.Tensor, batch: Any, stage: sb.Stage
+    ) -> torch.Tensor:
+        """AAM-softmax, averaged over the batch; counts errors in validation."""
+        if stage == sb.Stage.VALID:
+            guess = self.classifier.logits(predictions).argmax(dim=1)
+            self.n_wrong += int((guess != batch.label).sum())
+            self.n_valid += len(batch.label)
+        return self.modules.classifier(predictions, batch.label).mean()
+
+    def step_key(self) -> tuple[int, int, int]:
+        """Seed, batches begun so far and process: a key for randomness."""
+        done = (self.epochs.current - 1) * self.n_batches + self.step
+        return self.hparams.seed, done, get_rank() or 0
+
+    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
+        """Dropout is drawn for the step, so that a resumed run replays it."""
+        seed_step(*self.step_key())
+
+    def init_optimizers(self) -> None:
+        """One optimiser over groups, each with its own peak rate."""
+        self.optimizer = self.opt_class(
+            parameter_groups(
+                self.embedder.model,
+                self.classifier,
+                self.hparams.lr,
+                self.hparams.lr_parts,
+            )
+        )
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def optimizers_step(self) -> None:
+        """Step with the scheduled rates and all gradients clipped together."""
+        per_epoch = self.n_batches // self.grad_accumulation_factor
+        factor = self.hparams.lr_schedule(
+            self.optimizer_step,
+            self.hparams.n_epochs * per_epoch,
+            start=1.0,
+            end=self.hparams.lr_end,
+            n_warmup=self.hparams.n_warmup_epochs * per_epoch,
+        )
+        groups = self.optimizer.param_groups
+        for group in groups:
+            group["lr"] = group["peak"] * factor
+        self.scaler.unscale_(self.optimizer)
+        if self.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(
+                [p for group in groups for p in group["params"]],
+                self.max_grad_norm,
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+
+    def check_loss_isfinite(self, loss: torch.Tensor) -> None:
+        """Stop before a step that would ruin the weights."""
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"epoch {self.epochs.current}, batch {self.step}: the loss is "
+                f"{loss.item()}; lower --lr (now {self.hparams.lr}) or "
+                "--scale and run with --overwrite=True"
+            )
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Draw the epoch's crops; count validation errors from zero."""
+        if stage == sb.Stage.TRAIN:
+            self.random_crop.epoch = epoch
+        self.n_wrong = self.n_valid = 0
+
+    def on_stage_end(
+        self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
+    ) -> None:
+        """After the last stage of an epoch, log it and checkpoint."""
+        if stage == sb.Stage.TRAIN:
+            self.train_loss = stage_loss
+        if self.has_valid and stage == sb.Stage.TRAIN:
+            return
+        figures = {"loss": self.train_loss}
+        if self.has_valid:
+            figures["valid_error"] = self.n_wrong / self.n_valid
+        # The last group is the pooling's or the whole model's: rate `lr`.
+        figures["lr"] = self.optimizer.param_groups[-1]["lr"]
+        self.curve.append(epoch=epoch, **figures)
+        self.logger.log_stats({"epoch": epoch}, train_stats=figures)
+        self.checkpointer.save_and_keep_only(
+            meta={"epoch": epoch}, num_to_keep=1
+        )
+
+    def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
+        # Gradients being accumulated are in no checkpoint.
+        wanted = super()._should_save_intra_epoch_ckpt(*args)
+        return wanted and self.step % self.grad_accumulation_factor == 0
+
+
+def dataio(
+    manifest: Manifest, crop: RandomCrop, label_of: dict[str, int]
+) -> DynamicItemDataset:
+    """Dataset of one random crop [T] and the class of each utterance."""
+
+    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
+    @sb.utils.data_pipeline.provides("sig")
+    def audio_pipeline(utterance, wav, start, stop):
+        return crop(utterance, wav, start, stop)[0]
+
+    @sb.utils.data_pipeline.takes("spk_id")
+    @sb.utils.data_pipeline.provides("label")
+    def label_pipeline(spk_id):
+        return label_of[spk_id]
+
+    return DynamicItemDataset(
+        manifest, [audio_pipeline, label_pipeline], ["id", "sig", "label"]
+    )
+
+
+def speakers(manifest: Manifest) -> list[str]:
+    """The classes, sorted; one alone cannot be told from others."""
+    names = sorted(set(manifest.spk_id))
+    if len(names) < 2:
+        raise InputError(
+            f"train_annotation has the one speaker {names[0]!r}; training "
+            "needs two or more: cluster into more, or bring more speakers"
+        )
+    return names
+
+
+def build_brain(
+    stage: Stage, manifest: Manifest, n_classes: int
+) -> SpeakerBrain:
+    """The brain with all that it trains, checkpoints and draws from."""
+    settings, hparams = stage.settings, stage.load()
+    n_frames = check_crop(manifest, settings["crop"], "crop")
+    embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
+    if settings["init_from"] is not None:
+        load_weights(embedder, settings["init_from"])
+    if embedder.is_random:
+        logger.warning("random WavLM: its training began without pre-training")
+    classifier = AAMSoftmax(
+        embedder.embedding_size,
+        n_classes,
+        settings["scale"],
+        settings["margin"],
+    )
+    if settings["init_classifier"] is not None:
+        load_classifier(classifier, settings["init_classifier"])
+    recoverables = {
+        "embedder": embedder,
+        "classifier": classifier,
+        "epochs": sb.utils.epoch_loop.EpochCounter(settings["n_epochs"]),
+        "curve": TrainCurve(stage.folder / CURVE),
+    }
+    brain = SpeakerBrain(
+        {"embedder": embedder, "classifier": classifier},
+        hparams["opt_class"],
+        hparams,
+        stage.run_opts,
+        WholeCheckpointer(stage.folder / "save", recoverables),
+    )
+    # As they are, whereas `modules` may wrap them for several processes.
+    for name, part in recoverables.items():
+        setattr(brain, name, part)
+    brain.random_crop = RandomCrop([n_frames], settings["seed"])
+    brain.augment = from_folder(hparams["augment"], settings["augment_folder"])
+    brain.logger = sb.utils.train_logger.FileTrainLogger(
+        stage.folder / "train_log.txt", precision=4
+    )
+    return brain
+
+
+def load_classifier(classifier: AAMSoftmax, path: str) -> None:
+    """Go on from a classifier of the same pseudo-speakers."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["prototypes"].shape != classifier.prototypes.shape:
+        raise InputError(
+            f"init_classifier {path} has {list(state['prototypes'].shape)} "
+            f"prototypes and this training {list(classifier.prototypes.shape)}"
+            "; give the classifier of a training on the same labels, or null"
+        )
+    classifier.load_state_dict(state)
+
+
+def save(folder: Path, brain: SpeakerBrain) -> list[str]:
+    """Write what the training leaves; names for the receipt."""
+    names = save_embedder(folder / "embedder", brain.embedder)
+    with atomic_path(folder / CLASSIFIER) as part:
+        torch.save(brain.classifier.state_dict(), part)
+    return [*(f"embedder/{name}" for name in names), CLASSIFIER, CURVE]
+
+
+def train(stage: Stage, manifest: Manifest, names: list[str]) -> SpeakerBrain:
+    """Build, resume and fit."""
+    settings = stage.settings
+    brain = build_brain(stage, manifest, len(names))
+    train_part, valid_part = hold_out(
+        manifest, settings["valid_fraction"], settings["seed"]
+    )
+    label_of = {name: label for label, name in enumerate(names)}
+    options = {
+        "batch_size": stage.share(settings["batch_size"]),
+        "num_workers": settings["num_workers"],
+    }
+    loader = brain.make_dataloader(
+        dataio(train_part, brain.random_crop, label_of),
+        sb.Stage.TRAIN,
+        shuffle=True,
+        drop_last=True,
+        **options,
+    )
+    brain.n_batches = len(loader)
+    if brain.n_batches == 0:
+        raise InputError(
+            f"{len(train_part)} training utterances do not fill one batch of "
+            f"{settings['batch_size']}; lower --batch_size"
+        )
+    brain.has_valid = valid_part is not None
+    valid_set = None
+    if valid_part is not None:
+        # Another object: its epoch stays, and with it its crops.
+        crop = RandomCrop(brain.random_crop.n_frames, settings["seed"])
+        valid_set = dataio(valid_part, crop, label_of)
+    brain.fit(brain.epochs, loader, valid_set, valid_loader_kwargs=options)
+    return brain
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Labelled manifest in, embedder folder out."""
+    stage = Stage(__file__, argv)
+    settings = stage.settings
+    inputs = {
+        "train_annotation": settings["train_annotation"],
+        "embedder_yaml": settings["embedder_yaml"],
+    }
+    if settings["init_from"] is not None:
+        inputs["init_from"] = Path(settings["init_from"]) / MODEL
+    if settings["init_classifier"] is not None:
+        inputs["init_classifier"] = settings["init_classifier"]
+    if stage.is_done(inputs=inputs):
+        return
+    manifest = read_manifest(
+        settings["train_annotation"], "pseudo_labels", settings["data_folder"]
+    )
+    names = speakers(manifest)
+    brain = train(stage, manifest, names)
+    outputs = run_on_main(save, [stage.folder, brain])
+    last = brain.curve.rows[-1]
+    stage.finish(
+        outputs,
+        n_classes=len(names),
+        n_utterances=len(manifest),
+        hours=float(manifest.duration.sum() / 3600),
+        final_loss=last["loss"],
+        valid_error=last.get("valid_error"),
+        random_encoder=brain.embedder.is_random,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

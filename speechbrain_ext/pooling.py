@@ -1,0 +1,125 @@
+"""Back-ends: the hidden states of all layers to one embedding."""
+
+from __future__ import annotations
+
+import torch
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+
+
+class MHFA(torch.nn.Module):
+    """Multi-head factorised attentive pooling.
+
+    Peng et al., "An attention-based backend allowing efficient fine-tuning
+    of transformer models for speaker verification", SLT 2022. Keys and
+    values are two learnt averages over layers, h the hidden states:
+
+        k_t = W_k sum_l softmax(a^k)_l h_{l,t} + b_k    (v_t likewise)
+        A   = softmax over t of (W_a k_t + b_a)         one column a head
+        e   = W_o [sum_t A_{t,1} v_t; ...; sum_t A_{t,H} v_t] + b_o
+
+    The defaults are those of Miara et al. (Interspeech 2024).
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+    input_size : int
+        Channels C of a hidden state.
+    n_heads : int
+        Attention heads H.
+    compression_size : int
+        Channels of keys and values.
+    embedding_size : int
+        Channels D of the embedding.
+
+    Example
+    -------
+    >>> pooling = MHFA(n_layers=3, input_size=8, n_heads=4, embedding_size=5)
+    >>> pooling(torch.randn(3, 2, 50, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        input_size: int = 768,
+        n_heads: int = 64,
+        compression_size: int = 128,
+        embedding_size: int = 256,
+    ):
+        super().__init__()
+        # Two vectors, which weight decay leaves alone.
+        self.key_layers = torch.nn.Parameter(torch.ones(n_layers))
+        self.value_layers = torch.nn.Parameter(torch.ones(n_layers))
+        self.key = torch.nn.Linear(input_size, compression_size)
+        self.value = torch.nn.Linear(input_size, compression_size)
+        self.attention = torch.nn.Linear(compression_size, n_heads)
+        self.output = torch.nn.Linear(
+            n_heads * compression_size, embedding_size
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        weights = torch.stack([self.key_layers, self.value_layers])
+        weights = weights.softmax(dim=1)
+        keys, values = torch.einsum("wl,lbtc->wbtc", weights, hidden)
+        attention = self.attention(self.key(keys)).softmax(dim=1)
+        values = self.value(values)
+        heads = torch.einsum("bth,btc->bhc", attention, values)
+        return self.output(heads.flatten(1))
+
+
+class WeightedSumECAPA(torch.nn.Module):
+    """ECAPA-TDNN on a learnt average of the layers, in place of mel bands.
+
+    The average is SUPERB's (Yang et al., Interspeech 2021), the pair with
+    ECAPA-TDNN that of Chen et al. (WavLM, IEEE JSTSP 2022). Layers start
+    with equal weights.
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+    input_size : int
+        Channels C of a hidden state.
+    width : int
+        Channels of ECAPA's frame-level layers.
+    width_last : int
+        Channels after its multi-layer feature aggregation.
+    attention_channels : int
+        Channels of its attentive statistics pooling.
+    embedding_size : int
+        Channels D of the embedding.
+
+    Example
+    -------
+    >>> pooling = WeightedSumECAPA(
+    ...     n_layers=3, input_size=8, width=16, width_last=48,
+    ...     embedding_size=5,
+    ... )
+    >>> pooling(torch.randn(3, 2, 50, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        input_size: int = 768,
+        width: int = 512,
+        width_last: int = 1536,
+        attention_channels: int = 128,
+        embedding_size: int = 192,
+    ):
+        super().__init__()
+        self.layer_weights = torch.nn.Parameter(torch.zeros(n_layers))
+        self.ecapa = ECAPA_TDNN(
+            input_size,
+            lin_neurons=embedding_size,
+            channels=[width] * 4 + [width_last],
+            attention_channels=attention_channels,
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        weights = self.layer_weights.softmax(dim=0)
+        return self.ecapa(torch.einsum("l,lbtc->btc", weights, hidden))[:, 0]

@@ -1,0 +1,340 @@
+"""train_speaker: learns, resumes exactly, refuses bad input in one line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from recipes import train_speaker
+from speechbrain_ext.embedder import load_embedder
+from speechbrain_ext.files import InputError
+from speechbrain_ext.manifest import write_manifest
+
+ECAPA = "hparams/train_speaker_ecapa.yaml"
+MHFA = "hparams/train_speaker_wavlm_mhfa.yaml"
+LONGER = {"n_epochs": 12, "lr": 2e-3, "valid_fraction": 0.25}
+SMALL_ECAPA = (
+    "{n_mels: 20, width: 16, width_last: 24, attention_channels: 8, "
+    "embedding_size: 8}"
+)
+SMALL_WAVLM = (
+    "{encoder_source: null, n_heads: 4, compression_size: 8, "
+    "embedding_size: 8, encoder_config: {hidden_size: 16, "
+    "num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32, "
+    "conv_dim: [8, 8], conv_stride: [20, 16], conv_kernel: [20, 16], "
+    "num_conv_pos_embeddings: 8, num_conv_pos_embedding_groups: 2}}"
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Four speakers, a tone each in noise, eight utterances a speaker."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = np.random.default_rng(0)
+    rows = []
+    for speaker in range(4):
+        for number in range(8):
+            length = int(generator.integers(6000, 9000))
+            time = np.arange(length) / 16000
+            # In bursts: ECAPA's features lose what is constant.
+            tone = np.sin(2 * np.pi * 300 * 2**speaker * time)
+            tone *= np.sin(2 * np.pi * 8 * time + number) > 0
+            wav = 0.2 * tone + 0.05 * generator.normal(size=length)
+            name = f"s{speaker}-{number}.wav"
+            soundfile.write(folder / name, wav, 16000)
+            rows.append(
+                {
+                    "ID": name,
+                    "duration": length / 16000,
+                    "wav": f"$data_root/{name}",
+                    "start": 0,
+                    "stop": length,
+                    "spk_id": f"s{speaker}",
+                }
+            )
+    write_manifest(folder / "train.csv", rows, "pseudo_labels")
+    return folder
+
+
+def arguments(corpus, output, leaf=ECAPA, embedder=SMALL_ECAPA, **others):
+    options = {
+        "train_annotation": corpus / "train.csv",
+        "data_folder": corpus,
+        "output_folder": output,
+        "embedder": embedder,
+        "crop": 0.4,
+        "batch_size": 8,
+        "num_workers": 0,
+        "n_epochs": 3,
+        "n_warmup_epochs": 0,
+        "valid_fraction": 0.1,
+        "lr": 1e-3,
+        "device": "cpu",
+        **others,
+    }
+    return [leaf, "--noprogressbar"] + [
+        f"--{key}={value}" for key, value in options.items()
+    ]
+
+
+def weights(folder):
+    return torch.load(folder / "embedder" / "embedding_model.ckpt")
+
+
+def assert_same_weights(first, second):
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "out"
+    train_speaker.main(arguments(corpus, folder, **LONGER))
+    return folder
+
+
+def test_the_loss_falls_and_tones_are_told_apart(trained):
+    curve = pd.read_csv(trained / "train_curve.csv")
+    assert curve.epoch.tolist() == list(range(1, 13))
+    assert curve.loss.iloc[-1] < 0.5 * curve.loss.iloc[0]
+    assert curve.valid_error.iloc[-1] <= 0.25
+    assert curve.lr.iloc[-1] == pytest.approx(2e-5)
+
+
+def test_the_receipt_tells_what_was_trained(trained):
+    receipt = json.loads((trained / "stage.json").read_text())
+    assert receipt["n_classes"] == 4
+    assert receipt["n_utterances"] == 32
+    assert receipt["random_encoder"] is False
+    assert "embedder/embedding_model.ckpt" in receipt["outputs"]
+
+
+def test_a_finished_run_is_skipped(trained, corpus):
+    before = (trained / "stage.json").stat().st_mtime_ns
+    train_speaker.main(arguments(corpus, trained, **LONGER))
+    assert "is done, skipped" in (trained / "log.txt").read_text()
+    assert (trained / "stage.json").stat().st_mtime_ns == before
+
+
+def test_only_the_last_checkpoint_is_kept(trained):
+    names = [path.name for path in (trained / "save").glob("CKPT*")]
+    assert len(names) == 1
+
+
+def test_the_trained_embedder_loads_and_separates_speakers(trained, corpus):
+    embedder = load_embedder(trained / "embedder")
+    wavs = [
+        torch.from_numpy(soundfile.read(corpus / name, frames=6000)[0]).float()
+        for name in ("s0-0.wav", "s0-1.wav", "s3-0.wav")
+    ]
+    a, b, c = torch.nn.functional.normalize(
+        embedder.embed(torch.stack(wavs)), dim=1
+    )
+    assert a @ b > a @ c + 0.3
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(monkeypatch, n_batches):
+    """Make the brain die before its batch number ``n_batches`` + 1."""
+    fit_batch = train_speaker.SpeakerBrain.fit_batch
+    count = iter(range(10**6))
+
+    def dying(self, batch):
+        if next(count) == n_batches:
+            raise Killed
+        return fit_batch(self, batch)
+
+    monkeypatch.setattr(train_speaker.SpeakerBrain, "fit_batch", dying)
+
+
+ECAPA_LOSSES = [7.462, 1.830, 0.1766]
+MHFA_LOSSES = [17.563, 15.219, 14.005]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "embedder", "losses", "n_batches"),
+    [
+        # 3 batches an epoch: killed in the middle of the second, or between.
+        (ECAPA, SMALL_ECAPA, ECAPA_LOSSES, 5),
+        (ECAPA, SMALL_ECAPA, ECAPA_LOSSES, 3),
+        (MHFA, SMALL_WAVLM, MHFA_LOSSES, 5),
+    ],
+)
+def test_killed_and_resumed_is_the_same_as_uninterrupted(
+    corpus, tmp_path, monkeypatch, leaf, embedder, losses, n_batches
+):
+    options = {
+        "leaf": leaf,
+        "embedder": embedder,
+        "ckpt_interval_minutes": 0,
+        "ckpt_interval_steps": 1,
+    }
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_speaker.main(arguments(corpus, whole, **options))
+    argv = arguments(corpus, killed, **options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, n_batches)
+        train_speaker.main(argv)
+    assert not (killed / "stage.json").exists()
+    train_speaker.main(argv)
+    curve = pd.read_csv(whole / "train_curve.csv")
+    assert curve.loss.tolist() == pytest.approx(losses, rel=0.03)
+    assert curve.equals(pd.read_csv(killed / "train_curve.csv"))
+    assert_same_weights(whole, killed)
+
+
+def test_dropout_is_part_of_the_wavlm_trajectory(corpus, tmp_path):
+    # Otherwise the resume test would prove nothing about it.
+    settings = {"leaf": MHFA, "n_epochs": 1}
+    without = SMALL_WAVLM.replace(
+        "encoder_config: {",
+        "encoder_config: {attention_dropout: 0.0, "
+        "hidden_dropout: 0.0, activation_dropout: 0.0, ",
+    )
+    losses = []
+    for name, embedder in (("with", SMALL_WAVLM), ("without", without)):
+        train_speaker.main(
+            arguments(corpus, tmp_path / name, embedder=embedder, **settings)
+        )
+        curve = pd.read_csv(tmp_path / name / "train_curve.csv")
+        losses.append(curve.loss[0])
+    assert losses[0] != losses[1]
+
+
+def test_a_half_saved_checkpoint_is_ignored(corpus, tmp_path, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_speaker.main(arguments(corpus, whole))
+    argv = arguments(corpus, killed)
+    save = torch.save
+    count = iter(range(10**6))
+
+    def dying(*args, **kwargs):
+        # Three files a checkpoint: dies in the middle of the second.
+        if next(count) == 4:
+            raise Killed
+        return save(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(torch, "save", dying)
+        train_speaker.main(argv)
+    train_speaker.main(argv)
+    assert_same_weights(whole, killed)
+
+
+def test_a_random_wavlm_is_said_to_be_random(corpus, tmp_path):
+    folder = tmp_path / "out"
+    argv = arguments(corpus, folder, MHFA, SMALL_WAVLM, n_epochs=1)
+    train_speaker.main(argv)
+    receipt = json.loads((folder / "stage.json").read_text())
+    assert receipt["random_encoder"] is True
+    assert "random WavLM" in (folder / "log.txt").read_text()
+
+
+def test_wavlm_with_ecapa_trains(corpus, tmp_path):
+    embedder = SMALL_WAVLM.replace(
+        "n_heads: 4, compression_size: 8,",
+        "width: 16, width_last: 24, attention_channels: 8,",
+    )
+    folder = tmp_path / "out"
+    leaf = "hparams/train_speaker_wavlm_ecapa.yaml"
+    train_speaker.main(arguments(corpus, folder, leaf, embedder))
+    loss = pd.read_csv(folder / "train_curve.csv").loss
+    assert loss.iloc[-1] < loss.iloc[0]
+    assert load_embedder(folder / "embedder").embedding_size == 8
+
+
+def test_each_part_has_its_own_rate(corpus, tmp_path):
+    # The encoder, at rate 0, is the same however long the rest is trained.
+    found = []
+    for n_epochs in (1, 2):
+        folder = tmp_path / str(n_epochs)
+        options = {"n_epochs": n_epochs, "lr_parts": "{encoder: 0.0}"}
+        train_speaker.main(
+            arguments(corpus, folder, MHFA, SMALL_WAVLM, **options)
+        )
+        found.append(weights(folder))
+    for name, value in found[0].items():
+        if name.startswith("encoder."):
+            assert torch.equal(value, found[1][name]), name
+        elif name.endswith(".weight"):
+            assert not torch.equal(value, found[1][name]), name
+
+
+def test_without_validation_the_curve_has_no_error(corpus, tmp_path):
+    folder = tmp_path / "out"
+    train_speaker.main(
+        arguments(corpus, folder, n_epochs=1, valid_fraction=0.0)
+    )
+    curve = pd.read_csv(folder / "train_curve.csv")
+    assert curve.columns.tolist() == ["epoch", "loss", "lr"]
+
+
+def test_init_from_starts_from_the_given_weights(corpus, tmp_path, trained):
+    # A rate of zero keeps what it starts from.
+    folder = tmp_path / "out"
+    train_speaker.main(
+        arguments(
+            corpus, folder, n_epochs=1, lr=0.0, init_from=trained / "embedder"
+        )
+    )
+    first, second = weights(trained), weights(folder)
+    for name, value in first.items():
+        if "running" not in name and "num_batches" not in name:
+            assert torch.equal(value, second[name]), name
+
+
+def message_of(argv):
+    with pytest.raises(InputError) as caught:
+        train_speaker.main(argv)
+    return str(caught.value)
+
+
+def test_one_speaker_is_refused(corpus, tmp_path):
+    table = pd.read_csv(corpus / "train.csv").assign(spk_id="s0")
+    write_manifest(tmp_path / "one.csv", table, "pseudo_labels")
+    argv = arguments(
+        corpus, tmp_path / "out", train_annotation=tmp_path / "one.csv"
+    )
+    assert "the one speaker 's0'" in message_of(argv)
+
+
+def test_a_manifest_without_speakers_is_refused(corpus, tmp_path):
+    table = pd.read_csv(corpus / "train.csv").drop(columns="spk_id")
+    write_manifest(tmp_path / "none.csv", table, "utterances")
+    argv = arguments(
+        corpus, tmp_path / "out", train_annotation=tmp_path / "none.csv"
+    )
+    assert "pseudo_labels" in message_of(argv)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"crop": 2.0}, "--crop="),
+        ({"batch_size": 64}, "lower --batch_size"),
+        ({"valid_fraction": 1.5}, "valid_fraction is 1.5"),
+        ({"lr_parts": "{encodr: 1.0}"}, "names 'encodr'"),
+        ({"embedder": "{widht: 16}"}, "did you mean 'width'"),
+        ({"n_epoch": 3}, "did you mean 'n_epochs'"),
+        ({"init_from": "nowhere"}, "nowhere"),
+        ({"lr": 1e30}, "the loss is"),
+    ],
+)
+def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
+    message = message_of(arguments(corpus, tmp_path / "out", **options))
+    assert words in message
+    assert not (tmp_path / "out" / "stage.json").exists()
+
+
+def test_an_encoder_that_is_nowhere_is_refused(corpus, tmp_path):
+    embedder = SMALL_WAVLM.replace("encoder_source: null", "encoder_source: no")
+    argv = arguments(corpus, tmp_path / "out", MHFA, embedder)
+    assert "give exactly one" in message_of(argv)

@@ -1,0 +1,66 @@
+"""Back-ends: sizes, their start, what they may not depend on."""
+
+import pytest
+import torch
+
+from speechbrain_ext.pooling import MHFA, WeightedSumECAPA
+
+SMALL = {"width": 16, "width_last": 24, "attention_channels": 8}
+
+
+def test_mhfa_has_the_papers_number_of_parameters():
+    pooling = MHFA(n_layers=13)
+    assert sum(p.numel() for p in pooling.parameters()) == 2_302_554
+
+
+def test_mhfa_starts_with_all_layers_alike():
+    pooling = MHFA(3, 8, n_heads=2, compression_size=4, embedding_size=5)
+    hidden = torch.randn(3, 2, 20, 8)
+    mean = hidden.mean(dim=0, keepdim=True).expand_as(hidden)
+    torch.testing.assert_close(pooling(hidden), pooling(mean))
+
+
+def test_mhfa_does_not_depend_on_the_order_of_frames():
+    pooling = MHFA(3, 8, n_heads=2, compression_size=4, embedding_size=5)
+    hidden = torch.randn(3, 2, 20, 8)
+    order = torch.randperm(20)
+    torch.testing.assert_close(pooling(hidden), pooling(hidden[:, :, order]))
+
+
+def test_mhfa_layers_have_separate_weights_for_keys_and_values():
+    pooling = MHFA(3, 8, n_heads=2, compression_size=4, embedding_size=5)
+    hidden = torch.randn(3, 2, 20, 8)
+    before = pooling(hidden)
+    for weights in (pooling.key_layers, pooling.value_layers):
+        with torch.no_grad():
+            weights[0] += 5
+        after = pooling(hidden)
+        assert not torch.allclose(before, after)
+        before = after
+
+
+def test_ecapa_starts_with_all_layers_alike():
+    pooling = WeightedSumECAPA(3, 8, **SMALL, embedding_size=5).eval()
+    hidden = torch.randn(3, 2, 20, 8)
+    expected = pooling.ecapa(hidden.mean(dim=0))[:, 0]
+    torch.testing.assert_close(pooling(hidden), expected)
+
+
+def test_ecapa_s_layer_weights_select_a_layer():
+    pooling = WeightedSumECAPA(3, 8, **SMALL, embedding_size=5).eval()
+    with torch.no_grad():
+        pooling.layer_weights[1] = 50
+    hidden = torch.randn(3, 2, 20, 8)
+    expected = pooling.ecapa(hidden[1])[:, 0]
+    torch.testing.assert_close(pooling(hidden), expected)
+
+
+@pytest.mark.parametrize("n_layers", [1, 13])
+def test_every_parameter_is_trained(n_layers):
+    for pooling in (
+        MHFA(n_layers, 8, n_heads=2, compression_size=4, embedding_size=5),
+        WeightedSumECAPA(n_layers, 8, **SMALL, embedding_size=5),
+    ):
+        pooling(torch.randn(n_layers, 3, 20, 8)).square().sum().backward()
+        for name, parameter in pooling.named_parameters():
+            assert parameter.grad is not None, name
