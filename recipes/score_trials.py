@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from speechbrain_ext.embeddings import read_embeddings, rows_for
 from speechbrain_ext.files import (
     InputError,
     PathLike,
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     paths = trial_paths(settings["trials"])
     if stage.is_done(inputs=input_files(settings, paths)):
         return
-    embeddings, index = read_embeddings(Path(settings["embeddings_folder"]))
+    embeddings, index = read_embeddings(settings["embeddings_folder"])
     lists = [
         read_trials(path, name, settings["allow_repeats"])
         for name, path in paths.items()
@@ -137,42 +138,14 @@ def input_files(
     return files
 
 
-def read_embeddings(folder: Path) -> tuple[np.ndarray, Manifest]:
-    """Memory-mapped embeddings [N, D] and their index, checked together."""
-    index = read_manifest(folder / "embeddings.csv", "embeddings")
-    try:
-        embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
-    except ValueError as error:
-        raise InputError(
-            f"{folder}/embeddings.npy is not an array ({error}); extract the "
-            "embeddings again"
-        ) from None
-    n_rows = embeddings.shape[0] if embeddings.ndim == 2 else -1
-    if n_rows != len(index) or index.row.max() >= n_rows:
-        raise InputError(
-            f"{folder}: embeddings.npy has shape {list(embeddings.shape)} and "
-            f"embeddings.csv {len(index)} utterances, rows to "
-            f"{index.row.max()}; they are not of one extraction, extract the "
-            "embeddings again"
-        )
-    return embeddings, index
-
-
 def read_cohort(settings: dict[str, Any]) -> np.ndarray | None:
     """One mean [C, D] a pseudo-speaker; None without score normalisation."""
     if settings["score_norm"] == "none":
         return None
-    embeddings, index = read_embeddings(Path(settings["cohort_folder"]))
+    embeddings, index = read_embeddings(settings["cohort_folder"])
     labels = read_manifest(settings["cohort_labels"], "pseudo_labels")
-    position = index.rows_of(labels.ids)
-    if (position < 0).any():
-        unknown = labels.ids[position < 0]
-        raise InputError(
-            f"{settings['cohort_labels']}: {unknown[0]!r} has no embedding in "
-            f"{settings['cohort_folder']} ({len(unknown)} of {len(labels)} "
-            "such utterances); both must be of the same training utterances"
-        )
-    return speaker_means(embeddings, index.row[position], labels.spk_id)
+    rows = rows_for(index, labels.ids, settings["cohort_folder"])
+    return speaker_means(embeddings, rows, labels.spk_id)
 
 
 def score(

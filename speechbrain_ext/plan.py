@@ -190,7 +190,7 @@ class Plan:
             model = self.train(f"round{number}", "train", labels, **start)
             labels = self.labels(f"round{number}", model)
             self.score(f"round {number}", model, labels)
-        if settings["stages"]["large_margin"] and settings["n_rounds"]:
+        if settings["large_margin"] and settings["n_rounds"]:
             self.large_margin(model, used)
         if settings["topline"]:
             self.topline(start)
@@ -259,8 +259,6 @@ def load_plan(settings: dict[str, Any]) -> list[Step]:
             f"{wanted}"
         )
     for kind, stage in stages.items():
-        if stage is None and kind == "large_margin":
-            continue
         if not isinstance(stage, dict) or set(stage) != {
             "recipe",
             "hparams",

@@ -7,7 +7,6 @@ the resolved YAML, skip or resume by receipt, and the receipt at the end.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
 import time
@@ -128,8 +127,12 @@ class Stage:
             key: value
             for key, value in self.settings.items()
             if key not in _NOT_IN_REQUEST
+            and key not in RunOptions().keys()
             and not _names_input(value, inputs or {})
         }
+        if self.run_opts.debug:
+            # A few batches are not the work: never to be taken for it.
+            extra["debug"] = True
         done = run_on_main(self._begin, args=[settings, inputs or {}, extra])
         self._log()
         if done:
@@ -177,7 +180,10 @@ class Stage:
     @property
     def world_size(self) -> int:
         """Processes started by torchrun; 1 without it."""
-        return int(os.environ.get("WORLD_SIZE", 1))
+        # Not WORLD_SIZE: schedulers set it for processes that do not meet.
+        if sb.utils.distributed.is_distributed_initialized():
+            return torch.distributed.get_world_size()
+        return 1
 
     def share(self, size: int) -> int:
         """This process's part of a ``batch_size``, which counts them all."""

@@ -1,0 +1,211 @@
+"""The whole chain through the command line, killed once on its way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLAN = "hparams/quickstart.yaml"
+TINY = {
+    "prepare": {
+        "set": {
+            "n_speakers": 6,
+            "n_test_speakers": 4,
+            "n_sessions": 2,
+            "n_utterances": 2,
+            "min_seconds": 1.0,
+            "max_seconds": 1.5,
+            "n_trials": 60,
+            "n_sounds": 2,
+        }
+    },
+    "bootstrap": {
+        "set": {
+            "n_epochs": 2,
+            "batch_size": 8,
+            "global_crop": 0.8,
+            "local_crop": 0.4,
+        }
+    },
+    "labels": {"set": {"n_centroids": 8, "n_clusters": 4}},
+    "train": {"set": {"n_epochs": 1, "crop": 0.8, "batch_size": 4}},
+    "large_margin": {"set": {"n_epochs": 1, "crop": 1.0, "batch_size": 4}},
+    "score": {"set": {"n_bootstrap": 20}},
+}
+EMBEDDER = {
+    "width": 8,
+    "width_last": 16,
+    "attention_channels": 8,
+    "embedding_size": 8,
+}
+
+
+def command(folder, *options):
+    return [
+        sys.executable,
+        "recipes/run_rounds.py",
+        PLAN,
+        f"--output_folder={folder}",
+        f"--stages={json.dumps(TINY)}",
+        f"--embedder={json.dumps(EMBEDDER)}",
+        "--n_rounds=1",
+        "--large_margin=True",
+        "--noprogressbar",
+        *options,
+    ]
+
+
+def call(folder, *options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command(folder, *options),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def kill_when(path, folder):
+    """Start the chain and kill driver and step when ``path`` appears."""
+    process = subprocess.Popen(
+        command(folder),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    limit = time.time() + 240
+    while not path.exists() and process.poll() is None:
+        assert time.time() < limit, f"{path} did not appear"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A run killed in the bootstrap, then typed again to its end."""
+    folder = tmp_path_factory.mktemp("chain") / "run"
+    kill_when(folder / "bootstrap" / "model" / "save", folder)
+    assert not (folder / "bootstrap" / "model" / "stage.json").exists()
+    done = call(folder)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder, done.stdout
+
+
+def test_the_plan_is_printed_before_the_work(chain):
+    _, text = chain
+    plan = text[: text.index("== corpus")]
+    assert "resume bootstrap/model" in plan
+    assert "to do  topline/scores" in plan
+
+
+def test_every_system_has_a_row_in_the_printed_table(chain):
+    folder, text = chain
+    table = text[text.index("| system |") :]
+    for row in ("DINO", "round 1", "large margin", "topline"):
+        assert f"{row}" in table
+    assert "synthetic voices" in table
+    assert str(folder / "report.html") in table
+
+
+def test_the_results_name_their_corpus_and_training_size(chain):
+    folder, _ = chain
+    paths = sorted((folder / "results").glob("quickstart-*.json"))
+    rows = [json.loads(path.read_text()) for path in paths]
+    assert [row["system"] for row in rows] == [
+        "DINO",
+        "round 1",
+        "+ large margin",
+        "topline (true labels)",
+    ]
+    assert {row["n_train"] for row in rows} == {24}
+    assert {row["caveat"] for row in rows} == {"synthetic voices"}
+    assert rows[0]["nmi"] is not None
+    assert (folder / "results" / "TABLE.md").exists()
+
+
+def test_the_report_shows_every_picture(chain):
+    folder, _ = chain
+    page = (folder / "report.html").read_text()
+    for heading in ("EER by round", "DET, toy", "Cluster sizes", "Training"):
+        assert f"<h2>{heading}</h2>" in page
+
+
+def test_no_training_manifest_has_a_speaker(chain):
+    folder, _ = chain
+    header = (folder / "corpus" / "train.csv").read_text().split("\n")[0]
+    assert header == "ID,duration,wav,start,stop"
+
+
+def test_typed_again_it_does_only_what_from_stage_asks(chain):
+    folder, _ = chain
+    receipts = {p: p.read_bytes() for p in folder.rglob("stage.json")}
+    again = folder / "topline" / "scores" / "stage.json"
+    done = call(folder, "--from_stage=topline/scores")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("is done, skipped") == len(receipts) - 1
+    aside = folder / "topline" / "scores.old1" / "stage.json"
+    assert aside.read_bytes() == receipts.pop(again)
+    assert receipts == {path: path.read_bytes() for path in receipts}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--from_stage=round9/model"], "is not a step of this plan"),
+        (["--round_init=previous"], "round_init is 'previous'"),
+        (["--n_round=1"], "did you mean 'n_rounds'"),
+        (["--stages={trian: {}}"], "no key 'stages.trian'"),
+        (
+            ["--stages={train: {set: {n_epoch: 1}}}"],
+            "train_speaker_ecapa.yaml has no key 'n_epoch'",
+        ),
+        (
+            ["--stages={bootstrap: {set: {head: {n_prototype: 1}}}}"],
+            "no key 'head.n_prototype'; did you mean 'n_prototypes'",
+        ),
+        (
+            ["--embedder={widht: 8}"],
+            "no key 'embedder.widht'; did you mean 'width'",
+        ),
+        (["--stages={train: {recipe: trian}}"], "no recipe 'trian'"),
+    ],
+)
+def test_a_wrong_plan_stops_before_any_work(tmp_path, options, message):
+    words = [sys.executable, "recipes/run_rounds.py", PLAN, *options]
+    done = subprocess.run(
+        [*words, f"--output_folder={tmp_path / 'run'}"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_failed_step_stops_the_run_and_says_where(tmp_path):
+    words = [sys.executable, "recipes/run_rounds.py", PLAN]
+    words.append(f"--output_folder={tmp_path / 'run'}")
+    words.append("--stages={prepare: {set: {n_speakers: 0}}}")
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "step corpus ended with status 2" in done.stderr
+    assert "Traceback" not in done.stderr
