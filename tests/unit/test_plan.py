@@ -1,0 +1,118 @@
+"""The plan of a run: order, folders, and what each step is given."""
+
+import json
+
+import pytest
+
+from speechbrain_ext.files import InputError
+from speechbrain_ext.plan import load_plan
+from speechbrain_ext.yamls import parse_yaml, plain, resolve
+
+
+@pytest.fixture
+def settings(tmp_path):
+    text = resolve("hparams/quickstart.yaml", {"output_folder": str(tmp_path)})
+    return plain(parse_yaml(text))
+
+
+def names(settings):
+    return [step.name for step in load_plan(settings)]
+
+
+def by_name(settings):
+    return {step.name: step for step in load_plan(settings)}
+
+
+def test_steps_come_in_the_order_of_the_paper(settings):
+    systems = list(dict.fromkeys(n.split("/")[0] for n in names(settings)))
+    assert systems == ["corpus", "bootstrap", "round1", "round2", "topline"]
+
+
+def test_each_round_trains_on_the_labels_of_the_one_before(settings):
+    steps = by_name({**settings, "n_rounds": 3})
+    for system, before in (
+        ("round1", "bootstrap"),
+        ("round2", "round1"),
+        ("round3", "round2"),
+    ):
+        options = steps[f"{system}/model"].options
+        wanted = steps[f"{before}/labels"].folder / "pseudo_labels.csv"
+        assert options["train_annotation"] == str(wanted)
+
+
+def test_large_margin_goes_on_from_the_last_round_and_its_labels(settings):
+    steps = by_name({**settings, "large_margin": True})
+    options = steps["large_margin/model"].options
+    last = steps["round2/model"].folder
+    assert options["init_from"] == str(last / "embedder")
+    assert options["init_classifier"] == str(last / "classifier.ckpt")
+    labels = steps["round2/model"].options["train_annotation"]
+    assert options["train_annotation"] == labels
+
+
+def test_topline_differs_from_round_one_by_its_labels_alone(settings):
+    steps = by_name(settings)
+    true = dict(steps["topline/model"].options)
+    pseudo = dict(steps["round1/model"].options)
+    assert true.pop("train_annotation") != pseudo.pop("train_annotation")
+    assert true == pseudo
+
+
+def test_rounds_start_from_the_bootstrap_only_when_told(settings):
+    steps = by_name({**settings, "round_init": None})
+    assert steps["round1/model"].options["init_from"] is None
+
+
+def test_no_training_step_is_given_the_oracle(settings):
+    for step in load_plan(settings):
+        if step.name.endswith("/model") and step.system != "topline":
+            assert "oracle" not in json.dumps(step.options)
+            assert "oracle" not in step.late
+
+
+def test_what_the_yaml_sets_wins(settings):
+    settings["stages"]["score"]["set"] = {"system": "mine", "trials": "a.txt"}
+    step = by_name(settings)["bootstrap/scores"]
+    assert step.options["system"] == "mine"
+    assert step.options["trials"] == "a.txt" and "trials" not in step.late
+
+
+def test_only_training_and_extraction_are_launched_on_many_processes(settings):
+    kinds = {s.name.split("/")[-1]: s.launched for s in load_plan(settings)}
+    assert kinds == {
+        "corpus": False,
+        "model": True,
+        "train_embeddings": True,
+        "test_embeddings": True,
+        "labels": False,
+        "scores": False,
+    }
+
+
+def test_the_data_root_is_asked_for_when_the_corpus_is_done(settings, tmp_path):
+    step = by_name(settings)["bootstrap/model"]
+    with pytest.raises(InputError, match="stage.json: no such file"):
+        step.values()
+    (tmp_path / "corpus").mkdir()
+    receipt = tmp_path / "corpus" / "stage.json"
+    receipt.write_text('{"data_root": "/somewhere"}')
+    assert step.values()["data_folder"] == "/somewhere"
+
+
+def test_no_rounds_leave_bootstrap_and_topline(settings):
+    steps = names({**settings, "n_rounds": 0, "large_margin": True})
+    assert not [n for n in steps if n.startswith(("round", "large_margin"))]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": None}, "stages.score is None"),
+        ({"score": {"recipe": "a", "hparams": "b"}}, "exactly recipe, hparams"),
+        ({"scores": {}}, r"has \['scores'\]"),
+    ],
+)
+def test_malformed_stages_are_refused(settings, change, message):
+    settings["stages"].update(change)
+    with pytest.raises(InputError, match=message):
+        load_plan(settings)

@@ -1,0 +1,47 @@
+"""What a run collects for its reader."""
+
+from pathlib import Path
+
+from speechbrain_ext.plan import Step
+from speechbrain_ext.results import Result
+from speechbrain_ext.run_report import collect_results
+
+
+def scored(folder, system, eer):
+    """A scored step whose EER is known: 1 of ``eer`` targets is missed."""
+    step = Step(f"{system}/scores", "", "", folder / system, {})
+    scores = [0.9] * (eer - 1) + [0.1] + [0.0] * (eer - 1) + [0.5]
+    labels = [1] * eer + [0] * eer
+    facts = {"corpus": "toy", "trials": "dev", "run": "a"}
+    row = Result.of_scores(
+        scores, labels, system=system, trials_sha256="0", n_bootstrap=5, **facts
+    )
+    row.write(step.folder / "result_dev.json")
+    return step
+
+
+def test_results_are_copied_in_the_order_of_the_run(tmp_path):
+    steps = [scored(tmp_path, "zeta", 4), scored(tmp_path, "alpha", 8)]
+    results = collect_results("run", steps, tmp_path / "results")
+    assert [row.system for row in results] == ["zeta", "alpha"]
+    files = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert files == ["run-00-zeta_dev.json", "run-01-alpha_dev.json"]
+
+
+def test_rows_of_a_longer_earlier_run_go_and_those_of_others_stay(tmp_path):
+    folder = tmp_path / "results"
+    steps = [scored(tmp_path, name, 4) for name in ("a", "b")]
+    collect_results("run", steps, folder)
+    collect_results("run2", steps, folder)
+    collect_results("run", steps[:1], folder)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["run-00-a_dev.json"] + [
+        f"run2-0{n}-{s}_dev.json" for n, s in enumerate("ab")
+    ]
+
+
+def test_a_result_is_the_very_file_that_scoring_wrote(tmp_path):
+    step = scored(tmp_path, "a", 4)
+    collect_results("run", [step], tmp_path / "results")
+    copy = Path(tmp_path / "results" / "run-00-a_dev.json")
+    assert copy.read_bytes() == (step.folder / "result_dev.json").read_bytes()
