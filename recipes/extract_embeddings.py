@@ -133,6 +133,7 @@ def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
     device = stage.run_opts.device or infer_device()
     embedder = load_embedder(settings["embedder_folder"], device)
     world = stage.world_size
+    rank = (get_rank() or 0) % world
     max_frames = round(settings["max_batch_seconds"] * SAMPLE_RATE)
     with tqdm(
         total=len(manifest), desc="embed", disable=not if_main_process()
@@ -142,7 +143,7 @@ def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
             path = folder / f"{number:06d}.npz"
             if path.exists():
                 bar.update(sum(map(len, batches)))
-            elif number % world == (get_rank() or 0):
+            elif number % world == rank:
                 rows, embeddings = embed_chunk(
                     embedder, manifest, batches, settings["num_workers"], bar
                 )
@@ -152,7 +153,8 @@ def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
 
 def assemble(folder: Path, manifest: Manifest, output: Path) -> int:
     """Chunks to ``embeddings.npy`` and ``embeddings.csv``; the dimension."""
-    paths = sorted(folder.glob("*.npz"))
+    # Not what a killed process has left under a temporary name.
+    paths = sorted(folder.glob("[0-9]*.npz"))
     with np.load(paths[0]) as first:
         size = first["embeddings"].shape[1]
     shape = (len(manifest), size)

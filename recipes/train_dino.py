@@ -35,6 +35,8 @@ from speechbrain_ext.stage import Stage, run
 
 logger = logging.getLogger(__name__)
 
+CROPS = ("global_crops", "local_crops")
+
 
 class Projector(torch.nn.Module):
     """Embedder and head: crops of several lengths to prototype cosines."""
@@ -63,15 +65,17 @@ class DinoBrain(sb.Brain):
             self.hparams.seed, self.optimizer_step, get_rank() or 0
         )
         crops = [
-            self._augmented(views.data.transpose(0, 1), generator)
-            for views in (batch.global_crops, batch.local_crops)
-            if views.data.shape[1]
+            self._views(getattr(batch, name).data, generator)
+            for name in CROPS
+            if hasattr(batch, name)
         ]
         return self.modules.student(*crops), self.modules.teacher(crops[0])
 
-    def _augmented(
+    def _views(
         self, crops: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
+        """Crops [B, V, T] as views [V, B, T], each augmented on its own."""
+        crops = crops.transpose(0, 1)
         if self.augment is None:
             return crops
         flat = self.augment(crops.flatten(0, 1), generator)
@@ -85,6 +89,12 @@ class DinoBrain(sb.Brain):
         return self.modules.loss(
             student, teacher, self.hparams.teacher_temperature
         )
+
+    def _wrap_distributed(self) -> None:
+        super()._wrap_distributed()
+        if self.distributed_launch:
+            # Left out by `Brain`, as it has nothing to train.
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.modules.teacher)
 
     def init_optimizers(self) -> None:
         """Two groups: weight decay is for matrices, not biases and norms."""
@@ -126,6 +136,15 @@ class DinoBrain(sb.Brain):
         self.modules.teacher.update(student, momentum)
         self.optimizer_step += 1
 
+    def check_loss_isfinite(self, loss: torch.Tensor) -> None:
+        """Stop before a step that would ruin the weights."""
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"epoch {self.random_crop.epoch}, batch {self.step}: the loss "
+                f"is {loss.item()}; lower --lr (now {self.hparams.lr}) and "
+                "run with --overwrite=True"
+            )
+
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Crops are drawn for the epoch that begins."""
         self.random_crop.epoch = epoch
@@ -140,11 +159,8 @@ class DinoBrain(sb.Brain):
         logger.info(
             f"epoch {epoch}/{n_epochs}: loss {stage_loss:.4f}, lr {lr:.2e}"
         )
-        if not torch.isfinite(torch.tensor(stage_loss)):
-            raise InputError(
-                f"the loss of epoch {epoch} is {stage_loss}; lower --lr "
-                f"(now {self.hparams.lr}) and run with --overwrite=True"
-            )
+        # What the checkpoint resumes is the epoch to come.
+        self.step, self.avg_train_loss = 0, 0.0
         self.checkpointer.save_and_keep_only(
             meta={"epoch": epoch}, num_to_keep=1
         )
@@ -158,31 +174,41 @@ def unwrapped(module: torch.nn.Module) -> Any:
 
 
 def dataio(manifest: Manifest, crop: RandomCrop, n_global: int) -> Any:
-    """Dataset of random crops: global [G, T_g] and local [L, T_l]."""
+    """Dataset of random crops: global [G, T_g] and, if any, local [L, T_l]."""
+    names = CROPS if len(crop.n_frames) > n_global else CROPS[:1]
 
     @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
-    @sb.utils.data_pipeline.provides("global_crops", "local_crops")
+    @sb.utils.data_pipeline.provides(*names)
     def audio_pipeline(utterance, wav, start, stop):
         crops = crop(utterance, wav, start, stop)
         yield torch.stack(crops[:n_global])
-        local = crops[n_global:]
-        yield torch.stack(local) if local else torch.zeros(0, 1)
+        if len(crops) > n_global:
+            yield torch.stack(crops[n_global:])
 
-    return DynamicItemDataset(
-        manifest, [audio_pipeline], ["id", "global_crops", "local_crops"]
-    )
+    return DynamicItemDataset(manifest, [audio_pipeline], ["id", *names])
+
+
+def crop_lengths(settings: dict[str, Any], manifest: Manifest) -> list[int]:
+    """Samples of each crop of an utterance, global crops first."""
+    n_global, n_local = settings["n_global"], settings["n_local"]
+    if n_global < 1 or n_global + n_local < 2:
+        raise InputError(
+            f"n_global is {n_global} and n_local is {n_local}; a global crop "
+            "is compared with other crops: raise --n_global or --n_local"
+        )
+    frames = check_crop(manifest, settings["global_crop"], "global_crop")
+    lengths = [frames] * n_global
+    if n_local:
+        frames = check_crop(manifest, settings["local_crop"], "local_crop")
+        lengths += [frames] * n_local
+    return lengths
 
 
 def train(stage: Stage, manifest: Manifest) -> DinoBrain:
     """Build, resume and fit."""
     settings = stage.settings
     hparams = stage.load()
-    global_crop = check_crop(manifest, settings["global_crop"], "global_crop")
-    local_crop = check_crop(manifest, settings["local_crop"], "local_crop")
-    n_global, n_local = settings["n_global"], settings["n_local"]
-    crop = RandomCrop(
-        [global_crop] * n_global + [local_crop] * n_local, settings["seed"]
-    )
+    crop = RandomCrop(crop_lengths(settings, manifest), settings["seed"])
     embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
     head = hparams["head"](embedder.embedding_size)
     student = Projector(embedder, head)
@@ -215,7 +241,7 @@ def train(stage: Stage, manifest: Manifest) -> DinoBrain:
         )
     brain.fit(
         epochs,
-        dataio(manifest, crop, n_global),
+        dataio(manifest, crop, settings["n_global"]),
         train_loader_kwargs={
             "batch_size": batch_size,
             "shuffle": True,
@@ -230,7 +256,11 @@ def main(argv: list[str] | None = None) -> None:
     """Manifest in, embedder folder out."""
     stage = Stage(__file__, argv)
     settings = stage.settings
-    if stage.is_done(inputs={"train_annotation": settings["train_annotation"]}):
+    inputs = {
+        "train_annotation": settings["train_annotation"],
+        "embedder_yaml": settings["embedder_yaml"],
+    }
+    if stage.is_done(inputs=inputs):
         return
     manifest = read_manifest(
         settings["train_annotation"], "utterances", settings["data_folder"]

@@ -137,10 +137,12 @@ class Augment(torch.nn.Module):
     ):
         super().__init__()
         self.weights = torch.tensor(list(probabilities), dtype=torch.float)
-        if len(self.weights) != 5 or self.weights.min() < 0:
+        drawable = (self.weights >= 0).all() and 0 < self.weights.sum() < np.inf
+        if len(self.weights) != 5 or not drawable:
             raise InputError(
                 f"augment probabilities {list(probabilities)} are not five "
-                f"non-negative weights of {self.KINDS}; correct the YAML"
+                f"non-negative weights of {self.KINDS}, one of them above 0; "
+                "correct the YAML"
             )
         self.reverb_too = reverb_too
         self.snr = {
@@ -183,7 +185,9 @@ class Augment(torch.nn.Module):
         rows = torch.where((kind == 1) | ((kind > 1) & also))[0]
         which = torch.randint(len(self.rirs), (len(rows),), generator=generator)
         place = rows.to(wavs.device)
-        out[place] = reverberate(out[place], self.rirs[which.to(wavs.device)])
+        if len(rows):  # the FFT of an empty batch is an error
+            rirs = self.rirs[which.to(wavs.device)]
+            out[place] = reverberate(out[place], rirs)
         for number, name in enumerate(self.KINDS[2:], start=2):
             rows = torch.where(kind == number)[0]
             noise = self._noise(name, len(rows), wavs.shape[1], generator)
@@ -220,15 +224,10 @@ def read_folder(folder: PathLike, max_hours: float) -> list[torch.Tensor]:
     Raises
     ------
     InputError
-        The folder holds no recording.
+        The folder holds no recording, or silent ones alone.
     """
     folder = Path(folder)
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _AUDIO)
-    if not paths:
-        raise InputError(
-            f"{folder} holds no recording; augmentation needs noise, music, "
-            "speech and rir folders, or set `augment: null` to train without"
-        )
     order = np.random.default_rng(0).permutation(len(paths))
     room = max_hours * 3600 * SAMPLE_RATE
     wavs: list[torch.Tensor] = []
@@ -243,6 +242,12 @@ def read_folder(folder: PathLike, max_hours: float) -> list[torch.Tensor]:
         if wav.numel() and wav.abs().max() > 1e-4:
             wavs.append(wav)
             room -= len(wav)
+    if not wavs:
+        raise InputError(
+            f"{folder} holds no recording with sound; augmentation needs "
+            "noise, music, speech and rir folders, or train without by "
+            "--augment_folder=null"
+        )
     return wavs
 
 
@@ -283,6 +288,8 @@ def reverberate(wavs: torch.Tensor, rirs: torch.Tensor) -> torch.Tensor:
     >>> reverberate(wavs, torch.tensor([[0.6, 0.8]])).abs()[0, :2]
     tensor([0.6000, 0.8000])
     """
+    if not len(wavs):
+        return wavs  # MKL refuses an empty batch
     n_frames = wavs.shape[1]
     size = fast_length(n_frames + rirs.shape[1] - 1)
     spectrum = torch.fft.rfft(wavs, size) * torch.fft.rfft(rirs, size)

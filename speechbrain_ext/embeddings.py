@@ -82,7 +82,7 @@ def rows_for(index: Manifest, ids: Any, where: PathLike) -> np.ndarray:
     if len(lacking):
         raise InputError(
             f"{where} lacks {len(lacking)} of {len(position)} utterances, the "
-            f"first is {ids[lacking[0]]!r}; run extract_embeddings on the "
+            f"first is {str(ids[lacking[0]])!r}; run extract_embeddings on the "
             "manifest that names them"
         )
     return index.row[position]

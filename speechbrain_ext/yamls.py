@@ -112,8 +112,9 @@ def _check_nested(path: PathLike, tree: Any, given: dict, above: str) -> None:
             raise _unknown(path, f"{above}{key}", key, tree)
         inner = tree[key]
         # Open mappings, whose reader checks what is put there: empty ones,
-        # and a plan's `set`, the overrides of another YAML.
-        closed = isinstance(inner, dict) and inner and key != "set"
+        # and the overrides of another YAML, of which these are some.
+        overrides = key in ("set", "embedder")
+        closed = isinstance(inner, dict) and inner and not overrides
         if isinstance(value, dict) and closed:
             _check_nested(path, inner, value, f"{above}{key}.")
 

@@ -1,0 +1,260 @@
+"""extract_embeddings: each utterance alone, whatever the batches or kills."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tones import SMALL, without_speakers, write_tones
+
+from recipes import extract_embeddings
+from speechbrain_ext.audio import read_crop
+from speechbrain_ext.embedder import (
+    build_embedder,
+    load_embedder,
+    save_embedder,
+)
+from speechbrain_ext.embeddings import read_embeddings
+from speechbrain_ext.files import InputError
+from speechbrain_ext.manifest import read_manifest, write_manifest
+
+LEAF = "hparams/extract_embeddings.yaml"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """An embedder and 12 utterances of few lengths, in a mixed order."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = without_speakers(write_tones(folder, 3, 4, lengths=(6000, 6002)))
+    # Parts of files are utterances too.
+    rows[3].update(start=1000, stop=5000, duration=0.25)
+    rows[5].update(start=2000, stop=6000, duration=0.25)
+    order = np.random.default_rng(1).permutation(len(rows))
+    write_manifest(
+        folder / "all.csv", [rows[i] for i in order], kind="utterances"
+    )
+    torch.manual_seed(0)
+    embedder = build_embedder("hparams/parts/ecapa.yaml", SMALL)
+    embedder(torch.randn(8, 8000))  # statistics for its BatchNorms
+    save_embedder(folder / "embedder", embedder)
+    return folder
+
+
+def arguments(corpus, output, **others):
+    options = {
+        "embedder_folder": corpus / "embedder",
+        "annotation": corpus / "all.csv",
+        "data_folder": corpus,
+        "output_folder": output,
+        "num_workers": 0,
+        "device": "cpu",
+        **others,
+    }
+    return [LEAF] + [f"--{key}={value}" for key, value in options.items()]
+
+
+@pytest.fixture(scope="module")
+def extracted(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extracted") / "out"
+    extract_embeddings.main(arguments(corpus, folder, chunk_size=5))
+    return folder
+
+
+def test_each_utterance_is_embedded_as_alone(corpus, extracted):
+    manifest = read_manifest(corpus / "all.csv", "utterances", corpus)
+    embedder = load_embedder(corpus / "embedder")
+    vectors, index = read_embeddings(extracted)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (12, 8)
+    for utterance, row in zip(index.ids, index.row, strict=True):
+        part = manifest[utterance]
+        n_frames = part["stop"] - part["start"]
+        wav = read_crop(part["wav"], part["start"], n_frames)
+        alone = embedder.embed(wav[None])[0]
+        np.testing.assert_allclose(vectors[row], alone, rtol=1e-4, atol=1e-5)
+    spread = np.std(vectors, axis=0)
+    assert spread.min() > 1e-3  # otherwise any utterance would do
+
+
+def test_rows_are_in_the_order_of_the_manifest(corpus, extracted):
+    _, index = read_embeddings(extracted)
+    manifest = read_manifest(corpus / "all.csv", "utterances")
+    assert index.ids.tolist() == manifest.ids.tolist()
+    assert index.row.tolist() == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"chunk_size": 1, "max_batch_seconds": 0.1},
+        {"chunk_size": 100, "max_batch_seconds": 0.8},
+        {"chunk_size": 4, "num_workers": 1},
+    ],
+)
+def test_batches_and_chunks_do_not_matter(corpus, extracted, tmp_path, sizes):
+    extract_embeddings.main(arguments(corpus, tmp_path / "out", **sizes))
+    found, _ = read_embeddings(tmp_path / "out")
+    expected, _ = read_embeddings(extracted)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_receipt_has_the_counts_and_no_chunk_is_left(extracted):
+    receipt = json.loads((extracted / "stage.json").read_text())
+    assert receipt["n_utterances"] == 12
+    assert receipt["embedding_size"] == 8
+    assert set(receipt["outputs"]) == {"embeddings.npy", "embeddings.csv"}
+    assert not (extracted / "chunks").exists()
+
+
+def test_a_finished_extraction_is_skipped(corpus, extracted, monkeypatch):
+    def refused(*args):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(extract_embeddings, "embed_chunk", refused)
+    extract_embeddings.main(arguments(corpus, extracted, chunk_size=5))
+
+
+def test_another_embedder_is_another_request(corpus, extracted, tmp_path):
+    torch.manual_seed(1)
+    other = build_embedder("hparams/parts/ecapa.yaml", SMALL)
+    save_embedder(tmp_path / "embedder", other)
+    argv = arguments(
+        corpus, extracted, chunk_size=5, embedder_folder=tmp_path / "embedder"
+    )
+    with pytest.raises(InputError, match="inputs.embedder"):
+        extract_embeddings.main(argv)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("n_done", [0, 1, 3])
+def test_finished_chunks_are_not_computed_again(
+    corpus, extracted, tmp_path, monkeypatch, n_done
+):
+    embed_chunk = extract_embeddings.embed_chunk
+    # Four chunks of three batches of one utterance.
+    argv = arguments(
+        corpus, tmp_path / "out", chunk_size=3, max_batch_seconds=0.1
+    )
+    n_calls = 0
+
+    def dying(*args):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == n_done + 1:
+            raise Killed
+        return embed_chunk(*args)
+
+    monkeypatch.setattr(extract_embeddings, "embed_chunk", dying)
+    with pytest.raises(Killed):
+        extract_embeddings.main(argv)
+    assert len(list((tmp_path / "out" / "chunks").glob("*.npz"))) == n_done
+    assert not (tmp_path / "out" / "embeddings.npy").exists()
+    n_calls = 100
+    extract_embeddings.main(argv)
+    assert n_calls - 100 == 4 - n_done
+    found, _ = read_embeddings(tmp_path / "out")
+    expected, _ = read_embeddings(extracted)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_chunk_killed_while_it_is_written_does_no_harm(corpus, tmp_path):
+    half = tmp_path / "out" / "chunks" / ".000000-killed.npz"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"PK half of a chunk")
+    extract_embeddings.main(arguments(corpus, tmp_path / "out"))
+    vectors, _ = read_embeddings(tmp_path / "out")
+    assert np.abs(vectors).sum(axis=1).min() > 0
+
+
+def test_two_processes_give_the_same_file(corpus, tmp_path):
+    alone = tmp_path / "alone"
+    extract_embeddings.main(arguments(corpus, alone, chunk_size=3))
+    argv = arguments(
+        corpus, tmp_path / "two", chunk_size=3, distributed_backend="gloo"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        + ["--nproc_per_node=2", extract_embeddings.__file__, *argv],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("embeddings.npy", "embeddings.csv"):
+        first, second = (tmp_path / x / name for x in ("alone", "two"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_schedulers_variables_alone_share_no_work(
+    corpus, extracted, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    extract_embeddings.main(arguments(corpus, tmp_path / "out"))
+    found, _ = read_embeddings(tmp_path / "out")
+    expected, _ = read_embeddings(extracted)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def message_of(argv):
+    with pytest.raises(InputError) as caught:
+        extract_embeddings.main(argv)
+    return str(caught.value)
+
+
+def test_an_embedding_that_is_not_finite_names_its_utterance(
+    corpus, tmp_path, monkeypatch
+):
+    bad = read_crop(corpus / "s1-2.wav")
+
+    class Broken(torch.nn.Linear):
+        def embed(self, wavs):
+            out = wavs[:, :8].clone()
+            if wavs.shape[1] == len(bad):
+                out[(wavs == bad).all(dim=1), 3] = np.nan
+            return out
+
+    monkeypatch.setattr(
+        extract_embeddings, "load_embedder", lambda *args: Broken(1, 1)
+    )
+    message = message_of(arguments(corpus, tmp_path / "out"))
+    assert message.startswith("s1-2.wav: its embedding is not finite")
+    assert not (tmp_path / "out" / "embeddings.npy").exists()
+
+
+def test_a_folder_that_is_no_embedder_is_refused(corpus, tmp_path):
+    argv = arguments(corpus, tmp_path / "out", embedder_folder=tmp_path / "no")
+    message = message_of(argv)
+    assert str(tmp_path / "no") in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_model_are_refused(corpus, tmp_path):
+    folder = tmp_path / "embedder"
+    other = build_embedder("hparams/parts/ecapa.yaml", {**SMALL, "width": 8})
+    save_embedder(folder, other)
+    recipe = (corpus / "embedder" / "hyperparams.yaml").read_text()
+    (folder / "hyperparams.yaml").write_text(recipe)
+    argv = arguments(corpus, tmp_path / "out", embedder_folder=folder)
+    assert "does not fit" in message_of(argv)
+
+
+def test_a_file_that_is_gone_is_named(corpus, tmp_path):
+    table = pd.read_csv(corpus / "all.csv")
+    table.loc[4, "wav"] = "$data_root/gone.wav"
+    write_manifest(tmp_path / "all.csv", table, "utterances")
+    argv = arguments(corpus, tmp_path / "out", annotation=tmp_path / "all.csv")
+    assert "gone.wav" in message_of(argv)
+
+
+def test_a_manifest_without_rows_is_refused(corpus, tmp_path):
+    (tmp_path / "none.csv").write_text("ID,duration,wav,start,stop\n")
+    argv = arguments(corpus, tmp_path / "out", annotation=tmp_path / "none.csv")
+    assert "no rows" in message_of(argv)

@@ -1,0 +1,401 @@
+"""train_dino: learns, resumes exactly, refuses bad input in one line."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from speechbrain.inference.speaker import SpeakerRecognition
+from tones import SMALL, Killed, killed_after, without_speakers, write_tones
+
+from recipes import train_dino
+from speechbrain_ext.audio import read_crop
+from speechbrain_ext.embedder import load_embedder
+from speechbrain_ext.files import InputError
+from speechbrain_ext.manifest import write_manifest
+
+LEAF = "hparams/train_dino_ecapa_small.yaml"
+PAPER = "hparams/train_dino_ecapa.yaml"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """16 utterances of four speakers, and sounds to augment them with."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = without_speakers(write_tones(folder))
+    write_manifest(folder / "train.csv", rows, "utterances")
+    generator = np.random.default_rng(1)
+    for kind in ("noise", "music", "speech", "rir"):
+        (folder / "augment" / kind).mkdir(parents=True)
+        for number in range(3):
+            wav = generator.normal(size=3000) * np.exp(-np.arange(3000) / 900)
+            path = folder / "augment" / kind / f"{number}.wav"
+            soundfile.write(path, 0.1 * wav, 16000)
+    return folder
+
+
+def arguments(corpus, output, leaf=LEAF, **others):
+    options = {
+        "train_annotation": corpus / "train.csv",
+        "data_folder": corpus,
+        "output_folder": output,
+        "embedder": SMALL,
+        "head": "{hidden_size: 32, bottleneck_size: 16, n_prototypes: 64}",
+        "global_crop": 0.3,
+        "local_crop": 0.15,
+        "batch_size": 4,
+        "num_workers": 0,
+        "n_epochs": 2,
+        "n_warmup_epochs": 0,
+        "device": "cpu",
+        **others,
+    }
+    return [leaf, "--noprogressbar"] + [
+        f"--{key}={value}" for key, value in options.items()
+    ]
+
+
+def curve(folder):
+    return pd.read_csv(folder / "train_curve.csv")
+
+
+def weights(folder):
+    return torch.load(folder / "embedder" / "embedding_model.ckpt")
+
+
+def assert_same(first, second):
+    assert curve(first).equals(curve(second))
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "out"
+    train_dino.main(arguments(corpus, folder, n_epochs=8, lr=5e-3))
+    return folder
+
+
+def test_the_curve_has_a_row_an_epoch_and_falls(trained):
+    rows = curve(trained)
+    assert rows.columns.tolist() == ["epoch", "loss", "lr"]
+    assert rows.epoch.tolist() == list(range(1, 9))
+    assert rows.loss.iloc[-1] < 0.97 * rows.loss[0]
+    assert rows.lr.iloc[-1] == pytest.approx(1e-5)
+
+
+def test_the_receipt_tells_what_was_trained(trained, corpus):
+    receipt = json.loads((trained / "stage.json").read_text())
+    assert receipt["n_utterances"] == 16
+    hours = pd.read_csv(corpus / "train.csv").duration.sum() / 3600
+    assert receipt["hours"] == pytest.approx(hours)
+    assert receipt["final_loss"] == curve(trained).loss.iloc[-1]
+    assert receipt["random_encoder"] is False
+    assert set(receipt["outputs"]) == {
+        "embedder/hyperparams.yaml",
+        "embedder/embedding_model.ckpt",
+        "train_curve.csv",
+    }
+
+
+def test_stock_speechbrain_loads_the_embedder(trained, corpus, tmp_path):
+    embedder = load_embedder(trained / "embedder")
+    stock = SpeakerRecognition.from_hparams(
+        source=str(trained / "embedder"),
+        savedir=str(tmp_path),
+        run_opts={"device": "cpu"},
+    )
+    wavs = read_crop(corpus / "s0-0.wav")[None]
+    found = stock.encode_batch(wavs)[:, 0]
+    assert found.shape == (1, 8)
+    assert found.abs().max() > 0.01
+    torch.testing.assert_close(
+        found, embedder.embed(wavs), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_finished_run_is_skipped(trained, corpus):
+    before = (trained / "stage.json").stat().st_mtime_ns
+    train_dino.main(arguments(corpus, trained, n_epochs=8, lr=5e-3))
+    assert "is done, skipped" in (trained / "log.txt").read_text()
+    assert (trained / "stage.json").stat().st_mtime_ns == before
+
+
+def test_only_the_last_checkpoint_is_kept(trained):
+    names = [path.name for path in (trained / "save").iterdir()]
+    assert len(names) == 1
+
+
+def test_the_embedder_is_the_teachers(trained, corpus, tmp_path):
+    # One that never moves is as it was built, however the student learns.
+    for name, lr in (("still", 1e-3), ("other", 1e-2)):
+        argv = arguments(
+            corpus, tmp_path / name, n_epochs=1, lr=lr, teacher_momentum=1.0
+        )
+        train_dino.main(argv)
+    first, second = weights(tmp_path / "still"), weights(tmp_path / "other")
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert not curve(tmp_path / "still").equals(curve(tmp_path / "other"))
+    assert not torch.equal(
+        first["fc.conv.weight"], weights(trained)["fc.conv.weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("leaf", "n_batches", "interval"),
+    [
+        # 4 batches an epoch: killed in the middle of the first epoch, of the
+        # second, between them, two steps after a checkpoint.
+        (LEAF, 2, 1),
+        (LEAF, 7, 1),
+        (LEAF, 4, 1),
+        (PAPER, 7, 2),
+    ],
+)
+def test_killed_and_resumed_is_the_same_as_uninterrupted(
+    corpus, tmp_path, monkeypatch, leaf, n_batches, interval
+):
+    options = {
+        "leaf": leaf,
+        "augment_folder": corpus / "augment",
+        "augment": "{reverb_too: 0.5}",
+        "teacher_momentum": 0.8,
+        "ckpt_interval_minutes": 0,
+        "ckpt_interval_steps": interval,
+    }
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole, **options))
+    argv = arguments(corpus, killed, **options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_dino.DinoBrain, n_batches)
+        train_dino.main(argv)
+    assert not (killed / "stage.json").exists()
+    torch.rand(7)
+    train_dino.main(argv)
+    assert_same(whole, killed)
+    assert len(curve(killed)) == 2
+
+
+def test_a_run_killed_between_its_last_batch_and_the_end_of_the_epoch(
+    corpus, tmp_path, monkeypatch
+):
+    options = {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 1}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole, **options))
+    argv = arguments(corpus, killed, **options)
+
+    def dying(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train_dino.DinoBrain, "on_stage_end", dying)
+        train_dino.main(argv)
+    train_dino.main(argv)
+    assert_same(whole, killed)
+
+
+def test_a_run_killed_after_its_last_epoch_is_finished(
+    corpus, tmp_path, monkeypatch
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole))
+    argv = arguments(corpus, killed)
+
+    def dying(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train_dino, "save_embedder", dying)
+        train_dino.main(argv)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dino.DinoBrain, "fit_batch", dying)
+        train_dino.main(argv)
+    assert_same(whole, killed)
+
+
+def first_step(corpus, folder, monkeypatch, leaf=LEAF, **options):
+    """The loss of the first batch, and the brain after it."""
+    fit_batch = train_dino.DinoBrain.fit_batch
+    seen = []
+
+    def once(self, batch):
+        seen.extend([fit_batch(self, batch), self])
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train_dino.DinoBrain, "fit_batch", once)
+        train_dino.main(arguments(corpus, folder, leaf, **options))
+    return seen
+
+
+def test_augmentation_is_part_of_the_trajectory(corpus, tmp_path, monkeypatch):
+    # Otherwise the resume test would prove nothing about it.
+    folders = {"clean": "null", "noisy": corpus / "augment"}
+    losses = [
+        first_step(corpus, tmp_path / name, monkeypatch, augment_folder=path)[0]
+        for name, path in folders.items()
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_the_first_step_does_what_the_yaml_says(corpus, tmp_path, monkeypatch):
+    _, brain = first_step(
+        corpus, tmp_path / "out", monkeypatch, PAPER, n_warmup_epochs=1
+    )
+    # A warm-up begins at rate 0: nothing has moved but the centre.
+    student, teacher = brain.modules.student, brain.modules.teacher.model
+    for (name, own), theirs in zip(
+        student.named_parameters(), teacher.parameters(), strict=True
+    ):
+        assert torch.equal(own, theirs), name
+    assert brain.optimizer_step == 1
+    assert brain.modules.loss.center.abs().max() > 0
+    decays = {
+        p.ndim > 1: group["weight_decay"]
+        for group in brain.optimizer.param_groups
+        for p in group["params"]
+    }
+    assert decays == {True: 5e-5, False: 0.0}
+    trained = sum(len(g["params"]) for g in brain.optimizer.param_groups)
+    assert trained == len(list(student.parameters()))
+
+
+def test_each_tensors_gradient_is_clipped_on_its_own(
+    corpus, tmp_path, monkeypatch
+):
+    options = {"lr": 0.1, "clip": 1e-4, "teacher_momentum": 1.0}
+    options["opt_class"] = "{momentum: 0.0, weight_decay: 0.0}"
+    options["n_frozen_prototype_epochs"] = 0
+    _, brain = first_step(
+        corpus, tmp_path / "out", monkeypatch, PAPER, **options
+    )
+    start = brain.modules.teacher.model.parameters()
+    moves = [
+        float((old - new).detach().norm())
+        for old, new in zip(
+            start, brain.modules.student.parameters(), strict=True
+        )
+    ]
+    assert max(moves) < 1.05e-5
+    # Clipped together, their squares would sum to 1e-10.
+    assert sum(move**2 for move in moves) > 1e-9
+
+
+def test_every_step_and_epoch_draws_its_own(corpus, tmp_path, monkeypatch):
+    fit_batch = train_dino.DinoBrain.fit_batch
+    step_generator = train_dino.step_generator
+    keys, epochs = [], []
+
+    def recorded(*key):
+        keys.append(key)
+        return step_generator(*key)
+
+    def fit(self, batch):
+        epochs.append(self.random_crop.epoch)
+        return fit_batch(self, batch)
+
+    monkeypatch.setattr(train_dino, "step_generator", recorded)
+    monkeypatch.setattr(train_dino.DinoBrain, "fit_batch", fit)
+    train_dino.main(arguments(corpus, tmp_path / "out"))
+    assert keys == [(1986, step, 0) for step in range(8)]
+    assert epochs == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("n_frozen", [0, 1])
+def test_prototypes_may_rest_in_the_first_epoch(
+    corpus, tmp_path, monkeypatch, n_frozen
+):
+    options = {"leaf": PAPER, "lr": 0.1, "n_frozen_prototype_epochs": n_frozen}
+    _, brain = first_step(corpus, tmp_path / "out", monkeypatch, **options)
+    moved = brain.modules.student.head.mlp[0].weight
+    start = brain.modules.teacher.model.head
+    assert not torch.allclose(moved, start.mlp[0].weight, atol=1e-5)
+    rested = torch.allclose(
+        brain.modules.student.head.prototypes, start.prototypes, atol=1e-5
+    )
+    assert rested == bool(n_frozen)
+
+
+def test_processes_share_the_batch_statistics_of_the_teacher(
+    corpus, tmp_path, monkeypatch
+):
+    _, brain = first_step(corpus, tmp_path / "out", monkeypatch)
+    teacher = brain.modules.teacher
+    names = teacher.state_dict().keys()
+    monkeypatch.setattr(
+        train_dino.sb.Brain, "_wrap_distributed", lambda brain: None
+    )
+    brain.distributed_launch = True
+    brain._wrap_distributed()
+    kinds = [
+        type(module)
+        for module in teacher.modules()
+        if hasattr(module, "running_mean")
+    ]
+    assert set(kinds) == {torch.nn.SyncBatchNorm}
+    assert teacher.state_dict().keys() == names
+
+
+def test_local_crops_are_optional(corpus, tmp_path):
+    # The length of what is not cut does not matter either.
+    folder = tmp_path / "out"
+    train_dino.main(arguments(corpus, folder, n_local=0, local_crop=9.0))
+    assert curve(folder).loss.notna().all()
+    assert load_embedder(folder / "embedder").embedding_size == 8
+
+
+def test_one_global_crop_is_compared_with_local_ones(corpus, tmp_path):
+    train_dino.main(arguments(corpus, tmp_path / "out", n_global=1, n_local=1))
+    assert curve(tmp_path / "out").loss.between(3, 6).all()
+
+
+def message_of(argv):
+    with pytest.raises(InputError) as caught:
+        train_dino.main(argv)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"global_crop": 2.0}, "--global_crop="),
+        ({"local_crop": 2.0}, "--local_crop="),
+        ({"batch_size": 17}, "lower --batch_size"),
+        ({"n_global": 1, "n_local": 0}, "n_global is 1 and n_local is 0"),
+        ({"n_global": 0}, "n_global is 0"),
+        ({"head": "{n_protoypes: 64}"}, "did you mean 'n_prototypes'"),
+        ({"head": "{n_protoypes: 64}"}, "no key 'head.n_protoypes'"),
+        ({"augment": "{reverb: 1}"}, "did you mean 'reverb_too'"),
+        ({"embedder": "{widht: 16}"}, "did you mean 'width'"),
+        ({"n_epoch": 3}, "did you mean 'n_epochs'"),
+        ({"augment_folder": "nowhere"}, "nowhere"),
+        ({"train_annotation": "nowhere.csv"}, "nowhere.csv"),
+        ({"lr": 1e30}, "the loss is nan; lower --lr (now 1e+30)"),
+    ],
+)
+def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
+    message = message_of(arguments(corpus, tmp_path / "out", **options))
+    assert words in message
+    assert not (tmp_path / "out" / "stage.json").exists()
+
+
+def test_a_manifest_with_speakers_is_refused(corpus, tmp_path):
+    table = pd.read_csv(corpus / "train.csv").assign(spk_id="s0")
+    write_manifest(tmp_path / "labelled.csv", table, "pseudo_labels")
+    argv = arguments(
+        corpus, tmp_path / "out", train_annotation=tmp_path / "labelled.csv"
+    )
+    assert "spk_id" in message_of(argv)
+
+
+def test_another_embedder_yaml_is_another_request(corpus, trained, tmp_path):
+    path = tmp_path / "ecapa.yaml"
+    with open("hparams/parts/ecapa.yaml", encoding="utf-8") as stream:
+        path.write_text(stream.read().replace("80", "81", 1))
+    argv = arguments(corpus, trained, n_epochs=8, lr=5e-3, embedder_yaml=path)
+    assert "embedder_yaml" in message_of(argv)
