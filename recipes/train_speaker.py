@@ -143,6 +143,8 @@ class SpeakerBrain(sb.Brain):
         figures["lr"] = self.optimizer.param_groups[-1]["lr"]
         self.curve.append(epoch=epoch, **figures)
         self.logger.log_stats({"epoch": epoch}, train_stats=figures)
+        # What the checkpoint resumes is the epoch to come.
+        self.step, self.avg_train_loss = 0, 0.0
         self.checkpointer.save_and_keep_only(
             meta={"epoch": epoch}, num_to_keep=1
         )

@@ -2,11 +2,11 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import torch
+from tones import Killed, killed_after, write_tones
 
 from recipes import train_speaker
 from speechbrain_ext.embedder import load_embedder
@@ -33,28 +33,7 @@ SMALL_WAVLM = (
 def corpus(tmp_path_factory):
     """Four speakers, a tone each in noise, eight utterances a speaker."""
     folder = tmp_path_factory.mktemp("corpus")
-    generator = np.random.default_rng(0)
-    rows = []
-    for speaker in range(4):
-        for number in range(8):
-            length = int(generator.integers(6000, 9000))
-            time = np.arange(length) / 16000
-            # In bursts: ECAPA's features lose what is constant.
-            tone = np.sin(2 * np.pi * 300 * 2**speaker * time)
-            tone *= np.sin(2 * np.pi * 8 * time + number) > 0
-            wav = 0.2 * tone + 0.05 * generator.normal(size=length)
-            name = f"s{speaker}-{number}.wav"
-            soundfile.write(folder / name, wav, 16000)
-            rows.append(
-                {
-                    "ID": name,
-                    "duration": length / 16000,
-                    "wav": f"$data_root/{name}",
-                    "start": 0,
-                    "stop": length,
-                    "spk_id": f"s{speaker}",
-                }
-            )
+    rows = write_tones(folder, n_utterances=8)
     write_manifest(folder / "train.csv", rows, "pseudo_labels")
     return folder
 
@@ -138,23 +117,6 @@ def test_the_trained_embedder_loads_and_separates_speakers(trained, corpus):
     assert a @ b > a @ c + 0.3
 
 
-class Killed(Exception):
-    pass
-
-
-def killed_after(monkeypatch, n_batches):
-    """Make the brain die before its batch number ``n_batches`` + 1."""
-    fit_batch = train_speaker.SpeakerBrain.fit_batch
-    count = iter(range(10**6))
-
-    def dying(self, batch):
-        if next(count) == n_batches:
-            raise Killed
-        return fit_batch(self, batch)
-
-    monkeypatch.setattr(train_speaker.SpeakerBrain, "fit_batch", dying)
-
-
 ECAPA_LOSSES = [7.462, 1.830, 0.1766]
 MHFA_LOSSES = [17.563, 15.219, 14.005]
 
@@ -181,12 +143,31 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
     train_speaker.main(arguments(corpus, whole, **options))
     argv = arguments(corpus, killed, **options)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_after(patch, n_batches)
+        killed_after(patch, train_speaker.SpeakerBrain, n_batches)
         train_speaker.main(argv)
     assert not (killed / "stage.json").exists()
     train_speaker.main(argv)
     curve = pd.read_csv(whole / "train_curve.csv")
     assert curve.loss.tolist() == pytest.approx(losses, rel=0.03)
+    assert curve.equals(pd.read_csv(killed / "train_curve.csv"))
+    assert_same_weights(whole, killed)
+
+
+def test_killed_between_epochs_without_validation(
+    corpus, tmp_path, monkeypatch
+):
+    # The checkpoint once held the old epoch's step: the resumed epoch drew
+    # other dropout and averaged its loss over too many batches.
+    options = {"leaf": MHFA, "embedder": SMALL_WAVLM, "valid_fraction": 0.0}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_speaker.main(arguments(corpus, whole, **options))
+    argv = arguments(corpus, killed, **options)
+    n_batches = 4  # an epoch
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_speaker.SpeakerBrain, n_batches)
+        train_speaker.main(argv)
+    train_speaker.main(argv)
+    curve = pd.read_csv(whole / "train_curve.csv")
     assert curve.equals(pd.read_csv(killed / "train_curve.csv"))
     assert_same_weights(whole, killed)
 
