@@ -128,7 +128,7 @@ def test_the_channel_hides_the_speaker_and_training_finds_him(corpus):
     across = _eer(simple[test], who, when, same_session=False)
     within = _eer(simple[test], who, when, same_session=True)
     # One recording is recognised by its channel, which is useless across.
-    assert within < 0.12 and 0.22 < across < 0.45
+    assert within < 0.12 and 0.15 < across < 0.45
     trained = LinearDiscriminantAnalysis(solver="eigen", shrinkage=0.3)
     trained.fit(rich[~test], speakers[~test])
     x = trained.transform(rich)
