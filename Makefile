@@ -15,12 +15,13 @@ quickstart: $(READY)
 	$(RUN) recipes/run_rounds.py hparams/quickstart.yaml $(ARGS)
 
 test: check
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --ignore=tests/consistency $(ARGS)
 
 check: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy speechbrain_ext recipes
+	$(RUN) -m pytest --quiet tests/consistency
 
 environment: $(READY)
 	@echo "$(VENV)"

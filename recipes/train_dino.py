@@ -29,6 +29,7 @@ from speechbrain_ext.curve import TrainCurve
 from speechbrain_ext.dino import DINOHead, DINOLoss, MomentumTeacher
 from speechbrain_ext.embedder import Embedder, build_embedder, save_embedder
 from speechbrain_ext.files import InputError
+from speechbrain_ext.finite import require_finite
 from speechbrain_ext.manifest import Manifest, read_manifest
 from speechbrain_ext.schedules import cosine
 from speechbrain_ext.stage import Stage, run
@@ -138,12 +139,8 @@ class DinoBrain(sb.Brain):
 
     def check_loss_isfinite(self, loss: torch.Tensor) -> None:
         """Stop before a step that would ruin the weights."""
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"epoch {self.random_crop.epoch}, batch {self.step}: the loss "
-                f"is {loss.item()}; lower --lr (now {self.hparams.lr}) and "
-                "run with --overwrite=True"
-            )
+        remedy = f"lower --lr (now {self.hparams.lr})"
+        require_finite(loss, self.random_crop.epoch, self.step, remedy)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Crops are drawn for the epoch that begins."""

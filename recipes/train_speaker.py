@@ -33,6 +33,7 @@ from speechbrain_ext.embedder import (
     save_embedder,
 )
 from speechbrain_ext.files import InputError, atomic_path
+from speechbrain_ext.finite import require_finite
 from speechbrain_ext.holdout import hold_out
 from speechbrain_ext.manifest import Manifest, read_manifest
 from speechbrain_ext.margin import AAMSoftmax
@@ -115,12 +116,8 @@ class SpeakerBrain(sb.Brain):
 
     def check_loss_isfinite(self, loss: torch.Tensor) -> None:
         """Stop before a step that would ruin the weights."""
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"epoch {self.epochs.current}, batch {self.step}: the loss is "
-                f"{loss.item()}; lower --lr (now {self.hparams.lr}) or "
-                "--scale and run with --overwrite=True"
-            )
+        remedy = f"lower --lr (now {self.hparams.lr}) or --scale"
+        require_finite(loss, self.epochs.current, self.step, remedy)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Draw the epoch's crops; count validation errors from zero."""
