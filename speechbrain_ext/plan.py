@@ -136,7 +136,9 @@ class Plan:
         )
 
     def score(self, row: str, model: Step, labels: Step | None) -> None:
-        """Scores of the trial lists."""
+        """Scores of the trial lists, if there are any."""
+        if not self.settings["scored"]:
+            return
         embeddings = self.embed(model.system, "test", model)
         values: dict[str, Any] = {
             "embeddings_folder": str(embeddings.folder),
@@ -192,7 +194,7 @@ class Plan:
             self.score(f"round {number}", model, labels)
         if settings["large_margin"] and settings["n_rounds"]:
             self.large_margin(model, used)
-        if settings["topline"]:
+        if settings["topline"] and settings["scored"]:
             self.topline(start)
         return self.steps
 

@@ -157,7 +157,7 @@ def write_receipt(
     outputs : list of str
         File names inside ``folder``.
     seconds : float
-        Time spent, over all attempts as far as known.
+        Time of the attempt that finished.
     facts : dict
         Counts and figures that later stages and the model card read.
     """

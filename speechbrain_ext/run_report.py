@@ -31,7 +31,7 @@ Section = tuple[str, str, Any]
 
 
 def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
-    """Collect a finished run and print its table.
+    """Collect a finished run; print its table and where its model is.
 
     Arguments
     ---------
@@ -50,35 +50,48 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
     results = collect_results(settings["run"], scored, folder)
     cited = folder / YARDSTICKS
     yardsticks = read_yardsticks(cited) if cited.exists() else []
-    write_table(folder)
-    sections = [
-        *eer_sections(results, yardsticks),
-        *score_sections(scored, results),
-        *cluster_sections(steps),
-        *curve_sections(steps),
-    ]
+    sections = [*cluster_sections(steps), *curve_sections(steps)]
+    if results:
+        write_table(folder)
+        sections = [
+            *eer_sections(results, yardsticks),
+            *score_sections(scored, results),
+            *sections,
+        ]
     page = Path(settings["output_folder"]) / "report.html"
     write_report(
         page,
         f"Run {settings['run']}",
         f"Speaker verification learnt from {settings['corpus']} without "
         "labels: a bootstrap, rounds of training on clusters of the last "
-        "embeddings, and the same system with true labels. NMI and ARI "
-        "compare the clusters of a system's own training embeddings with "
-        "the true speakers; they are reported and used for nothing.",
+        "embeddings and, where they are known, the same system with true "
+        "labels. NMI and ARI compare the clusters of a system's own training "
+        "embeddings with the true speakers; they are reported and used for "
+        "nothing.",
         tables(results, yardsticks),
         [result.caveat for result in results],
         sections,
     )
-    print("\n" + render_table(results, yardsticks))
-    print(f"table:  {folder / 'TABLE.md'}\nreport: {page}")
+    if results:
+        print("\n" + render_table(results, yardsticks))
+        print(f"table:  {folder / 'TABLE.md'}")
+    print(f"model:  {final_model(steps).folder / 'embedder'}")
+    print(f"report: {page}")
     return page
+
+
+def final_model(steps: Sequence[Step]) -> Step:
+    """The last training without true labels: what a run is made for."""
+    models = [step for step in steps if step.name.endswith("/model")]
+    return [step for step in models if step.system != "topline"][-1]
 
 
 def collect_results(
     run: str, scored: Sequence[Step], folder: Path
 ) -> list[Result]:
     """Copy the result files of a run, in its order, over its earlier ones."""
+    if not scored:
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob(f"{run}-[0-9][0-9]-*.json"):
         stale.unlink()

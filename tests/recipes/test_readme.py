@@ -65,6 +65,7 @@ SHRINK = {
     },
     "quickstart": {"dry_run": True},
     "minivox": {"dry_run": True},
+    "folder": {"dry_run": True},
     "voxceleb": {"dry_run": True},
 }
 

@@ -104,6 +104,16 @@ def test_no_rounds_leave_bootstrap_and_topline(settings):
     assert not [n for n in steps if n.startswith(("round", "large_margin"))]
 
 
+def test_a_folder_without_trials_is_trained_on_and_not_scored(tmp_path):
+    given = {"data_folder": "speech", "n_clusters": 7}
+    text = resolve("hparams/folder.yaml", given)
+    steps = load_plan(plain(parse_yaml(text)))
+    kinds = {step.name.split("/")[-1] for step in steps}
+    assert kinds == {"corpus", "model", "train_embeddings", "labels"}
+    clusters = [s for s in steps if s.name.endswith("/labels")]
+    assert {step.options["n_clusters"] for step in clusters} == {7}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

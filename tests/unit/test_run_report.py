@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from speechbrain_ext.files import write_json, write_text
 from speechbrain_ext.plan import Step
 from speechbrain_ext.results import Result
-from speechbrain_ext.run_report import collect_results
+from speechbrain_ext.run_report import collect_results, write_run_report
 
 
 def scored(folder, system, eer):
@@ -45,3 +46,28 @@ def test_a_result_is_the_very_file_that_scoring_wrote(tmp_path):
     collect_results("run", [step], tmp_path / "results")
     copy = Path(tmp_path / "results" / "run-00-a_dev.json")
     assert copy.read_bytes() == (step.folder / "result_dev.json").read_bytes()
+
+
+def test_a_run_without_scores_leaves_a_report_and_names_its_model(
+    tmp_path, capsys
+):
+    steps = []
+    for system in ("bootstrap", "round1"):
+        folder = tmp_path / system
+        write_json(folder / "labels" / "clusters.json", {"sizes": [3, 2]})
+        write_text(folder / "model" / "train_curve.csv", "epoch,loss\n1,2\n")
+        for kind in ("model", "labels"):
+            name = f"{system}/{kind}"
+            steps.append(Step(name, "", "", tmp_path / name, {}))
+    settings = {
+        "run": "mine",
+        "results_folder": str(tmp_path / "results"),
+        "output_folder": str(tmp_path),
+        "corpus": "a folder",
+    }
+    page = write_run_report(settings, steps)
+    text = page.read_text()
+    assert "<h2>Cluster sizes</h2>" in text and "<table>" not in text
+    assert not (tmp_path / "results").exists()
+    model = tmp_path / "round1" / "model" / "embedder"
+    assert f"model:  {model}" in capsys.readouterr().out
