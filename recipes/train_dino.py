@@ -201,10 +201,9 @@ def crop_lengths(settings: dict[str, Any], manifest: Manifest) -> list[int]:
     return lengths
 
 
-def train(stage: Stage, manifest: Manifest) -> DinoBrain:
-    """Build, resume and fit."""
-    settings = stage.settings
-    hparams = stage.load()
+def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
+    """The brain with all that it trains, checkpoints and draws from."""
+    settings, hparams = stage.settings, stage.load()
     crop = RandomCrop(crop_lengths(settings, manifest), settings["seed"])
     embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
     head = hparams["head"](embedder.embedding_size)
@@ -221,26 +220,31 @@ def train(stage: Stage, manifest: Manifest) -> DinoBrain:
     epochs = sb.utils.epoch_loop.EpochCounter(settings["n_epochs"])
     curve = TrainCurve(stage.folder / "train_curve.csv")
     checkpointer = WholeCheckpointer(
-        stage.folder / "save",
-        {**modules, "epochs": epochs, "curve": curve},
+        stage.folder / "save", {**modules, "epochs": epochs, "curve": curve}
     )
     brain = DinoBrain(
         modules, hparams["opt_class"], hparams, stage.run_opts, checkpointer
     )
-    brain.random_crop, brain.curve = crop, curve
+    brain.random_crop, brain.epochs, brain.curve = crop, epochs, curve
     brain.augment = from_folder(hparams["augment"], settings["augment_folder"])
-    batch_size = stage.share(settings["batch_size"])
     brain.steps_per_epoch = len(manifest) // settings["batch_size"]
-    if brain.steps_per_epoch == 0:
+    return brain
+
+
+def train(stage: Stage, manifest: Manifest) -> DinoBrain:
+    """Build, resume and fit."""
+    settings = stage.settings
+    if len(manifest) < settings["batch_size"]:
         raise InputError(
             f"{len(manifest)} utterances do not fill one batch of "
             f"{settings['batch_size']}; lower --batch_size"
         )
+    brain = build_brain(stage, manifest)
     brain.fit(
-        epochs,
-        dataio(manifest, crop, settings["n_global"]),
+        brain.epochs,
+        dataio(manifest, brain.random_crop, settings["n_global"]),
         train_loader_kwargs={
-            "batch_size": batch_size,
+            "batch_size": stage.share(settings["batch_size"]),
             "shuffle": True,
             "drop_last": True,
             "num_workers": settings["num_workers"],
