@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/speechbrain-ext
 KEY := $(shell $(PYTHON) -c "import hashlib, sys; h = hashlib.sha256(sys.version.encode()); [h.update(open(f, 'rb').read()) for f in ('setup.py', 'constraints.txt')]; print(h.hexdigest()[:16])")
+$(if $(KEY),,$(error $(PYTHON) does not run: give one with PYTHON=...))
 VENV := $(CACHE)/$(KEY)
 READY := $(VENV)/ready
 # The clone is found through PYTHONPATH: clones with the same pins share one
@@ -26,8 +27,10 @@ check: $(READY)
 environment: $(READY)
 	@echo "$(VENV)"
 
-$(READY): setup.py constraints.txt
+# No prerequisites: the name of the folder is a hash of the pins.
+$(READY):
 	rm -rf "$(VENV)"
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('the pinned versions need Python 3.11 or later; give one with PYTHON=...')"
 	$(PYTHON) -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet --constraint constraints.txt ".[dev]"
 	"$(VENV)/bin/python" -m pip uninstall --quiet --yes speechbrain-ext

@@ -29,7 +29,7 @@ from speechbrain.utils.distributed import (
 )
 from tqdm import tqdm
 
-from speechbrain_ext.audio import read_crop
+from speechbrain_ext.audio import check_audio, read_crop
 from speechbrain_ext.embedder import (
     MODEL,
     RECIPE,
@@ -61,8 +61,7 @@ class WholeUtterances(torch.utils.data.Dataset):
     """
 
     def __init__(self, manifest: Manifest, batches: list[list[int]]):
-        self.paths = manifest.paths()
-        self.start, self.stop = manifest.start, manifest.stop
+        self.manifest = manifest
         self.batches = batches
 
     def __len__(self) -> int:
@@ -70,13 +69,10 @@ class WholeUtterances(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[list[int], torch.Tensor]:
         rows = self.batches[index]
+        entries = [self.manifest[self.manifest.ids[row]] for row in rows]
         wavs = [
-            read_crop(
-                self.paths[row],
-                int(self.start[row]),
-                int(self.stop[row] - self.start[row]),
-            )
-            for row in rows
+            read_crop(e["wav"], e["start"], e["stop"] - e["start"])
+            for e in entries
         ]
         return rows, torch.stack(wavs)
 
@@ -86,13 +82,15 @@ def chunks(
 ) -> Iterator[list[list[int]]]:
     """Batches, gathered in chunks of about ``chunk_size`` utterances."""
     chunk: list[list[int]] = []
+    size = 0
     for batch in batches_of_one_length(
         manifest.stop - manifest.start, max_frames
     ):
         chunk.append(batch)
-        if sum(map(len, chunk)) >= chunk_size:
+        size += len(batch)
+        if size >= chunk_size:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -185,6 +183,7 @@ def main(argv: list[str] | None = None) -> None:
     manifest = read_manifest(
         settings["annotation"], "utterances", settings["data_folder"]
     )
+    check_audio(manifest)
     folder = stage.folder / "chunks"
     extract(stage, manifest, folder)
     # Every chunk must be written before one process assembles them.

@@ -25,7 +25,7 @@ from typing import Any
 
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ext.files import InputError, read_json
+from speechbrain_ext.files import InputError, read_json, write_json
 from speechbrain_ext.plan import Step, load_plan
 from speechbrain_ext.receipts import RECEIPT, REQUEST, move_aside
 from speechbrain_ext.run_report import write_run_report
@@ -72,17 +72,25 @@ def print_plan(steps: list[Step]) -> None:
         print(f"  {state:7}{step.name:26}{step.recipe}  {step.hparams}")
 
 
-def restart_from(steps: list[Step], name: str) -> None:
-    """Move a step's folder and those of all later steps aside."""
+def restart_from(steps: list[Step], name: str, note: Path) -> None:
+    """Move a step's folder and those of all later steps aside, once.
+
+    ``note`` remembers it until the plan has ended: the same command typed
+    again after a kill goes on instead of starting over again.
+    """
     names = [step.name for step in steps]
     if name not in names:
         raise InputError(
             f"--from_stage={name} is not a step of this plan; it has {names}"
         )
-    for step in steps[names.index(name) :]:
+    if note.exists() and read_json(note) == {"from_stage": name}:
+        return
+    # The last first: after a kill in between, earlier steps still stand.
+    for step in reversed(steps[names.index(name) :]):
         aside = move_aside(step.folder)
         if aside:
             print(f"moved {step.folder} to {aside}")
+    write_json(note, {"from_stage": name})
 
 
 def command(step: Step, launcher: list[str], run_opts: RunOptions) -> list[str]:
@@ -135,14 +143,19 @@ def main(argv: list[str] | None = None) -> None:
     settings: dict[str, Any] = stage.settings
     steps = load_plan(settings)
     check_steps(steps)
-    if settings["from_stage"] is not None and not settings["dry_run"]:
-        restart_from(steps, settings["from_stage"])
+    first = settings["from_stage"]
+    if settings["overwrite"]:
+        first = steps[0].name
+    note = stage.folder / "restart.json"
+    if first is not None and not settings["dry_run"]:
+        restart_from(steps, first, note)
     print_plan(steps)
     if settings["dry_run"]:
         return
     for step in steps:
         start(step, settings["launcher"], stage.run_opts)
         show(step)
+    note.unlink(missing_ok=True)
     write_run_report(settings, steps)
 
 

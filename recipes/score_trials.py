@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     stage = Stage(__file__, argv)
     settings = stage.settings
     paths = trial_paths(settings["trials"])
-    if stage.is_done(inputs=input_files(settings, paths)):
+    trained = training_facts(settings["train_receipt"])
+    if stage.is_done(input_files(settings, paths), trained=trained):
         return
     embeddings, index = read_embeddings(settings["embeddings_folder"])
     lists = [
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     for trials in lists:
         check_known(trials, index.ids, "the embeddings")
     cohort = read_cohort(settings)
-    facts = system_facts(settings, cohort)
+    facts = system_facts(settings, cohort, trained)
     outputs: list[str] = []
     figures = {}
     for trials in lists:
@@ -131,8 +132,6 @@ def input_files(
         raise InputError(
             f"score_norm is {settings['score_norm']!r}; it is none or as-norm"
         )
-    if settings["train_receipt"] is not None:
-        files["train_receipt"] = settings["train_receipt"]
     if settings["clusters"] is not None:
         files["clusters"] = settings["clusters"]
     return files
@@ -163,8 +162,27 @@ def score(
     return adaptive_s_norm(embeddings, cohort, enrol, test, settings["top_k"])
 
 
+def training_facts(path: str | None) -> dict[str, Any]:
+    """What a training's ``stage.json`` says that decides a result's row."""
+    if path is None:
+        return {}
+    receipt = read_json(path)
+    keys = ("n_utterances", "random_encoder")
+    return {key: receipt[key] for key in keys if key in receipt}
+
+
+def training_seconds(path: str | None) -> float | None:
+    """Time of a training; unknown when it was killed and resumed."""
+    if path is None:
+        return None
+    receipt = read_json(path)
+    return None if receipt.get("resumed") else receipt.get("seconds")
+
+
 def system_facts(
-    settings: dict[str, Any], cohort: np.ndarray | None
+    settings: dict[str, Any],
+    cohort: np.ndarray | None,
+    trained: dict[str, Any],
 ) -> dict[str, Any]:
     """What the result says of the system, from its stages' own files."""
     norm = "none"
@@ -178,12 +196,10 @@ def system_facts(
         "device": settings["train_device"],
     }
     caveat = settings["caveat"]
-    if settings["train_receipt"] is not None:
-        receipt = read_json(settings["train_receipt"])
-        facts["n_train"] = receipt.get("n_utterances")
-        facts["seconds"] = receipt.get("seconds")
-        if receipt.get("random_encoder") and _RANDOM not in caveat:
-            caveat = f"{caveat}; {_RANDOM}".removeprefix("; ")
+    facts["n_train"] = trained.get("n_utterances")
+    facts["seconds"] = training_seconds(settings["train_receipt"])
+    if trained.get("random_encoder") and _RANDOM not in caveat:
+        caveat = f"{caveat}; {_RANDOM}".removeprefix("; ")
     if settings["clusters"] is not None:
         figures = read_json(settings["clusters"])["figures"]
         for key in ("nmi", "ari", "n_clusters"):

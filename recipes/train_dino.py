@@ -22,7 +22,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import get_rank, if_main_process
 from torch.nn.parallel import DistributedDataParallel
 
-from speechbrain_ext.audio import RandomCrop, check_crop
+from speechbrain_ext.audio import RandomCrop, check_audio, check_crop
 from speechbrain_ext.augment import from_folder, step_generator
 from speechbrain_ext.checkpoints import WholeCheckpointer
 from speechbrain_ext.curve import TrainCurve
@@ -234,6 +234,12 @@ def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
 def train(stage: Stage, manifest: Manifest) -> DinoBrain:
     """Build, resume and fit."""
     settings = stage.settings
+    factor = stage.run_opts.grad_accumulation_factor
+    if factor != 1:
+        raise InputError(
+            f"grad_accumulation_factor is {factor}; DINO's centre and teacher "
+            "move with every batch: give 1 and a --batch_size that fits"
+        )
     if len(manifest) < settings["batch_size"]:
         raise InputError(
             f"{len(manifest)} utterances do not fill one batch of "
@@ -266,6 +272,7 @@ def main(argv: list[str] | None = None) -> None:
     manifest = read_manifest(
         settings["train_annotation"], "utterances", settings["data_folder"]
     )
+    check_audio(manifest)
     brain = train(stage, manifest)
     if if_main_process():
         teacher = brain.modules.teacher.model

@@ -22,7 +22,7 @@ import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import get_rank, run_on_main
 
-from speechbrain_ext.audio import RandomCrop, check_crop
+from speechbrain_ext.audio import RandomCrop, check_audio, check_crop
 from speechbrain_ext.augment import from_folder, step_generator
 from speechbrain_ext.checkpoints import WholeCheckpointer
 from speechbrain_ext.curve import TrainCurve
@@ -241,8 +241,10 @@ def load_classifier(classifier: AAMSoftmax, path: str) -> None:
 def save(folder: Path, brain: SpeakerBrain) -> list[str]:
     """Write what the training leaves; names for the receipt."""
     names = save_embedder(folder / "embedder", brain.embedder)
-    with atomic_path(folder / CLASSIFIER) as part:
-        torch.save(brain.classifier.state_dict(), part)
+    state = {k: v.cpu() for k, v in brain.classifier.state_dict().items()}
+    # Through a stream: the archive would else hold the temporary name.
+    with atomic_path(folder / CLASSIFIER) as part, open(part, "wb") as stream:
+        torch.save(state, stream)
     return [*(f"embedder/{name}" for name in names), CLASSIFIER, CURVE]
 
 
@@ -298,6 +300,7 @@ def main(argv: list[str] | None = None) -> None:
     manifest = read_manifest(
         settings["train_annotation"], "pseudo_labels", settings["data_folder"]
     )
+    check_audio(manifest)
     names = speakers(manifest)
     brain = train(stage, manifest, names)
     outputs = run_on_main(save, [stage.folder, brain])

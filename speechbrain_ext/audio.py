@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -140,6 +141,28 @@ class RandomCrop:
         if available < length:
             wav = wav.repeat(-(-length // available))[:length]
         return wav
+
+
+def check_audio(manifest: Manifest) -> None:
+    """Refuse a manifest whose first file is not there, before any work.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        Read with the user's ``data_folder``, where the likeliest slip is.
+
+    Raises
+    ------
+    InputError
+        The first file does not exist.
+    """
+    first = manifest[manifest.ids[0]]["wav"]
+    if not Path(first).is_file():
+        raise InputError(
+            f"{manifest.ids[0]}: {first} is not a file; data_folder is "
+            f"{manifest.data_root}, which must be what $data_root stood for "
+            "when the manifest was made"
+        )
 
 
 def check_crop(manifest: Manifest, seconds: float, key: str) -> int:

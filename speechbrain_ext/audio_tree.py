@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from speechbrain_ext.files import InputError, PathLike
 
@@ -35,9 +37,16 @@ class AudioTree:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def summary(self) -> dict[str, int]:
+    def summary(self) -> dict[str, Any]:
         """What goes into a request: another tree must not look the same."""
-        return {"count": len(self.ids), "bytes": sum(self.sizes)}
+        digest = hashlib.sha256()
+        for name, size in zip(self.ids, self.sizes, strict=True):
+            digest.update(f"{name} {size}\n".encode())
+        return {
+            "count": len(self.ids),
+            "bytes": sum(self.sizes),
+            "names": digest.hexdigest(),
+        }
 
     def pick(self, ids: Iterable[str]) -> AudioTree:
         """The files whose ID is among ``ids``."""

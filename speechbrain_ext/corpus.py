@@ -105,7 +105,7 @@ def prepare(
         check_known(some, known, f"test.csv, see {folder / 'rejects.csv'}")
         names.append(f"trials/{some.name}.txt")
         some.write(folder / names[-1])
-    return names, _facts(root, corpora, trials)
+    return names, _facts(root, folder, corpora, trials)
 
 
 def check_min_duration(value: Any) -> float:
@@ -132,9 +132,16 @@ def named_files(
 
 
 def _facts(
-    root: Path, corpora: dict[str, Corpus], trials: Sequence[TrialList]
+    root: Path,
+    folder: Path,
+    corpora: dict[str, Corpus],
+    trials: Sequence[TrialList],
 ) -> dict[str, Any]:
-    facts: dict[str, Any] = {"data_root": str(root.absolute())}
+    facts: dict[str, Any] = {
+        "data_root": str(root.absolute()),
+        # Both may move later: then this says which of them it was.
+        "data_in_output": root.absolute() == folder.absolute(),
+    }
     for part, corpus in corpora.items():
         hours = corpus.rows["duration"].sum() / 3600
         facts[f"n_{part}"] = len(corpus.rows)

@@ -99,8 +99,13 @@ class Plan:
         return step
 
     def data_root(self) -> str:
-        """What ``$data_root`` stands for, as the prepare step found."""
-        return read_json(self.corpus / RECEIPT)["data_root"]
+        """What ``$data_root`` stands for: the corpus step's folder or its data.
+
+        From where they are now, not where they were: a data set may move.
+        """
+        inside = read_json(self.corpus / RECEIPT)["data_in_output"]
+        root = self.corpus if inside else Path(self.settings["data_folder"])
+        return str(root.absolute())
 
     def prepare(self) -> None:
         """The corpus: manifests, trials, oracle."""

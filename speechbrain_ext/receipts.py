@@ -121,6 +121,14 @@ def check_request(folder: PathLike, request: dict[str, Any]) -> bool:
     return all(_unchanged(folder, name, was) for name, was in outputs.items())
 
 
+def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
+    """Whether ``folder`` holds this very request, not finished."""
+    folder = Path(folder)
+    if not (folder / REQUEST).exists() or (folder / RECEIPT).exists():
+        return False
+    return first_difference(read_json(folder / REQUEST), request) is None
+
+
 def _holds_work(folder: Path) -> bool:
     """Whether there is anything besides what a stage writes as it begins."""
     opened = {REQUEST, RESOLVED, LOG}

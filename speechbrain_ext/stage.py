@@ -28,6 +28,7 @@ from speechbrain_ext.receipts import (
     RESOLVED,
     check_request,
     describe_file,
+    is_begun,
     move_aside,
     write_receipt,
 )
@@ -44,7 +45,15 @@ from speechbrain_ext.yamls import (
 logger = logging.getLogger(__name__)
 
 # They steer the stage and not its result.
-_NOT_IN_REQUEST = ("output_folder", "overwrite", "data_folder", "num_workers")
+_NOT_IN_REQUEST = (
+    "output_folder overwrite data_folder num_workers train_receipt"
+).split()
+# Run options that decide the result; the others only how it is reached.
+_DECIDING = (
+    "debug debug_batches debug_epochs precision eval_precision max_grad_norm "
+    "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
+    "remove_vector_weight_decay"
+).split()
 
 
 class Stage:
@@ -98,6 +107,7 @@ class Stage:
         self.settings: dict[str, Any] = plain(parse_yaml(self.resolved))
         self.folder = Path(self.settings["output_folder"])
         self.request: dict[str, Any] = {}
+        self.resumed = False
         self._start = time.time()
 
     def is_done(
@@ -123,16 +133,17 @@ class Stage:
         bool
             Whether to skip.
         """
+        tree = plain(parse_yaml(self.resolved), tags=True)
         settings = {
             key: value
-            for key, value in self.settings.items()
+            for key, value in tree.items()
             if key not in _NOT_IN_REQUEST
             and key not in RunOptions().keys()
             and not _names_input(value, inputs or {})
         }
-        if self.run_opts.debug:
-            # A few batches are not the work: never to be taken for it.
-            extra["debug"] = True
+        options = self._deciding_options()
+        if options:
+            extra["run_options"] = options
         done = run_on_main(self._begin, args=[settings, inputs or {}, extra])
         self._log()
         if done:
@@ -141,9 +152,24 @@ class Stage:
             seed_everything(int(self.settings["seed"]), verbose=False)
         return done
 
+    def _deciding_options(self) -> dict[str, Any]:
+        """SpeechBrain run options that change the result, if not default."""
+        default = RunOptions()
+        given = {**default.as_dict(), **self.settings}
+        for name in self.run_opts.overridden_args:
+            given[name] = self.run_opts[name]
+        if given["test_only"]:
+            raise InputError(
+                "--test_only trains nothing, and this recipe only trains; "
+                "leave it out, or run extract_embeddings and score_trials"
+            )
+        return {
+            name: str(given[name])
+            for name in _DECIDING
+            if given[name] != default[name]
+        }
+
     def _begin(self, settings: dict, inputs: dict, extra: dict) -> bool:
-        if self.settings["overwrite"]:
-            move_aside(self.folder)
         self.request = {
             "recipe": self.script.stem,
             "inputs": {
@@ -153,8 +179,13 @@ class Stage:
             **extra,
         }
         self.request = plain(self.request)
+        if self.settings["overwrite"]:
+            # Not what this very command began: after a kill it goes on.
+            if not is_begun(self.folder, self.request):
+                move_aside(self.folder)
         if check_request(self.folder, self.request):
             return True
+        self.resumed = (self.folder / REQUEST).exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(self.script, self.folder / self.script.name)
         write_text(self.folder / RESOLVED, self.resolved)
@@ -199,7 +230,13 @@ class Stage:
         seconds = time.time() - self._start
         run_on_main(
             write_receipt,
-            args=[self.folder, self.request, outputs, seconds, plain(facts)],
+            args=[
+                self.folder,
+                self.request,
+                outputs,
+                seconds,
+                {"resumed": self.resumed, **plain(facts)},
+            ],
         )
         logger.info(f"{self.script.stem}: {self.folder} in {seconds:.0f} s")
 
@@ -220,7 +257,9 @@ def run(main: Callable[..., Any]) -> None:
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # One raised by a loader's worker arrives inside its stack.
+        text = str(error).split("InputError: ")[-1].strip()
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
     finally:
         if sb.utils.distributed.is_distributed_initialized():

@@ -43,18 +43,36 @@ def parse_yaml(text: str) -> CommentedMap:
     return CommentedMap() if tree is None else tree
 
 
-def plain(node: Any) -> Any:
-    """A YAML tree as built-in types; tagged nodes keep their content."""
+def plain(node: Any, tags: bool = False) -> Any:
+    """A YAML tree as built-in types.
+
+    Arguments
+    ---------
+    node : Any
+        From `parse_yaml`, or built-in types.
+    tags : bool
+        Whether to keep the classes that ``!new:`` and ``!name:`` name, under
+        the key ``"!"``; without, a tagged node is its content.
+
+    Example
+    -------
+    >>> tree = parse_yaml("opt: !name:torch.optim.SGD\\n    lr: 1")
+    >>> plain(tree), plain(tree, tags=True)
+    ({'opt': {'lr': 1}}, {'opt': {'lr': 1, '!': '!name:torch.optim.SGD'}})
+    """
+    tag = getattr(getattr(node, "tag", None), "value", None) if tags else None
     if isinstance(node, dict):
-        return {str(key): plain(value) for key, value in node.items()}
+        mapping = {str(key): plain(v, tags) for key, v in node.items()}
+        return {**mapping, "!": str(tag)} if tag else mapping
     if isinstance(node, (list, tuple)):
-        return [plain(value) for value in node]
+        return [plain(value, tags) for value in node]
     if isinstance(node, bool) or node is None:
         return node
     for kind in (int, float):
         if isinstance(node, kind):
             return kind(node)
-    return str(getattr(node, "value", node))
+    text = str(getattr(node, "value", node))
+    return f"{tag} {text}".strip() if tag else text
 
 
 def resolve(path: PathLike, overrides: Any = None) -> str:
@@ -112,8 +130,8 @@ def _check_nested(path: PathLike, tree: Any, given: dict, above: str) -> None:
             raise _unknown(path, f"{above}{key}", key, tree)
         inner = tree[key]
         # Open mappings, whose reader checks what is put there: empty ones,
-        # and the overrides of another YAML, of which these are some.
-        overrides = key in ("set", "embedder")
+        # and those of which another YAML or module knows the keys.
+        overrides = key in ("set", "embedder", "lr_parts")
         closed = isinstance(inner, dict) and inner and not overrides
         if isinstance(value, dict) and closed:
             _check_nested(path, inner, value, f"{above}{key}.")

@@ -118,7 +118,7 @@ def test_a_changed_list_is_not_answered_with_the_old_manifest(data, tmp_path):
     trials.write_text("1 x.wav y.wav\n0 y.wav x.wav\n")
     out = _prepare(data, tmp_path / "out", **more)
     trials.write_text("1 x.wav z.wav\n0 z.wav x.wav\n")
-    with pytest.raises(InputError, match=r"trial_lists\.mine\.sha256 was"):
+    with pytest.raises(InputError, match=r"test_files\.names was"):
         _prepare(data, out, **more)
 
 

@@ -116,7 +116,7 @@ def test_another_list_is_never_answered_with_the_old_manifest(data, tmp_path):
     out = _prepare(data, tmp_path / "out")
     before = (out / "test.csv").read_bytes()
     (data / "meta" / "o.txt").write_text(LIST_E)
-    with pytest.raises(InputError, match=r"trial_lists\.O\.sha256 was"):
+    with pytest.raises(InputError, match=r"test_files\.names was"):
         _prepare(data, out)
     assert (out / "test.csv").read_bytes() == before
     _prepare(data, out, overwrite=True)

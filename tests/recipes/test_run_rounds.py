@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from recipes import run_rounds
+from speechbrain_ext.plan import Step
+
 ROOT = Path(__file__).parents[2]
 PLAN = "hparams/quickstart.yaml"
 TINY = {
@@ -156,6 +159,7 @@ def test_typed_again_it_does_only_what_from_stage_asks(chain):
     aside = folder / "topline" / "scores.old1" / "stage.json"
     assert aside.read_bytes() == receipts.pop(again)
     assert receipts == {path: path.read_bytes() for path in receipts}
+    assert not (folder / "restart.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -193,6 +197,24 @@ def test_a_wrong_plan_stops_before_any_work(tmp_path, options, message):
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert not (tmp_path / "run").exists()
+
+
+def test_from_stage_moves_once_and_after_a_kill_goes_on(tmp_path, capsys):
+    steps = []
+    for name in ("a/model", "b/model", "c/model"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "request.json").write_text("{}")
+        steps.append(Step(name, "", "", tmp_path / name, {}))
+    note = tmp_path / "restart.json"
+    run_rounds.restart_from(steps, "b/model", note)
+    moved = capsys.readouterr().out.splitlines()
+    assert [line.split("/")[-2] for line in moved] == ["c", "b"]
+    assert (tmp_path / "a" / "model").exists()
+    # Killed while it does b again, and typed again: what it did stays.
+    (tmp_path / "b" / "model").mkdir()
+    (tmp_path / "b" / "model" / "request.json").write_text("{}")
+    run_rounds.restart_from(steps, "b/model", note)
+    assert (tmp_path / "b" / "model" / "request.json").exists()
 
 
 def test_a_failed_step_stops_the_run_and_says_where(tmp_path):

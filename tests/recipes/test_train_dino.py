@@ -375,6 +375,7 @@ def message_of(argv):
         ({"n_epoch": 3}, "did you mean 'n_epochs'"),
         ({"augment_folder": "nowhere"}, "nowhere"),
         ({"train_annotation": "nowhere.csv"}, "nowhere.csv"),
+        ({"grad_accumulation_factor": 2}, "grad_accumulation_factor is 2"),
         ({"lr": 1e30}, "the loss is nan; lower --lr (now 1e+30)"),
     ],
 )

@@ -6,9 +6,14 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_ext.audio import RandomCrop, check_crop, read_crop
+from speechbrain_ext.audio import (
+    RandomCrop,
+    check_audio,
+    check_crop,
+    read_crop,
+)
 from speechbrain_ext.files import InputError
-from speechbrain_ext.manifest import Manifest
+from speechbrain_ext.manifest import Manifest, read_manifest
 
 
 def _tone(hertz, rate, seconds=1.0):
@@ -149,3 +154,16 @@ def test_check_crop_gives_frames():
 def test_check_crop_refuses_what_no_utterance_can_fill(seconds):
     with pytest.raises(InputError, match=r"crop is .* 3\.00 s; .*--crop="):
         check_crop(_manifest([1.0, 3.0]), seconds, "crop")
+
+
+def test_a_wrong_data_folder_is_named_before_any_work(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text(
+        "ID,duration,wav,start,stop\na,1.0,$data_root/a.wav,0,16000\n"
+    )
+    wrong = read_manifest(path, "utterances", tmp_path / "elsewhere")
+    rule = "a: .*elsewhere/a.wav is not a file; data_folder is .*elsewhere"
+    with pytest.raises(InputError, match=rule):
+        check_audio(wrong)
+    (tmp_path / "a.wav").touch()
+    check_audio(read_manifest(path, "utterances", tmp_path))

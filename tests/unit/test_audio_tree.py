@@ -23,7 +23,8 @@ def test_ids_are_sorted_paths_below_the_folder(tmp_path):
     tree = list_audio([tmp_path])
     assert tree.ids == sorted(names)
     assert tree.paths == [str(tmp_path / name) for name in sorted(names)]
-    assert tree.summary() == {"count": 5, "bytes": 5}
+    summary = tree.summary()
+    assert (summary["count"], summary["bytes"]) == (5, 5)
 
 
 def test_several_folders_give_ids_below_each(tmp_path):
@@ -66,7 +67,15 @@ def test_pick_keeps_order_and_sizes(tmp_path):
     _touch(tmp_path, "a.wav", "b.wav", "c.wav")
     picked = list_audio([tmp_path]).pick(["c.wav", "a.wav", "c.wav"])
     assert picked.ids == ["a.wav", "c.wav"]
-    assert picked.summary() == {"count": 2, "bytes": 2}
+    assert picked.summary()["bytes"] == 2
+
+
+def test_a_renamed_file_is_another_tree(tmp_path):
+    _touch(tmp_path, "a.wav", "b.wav")
+    before = list_audio([tmp_path]).summary()
+    (tmp_path / "a.wav").rename(tmp_path / "c.wav")
+    after = list_audio([tmp_path]).summary()
+    assert before["bytes"] == after["bytes"] and before != after
 
 
 def test_missing_and_empty_folders_are_refused(tmp_path):

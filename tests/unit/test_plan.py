@@ -95,8 +95,16 @@ def test_the_data_root_is_asked_for_when_the_corpus_is_done(settings, tmp_path):
         step.values()
     (tmp_path / "corpus").mkdir()
     receipt = tmp_path / "corpus" / "stage.json"
-    receipt.write_text('{"data_root": "/somewhere"}')
-    assert step.values()["data_folder"] == "/somewhere"
+    receipt.write_text('{"data_in_output": true}')
+    assert step.values()["data_folder"] == str(tmp_path / "corpus")
+
+
+def test_data_that_moved_is_read_where_it_is_now(settings, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    receipt = tmp_path / "corpus" / "stage.json"
+    receipt.write_text('{"data_root": "/old", "data_in_output": false}')
+    step = by_name({**settings, "data_folder": "/new"})["bootstrap/model"]
+    assert step.values()["data_folder"] == "/new"
 
 
 def test_no_rounds_leave_bootstrap_and_topline(settings):

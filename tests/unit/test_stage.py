@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speechbrain_ext.files import InputError
-from speechbrain_ext.stage import Stage
+from speechbrain_ext.stage import Stage, run
 
 RECIPE = """
 from pathlib import Path
@@ -278,3 +278,75 @@ def test_a_fault_of_ours_keeps_its_traceback(recipe):
     done = program(recipe)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+CLASSES = "opt_class: !name:torch.optim.{}\n    lr: 1.0\n"
+
+
+def test_another_class_in_the_yaml_is_another_request(recipe):
+    text = recipe.leaf.read_text()
+    recipe.script.write_text(
+        RECIPE.replace(
+            "words = Path",
+            "hparams = stage.load()\n    "
+            "hparams['opt_class']\n    words = Path",
+        )
+    )
+    recipe.leaf.write_text(text + CLASSES.format("SGD"))
+    assert not recipe.stage().is_done({"text": recipe.text})
+    (recipe.out / "half.txt").write_text("work")
+    recipe.leaf.write_text(text + CLASSES.format("Adam"))
+    rule = r"opt_class.! was '!name:torch.optim.SGD', now"
+    with pytest.raises(InputError, match=rule):
+        recipe.stage().is_done({"text": recipe.text})
+
+
+@pytest.mark.parametrize(
+    "option", ["--debug", "--precision=bf16", "--max_grad_norm=1.0"]
+)
+def test_a_run_option_that_decides_the_result_is_part_of_the_request(
+    recipe, option
+):
+    recipe.run(option)
+    with pytest.raises(InputError, match="run_options"):
+        recipe.run()
+
+
+def test_a_run_option_that_decides_nothing_is_not(recipe):
+    recipe.run("--noprogressbar")
+    assert recipe.stage().is_done({"text": recipe.text})
+
+
+def test_test_only_is_refused(recipe):
+    with pytest.raises(InputError, match="test_only trains nothing"):
+        recipe.run("--test_only")
+
+
+def test_overwrite_typed_again_after_a_kill_goes_on(recipe):
+    recipe.run()
+    again = ["--overwrite=True"]
+    assert not recipe.stage(*again).is_done({"text": recipe.text})
+    (recipe.out / "checkpoint").write_text("work")
+    assert not recipe.stage(*again).is_done({"text": recipe.text})
+    assert (recipe.out / "checkpoint").exists()
+    assert len(list(recipe.folder.glob("out.old*"))) == 1
+
+
+def test_a_resumed_stage_says_so(recipe):
+    assert not recipe.stage().is_done({"text": recipe.text})
+    recipe.run()
+    assert recipe.receipt()["resumed"] is True
+
+
+def test_an_error_of_a_loader_worker_is_one_line(capsys):
+    def main():
+        raise InputError(
+            "Caught InputError in DataLoader worker process 0.\n"
+            "Original Traceback (most recent call last):\n  File 'x'\n"
+            "speechbrain_ext.files.InputError: a.wav: cannot be read\n"
+        )
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: a.wav: cannot be read\n"
