@@ -179,7 +179,7 @@ def test_typed_again_it_does_only_what_from_stage_asks(chain):
         ),
         (
             ["--embedder={widht: 8}"],
-            "no key 'embedder.widht'; did you mean 'width'",
+            "ecapa.yaml has no key 'widht'; did you mean 'width'",
         ),
         (["--stages={train: {recipe: trian}}"], "no recipe 'trian'"),
     ],
