@@ -105,7 +105,8 @@ def utterances(folder: Path, settings: dict[str, Any]) -> list[Sound]:
             speaker = _FIRST[part] + who
             numbers = (speaker, session, index)
             draw = toy_sounds.generator(seed, "seconds", *numbers)
-            seconds = float(draw.uniform(low, high))
+            # Few lengths: whole utterances are then embedded in batches.
+            seconds = round(float(draw.uniform(low, high)), 1)
             name = f"id{speaker:05d}/session{session + 1}/{index + 1:05d}.wav"
             path = str(folder / part / "wav" / name)
             sounds.append(Sound(path, "utterance", seed, seconds, numbers))
