@@ -428,10 +428,17 @@ def _series(name: str, curve: Any, column: str) -> tuple[NDArray, NDArray]:
 
 def _outer_legend(axes: Axes) -> None:
     """A legend below the axes, where it covers no data."""
-    _, labels = axes.get_legend_handles_labels()
+    handles, labels = axes.get_legend_handles_labels()
+    wide = max(map(len, labels)) > 40
+    if wide:
+        # Long names, as of cited systems, need a line each.
+        height = axes.figure.get_figheight()
+        axes.figure.set_figheight(height + 0.2 * len(labels))
     axes.figure.legend(
+        handles,
+        [_wrapped(label, 80) for label in labels],
         loc="outside lower center",
-        ncols=min(len(labels), 2),
+        ncols=1 if wide else min(len(labels), 2),
         frameon=False,
         fontsize=9,
     )

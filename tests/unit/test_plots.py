@@ -18,6 +18,7 @@ from speechbrain_ext.plots import (
     score_histogram,
     training_curves,
 )
+from speechbrain_ext.results import read_yardsticks
 
 
 def trials(n_trials=2000, distance=1.5, seed=0):
@@ -57,6 +58,11 @@ FIGURES = {
     "det of few": lambda: det({"DINO": trials(12)}),
     "det of perfect": lambda: det({"DINO": (np.arange(8), np.arange(8) > 3)}),
     "det of chance": lambda: det({"DINO": (np.zeros(8), np.arange(8) % 2)}),
+    # The names once ran off both sides of the picture.
+    "EER beside long names": lambda: eer_by_round(
+        [result("DINO", 22), result("round 1", 18)],
+        read_yardsticks("results/yardsticks.json")[:5],
+    ),
     "histogram": lambda: score_histogram(*trials()),
     "clusters": lambda: cluster_sizes({"DINO": [300, 20, 1], "1": [9, 9]}),
     "training": lambda: training_curves(
