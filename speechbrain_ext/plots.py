@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.ticker
 import numpy as np
@@ -430,11 +430,11 @@ def _outer_legend(axes: Axes) -> None:
     """A legend below the axes, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     wide = max(map(len, labels)) > 40
+    figure = cast(Figure, axes.figure)
     if wide:
         # Long names, as of cited systems, need a line each.
-        height = axes.figure.get_figheight()
-        axes.figure.set_figheight(height + 0.2 * len(labels))
-    axes.figure.legend(
+        figure.set_figheight(figure.get_figheight() + 0.2 * len(labels))
+    figure.legend(
         handles,
         [_wrapped(label, 80) for label in labels],
         loc="outside lower center",
