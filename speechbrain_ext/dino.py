@@ -10,10 +10,12 @@ longer crop of it.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 
 class DINOHead(torch.nn.Module):
@@ -32,6 +34,14 @@ class DINOHead(torch.nn.Module):
         Dimension that is L2-normalised.
     n_prototypes : int
         Outputs K.
+    expander_size : int
+        Width E of a linear layer before the bottleneck, for the terms of
+        `regularizers` (RDINO: 8192); 0 for none.
+
+    Notes
+    -----
+    Works in float32 under autocast too: cosines are divided by a temperature
+    of 0.04, and half precision would leave two digits of them.
 
     Example
     -------
@@ -47,6 +57,7 @@ class DINOHead(torch.nn.Module):
         hidden_size: int = 2048,
         bottleneck_size: int = 256,
         n_prototypes: int = 65536,
+        expander_size: int = 0,
     ):
         super().__init__()
         self.mlp = torch.nn.Sequential(
@@ -56,9 +67,12 @@ class DINOHead(torch.nn.Module):
             torch.nn.Linear(hidden_size, hidden_size),
             torch.nn.BatchNorm1d(hidden_size),
             torch.nn.GELU(),
-            torch.nn.Linear(hidden_size, bottleneck_size),
+            torch.nn.Linear(hidden_size, expander_size or bottleneck_size),
         )
-        for layer in self.mlp:
+        self.bottleneck: torch.nn.Module = torch.nn.Identity()
+        if expander_size:
+            self.bottleneck = torch.nn.Linear(expander_size, bottleneck_size)
+        for layer in (*self.mlp, self.bottleneck):
             if isinstance(layer, torch.nn.Linear):
                 torch.nn.init.trunc_normal_(layer.weight, std=0.02)
                 torch.nn.init.zeros_(layer.bias)
@@ -70,8 +84,23 @@ class DINOHead(torch.nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Embeddings [B, D] to cosines with the prototypes [B, K]."""
-        hidden = F.normalize(self.mlp(embeddings), dim=1)
-        return F.linear(hidden, F.normalize(self.prototypes, dim=1))
+        return self.cosines(self.expand(embeddings))
+
+    def expand(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Embeddings [B, D] to the expansion [B, E], or the bottleneck."""
+        with _single_precision(embeddings):
+            return self.mlp(embeddings.float())
+
+    def cosines(self, expansion: torch.Tensor) -> torch.Tensor:
+        """What `expand` gave to cosines with the prototypes [B, K]."""
+        with _single_precision(expansion):
+            hidden = F.normalize(self.bottleneck(expansion.float()), dim=1)
+            return F.linear(hidden, F.normalize(self.prototypes, dim=1))
+
+
+def _single_precision(x: torch.Tensor) -> torch.autocast:
+    """No autocast on the device of x."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class DINOLoss(torch.nn.Module):
@@ -137,14 +166,33 @@ class DINOLoss(torch.nn.Module):
         torch.Tensor
             Scalar.
         """
-        target = self.targets(teacher, teacher_temperature).flatten(1)
-        log_p = F.log_softmax(student.float() / self.student_temperature, -1)
-        # [G, B K] x [B K, S]: every pair of views in one product.
-        cross = -target @ log_p.flatten(1).T / student.shape[1]
-        pairs = 1 - torch.eye(*cross.shape, device=cross.device)
+        targets = self.targets(teacher, teacher_temperature)
+        value = self.cross_entropy(student, targets)
         if self.training:
             self.update_center(teacher)
-        return (cross * pairs).sum() / pairs.sum()
+        return value
+
+    def cross_entropy(
+        self, student: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """Eq. 3 for given targets.
+
+        Arguments
+        ---------
+        student : torch.Tensor
+            Student outputs [S, B, K]; the first G views are the targets'.
+        targets : torch.Tensor
+            Distributions [G, B, K], as of `targets`; they get no gradient.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar, float32.
+        """
+        with _single_precision(student):
+            return _CrossEntropy.apply(
+                student.float(), targets.float(), self.student_temperature
+            )
 
     @torch.no_grad()
     def targets(
@@ -152,7 +200,7 @@ class DINOLoss(torch.nn.Module):
     ) -> torch.Tensor:
         """Centred and sharpened teacher distributions, shaped as given."""
         centred = teacher.detach().float() - self.center
-        return F.softmax(centred / teacher_temperature, dim=-1)
+        return F.softmax(centred.div_(teacher_temperature), dim=-1)
 
     @torch.no_grad()
     def update_center(self, teacher: torch.Tensor) -> None:
@@ -162,6 +210,83 @@ class DINOLoss(torch.nn.Module):
             torch.distributed.all_reduce(mean)
             mean /= torch.distributed.get_world_size()
         self.center.lerp_(mean, 1 - self.center_momentum)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Mean of the cross-entropies of all pairs of different views.
+
+    As a target sums to one, its cross-entropy with the student's softmax is
+    the student's log-sum-exp less their inner product: no log-softmax
+    [S, B, K] is formed or kept, and a view needs its targets' sum alone.
+    """
+
+    @staticmethod
+    def forward(ctx, student, targets, temperature):
+        """Student outputs [S, B, K] and targets [G, B, K] to a scalar."""
+        n_pairs = len(student) * len(targets) - min(len(student), len(targets))
+        weight = 1 / (n_pairs * student.shape[1])
+        total, log_sums = student.new_zeros(()), []
+        mixtures = _mixtures(targets, len(student))
+        for view, (mixture, n_targets) in enumerate(mixtures):
+            logits = student[view] / temperature
+            log_sums.append(torch.logsumexp(logits, -1, keepdim=True))
+            total += n_targets * log_sums[-1].sum()
+            total -= torch.dot(mixture.flatten(), logits.flatten())
+        ctx.temperature, ctx.weight = temperature, weight
+        ctx.save_for_backward(student, targets, *log_sums)
+        return total * weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        """Softmax less target, summed over the targets of each view."""
+        student, targets, *log_sums = ctx.saved_tensors
+        result = torch.empty_like(student)
+        mixtures = _mixtures(targets, len(student))
+        for view, (mixture, n_targets) in enumerate(mixtures):
+            guess = torch.div(student[view], ctx.temperature, out=result[view])
+            guess.sub_(log_sums[view]).exp_().mul_(n_targets).sub_(mixture)
+        return result.mul_(gradient * ctx.weight / ctx.temperature), None, None
+
+
+def _mixtures(targets: torch.Tensor, n_views: int) -> Iterator:
+    """For each view, the sum [B, K] of the others' targets and their count."""
+    total, n_targets = targets.sum(0), len(targets)
+    for view in range(n_views):
+        if view < n_targets:
+            yield total - targets[view], n_targets - 1
+        else:
+            yield total, n_targets
+
+
+def target_statistics(
+    targets: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How sharp targets are, and how they share the prototypes.
+
+    A collapse to uniform targets has an entropy of ln K; one to a single
+    prototype an entropy of 0 and a mean that is one-hot.
+
+    Arguments
+    ---------
+    targets : torch.Tensor
+        Distributions [..., K], as of `DINOLoss.targets`.
+
+    Returns
+    -------
+    entropy : torch.Tensor
+        Mean entropy in nats, scalar.
+    mean : torch.Tensor
+        Mean distribution [K].
+
+    Example
+    -------
+    >>> entropy, mean = target_statistics(torch.eye(4).expand(2, 4, 4))
+    >>> float(entropy), mean.tolist()
+    (0.0, [0.25, 0.25, 0.25, 0.25])
+    """
+    rows = targets.detach().flatten(0, -2)
+    return torch.special.entr(rows).sum(-1).mean(), rows.mean(0)
 
 
 class MomentumTeacher(torch.nn.Module):

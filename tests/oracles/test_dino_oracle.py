@@ -6,7 +6,12 @@ import math
 import pytest
 import torch
 
-from speechbrain_ext.dino import DINOHead, DINOLoss, MomentumTeacher
+from speechbrain_ext.dino import (
+    DINOHead,
+    DINOLoss,
+    MomentumTeacher,
+    target_statistics,
+)
 
 # Student views, teacher views, utterances, prototypes.
 SHAPES = [(2, 1, 1, 3), (2, 2, 3, 5), (3, 1, 2, 4), (6, 2, 4, 7), (4, 3, 1, 9)]
@@ -78,6 +83,47 @@ def test_value_and_gradient_are_those_of_the_equation(shape, tau_s, tau_t):
     torch.testing.assert_close(
         student.grad.double(), gradient, rtol=1e-4, atol=1e-6
     )
+
+
+def test_many_prototypes_lose_no_digits():
+    """Against double precision, at the size that is trained."""
+    generator = torch.Generator().manual_seed(0)
+    cosines = 2 * torch.rand(5, 2, 65536, generator=generator) - 1
+    student, teacher = cosines.split([3, 2])
+    student.requires_grad_()
+    loss = DINOLoss(65536)
+    value = loss.eval()(student, teacher, 0.04)
+    value.backward()
+    exact = student.detach().double().requires_grad_()
+    targets = (teacher.double() / 0.04).softmax(-1)
+    log_guesses = (exact / 0.1).log_softmax(-1)
+    total = sum(
+        -(targets[t, b] * log_guesses[s, b]).sum() / (2 * 4)
+        for t in range(2)
+        for s in range(3)
+        for b in range(2)
+        if t != s
+    )
+    total.backward()
+    assert value.item() == pytest.approx(total.item(), rel=5e-6)
+    torch.testing.assert_close(
+        student.grad.double(), exact.grad, rtol=0, atol=5e-6 / 0.1 / 8
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (4, 7), (2, 3, 5), (2, 2, 3, 4)])
+def test_target_statistics_are_those_of_each_distribution(shape):
+    generator = torch.Generator().manual_seed(0)
+    targets = (5 * torch.randn(shape, generator=generator)).softmax(-1)
+    # Underflow to zero: 0 log 0 is 0.
+    targets[..., 0] = 0
+    targets /= targets.sum(-1, keepdim=True)
+    rows = targets.flatten(0, -2).tolist()
+    entropies = [-sum(p * math.log(p) for p in row if p > 0) for row in rows]
+    entropy, mean = target_statistics(targets)
+    assert entropy.item() == pytest.approx(sum(entropies) / len(rows), rel=1e-5)
+    expected = [sum(c) / len(rows) for c in zip(*rows, strict=True)]
+    assert mean.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_teacher_gets_no_gradient():
@@ -177,6 +223,30 @@ def test_the_head_gives_cosines_with_its_prototypes():
         [naive_cosine(row, prototype) for prototype in head.prototypes.tolist()]
         for row in hidden
     ]
+    torch.testing.assert_close(
+        head(x), torch.tensor(expected), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_an_expanded_head_has_one_more_linear_layer():
+    torch.manual_seed(0)
+    head = DINOHead(5, 6, 3, n_prototypes=4, expander_size=7)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(8, 5)
+    hidden = x.tolist()
+    for first in (0, 3):
+        hidden = naive_linear(hidden, head.mlp[first])
+        hidden = naive_batch_norm_gelu(hidden, head.mlp[first + 1])
+    expansion = naive_linear(hidden, head.mlp[6])
+    bottleneck = naive_linear(expansion, head.bottleneck)
+    expected = [
+        [naive_cosine(row, prototype) for prototype in head.prototypes.tolist()]
+        for row in bottleneck
+    ]
+    torch.testing.assert_close(
+        head.expand(x), torch.tensor(expansion), rtol=1e-4, atol=1e-4
+    )
     torch.testing.assert_close(
         head(x), torch.tensor(expected), rtol=1e-4, atol=1e-5
     )

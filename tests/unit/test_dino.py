@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from speechbrain_ext.dino import DINOHead, DINOLoss, MomentumTeacher
+from speechbrain_ext.dino import (
+    DINOHead,
+    DINOLoss,
+    MomentumTeacher,
+    target_statistics,
+)
 
 
 @pytest.fixture
@@ -35,6 +40,86 @@ def test_defaults_are_the_papers():
     loss = DINOLoss()
     assert len(loss.center) == 65536
     assert (loss.student_temperature, loss.center_momentum) == (0.1, 0.9)
+
+
+def test_the_expansion_lies_before_the_bottleneck():
+    head = DINOHead(6, 16, 4, n_prototypes=10, expander_size=24)
+    x = torch.randn(5, 6)
+    expansion = head.expand(x)
+    assert expansion.shape == (5, 24)
+    assert head.bottleneck(expansion).shape == (5, 4)
+    assert torch.equal(head.cosines(expansion), head(x))
+    assert head.bottleneck.bias.abs().max() == 0
+
+
+def test_without_an_expander_there_is_no_such_layer(head):
+    names = {name.split(".")[0] for name in head.state_dict()}
+    assert names == {"mlp", "prototypes"}
+    assert head.expand(torch.randn(5, 6)).shape == (5, 4)
+
+
+@pytest.mark.parametrize("expander_size", [0, 24])
+def test_autocast_does_not_reach_into_the_head(expander_size):
+    torch.manual_seed(0)
+    head = DINOHead(6, 16, 4, n_prototypes=10, expander_size=expander_size)
+    x = torch.randn(5, 6)
+    exact, exact_expansion = head(x), head.expand(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        cosines, expansion = head(x), head.expand(x)
+    assert cosines.dtype == expansion.dtype == torch.float32
+    assert torch.equal(cosines, exact)
+    assert torch.equal(expansion, exact_expansion)
+
+
+def test_autocast_does_not_reach_into_the_loss():
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(6, 4, 50, generator=generator).requires_grad_()
+    teacher = torch.randn(2, 4, 50, generator=generator)
+    exact, loss = DINOLoss(50), DINOLoss(50)
+    value = exact(student, teacher)
+    (gradient,) = torch.autograd.grad(value, student)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(student, teacher)
+        (found_gradient,) = torch.autograd.grad(found, student)
+    assert found.dtype == loss.center.dtype == torch.float32
+    assert torch.equal(found, value)
+    assert torch.equal(found_gradient, gradient)
+    assert torch.equal(loss.center, exact.center)
+
+
+def test_gradients_reach_an_embedder_in_half_precision(head):
+    """What lies under the head works in bfloat16 and is trained through it."""
+    embedder = torch.nn.Linear(3, 6)
+    crops, teacher = torch.randn(2, 4, 3), torch.rand(1, 4, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        embeddings = embedder(crops.flatten(0, 1))
+        outputs = head(embeddings).unflatten(0, (2, 4))
+        loss = DINOLoss(10)(outputs, teacher)
+    loss.backward()
+    assert embeddings.dtype == torch.bfloat16
+    assert embedder.weight.grad.dtype == torch.float32
+    assert embedder.weight.grad.norm() > 1e-4
+
+
+def test_the_loss_is_of_its_targets():
+    """Forward is targets, cross-entropy, centre: a caller may do each."""
+    student, teacher = torch.rand(4, 3, 8), torch.rand(2, 3, 8)
+    whole, parts = DINOLoss(8), DINOLoss(8)
+    for loss in (whole, parts):
+        loss.center.copy_(torch.linspace(-0.3, 0.3, 8))
+    expected = whole(student, teacher, 0.07)
+    targets = parts.targets(teacher, 0.07)
+    torch.testing.assert_close(targets.sum(-1), torch.ones(2, 3))
+    assert torch.equal(parts.cross_entropy(student, targets), expected)
+    parts.update_center(teacher)
+    assert torch.equal(parts.center, whole.center)
+
+
+def test_statistics_of_sharp_targets_are_finite():
+    one_hot = torch.eye(4)[[0, 0, 3]].expand(2, 3, 4)
+    entropy, mean = target_statistics(one_hot)
+    assert entropy == 0
+    torch.testing.assert_close(mean, torch.tensor([2, 0, 0, 1]) / 3)
 
 
 def test_the_centre_moves_in_training_and_not_in_evaluation():
