@@ -9,7 +9,7 @@ from house import DRIVER, PACKAGE, recipes
 FLOORS = {
     0: "files",
     1: "manifest receipts schedules metrics yamls audio audio_tree curve "
-    "finite parameters rng toy_sounds trials ward workers",
+    "finite parameters regularizers rng toy_sounds trials ward workers",
     2: "augment dino wavlm pooling margin clustering label_quality scoring "
     "holdout measure toy checkpoints results plots report plan embeddings",
     3: "corpus embedder stage run_report",
