@@ -1,8 +1,9 @@
-"""Which parameters learn at which rate, and which decay."""
+"""Which parameters learn at which rate, which decay, how they are clipped."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -70,3 +71,37 @@ def parameter_groups(
         groups.append({"params": matrices, **rates})
         groups.append({"params": vectors, **rates, "weight_decay": 0.0})
     return [group for group in groups if group["params"]]
+
+
+@torch.no_grad()
+def clip_each_(
+    parameters: Iterable[torch.nn.Parameter], max_norm: float
+) -> None:
+    """Bring each gradient's norm down to ``max_norm``, tensor by tensor.
+
+    One exploding layer does not silence the others, as clipping by the norm
+    of all gradients would (Caron et al., ICCV 2021, in their code). The same
+    as `torch.nn.utils.clip_grad_norm_` on each parameter, in few kernels.
+
+    Arguments
+    ---------
+    parameters : iterable of torch.nn.Parameter
+        Those without a gradient are passed over.
+    max_norm : float
+        Euclidean norm that a gradient may have.
+
+    Example
+    -------
+    >>> weight, bias = torch.nn.Linear(3, 1).parameters()
+    >>> weight.grad, bias.grad = torch.ones(1, 3), torch.tensor([40.0])
+    >>> clip_each_([weight, bias], max_norm=2.0)
+    >>> weight.grad.tolist(), round(bias.grad.item(), 4)
+    ([[1.0, 1.0, 1.0]], 2.0)
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
+    norms = torch.stack(torch._foreach_norm(gradients))
+    scales = (max_norm / (norms + 1e-6)).clamp_(max=1.0)
+    # Kept on the device: reading them would wait for it.
+    torch._foreach_mul_(gradients, scales.unbind())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from speechbrain_ext.files import InputError
-from speechbrain_ext.parameters import parameter_groups
+from speechbrain_ext.parameters import clip_each_, parameter_groups
 
 
 @pytest.fixture
@@ -56,3 +56,39 @@ def test_a_misspelt_part_is_refused(model, classifier):
         parameter_groups(model, classifier, 0.1, {"encodr": 0.01})
     with pytest.raises(InputError, match="of .'encoder', 'pooling'."):
         parameter_groups(model, classifier, 0.1, {"zzz": 0.01})
+
+
+def test_each_gradient_is_clipped_as_torch_clips_one():
+    """Long, short, nil, missing and scalar, whatever their type."""
+    generator = torch.Generator().manual_seed(0)
+    gradients = [
+        scale * torch.randn(shape, generator=generator).to(dtype)
+        for scale, shape, dtype in [
+            (9.0, (4, 5), torch.float32),
+            (0.1, (4, 5), torch.float32),
+            (0.0, (3,), torch.float32),
+            (99.0, (), torch.float32),
+            (9.0, (2, 3, 4), torch.bfloat16),
+        ]
+    ]
+    ours, theirs = (
+        [torch.nn.Parameter(torch.zeros_like(g)) for g in gradients]
+        for _ in range(2)
+    )
+    for parameters in (ours, theirs):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+    for parameter in theirs:
+        torch.nn.utils.clip_grad_norm_(parameter, 1.5)
+    clip_each_([*ours, torch.nn.Parameter(torch.ones(2))], 1.5)
+    for own, other in zip(ours, theirs, strict=True):
+        assert own.grad.dtype == other.grad.dtype
+        torch.testing.assert_close(own.grad, other.grad)
+    assert ours[0].grad.norm() == pytest.approx(1.5, rel=1e-4)
+    assert torch.equal(ours[1].grad, gradients[1])
+
+
+def test_clipping_without_gradients_does_nothing():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    clip_each_([parameter], 1.0)
+    assert parameter.grad is None
