@@ -7,7 +7,6 @@ number of processes reads exactly the same crops.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import torchaudio
 
 from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.manifest import SAMPLE_RATE, Manifest
+from speechbrain_ext.rng import hash_key
 
 
 def read_crop(
@@ -53,34 +53,73 @@ def read_crop(
     >>> read_crop(path, start=4000, n_frames=1600).shape
     torch.Size([1600])
     """
+    return read_crops(path, [(start, n_frames)])[0]
+
+
+def read_crops(
+    path: PathLike, spans: Sequence[tuple[int, int | None]]
+) -> list[torch.Tensor]:
+    """Several parts of a file, as `read_crop` reads each, opened once.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        Anything libsndfile reads.
+    spans : sequence of (int, int or None)
+        ``start`` and ``n_frames`` of each part, in any order.
+
+    Returns
+    -------
+    list of torch.Tensor
+        Samples [n_frames] of each part, in the order of ``spans``.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or ends before a part does.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.arange(100) / 128, 16000)
+    >>> [int(crop[0] * 128) for crop in read_crops(path, [(60, 5), (7, 9)])]
+    [60, 7]
+    """
+    wavs = {}
     try:
         with soundfile.SoundFile(str(path)) as stream:
-            rate = stream.samplerate
-            first = start * rate // SAMPLE_RATE
-            count = -1
-            if n_frames is not None:
-                # One frame more on either side of a rounded boundary.
-                count = -(-n_frames * rate // SAMPLE_RATE) + (
-                    0 if rate == SAMPLE_RATE else 2
-                )
-            stream.seek(min(first, stream.frames))
-            samples = stream.read(count, dtype="float32", always_2d=True)
+            # In order of position: seeking back is slow in a compressed file.
+            for start, n_frames in sorted(set(spans), key=lambda s: s[0]):
+                wavs[start, n_frames] = _read_span(stream, start, n_frames)
     except soundfile.SoundFileError as error:
         raise InputError(
             f"{path}: cannot be read ({error}); run prepare_folder to list "
             "such files in rejects.csv"
         ) from None
+    for (start, n_frames), wav in wavs.items():
+        if n_frames is not None and len(wav) < n_frames:
+            raise InputError(
+                f"{path}: ends at frame {start + len(wav)} of 16 kHz, before "
+                f"the {start + n_frames} asked for; the file changed since "
+                "its manifest was written, prepare it again"
+            )
+    return [wavs[span] for span in spans]
+
+
+def _read_span(
+    stream: soundfile.SoundFile, start: int, n_frames: int | None
+) -> torch.Tensor:
+    """Up to ``n_frames`` samples, 16 kHz mono, of an open file."""
+    rate = stream.samplerate
+    count = -1
+    if n_frames is not None:
+        # One frame more on either side of a rounded boundary.
+        count = -(-n_frames * rate // SAMPLE_RATE) + 2 * (rate != SAMPLE_RATE)
+    stream.seek(min(start * rate // SAMPLE_RATE, stream.frames))
+    samples = stream.read(count, dtype="float32", always_2d=True)
     wav = torch.from_numpy(np.ascontiguousarray(samples.mean(axis=1)))
     if rate != SAMPLE_RATE:
         wav = torchaudio.functional.resample(wav, rate, SAMPLE_RATE)
-    if n_frames is None:
-        return wav
-    if len(wav) < n_frames:
-        raise InputError(
-            f"{path}: ends at frame {start + len(wav)} of 16 kHz, before the "
-            f"{start + n_frames} asked for; the file changed since its "
-            "manifest was written, prepare it again"
-        )
     return wav[:n_frames]
 
 
@@ -118,29 +157,33 @@ class RandomCrop:
         self, utterance: str, path: PathLike, start: int, stop: int
     ) -> list[torch.Tensor]:
         """Crops [n_frames[i]] of samples ``start`` to ``stop`` of a file."""
-        positions = self.positions(utterance, stop - start)
+        spans = [
+            (start + offset, min(length, stop - start))
+            for offset, length in zip(
+                self.positions(utterance, stop - start),
+                self.n_frames,
+                strict=True,
+            )
+        ]
+        wavs = read_crops(path, spans)
         return [
-            self._read(path, start, stop, offset, length)
-            for offset, length in zip(positions, self.n_frames, strict=True)
+            _repeated(wav, length)
+            for wav, length in zip(wavs, self.n_frames, strict=True)
         ]
 
     def positions(self, utterance: str, length: int) -> list[int]:
         """First frame of each crop, uniform over those that fit."""
-        key = f"{self.seed}/{self.epoch}/{utterance}".encode()
-        digest = hashlib.blake2b(key, digest_size=8).digest()
-        generator = np.random.default_rng(int.from_bytes(digest, "little"))
+        key = hash_key(self.seed, self.epoch, utterance)
+        generator = np.random.default_rng(key)
         room = [max(length - n, 0) for n in self.n_frames]
         return [int(generator.integers(0, r + 1)) for r in room]
 
-    @staticmethod
-    def _read(
-        path: PathLike, start: int, stop: int, offset: int, length: int
-    ) -> torch.Tensor:
-        available = min(length, stop - start)
-        wav = read_crop(path, start + offset, available)
-        if available < length:
-            wav = wav.repeat(-(-length // available))[:length]
-        return wav
+
+def _repeated(wav: torch.Tensor, length: int) -> torch.Tensor:
+    """End to end until ``length``, if it is shorter."""
+    if len(wav) < length:
+        wav = wav.repeat(-(-length // len(wav)))
+    return wav[:length]
 
 
 def check_audio(manifest: Manifest) -> None:

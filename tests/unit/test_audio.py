@@ -11,6 +11,7 @@ from speechbrain_ext.audio import (
     check_audio,
     check_crop,
     read_crop,
+    read_crops,
 )
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import Manifest, read_manifest
@@ -81,6 +82,45 @@ def test_an_unreadable_file_is_an_input_error(tmp_path):
     (tmp_path / "a.wav").write_text("text")
     with pytest.raises(InputError, match="a.wav: cannot be read"):
         read_crop(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("rate", [16000, 8000, 44100])
+def test_parts_of_a_file_are_those_read_one_by_one(tmp_path, rate):
+    noise = np.random.default_rng(0).normal(size=(rate, 2)) / 8
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    spans = [(9000, 500), (100, 3000), (9000, 700), (0, None), (100, 3000)]
+    found = read_crops(tmp_path / "a.wav", spans)
+    for (start, n_frames), wav in zip(spans, found, strict=True):
+        alone = read_crop(tmp_path / "a.wav", start, n_frames)
+        assert torch.equal(wav, alone), (start, n_frames)
+
+
+def test_one_part_beyond_the_end_is_an_input_error(tmp_path):
+    path = _ramp(tmp_path / "a.wav")
+    with pytest.raises(InputError, match="ends at frame 16000 .*16010 asked"):
+        read_crops(path, [(15990, 20), (5, 5)])
+
+
+def test_a_file_is_opened_once_for_all_crops(tmp_path, monkeypatch):
+    path = _ramp(tmp_path / "a.wav")
+    opened, places = [], []
+
+    class Counted(soundfile.SoundFile):
+        def __init__(self, *args, **options):
+            opened.append(args)
+            super().__init__(*args, **options)
+
+        def read(self, *args, **options):
+            places.append(self.tell())
+            return super().read(*args, **options)
+
+    monkeypatch.setattr(soundfile, "SoundFile", Counted)
+    crop = RandomCrop([400, 400, 200, 200, 200], seed=1)
+    wavs = crop("a", path, 0, 16000)
+    assert len(opened) == 1
+    first = [int(wav[0] * 2**15) for wav in wavs]
+    assert first == crop.positions("a", 16000)
+    assert places == sorted(first) != first
 
 
 def _crops(path, epoch, seed=1, name="a"):
