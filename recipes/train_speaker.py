@@ -23,7 +23,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import get_rank, run_on_main
 
 from speechbrain_ext.audio import RandomCrop, check_audio, check_crop
-from speechbrain_ext.augment import from_folder, step_generator
+from speechbrain_ext.augment import from_folder
 from speechbrain_ext.checkpoints import WholeCheckpointer
 from speechbrain_ext.curve import TrainCurve
 from speechbrain_ext.embedder import (
@@ -38,7 +38,7 @@ from speechbrain_ext.holdout import hold_out
 from speechbrain_ext.manifest import Manifest, read_manifest
 from speechbrain_ext.margin import AAMSoftmax
 from speechbrain_ext.parameters import parameter_groups
-from speechbrain_ext.rng import seed_step
+from speechbrain_ext.rng import crop_keys, seed_step
 from speechbrain_ext.stage import Stage, run
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,10 @@ class SpeakerBrain(sb.Brain):
         batch = batch.to(self.device)
         wavs = batch.sig.data
         if stage == sb.Stage.TRAIN and self.augment is not None:
-            wavs = self.augment(wavs, step_generator(*self.step_key()))
+            keys = crop_keys(
+                self.hparams.seed, self.random_crop.epoch, batch.id, 1
+            )
+            wavs = self.augment.by_keys(wavs, keys[:, 0])
         return self.modules.embedder(wavs)
 
     def compute_objectives(
@@ -69,7 +72,7 @@ class SpeakerBrain(sb.Brain):
         return self.modules.classifier(predictions, batch.label).mean()
 
     def step_key(self) -> tuple[int, int, int]:
-        """Seed, batches begun so far and process: a key for randomness."""
+        """Seed, batches begun so far and process: a key for dropout."""
         done = (self.epochs.current - 1) * self.n_batches + self.step
         return self.hparams.seed, done, get_rank() or 0
 

@@ -1,9 +1,10 @@
 """Noise, music, babble and reverberation, drawn afresh for every crop.
 
-Every random number is drawn on the CPU from one generator and the arithmetic
-is batched on the device of the waveforms, so that CPU and GPU agree and a
-step can be replayed from its seed. Ranges follow the x-vector recipe (Snyder
-et al., ICASSP 2018) as Miara et al. (Interspeech 2024) use it.
+Every decision is a pure function of a crop's 64-bit key, made on the CPU; the
+arithmetic is batched on the device of the waveforms. So CPU and GPU agree,
+and a crop is augmented the same in any batch, on any process, in a resumed
+run. Ranges follow the x-vector recipe (Snyder et al., ICASSP 2018) as Miara
+et al. (Interspeech 2024) use it.
 """
 
 from __future__ import annotations
@@ -11,81 +12,41 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from speechbrain_ext.audio import read_crop
 from speechbrain_ext.files import InputError, PathLike
-from speechbrain_ext.manifest import SAMPLE_RATE
-from speechbrain_ext.rng import step_seed
+from speechbrain_ext.rng import uniforms
+from speechbrain_ext.sound_bank import SoundBank, read_folder, trim_response
 
 logger = logging.getLogger(__name__)
 
-_AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
-_LEVEL = 32767.0
 
+class Draws(NamedTuple):
+    """What is done to each of B crops; J is the most talkers of a babble."""
 
-class Bank(torch.nn.Module):
-    """Recordings of one kind, end to end in memory as 16-bit samples.
+    kind: np.ndarray  # [B], index in Augment.KINDS
+    rir: np.ndarray  # [B], impulse response, -1 for none
+    snr: np.ndarray  # [B], dB
+    n_sounds: np.ndarray  # [B], recordings added: talkers of a babble, 1 or 0
+    sound: np.ndarray  # [B, J], recordings, the first n_sounds of which count
+    begin: np.ndarray  # [B, J], where in each the cut begins, 0 to 1
 
-    Arguments
-    ---------
-    wavs : sequence of torch.Tensor
-        Recordings [T_i], float in -1..1, each louder than silence.
-
-    Example
-    -------
-    >>> bank = Bank([torch.full((4,), 0.5), torch.full((3,), -0.5)])
-    >>> bank.cut(torch.tensor([1]), torch.tensor([2]), 5)
-    tensor([[-1., -1., -1., -1., -1.]])
-    """
-
-    samples: torch.Tensor
-    gains: torch.Tensor
-    starts: torch.Tensor
-    lengths: torch.Tensor
-
-    def __init__(self, wavs: Sequence[torch.Tensor]):
-        super().__init__()
-        lengths = torch.tensor([len(wav) for wav in wavs])
-        # Recordings are brought to unit RMS: SNRs are set per crop, and
-        # talkers of a babble speak equally loud.
-        level = torch.stack([wav.square().mean().sqrt() for wav in wavs])
-        peaks = torch.stack([wav.abs().max() for wav in wavs])
-        joined = torch.cat([w / p for w, p in zip(wavs, peaks, strict=True)])
-        self.register_buffer("samples", (joined * _LEVEL).to(torch.int16))
-        self.register_buffer("gains", peaks / level / _LEVEL)
-        self.register_buffer("lengths", lengths)
-        self.register_buffer("starts", lengths.cumsum(0) - lengths)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def cut(
-        self, which: torch.Tensor, offset: torch.Tensor, n_frames: int
-    ) -> torch.Tensor:
-        """Unit-level cuts [M, n_frames] of recordings, wrapping at the end.
-
-        Arguments
-        ---------
-        which : torch.Tensor
-            Recordings [M].
-        offset : torch.Tensor
-            First frames [M], any non-negative number.
-        n_frames : int
-            Length of a cut.
-        """
-        device = self.samples.device
-        which, offset = which.to(device), offset.to(device)
-        frames = offset[:, None] + torch.arange(n_frames, device=device)
-        frames = frames % self.lengths[which, None] + self.starts[which, None]
-        return self.samples[frames] * self.gains[which, None]
+    def of(self, rows: np.ndarray) -> Draws:
+        """The draws of some crops."""
+        return Draws(*(values[rows] for values in self))
 
 
 class Augment(torch.nn.Module):
     """One of clean, reverberation, music, babble, noise, for each crop.
+
+    Recordings take 2 bytes a sample: ``max_hours`` bounds each kind to 8 x
+    3,600 s x 16,000 x 2 bytes = 922 MB. Impulse responses are trimmed first
+    (`trim_response`): the 60,000 of RIRS_NOISES' simulated_rirs, 0.37 s each
+    by the image method in rooms of their sizes, take 60,000 x 0.37 s x 16,000
+    x 2 bytes = 710 MB.
 
     Arguments
     ---------
@@ -104,6 +65,9 @@ class Augment(torch.nn.Module):
     max_hours : float
         Most hours held in memory of each kind; files are taken in a seeded
         random order until then.
+    rir_folder : str or os.PathLike, optional
+        Impulse responses, e.g. ``RIRS_NOISES/simulated_rirs``; ``folder/rir``
+        when None.
 
     Example
     -------
@@ -120,8 +84,6 @@ class Augment(torch.nn.Module):
     torch.Size([6, 8000])
     """
 
-    rirs: torch.Tensor
-
     KINDS = ("clean", "rir", "music", "babble", "noise")
 
     def __init__(
@@ -134,31 +96,28 @@ class Augment(torch.nn.Module):
         noise_snr: Sequence[float] = (0, 15),
         n_talkers: Sequence[int] = (3, 8),
         max_hours: float = 8.0,
+        rir_folder: PathLike | None = None,
     ):
         super().__init__()
-        self.weights = torch.tensor(list(probabilities), dtype=torch.float)
-        drawable = (self.weights >= 0).all() and 0 < self.weights.sum() < np.inf
-        if len(self.weights) != 5 or not drawable:
-            raise InputError(
-                f"augment probabilities {list(probabilities)} are not five "
-                f"non-negative weights of {self.KINDS}, one of them above 0; "
-                "correct the YAML"
-            )
+        self.bounds = _upper_bounds(probabilities)
         self.reverb_too = reverb_too
-        self.snr = {
-            "music": tuple(music_snr),
-            "babble": tuple(babble_snr),
-            "noise": tuple(noise_snr),
-        }
-        self.n_talkers = tuple(n_talkers)
+        # Ranges by kind; clean and rir add nothing.
+        none = (0, 0)
+        self.snr = np.array([none, none, music_snr, babble_snr, noise_snr])
+        self.n_sounds = np.array([none, none, (1, 1), n_talkers, (1, 1)])
         folder = Path(folder)
-        self.noise = Bank(read_folder(folder / "noise", max_hours))
-        self.music = Bank(read_folder(folder / "music", max_hours))
-        self.speech = Bank(read_folder(folder / "speech", max_hours))
-        rirs = stack_impulse_responses(read_folder(folder / "rir", max_hours))
-        self.register_buffer("rirs", rirs)
+        self.music = SoundBank(read_folder(folder / "music", max_hours))
+        self.speech = SoundBank(read_folder(folder / "speech", max_hours))
+        self.noise = SoundBank(read_folder(folder / "noise", max_hours))
+        self.rirs = SoundBank(
+            read_folder(rir_folder or folder / "rir", max_hours, trim_response)
+        )
 
-    @torch.no_grad()
+    @property
+    def added(self) -> dict[int, SoundBank]:
+        """What each kind that adds sound takes it from."""
+        return {2: self.music, 3: self.speech, 4: self.noise}
+
     def forward(
         self, wavs: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
@@ -169,102 +128,112 @@ class Augment(torch.nn.Module):
         wavs : torch.Tensor
             Crops [B, T], each drawn for on its own.
         generator : torch.Generator
-            On the CPU; the only source of randomness.
+            On the CPU; the only source of randomness: a key for each crop.
 
         Returns
         -------
         torch.Tensor
             Crops [B, T], on the same device.
         """
-        kind = torch.multinomial(
-            self.weights, len(wavs), replacement=True, generator=generator
-        )
-        also = torch.rand(len(wavs), generator=generator) < self.reverb_too
-        self._to(wavs.device)
+        keys = torch.randint(2**63 - 1, (len(wavs),), generator=generator)
+        return self.by_keys(wavs, keys.numpy().astype(np.uint64))
+
+    @torch.no_grad()
+    def by_keys(self, wavs: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
+        """Augmented copies of waveforms, as their keys say.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Crops [B, T].
+        keys : np.ndarray
+            [B], uint64, for instance from `rng.crop_keys`.
+
+        Returns
+        -------
+        torch.Tensor
+            Crops [B, T], on the same device.
+        """
+        draws = self.draw(keys)
+        if self.rirs.samples.device != wavs.device:
+            self.to(wavs.device)
         out = wavs.clone()
-        rows = torch.where((kind == 1) | ((kind > 1) & also))[0]
-        which = torch.randint(len(self.rirs), (len(rows),), generator=generator)
-        place = rows.to(wavs.device)
+        rows = np.flatnonzero(draws.rir >= 0)
         if len(rows):  # the FFT of an empty batch is an error
-            rirs = self.rirs[which.to(wavs.device)]
+            place = torch.from_numpy(rows).to(wavs.device)
+            rirs = self.rirs.whole(draws.rir[rows])
             out[place] = reverberate(out[place], rirs)
-        for number, name in enumerate(self.KINDS[2:], start=2):
-            rows = torch.where(kind == number)[0]
-            noise = self._noise(name, len(rows), wavs.shape[1], generator)
-            low, high = self.snr[name]
-            snr = torch.rand(len(rows), generator=generator)
-            snr = (low + (high - low) * snr).to(wavs.device)
-            place = rows.to(wavs.device)
-            out[place] = add_at_snr(out[place], noise, snr)
+        for kind, bank in self.added.items():
+            rows = np.flatnonzero(draws.kind == kind)
+            place = torch.from_numpy(rows).to(wavs.device)
+            of = draws.of(rows)
+            snr = torch.from_numpy(of.snr).to(wavs)
+            sounds = mix(bank, of, wavs.shape[1])
+            out[place] = add_at_snr(out[place], sounds, snr)
         return out
 
-    def _to(self, device: torch.device) -> None:
-        if self.rirs.device != device:
-            self.to(device)
+    def draw(self, keys: np.ndarray) -> Draws:
+        """Decisions for crops, each from its key alone.
 
-    def _noise(
-        self, name: str, count: int, n_frames: int, generator: torch.Generator
-    ) -> torch.Tensor:
-        bank = self.speech if name == "babble" else getattr(self, name)
-        low, high = self.n_talkers if name == "babble" else (1, 1)
-        per_crop = torch.randint(low, high + 1, (count,), generator=generator)
-        row = torch.repeat_interleave(torch.arange(count), per_crop)
-        which = torch.randint(len(bank), (len(row),), generator=generator)
-        # Uniform over the recording, whatever its length.
-        start = torch.rand(len(row), generator=generator)
-        offset = (start * bank.lengths.cpu()[which]).long()
-        cuts = bank.cut(which, offset, n_frames)
-        mix = torch.zeros(count, n_frames, device=cuts.device)
-        return mix.index_add_(0, row.to(cuts.device), cuts)
+        Arguments
+        ---------
+        keys : np.ndarray
+            [B], uint64.
 
-
-def read_folder(folder: PathLike, max_hours: float) -> list[torch.Tensor]:
-    """Recordings of a folder, 16 kHz mono, silent ones left out.
-
-    Raises
-    ------
-    InputError
-        The folder holds no recording, or silent ones alone.
-    """
-    folder = Path(folder)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _AUDIO)
-    order = np.random.default_rng(0).permutation(len(paths))
-    room = max_hours * 3600 * SAMPLE_RATE
-    wavs: list[torch.Tensor] = []
-    for index in tqdm(order, desc=f"augment: {folder.name}", leave=False):
-        if room <= 0:
-            logger.warning(
-                f"{folder}: only {len(wavs)} of {len(paths)} recordings are "
-                f"used, max_hours={max_hours}"
-            )
-            break
-        wav = read_crop(paths[index])
-        if wav.numel() and wav.abs().max() > 1e-4:
-            wavs.append(wav)
-            room -= len(wav)
-    if not wavs:
-        raise InputError(
-            f"{folder} holds no recording with sound; augmentation needs "
-            "noise, music, speech and rir folders, or train without by "
-            "--augment_folder=null"
+        Returns
+        -------
+        Draws
+            Of B crops.
+        """
+        u = uniforms(keys, 5 + 2 * self.n_sounds.max())
+        kind = np.searchsorted(self.bounds, u[:, 0], side="right")
+        wet = (kind == 1) | ((kind > 1) & (u[:, 1] < self.reverb_too))
+        rir = np.where(wet, _integers(u[:, 2], len(self.rirs)), -1)
+        low, high = self.snr[kind].T
+        least, most = self.n_sounds[kind].T
+        sizes = np.zeros(len(self.KINDS), dtype=np.int64)
+        for number, bank in self.added.items():
+            sizes[number] = len(bank)
+        return Draws(
+            kind,
+            rir,
+            snr=low + (high - low) * u[:, 3],
+            n_sounds=least + _integers(u[:, 4], most - least + 1),
+            sound=_integers(u[:, 5::2], sizes[kind][:, None]),
+            begin=u[:, 6::2],
         )
-    return wavs
 
 
-def stack_impulse_responses(
-    rirs: Sequence[torch.Tensor], seconds: float = 1.0
-) -> torch.Tensor:
-    """Impulse responses [R, T], each starting at its direct path, unit energy.
+def _integers(u: np.ndarray, n: np.ndarray | int) -> np.ndarray:
+    """Uniform numbers in [0, 1) to integers in 0..n-1."""
+    return (u * n).astype(np.int64)
 
-    Starting at the direct path keeps speech in place: a delayed crop would
-    lose its end. Later than ``seconds`` a room has died away.
-    """
-    longest = round(seconds * SAMPLE_RATE)
-    cut = []
-    for rir in rirs:
-        rir = rir[int(rir.abs().argmax()) :][:longest]
-        cut.append(rir / rir.square().sum().sqrt())
-    return torch.nn.utils.rnn.pad_sequence(cut, batch_first=True)
+
+def _upper_bounds(probabilities: Sequence[float]) -> np.ndarray:
+    """Where in [0, 1] the share of each kind ends."""
+    weights = np.array(list(probabilities), dtype=float)
+    drawable = (weights >= 0).all() and 0 < weights.sum() < np.inf
+    if len(weights) != len(Augment.KINDS) or not drawable:
+        raise InputError(
+            f"augment probabilities {list(probabilities)} are not five "
+            f"non-negative weights of {Augment.KINDS}, one of them above 0; "
+            "correct the YAML"
+        )
+    bounds = weights.cumsum()
+    return bounds / bounds[-1]
+
+
+def mix(bank: SoundBank, draws: Draws, n_frames: int) -> torch.Tensor:
+    """Sums of cuts of a bank, [B, n_frames], as drawn for B crops."""
+    total = torch.zeros(len(draws.kind), n_frames, device=bank.samples.device)
+    # One talker of every crop at a time: a sum without atomic additions, in
+    # an order that no neighbour changes.
+    for talker in range(draws.n_sounds.max(initial=0)):
+        rows = np.flatnonzero(draws.n_sounds > talker)
+        place = torch.from_numpy(rows).to(total.device)
+        sound, begin = draws.sound[rows, talker], draws.begin[rows, talker]
+        total[place] += bank.cut(sound, begin, n_frames)
+    return total
 
 
 def reverberate(wavs: torch.Tensor, rirs: torch.Tensor) -> torch.Tensor:
@@ -288,11 +257,10 @@ def reverberate(wavs: torch.Tensor, rirs: torch.Tensor) -> torch.Tensor:
     >>> reverberate(wavs, torch.tensor([[0.6, 0.8]])).abs()[0, :2]
     tensor([0.6000, 0.8000])
     """
-    if not len(wavs):
-        return wavs  # MKL refuses an empty batch
     n_frames = wavs.shape[1]
     size = fast_length(n_frames + rirs.shape[1] - 1)
-    spectrum = torch.fft.rfft(wavs, size) * torch.fft.rfft(rirs, size)
+    spectrum = torch.fft.rfft(wavs, size)
+    spectrum *= torch.fft.rfft(rirs, size)
     wet = torch.fft.irfft(spectrum, size)[:, :n_frames]
     ratio = _power(wavs) / _power(wet).clamp(min=1e-12)
     return wet * ratio.sqrt()
@@ -337,18 +305,3 @@ def from_folder(
         logger.warning("augment_folder is null: training without augmentation")
         return None
     return factory(folder)
-
-
-def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
-    """A generator for one training step of one process.
-
-    A pure function of its arguments: a resumed run replays a step exactly
-    without any random state in the checkpoint.
-
-    Example
-    -------
-    >>> draw = [torch.rand(1, generator=step_generator(1, 7)) for _ in "ab"]
-    >>> bool(draw[0] == draw[1])
-    True
-    """
-    return torch.Generator().manual_seed(step_seed(seed, step, rank))

@@ -286,24 +286,57 @@ def test_each_tensors_gradient_is_clipped_on_its_own(
     assert sum(move**2 for move in moves) > 1e-9
 
 
-def test_every_step_and_epoch_draws_its_own(corpus, tmp_path, monkeypatch):
-    fit_batch = train_dino.DinoBrain.fit_batch
-    step_generator = train_dino.step_generator
-    keys, epochs = [], []
+def views_of(corpus, folder, monkeypatch, **options):
+    """Crops as cut and as augmented, of each (epoch, utterance)."""
+    make_views = train_dino.DinoBrain._views
+    cut, made = {}, {}
 
-    def recorded(*key):
-        keys.append(key)
-        return step_generator(*key)
+    def recorded(self, batch):
+        views = make_views(self, batch)
+        for column, utterance in enumerate(batch.id):
+            key = self.random_crop.epoch, utterance
+            crops = batch.global_crops.data, batch.local_crops.data
+            cut[key] = torch.cat([c[column].flatten() for c in crops])
+            made[key] = [view[:, column] for view in views]
+        return views
 
-    def fit(self, batch):
-        epochs.append(self.random_crop.epoch)
-        return fit_batch(self, batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dino.DinoBrain, "_views", recorded)
+        augment = corpus / "augment"
+        argv = arguments(corpus, folder, augment_folder=augment, **options)
+        train_dino.main(argv)
+    return cut, made
 
-    monkeypatch.setattr(train_dino, "step_generator", recorded)
-    monkeypatch.setattr(train_dino.DinoBrain, "fit_batch", fit)
-    train_dino.main(arguments(corpus, tmp_path / "out"))
-    assert keys == [(1986, step, 0) for step in range(8)]
-    assert epochs == [1, 1, 1, 1, 2, 2, 2, 2]
+
+def test_an_utterance_is_augmented_the_same_in_any_batch(
+    corpus, tmp_path, monkeypatch
+):
+    # Other neighbours, in another order, over another number of steps.
+    _, four = views_of(corpus, tmp_path / "4", monkeypatch)
+    _, eight = views_of(corpus, tmp_path / "8", monkeypatch, batch_size=8)
+    assert len(four) == 32 and four.keys() == eight.keys()
+    for key, views in four.items():
+        for found, expected in zip(views, eight[key], strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_view_and_epoch_is_augmented_on_its_own(
+    corpus, tmp_path, monkeypatch
+):
+    options = {"n_global": 4, "n_local": 4, "local_crop": 0.3}
+    options["augment"] = "{probabilities: [0, 0, 0, 0, 1]}"
+    cut, made = views_of(corpus, tmp_path / "out", monkeypatch, **options)
+    added = torch.cat(
+        [
+            torch.cat(made[key]) - crops.reshape(8, -1)
+            for key, crops in cut.items()
+        ]
+    )
+    assert len(added) == 16 * 2 * 8
+    added = torch.nn.functional.normalize(added, dim=1)
+    alike = (added @ added.T).triu(1) > 0.99
+    # Three recordings: now and then two views get the same few samples.
+    assert alike.any(0).float().mean() < 0.05
 
 
 @pytest.mark.parametrize("n_frozen", [0, 1])

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import soundfile
@@ -188,6 +189,67 @@ def test_dropout_is_part_of_the_wavlm_trajectory(corpus, tmp_path):
         curve = pd.read_csv(tmp_path / name / "train_curve.csv")
         losses.append(curve.loss[0])
     assert losses[0] != losses[1]
+
+
+def augmented_crops(corpus, sounds, folder, monkeypatch, batch_size):
+    """What the embedder is trained on, of each (epoch, utterance)."""
+    forward = train_speaker.SpeakerBrain.compute_forward
+    crops = {}
+
+    def recorded(self, batch, stage):
+        def keep(module, inputs):
+            for utterance, wav in zip(batch.id, inputs[0], strict=True):
+                crops[stage, self.epochs.current, utterance] = wav
+
+        with self.embedder.register_forward_pre_hook(keep):
+            return forward(self, batch, stage)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_speaker.SpeakerBrain, "compute_forward", recorded)
+        options = {"batch_size": batch_size, "augment_folder": sounds}
+        train_speaker.main(
+            arguments(corpus, folder, valid_fraction=0.25, **options)
+        )
+    return crops
+
+
+def test_an_utterance_is_augmented_the_same_in_any_batch(
+    corpus, tmp_path, monkeypatch
+):
+    # Other neighbours, in another order, over another number of steps.
+    generator = np.random.default_rng(1)
+    for kind in ("noise", "music", "speech", "rir"):
+        (tmp_path / "sounds" / kind).mkdir(parents=True)
+        for number in range(3):
+            wav = generator.normal(size=3000) * np.exp(-np.arange(3000) / 900)
+            path = tmp_path / "sounds" / kind / f"{number}.wav"
+            soundfile.write(path, 0.1 * wav, 16000)
+    few, many = (
+        augmented_crops(
+            corpus, tmp_path / "sounds", tmp_path / str(n), monkeypatch, n
+        )
+        for n in (4, 12)
+    )
+    assert len(few) == 3 * 32 and few.keys() == many.keys()
+    for key, wav in few.items():
+        torch.testing.assert_close(wav, many[key], rtol=1e-5, atol=1e-5)
+    # Another epoch is augmented, not only cut, in another way; validation
+    # is not augmented.
+    stages = {stage.name for stage, _, _ in few}
+    assert stages == {"TRAIN", "VALID"}
+    clean = augmented_crops(corpus, "null", tmp_path / "c", monkeypatch, 8)
+    changed = {
+        stage.name: np.mean(
+            [
+                not torch.equal(wav, few[key])
+                for key, wav in clean.items()
+                if key[0] == stage
+            ]
+        )
+        for stage in {key[0] for key in few}
+    }
+    assert changed["VALID"] == 0
+    assert 0.6 < changed["TRAIN"] < 1
 
 
 def test_a_half_saved_checkpoint_is_ignored(corpus, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Augmentation: what is added, how loud, to which crop, from which seed."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,22 +10,20 @@ import torch
 
 from speechbrain_ext.augment import (
     Augment,
-    Bank,
     add_at_snr,
     fast_length,
     from_folder,
-    read_folder,
     reverberate,
-    stack_impulse_responses,
-    step_generator,
 )
 from speechbrain_ext.files import InputError
+from speechbrain_ext.rng import crop_keys
 
 ONLY = {
     name: [float(name == other) for other in Augment.KINDS]
     for name in Augment.KINDS
 }
 RANGES = {"music": (5, 15), "babble": (13, 20), "noise": (0, 15)}
+MINIVOX = Path(__file__).parents[3] / "shared" / "data" / "minivox" / "augment"
 
 
 def write_recordings(folder, seed, n_files=6):
@@ -56,6 +55,16 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def minirooms(tmp_path_factory):
+    """Many short rooms and noises."""
+    folder = tmp_path_factory.mktemp("minirooms")
+    for seed, kind in enumerate(("noise", "music", "speech")):
+        write_recordings(folder / kind, seed, n_files=6)
+    write_rooms(folder / "rir", n_files=40)
+    return folder
+
+
 def crops(n_crops, n_frames=4000):
     """Noise at levels from -60 to 0 dB."""
     generator = torch.Generator().manual_seed(0)
@@ -65,6 +74,26 @@ def crops(n_crops, n_frames=4000):
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def keys_of(n_crops):
+    """Keys as poor as a counter."""
+    return np.arange(n_crops, dtype=np.uint64)
+
+
+def close(found, expected, tolerance=1e-6):
+    """Equal, to the level of each crop."""
+    gap = (found - expected).abs().amax(dim=1)
+    return bool((gap <= tolerance * expected.abs().amax(dim=1)).all())
+
+
+def even(values, n_bins):
+    """Whether 0..n_bins-1, rounded down, come equally often."""
+    counts = np.bincount(np.floor(values).astype(int), minlength=n_bins)
+    expected = len(values) / n_bins
+    # Six standard deviations of a count.
+    gap = np.abs(counts - expected).max()
+    return len(counts) == n_bins and gap < 6 * np.sqrt(expected)
 
 
 def decibels(signal, noise):
@@ -94,20 +123,6 @@ def test_a_response_longer_than_the_crop_does_not_wrap_around():
     wet = reverberate(wavs, rirs)[0]
     assert wet[10] == pytest.approx(1, abs=1e-5)
     assert wet[:10].abs().max() < 1e-5 and wet[11:].abs().max() < 1e-5
-
-
-def test_responses_start_at_their_direct_path_with_unit_energy():
-    late = torch.zeros(200)
-    late[120], late[150], late[100] = -0.8, 0.4, 0.1
-    stack = stack_impulse_responses([late, torch.ones(1)])
-    assert stack.shape == (2, 80)
-    torch.testing.assert_close(stack.square().sum(1), torch.ones(2))
-    assert stack[0, 0] == stack[0].abs().max() * -1
-    assert stack[0, 30] == pytest.approx(-stack[0, 0].item() / 2)
-
-
-def test_a_tail_ends_after_a_second():
-    assert stack_impulse_responses([torch.ones(40000)]).shape == (1, 16000)
 
 
 def test_a_delayed_impulse_changes_nothing(tmp_path, folder):
@@ -156,7 +171,8 @@ def test_noise_is_added_to_reverberated_speech(folder, tmp_path):
     write_rooms(tmp_path / "rir", n_files=1)
     augment = Augment(tmp_path, ONLY["noise"], reverb_too=1.0)
     wavs = crops(50)
-    wet = reverberate(wavs, augment.rirs.expand(50, -1))
+    rir = augment.rirs.whole(np.zeros(50, dtype=int))
+    wet = reverberate(wavs, rir)
     assert decibels(wavs, wet - wavs).max() < 10
     found = decibels(wet, augment(wavs, seeded()) - wet)
     assert -0.1 < found.min() and found.max() < 15.1
@@ -170,42 +186,26 @@ def test_silence_stays_silent_and_finite(folder):
     assert torch.equal(noisy, torch.ones(1, 5))
 
 
-def test_a_babble_has_three_to_eight_talkers(folder, monkeypatch):
-    augment = Augment(folder, ONLY["babble"])
-    cut, talkers = augment.speech.cut, []
-
-    def counted(which, offset, n_frames):
-        talkers.append(len(which))
-        return cut(which, offset, n_frames)
-
-    monkeypatch.setattr(augment.speech, "cut", counted)
-    generator = seeded()
-    for _ in range(80):
-        augment(crops(1, 100), generator)
-    assert set(talkers) == {3, 4, 5, 6, 7, 8}
-
-
-def test_talkers_of_a_babble_stay_with_their_crop(folder, monkeypatch):
-    augment = Augment(folder, ONLY["babble"])
-    made = []
-    cut = augment.speech.cut
-
-    def kept(which, offset, n_frames):
-        made.append(cut(which, offset, n_frames))
-        return made[-1]
-
-    monkeypatch.setattr(augment.speech, "cut", kept)
-    wavs = crops(2, 300)
-    added = augment(wavs, seeded()) - wavs
-    added = added / added.norm(dim=1, keepdim=True)
-    (talkers,) = made
-    fits = []
-    for n_first in range(1, len(talkers)):
-        pair = talkers[:n_first].sum(0), talkers[n_first:].sum(0)
-        sums = torch.nn.functional.normalize(torch.stack(pair), dim=1)
-        fits.append((sums * added).sum(1).min())
-    assert max(fits) > 0.999
-    assert sorted(fits)[-2] < 0.99
+def test_a_babble_is_the_sum_of_its_own_talkers(folder):
+    augment, wavs = Augment(folder, ONLY["babble"]), crops(8, 300)
+    keys = keys_of(8)
+    added = augment.by_keys(wavs, keys) - wavs
+    draws = augment.draw(keys)
+    assert len(set(draws.n_sounds)) > 2
+    for row in range(8):
+        n_talkers = draws.n_sounds[row]
+        assert 3 <= n_talkers <= 8
+        expected = torch.zeros(300)
+        for sound, begin in zip(
+            draws.sound[row, :n_talkers],
+            draws.begin[row, :n_talkers],
+            strict=True,
+        ):
+            expected += augment.speech.cut(
+                np.array([sound]), np.array([begin]), 300
+            )[0]
+        fit = torch.nn.functional.cosine_similarity(added[row], expected, 0)
+        assert fit > 0.999
 
 
 # --- what is drawn ----------------------------------------------------------
@@ -281,87 +281,132 @@ def test_nothing_of_it_is_trained_or_differentiated(folder):
     assert not list(augment.parameters())
 
 
-def test_steps_and_processes_draw_differently_and_again_the_same():
-    keys = [(1, 7, 0), (2, 7, 0), (1, 8, 0), (1, 7, 1)]
-    drawn = [torch.rand(4, generator=step_generator(*key)) for key in keys]
-    again = [torch.rand(4, generator=step_generator(*key)) for key in keys]
-    for a in range(4):
-        assert torch.equal(drawn[a], again[a])
-        for b in range(a):
-            assert not torch.equal(drawn[a], drawn[b])
+# --- keys -------------------------------------------------------------------
 
 
-# --- recordings -------------------------------------------------------------
+def test_two_crops_of_an_utterance_get_other_rooms_and_noises(minirooms):
+    names = [f"u{number}" for number in range(200)]
+    keys = crop_keys(1986, 1, names, 2)
+    wet = Augment(minirooms, ONLY["rir"])
+    first, second = (wet.draw(keys[:, view]).rir for view in (0, 1))
+    # 40 rooms: one in forty pairs is alike by chance.
+    assert (first == second).mean() < 0.08
+    noisy = Augment(minirooms, ONLY["noise"], reverb_too=1.0)
+    wav = crops(1).expand(2, -1)
+    heard = [noisy.by_keys(wav, pair) for pair in keys[:20]]
+    for one, other in heard:
+        assert (one - other).norm() > 0.02 * one.norm()
+    sounds = [noisy.draw(keys[:, view]) for view in (0, 1)]
+    alike = sounds[0].sound[:, 0] == sounds[1].sound[:, 0]
+    alike &= sounds[0].begin[:, 0] == sounds[1].begin[:, 0]
+    assert not alike.any()
 
 
-def test_a_recording_shorter_than_the_crop_starts_again():
-    loud, soft = torch.tensor([0.5, -0.25, 1.0]), torch.tensor([0.02, -0.01])
-    bank = Bank([loud, soft])
-    cut = bank.cut(torch.tensor([0, 1, 1]), torch.tensor([2, 0, 5]), 7)
-    expected = [
-        torch.stack([loud[(2 + i) % 3] for i in range(7)]),
-        torch.stack([soft[i % 2] for i in range(7)]),
-        torch.stack([soft[(5 + i) % 2] for i in range(7)]),
-    ]
-    for found, wav, whole in zip(
-        cut, expected, (loud, soft, soft), strict=True
+def test_a_crop_is_augmented_the_same_in_any_batch(folder):
+    augment, wavs = Augment(folder, reverb_too=0.5), crops(40)
+    keys = keys_of(40)
+    whole = augment.by_keys(wavs, keys)
+    order = np.random.default_rng(0).permutation(40)
+    shuffled = augment.by_keys(wavs[order], keys[order])
+    assert close(shuffled, whole[order])
+    for size in (1, 3, 17):
+        parts = [
+            augment.by_keys(wavs[i : i + size], keys[i : i + size])
+            for i in range(0, 40, size)
+        ]
+        assert close(torch.cat(parts), whole)
+
+
+def test_draws_are_rows_of_their_keys(folder):
+    augment, keys = Augment(folder, reverb_too=0.5), keys_of(500)
+    rows = np.array([3, 499, 0])
+    few, all_ = augment.draw(keys[rows]), augment.draw(keys)
+    for name, found, expected in zip(
+        few._fields, few, all_.of(rows), strict=True
     ):
-        unit = wav / whole.square().mean().sqrt()
-        torch.testing.assert_close(found, unit, rtol=1e-3, atol=1e-3)
+        assert np.array_equal(found, expected), name
 
 
-def test_recordings_have_unit_level_at_sixteen_bits():
-    generator = seeded()
-    wavs = [
-        gain * torch.randn(2000, generator=generator)
-        for gain in (1.0, 0.1, 1e-3)
-    ]
-    bank = Bank(wavs)
-    assert bank.samples.dtype == torch.int16
-    assert len(bank) == 3
-    cut = bank.cut(torch.arange(3), torch.zeros(3, dtype=torch.long), 2000)
-    level = cut.square().mean(1).sqrt()
-    torch.testing.assert_close(level, torch.ones(3), rtol=1e-3, atol=0)
+def test_decisions_are_spread_as_they_should(folder):
+    augment = Augment(folder, [2, 1, 3, 2, 2], reverb_too=0.25)
+    draws = augment.draw(keys_of(20000))
+    shares = np.bincount(draws.kind, minlength=5) / 20000
+    assert np.abs(shares - np.array([0.2, 0.1, 0.3, 0.2, 0.2])).max() < 0.012
+    wet = draws.rir >= 0
+    assert not wet[draws.kind == 0].any() and wet[draws.kind == 1].all()
+    assert wet[draws.kind > 1].mean() == pytest.approx(0.25, abs=0.015)
+    assert even(draws.rir[wet], 6)
+    talkers = draws.n_sounds[draws.kind == 3]
+    assert talkers.min() == 3 and talkers.max() == 8
+    assert even(talkers - 3, 6)
+    assert (draws.n_sounds[draws.kind < 2] == 0).all()
+    assert (draws.n_sounds[(draws.kind == 2) | (draws.kind == 4)] == 1).all()
+    for kind in (2, 3, 4):
+        rows = draws.of(np.flatnonzero(draws.kind == kind))
+        low, high = augment.snr[kind]
+        assert even((rows.snr - low) * 10 / (high - low), 10)
+        for slot in (0, -1):
+            assert even(rows.sound[:, slot], 6)
+            assert even(rows.begin[:, slot] * 10, 10)
 
 
-def test_recordings_are_found_at_any_depth(tmp_path):
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    for name in ("x.wav", "a/y.flac", "a/b/z.WAV"):
-        soundfile.write(tmp_path / name, np.full(100, 0.5), 16000)
-    (tmp_path / "a" / "notes.txt").write_text("not audio")
-    assert len(read_folder(tmp_path, 1.0)) == 3
+def test_decisions_of_a_crop_are_independent(folder):
+    draws = Augment(folder, ONLY["babble"]).draw(keys_of(20000))
+    columns = np.column_stack(
+        [draws.snr, draws.n_sounds, draws.sound, draws.begin]
+    )
+    between = np.corrcoef(columns.T) - np.eye(columns.shape[1])
+    assert np.abs(between).max() < 0.035
 
 
-def test_silent_recordings_are_left_out(tmp_path):
-    soundfile.write(tmp_path / "silent.wav", np.zeros(100), 16000)
-    soundfile.write(tmp_path / "none.wav", np.zeros(0), 16000)
-    soundfile.write(tmp_path / "sound.wav", np.full(100, 0.5), 16000)
-    assert len(read_folder(tmp_path, 1.0)) == 1
+def test_a_kind_without_weight_is_never_drawn(folder):
+    kinds = {}
+    for name, weights in ONLY.items():
+        draws = Augment(folder, weights).draw(keys_of(3000))
+        kinds[name] = set(draws.kind)
+    assert kinds == {name: {i} for i, name in enumerate(Augment.KINDS)}
 
 
-def test_no_more_hours_are_held_than_asked_for(tmp_path, caplog):
-    for number in range(5):
-        wav = np.full(16000, (number + 1) / 8)
-        soundfile.write(tmp_path / f"{number}.wav", wav, 16000)
-    with caplog.at_level(logging.WARNING):
-        some = read_folder(tmp_path, 1.5 / 3600)
-    assert len(some) == 2
-    assert "only 2 of 5 recordings are used" in caplog.text
-    again = read_folder(tmp_path, 1.5 / 3600)
-    assert [w[0] for w in again] == [w[0] for w in some]
-    caplog.clear()
-    assert len(read_folder(tmp_path, 1.0)) == 5
-    assert not caplog.text
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_and_cpu_agree(folder):
+    augment, wavs = Augment(folder, reverb_too=0.5), crops(40)
+    expected = augment.by_keys(wavs, keys_of(40))
+    found = augment.by_keys(wavs.cuda(), keys_of(40))
+    assert found.is_cuda and close(found.cpu(), expected, 1e-4)
 
 
-@pytest.mark.parametrize("silent", [False, True])
-def test_a_folder_without_sound_is_refused(tmp_path, silent):
-    if silent:
-        soundfile.write(tmp_path / "silent.wav", np.zeros(100), 16000)
-    with pytest.raises(InputError) as caught:
-        read_folder(tmp_path, 1.0)
-    assert str(tmp_path) in str(caught.value)
-    assert "--augment_folder=null" in str(caught.value)
+# --- folders ----------------------------------------------------------------
+
+
+def test_corpora_are_read_as_they_are_downloaded(tmp_path):
+    musan, rooms = tmp_path / "musan", tmp_path / "RIRS_NOISES/simulated_rirs"
+    for part, seed in (
+        ("noise/free-sound", 0),
+        ("noise/sound-bible", 1),
+        ("music/fma", 2),
+        ("speech/us-gov", 3),
+    ):
+        (musan / part).parent.mkdir(parents=True, exist_ok=True)
+        write_recordings(musan / part, seed, n_files=2)
+        (musan / part / "ANNOTATIONS").write_text("no sound")
+    for room in ("smallroom/Room001", "largeroom/Room200"):
+        (rooms / room).parent.mkdir(parents=True)
+        write_rooms(rooms / room, n_files=3)
+    augment = Augment(musan, rir_folder=rooms)
+    banks = augment.music, augment.speech, augment.noise, augment.rirs
+    assert [len(bank) for bank in banks] == [2, 2, 4, 6]
+    assert augment.by_keys(crops(9), keys_of(9)).isfinite().all()
+    with pytest.raises(InputError, match="musan/rir holds no .*rir_folder"):
+        Augment(musan)
+
+
+@pytest.mark.skipif(not MINIVOX.exists(), reason="needs MiniVox")
+def test_minivox_sounds_augment_speech():
+    augment, wavs = Augment(MINIVOX, reverb_too=0.5), crops(20)
+    out = augment.by_keys(wavs, keys_of(20))
+    assert out.isfinite().all()
+    clean = torch.from_numpy(augment.draw(keys_of(20)).kind == 0)
+    assert torch.equal((out == wavs).all(dim=1), clean)
 
 
 @pytest.mark.parametrize("missing", ["noise", "music", "speech", "rir"])
