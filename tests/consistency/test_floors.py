@@ -8,8 +8,9 @@ from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
     0: "files rng",
-    1: "audio audio_tree curve finite manifest metrics parameters receipts "
-    "regularizers rng schedules toy_sounds trials ward workers yamls",
+    1: "audio audio_tree curve finite manifest metrics parameters "
+    "processes receipts regularizers rng schedules toy_sounds trials "
+    "ward workers yamls",
     2: "augment checkpoints clustering dino embeddings finite holdout "
     "label_quality margin measure parameters plan plots pooling report "
     "results scoring sound_bank toy toy_sounds trials ward wavlm "

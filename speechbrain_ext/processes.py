@@ -1,0 +1,163 @@
+"""Several processes that train as one: shared batch statistics, mean losses.
+
+Each process has a part of the batch. What a batch as a whole decides (the
+statistics of BatchNorm, the loss that is reported) is computed over them all.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+
+class SharedBatchNorm(_NormBase):
+    r"""BatchNorm over the batches of all processes, for CPUs.
+
+    Ioffe and Szegedy, ICML 2015, Algorithm 1, with the mean and the variance
+    of the joined batch,
+
+    .. math:: \mu = \frac{1}{n} \sum_p \sum_i x_{pi}, \qquad
+        \sigma^2 = \frac{1}{n} \sum_p \sum_i (x_{pi} - \mu)^2
+
+    over the n values of a channel in all processes p, whose batches may
+    differ in size. `torch.nn.SyncBatchNorm` needs GPUs, and torch's
+    DistributedDataParallel refuses it, and what derives from it, on CPUs.
+    Arguments are those of `torch.nn.BatchNorm1d`.
+
+    Example
+    -------
+    >>> norm = SharedBatchNorm(3)
+    >>> norm(torch.randn(8, 3, 5)).shape
+    torch.Size([8, 3, 5])
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise [B, C, ...]; in training, track the statistics."""
+        if not self.training:
+            return F.batch_norm(
+                input,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                training=self.running_mean is None,
+                eps=self.eps,
+            )
+        # Sums of low precision would lose small values in large ones.
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
+        local_count = x.new_tensor([x.numel() // x.shape[1]])
+        sums = process_sum(torch.cat([x.sum(axes), local_count]))
+        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
+        if count < 2:
+            raise ValueError("BatchNorm trains on two values a channel or more")
+        x = x - mean.view(shape)
+        # In two passes: squares of what is far from zero would cancel.
+        variance = process_sum(x.square().sum(axes)) / count
+        self._track(mean, variance * count / (count - 1))
+        x = x * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            x = x * self.weight.view(shape) + self.bias.view(shape)
+        return x.to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        running_mean, running_var = self.running_mean, self.running_var
+        seen = self.num_batches_tracked
+        if running_mean is None or running_var is None or seen is None:
+            return
+        seen.add_(1)
+        momentum = 1 / int(seen) if self.momentum is None else self.momentum
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_(variance.to(running_var.dtype), momentum)
+
+
+def share_batch_norm(
+    module: torch.nn.Module, device: torch.device | str
+) -> torch.nn.Module:
+    """Make each BatchNorm of a module one over all processes.
+
+    Parameters and buffers stay the same objects under the same names.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        Changed in place. Not yet inside DistributedDataParallel.
+    device : torch.device or str
+        Where it trains: `SharedBatchNorm` on CPUs, torch's SyncBatchNorm
+        elsewhere.
+
+    Returns
+    -------
+    torch.nn.Module
+        The module; another only if it is itself a BatchNorm.
+
+    Example
+    -------
+    >>> net = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
+    >>> weight = net[0].weight
+    >>> _ = share_batch_norm(net, "cpu")
+    >>> type(net[0]).__name__, net[0].weight is weight
+    ('SharedBatchNorm', True)
+    """
+    if torch.device(device).type != "cpu":
+        return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            # The same state with another forward, as torch's lazy modules.
+            layer.__class__ = SharedBatchNorm  # type: ignore[assignment]
+    return module
+
+
+def process_sum(value: torch.Tensor) -> torch.Tensor:
+    """Sum over all processes, with gradients; the value itself in one alone.
+
+    Arguments
+    ---------
+    value : torch.Tensor
+        Of one shape in all processes.
+
+    Returns
+    -------
+    torch.Tensor
+        As ``value``, the same in each process.
+
+    Example
+    -------
+    >>> process_sum(torch.tensor([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    if torch.distributed.is_initialized():
+        return all_reduce(value)
+    return value
+
+
+def process_mean(
+    value: torch.Tensor, device: torch.device | str
+) -> torch.Tensor:
+    """Mean of a value over all processes; the value itself in one alone.
+
+    Arguments
+    ---------
+    value : torch.Tensor
+        Of one shape in all processes.
+    device : torch.device or str
+        Where the processes meet: each its own GPU with nccl.
+
+    Returns
+    -------
+    torch.Tensor
+        As ``value``, the same in each process.
+
+    Example
+    -------
+    >>> float(process_mean(torch.tensor(2.5), "cpu"))
+    2.5
+    """
+    if not torch.distributed.is_initialized():
+        return value
+    return process_sum(value.to(device)) / torch.distributed.get_world_size()
