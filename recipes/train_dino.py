@@ -16,15 +16,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
+from speechbrain.utils.distributed import get_rank, if_main_process
 from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_ext.audio import RandomCrop, check_audio, check_crop
-from speechbrain_ext.augment import from_folder
+from speechbrain_ext.augment import from_folder, step_generator
 from speechbrain_ext.checkpoints import WholeCheckpointer
 from speechbrain_ext.curve import TrainCurve
 from speechbrain_ext.dino import DINOHead, DINOLoss, MomentumTeacher
@@ -32,7 +32,7 @@ from speechbrain_ext.embedder import Embedder, build_embedder, save_embedder
 from speechbrain_ext.files import InputError
 from speechbrain_ext.finite import require_finite
 from speechbrain_ext.manifest import Manifest, read_manifest
-from speechbrain_ext.rng import crop_keys
+from speechbrain_ext.processes import process_mean, share_batch_norm
 from speechbrain_ext.schedules import cosine
 from speechbrain_ext.stage import Stage, run
 
@@ -63,28 +63,25 @@ class DinoBrain(sb.Brain):
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple:
         """Outputs of student [S, B, K] and teacher [G, B, K]."""
-        views = self._views(batch.to(self.device))
-        return self.modules.student(*views), self.modules.teacher(views[0])
-
-    def _views(self, batch: Any) -> list[torch.Tensor]:
-        """Views [V_i, B, T_i] of each length, each augmented by its key."""
-        n_views = len(self.random_crop.n_frames)
-        keys = crop_keys(
-            self.hparams.seed, self.random_crop.epoch, batch.id, n_views
+        batch = batch.to(self.device)
+        generator = step_generator(
+            self.hparams.seed, self.optimizer_step, get_rank() or 0
         )
-        views = []
-        for name in CROPS:
-            if hasattr(batch, name):
-                crops = getattr(batch, name).data.transpose(0, 1)
-                own, keys = np.split(keys, [len(crops)], axis=1)
-                views.append(self._augmented(crops, own.T))
-        return views
+        crops = [
+            self._views(getattr(batch, name).data, generator)
+            for name in CROPS
+            if hasattr(batch, name)
+        ]
+        return self.modules.student(*crops), self.modules.teacher(crops[0])
 
-    def _augmented(self, crops: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
-        """Crops [V, B, T], as their keys [V, B] say."""
+    def _views(
+        self, crops: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Crops [B, V, T] as views [V, B, T], each augmented on its own."""
+        crops = crops.transpose(0, 1)
         if self.augment is None:
             return crops
-        flat = self.augment.by_keys(crops.flatten(0, 1), keys.flatten())
+        flat = self.augment(crops.flatten(0, 1), generator)
         return flat.unflatten(0, crops.shape[:2])
 
     def compute_objectives(
@@ -97,10 +94,15 @@ class DinoBrain(sb.Brain):
         )
 
     def _wrap_distributed(self) -> None:
-        super()._wrap_distributed()
         if self.distributed_launch:
-            # Left out by `Brain`, as it has nothing to train.
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.modules.teacher)
+            # The teacher's too, which `Brain` leaves out: it is not trained.
+            share_batch_norm(self.modules, self.device)
+        super()._wrap_distributed()
+
+    def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
+        """Average the loss of all processes, so that each reports the same."""
+        loss = process_mean(loss, self.device)
+        return super().update_average(loss, avg_loss)
 
     def init_optimizers(self) -> None:
         """Two groups: weight decay is for matrices, not biases and norms."""
@@ -251,12 +253,15 @@ def train(stage: Stage, manifest: Manifest) -> DinoBrain:
             f"{settings['batch_size']}; lower --batch_size"
         )
     brain = build_brain(stage, manifest)
+    dataset = dataio(manifest, brain.random_crop, settings["n_global"])
+    # With `shuffle`, several processes would draw another order than one.
+    brain.train_sampler = ReproducibleRandomSampler(dataset, settings["seed"])
     brain.fit(
         brain.epochs,
-        dataio(manifest, brain.random_crop, settings["n_global"]),
+        dataset,
         train_loader_kwargs={
             "batch_size": stage.share(settings["batch_size"]),
-            "shuffle": True,
+            "sampler": brain.train_sampler,
             "drop_last": True,
             "num_workers": settings["num_workers"],
         },

@@ -20,6 +20,7 @@ from typing import Any
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.distributed import get_rank, run_on_main
 
 from speechbrain_ext.audio import RandomCrop, check_audio, check_crop
@@ -38,6 +39,7 @@ from speechbrain_ext.holdout import hold_out
 from speechbrain_ext.manifest import Manifest, read_manifest
 from speechbrain_ext.margin import AAMSoftmax
 from speechbrain_ext.parameters import parameter_groups
+from speechbrain_ext.processes import process_mean, share_batch_norm
 from speechbrain_ext.rng import crop_keys, seed_step
 from speechbrain_ext.stage import Stage, run
 
@@ -79,6 +81,16 @@ class SpeakerBrain(sb.Brain):
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Dropout is drawn for the step, so that a resumed run replays it."""
         seed_step(*self.step_key())
+
+    def _wrap_distributed(self) -> None:
+        if self.distributed_launch:
+            share_batch_norm(self.modules, self.device)
+        super()._wrap_distributed()
+
+    def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
+        """Average the loss of all processes, so that each reports the same."""
+        loss = process_mean(loss, self.device)
+        return super().update_average(loss, avg_loss)
 
     def init_optimizers(self) -> None:
         """One optimiser over groups, each with its own peak rate."""
@@ -263,10 +275,13 @@ def train(stage: Stage, manifest: Manifest, names: list[str]) -> SpeakerBrain:
         "batch_size": stage.share(settings["batch_size"]),
         "num_workers": settings["num_workers"],
     }
+    dataset = dataio(train_part, brain.random_crop, label_of)
+    # With `shuffle`, several processes would draw another order than one.
+    brain.train_sampler = ReproducibleRandomSampler(dataset, settings["seed"])
     loader = brain.make_dataloader(
-        dataio(train_part, brain.random_crop, label_of),
+        dataset,
         sb.Stage.TRAIN,
-        shuffle=True,
+        sampler=brain.train_sampler,
         drop_last=True,
         **options,
     )

@@ -8,14 +8,14 @@ from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
     0: "files rng",
-    1: "audio audio_tree curve finite manifest metrics parameters "
-    "processes receipts regularizers rng schedules toy_sounds trials "
-    "ward workers yamls",
-    2: "augment checkpoints clustering dino embeddings finite holdout "
-    "label_quality margin measure parameters plan plots pooling report "
-    "results scoring sound_bank toy toy_sounds trials ward wavlm "
-    "workers",
-    3: "augment corpus embedder run_report stage",
+    1: "manifest receipts schedules metrics yamls audio audio_tree curve "
+    "finite monitor parameters processes regularizers sound_bank toy_sounds "
+    "trials ward workers",
+    2: "augment dino embedder health wavlm pooling margin clustering "
+    "label_quality scoring holdout measure toy checkpoints results plots "
+    "report plan embeddings views",
+    3: "corpus extraction ssps stage run_report",
+    4: "eer_watch",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}

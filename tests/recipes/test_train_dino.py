@@ -15,6 +15,7 @@ from speechbrain_ext.audio import read_crop
 from speechbrain_ext.embedder import load_embedder
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import write_manifest
+from speechbrain_ext.processes import SharedBatchNorm
 
 LEAF = "hparams/train_dino_ecapa_small.yaml"
 PAPER = "hparams/train_dino_ecapa.yaml"
@@ -354,8 +355,12 @@ def test_prototypes_may_rest_in_the_first_epoch(
     assert rested == bool(n_frozen)
 
 
+@pytest.mark.parametrize(
+    ("device", "kind"),
+    [("cpu", SharedBatchNorm), ("cuda:0", torch.nn.SyncBatchNorm)],
+)
 def test_processes_share_the_batch_statistics_of_the_teacher(
-    corpus, tmp_path, monkeypatch
+    corpus, tmp_path, monkeypatch, device, kind
 ):
     _, brain = first_step(corpus, tmp_path / "out", monkeypatch)
     teacher = brain.modules.teacher
@@ -363,14 +368,14 @@ def test_processes_share_the_batch_statistics_of_the_teacher(
     monkeypatch.setattr(
         train_dino.sb.Brain, "_wrap_distributed", lambda brain: None
     )
-    brain.distributed_launch = True
+    brain.distributed_launch, brain.device = True, device
     brain._wrap_distributed()
     kinds = [
         type(module)
         for module in teacher.modules()
         if hasattr(module, "running_mean")
     ]
-    assert set(kinds) == {torch.nn.SyncBatchNorm}
+    assert set(kinds) == {kind}
     assert teacher.state_dict().keys() == names
 
 

@@ -1,0 +1,68 @@
+"""Runs trainings one after the other; every process writes what it saw.
+
+Started by torchrun with a JSON file of jobs (name, recipe, argv and, to die in
+mid-training, kill_after batches) and a folder to write to.
+"""
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import speechbrain as sb
+import torch.distributed
+from tones import Killed, killed_after
+
+from speechbrain_ext.files import InputError
+
+BRAINS = {"train_dino": "DinoBrain", "train_speaker": "SpeakerBrain"}
+
+
+def noting(monkeypatch, brain, losses):
+    """Make a Brain class note the loss of each batch, this process's own."""
+    fit_batch = brain.fit_batch
+
+    def noted(self, batch):
+        loss = fit_batch(self, batch)
+        losses.append(float(loss))
+        return loss
+
+    monkeypatch.setattr(brain, "fit_batch", noted)
+
+
+def run(job):
+    """Losses of this process's batches and what stopped it, if anything."""
+    recipe = importlib.import_module(f"recipes.{job['recipe']}")
+    brain = getattr(recipe, BRAINS[job["recipe"]])
+    losses, stopped = [], None
+    with pytest.MonkeyPatch.context() as patch:
+        noting(patch, brain, losses)
+        if "kill_after" in job:
+            killed_after(patch, brain, job["kill_after"])
+        try:
+            recipe.main(job["argv"])
+        except InputError as error:
+            stopped = str(error)
+        except Killed:
+            stopped = "killed"
+    return {"losses": losses, "stopped": stopped}
+
+
+def main(jobs, folder):
+    """All the jobs, in one group of processes."""
+    initialise = sb.utils.distributed.ddp_init_group
+
+    def once(options):
+        if not torch.distributed.is_initialized():
+            initialise(options)
+
+    sb.utils.distributed.ddp_init_group = once
+    found = {job["name"]: run(job) for job in json.loads(jobs.read_text())}
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

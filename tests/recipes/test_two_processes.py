@@ -1,0 +1,195 @@
+"""Two processes of half the batch train as one process of all of it.
+
+In float32, whose sums depend on their order: rounding grows from step to step.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import record_losses
+import torch
+from tones import SMALL, without_speakers, write_tones
+
+from speechbrain_ext.manifest import write_manifest
+
+N_LOSSES = 20
+TOLERANCE = 1e-4  # relative
+
+COMMON = {
+    "embedder": SMALL,
+    "num_workers": 0,
+    "n_warmup_epochs": 0,
+    "ckpt_interval_minutes": 0,
+    "ckpt_interval_steps": 2,
+    "device": "cpu",
+    "distributed_backend": "gloo",
+}
+# 20 utterances, three batches an epoch: the last two utterances are dropped.
+DINO = {
+    "head": "{hidden_size: 32, bottleneck_size: 16, n_prototypes: 64}",
+    "global_crop": 0.3,
+    "local_crop": 0.15,
+    "n_local": 2,
+    "batch_size": 6,
+    "n_epochs": 7,
+    "lr": 2e-3,
+    "teacher_momentum": 0.8,
+}
+# 16 of them are trained on: four batches an epoch.
+SPEAKER = {
+    "crop": 0.4,
+    "batch_size": 4,
+    "n_epochs": 5,
+    "valid_fraction": 0.2,
+    "lr": 3e-4,
+}
+TRAININGS = {
+    "train_dino": ("train_dino_ecapa", DINO),
+    "train_speaker": ("train_speaker_ecapa", SPEAKER),
+}
+
+# After a checkpoint, in mid-epoch.
+N_KILLED = {"train_dino": 5, "train_speaker": 6}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = write_tones(folder, n_utterances=5)
+    write_manifest(folder / "labels.csv", rows, "pseudo_labels")
+    rows = without_speakers(rows)
+    write_manifest(folder / "train.csv", rows, "utterances")
+    return folder
+
+
+def job(corpus, folder, recipe, **others):
+    """A training for record_losses.py."""
+    leaf, options = TRAININGS[recipe]
+    annotation = "labels.csv" if recipe == "train_speaker" else "train.csv"
+    options = {
+        "train_annotation": corpus / annotation,
+        "data_folder": corpus,
+        "output_folder": folder / recipe,
+        **COMMON,
+        **options,
+        **others,
+    }
+    argv = [f"hparams/{leaf}.yaml", "--noprogressbar"]
+    argv += [f"--{key}={value}" for key, value in options.items()]
+    return {"name": recipe, "recipe": recipe, "argv": argv}
+
+
+def launch(jobs, folder):
+    """Run jobs in two processes; what each of them recorded."""
+    path = folder / "jobs.json"
+    path.write_text(json.dumps(jobs))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        + ["--nproc_per_node=2", record_losses.__file__, path, folder],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.getcwd(),
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"{r}.json").read_text()) for r in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def alone(corpus, tmp_path_factory):
+    """Each training in this one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    jobs = [job(corpus, folder, recipe) for recipe in TRAININGS]
+    return folder, {job["name"]: record_losses.run(job) for job in jobs}
+
+
+@pytest.fixture(scope="module")
+def pair(corpus, tmp_path_factory):
+    """Each training in two processes, killed in its second epoch, resumed."""
+    folder = tmp_path_factory.mktemp("pair")
+    jobs = []
+    for recipe in TRAININGS:
+        whole = job(corpus, folder, recipe)
+        killed = {"name": f"killed {recipe}", "kill_after": N_KILLED[recipe]}
+        odd = job(corpus, folder / "odd", recipe, batch_size=5)
+        jobs += [{**whole, **killed}, whole, {**odd, "name": f"odd {recipe}"}]
+    left = job(corpus, folder / "left", "train_speaker")
+    jobs.append({**left, "name": "left", "kill_after": 2})
+    return folder, launch(jobs, folder)
+
+
+def losses_of(found, recipe):
+    """A process's losses before and after the kill."""
+    return found[f"killed {recipe}"]["losses"] + found[recipe]["losses"]
+
+
+@pytest.mark.parametrize("recipe", TRAININGS)
+def test_two_processes_follow_one(alone, pair, recipe):
+    expected = alone[1][recipe]["losses"]
+    halves = np.array([losses_of(found, recipe) for found in pair[1]])
+    assert halves.shape == (2, len(expected))
+    assert len(expected) >= N_LOSSES
+    np.testing.assert_allclose(halves.mean(axis=0), expected, rtol=TOLERANCE)
+    # Each had utterances of its own.
+    assert (np.abs(halves[0] / halves[1] - 1) > 100 * TOLERANCE).mean() > 0.8
+
+
+@pytest.mark.parametrize("recipe", TRAININGS)
+def test_a_kill_in_two_processes_is_resumed_where_it_was(pair, recipe):
+    folder, found = pair
+    for rank in (0, 1):
+        killed = found[rank][f"killed {recipe}"]
+        assert killed["stopped"] == "killed"
+        assert len(killed["losses"]) == N_KILLED[recipe]
+    assert json.loads((folder / recipe / "stage.json").read_text())["resumed"]
+
+
+def test_one_process_goes_on_where_two_were_killed(alone, pair, corpus):
+    folder, found = pair
+    assert found[0]["left"]["stopped"] == "killed"
+    rest = record_losses.run(job(corpus, folder / "left", "train_speaker"))
+    expected = alone[1]["train_speaker"]["losses"][2:]
+    np.testing.assert_allclose(rest["losses"], expected, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("recipe", TRAININGS)
+def test_the_curve_is_of_all_processes(alone, pair, recipe):
+    curves = [
+        pd.read_csv(folder / recipe / "train_curve.csv")
+        for folder in (alone[0], pair[0])
+    ]
+    assert len(curves[0]) == TRAININGS[recipe][1]["n_epochs"]
+    pd.testing.assert_frame_equal(*curves, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("recipe", TRAININGS)
+def test_the_embedders_are_the_same(alone, pair, recipe):
+    first, second = (
+        torch.load(folder / recipe / "embedder" / "embedding_model.ckpt")
+        for folder in (alone[0], pair[0])
+    )
+    assert first.keys() == second.keys()
+    # The softmax that follows ignores it: its gradient is rounding, which
+    # AdamW magnifies.
+    ignored = "asp.conv.conv.bias"
+    for name in first.keys() - {ignored}:
+        torch.testing.assert_close(
+            first[name], second[name], rtol=TOLERANCE, atol=1e-5, msg=name
+        )
+
+
+@pytest.mark.parametrize("recipe", TRAININGS)
+def test_a_batch_that_cannot_be_shared_is_refused(pair, recipe):
+    folder, found = pair
+    for rank in (0, 1):
+        stopped = found[rank][f"odd {recipe}"]["stopped"]
+        assert stopped.startswith("batch_size 5 cannot be shared by 2 proc")
+    assert not (folder / "odd" / recipe / "stage.json").exists()
