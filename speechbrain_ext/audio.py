@@ -53,25 +53,53 @@ def read_crop(
     >>> read_crop(path, start=4000, n_frames=1600).shape
     torch.Size([1600])
     """
-    return read_crops(path, [(start, n_frames)])[0]
+    try:
+        with soundfile.SoundFile(str(path)) as stream:
+            rate = stream.samplerate
+            first = start * rate // SAMPLE_RATE
+            count = -1
+            if n_frames is not None:
+                # One frame more on either side of a rounded boundary.
+                count = -(-n_frames * rate // SAMPLE_RATE) + (
+                    0 if rate == SAMPLE_RATE else 2
+                )
+            stream.seek(min(first, stream.frames))
+            samples = stream.read(count, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); run prepare_folder to list "
+            "such files in rejects.csv"
+        ) from None
+    wav = torch.from_numpy(np.ascontiguousarray(samples.mean(axis=1)))
+    if rate != SAMPLE_RATE:
+        wav = torchaudio.functional.resample(wav, rate, SAMPLE_RATE)
+    if n_frames is None:
+        return wav
+    if len(wav) < n_frames:
+        raise InputError(
+            f"{path}: ends at frame {start + len(wav)} of 16 kHz, before the "
+            f"{start + n_frames} asked for; the file changed since its "
+            "manifest was written, prepare it again"
+        )
+    return wav[:n_frames]
 
 
 def read_crops(
-    path: PathLike, spans: Sequence[tuple[int, int | None]]
+    path: PathLike, spans: Sequence[tuple[int, int]]
 ) -> list[torch.Tensor]:
-    """Several parts of a file, as `read_crop` reads each, opened once.
+    """Several parts of a file, those that overlap decoded together.
 
     Arguments
     ---------
     path : str or os.PathLike
         Anything libsndfile reads.
-    spans : sequence of (int, int or None)
-        ``start`` and ``n_frames`` of each part, in any order.
+    spans : sequence of (int, int)
+        ``start`` and ``n_frames`` of each part, as of `read_crop`.
 
     Returns
     -------
     list of torch.Tensor
-        Samples [n_frames] of each part, in the order of ``spans``.
+        Samples [n_frames] of each part; overlapping ones share memory.
 
     Raises
     ------
@@ -85,42 +113,30 @@ def read_crops(
     >>> [int(crop[0] * 128) for crop in read_crops(path, [(60, 5), (7, 9)])]
     [60, 7]
     """
-    wavs = {}
-    try:
-        with soundfile.SoundFile(str(path)) as stream:
-            # In order of position: seeking back is slow in a compressed file.
-            for start, n_frames in sorted(set(spans), key=lambda s: s[0]):
-                wavs[start, n_frames] = _read_span(stream, start, n_frames)
-    except soundfile.SoundFileError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); run prepare_folder to list "
-            "such files in rejects.csv"
-        ) from None
-    for (start, n_frames), wav in wavs.items():
-        if n_frames is not None and len(wav) < n_frames:
-            raise InputError(
-                f"{path}: ends at frame {start + len(wav)} of 16 kHz, before "
-                f"the {start + n_frames} asked for; the file changed since "
-                "its manifest was written, prepare it again"
-            )
-    return [wavs[span] for span in spans]
+    wavs = [torch.empty(0)] * len(spans)
+    # The file is opened for each group: libsndfile's second seek in an open
+    # Vorbis file gives wrong samples.
+    for rows in _overlapping(spans):
+        first = spans[rows[0]][0]
+        stop = max(sum(spans[row]) for row in rows)
+        wav = read_crop(path, first, stop - first)
+        for row in rows:
+            start, n_frames = spans[row]
+            wavs[row] = wav[start - first :][:n_frames]
+    return wavs
 
 
-def _read_span(
-    stream: soundfile.SoundFile, start: int, n_frames: int | None
-) -> torch.Tensor:
-    """Up to ``n_frames`` samples, 16 kHz mono, of an open file."""
-    rate = stream.samplerate
-    count = -1
-    if n_frames is not None:
-        # One frame more on either side of a rounded boundary.
-        count = -(-n_frames * rate // SAMPLE_RATE) + 2 * (rate != SAMPLE_RATE)
-    stream.seek(min(start * rate // SAMPLE_RATE, stream.frames))
-    samples = stream.read(count, dtype="float32", always_2d=True)
-    wav = torch.from_numpy(np.ascontiguousarray(samples.mean(axis=1)))
-    if rate != SAMPLE_RATE:
-        wav = torchaudio.functional.resample(wav, rate, SAMPLE_RATE)
-    return wav[:n_frames]
+def _overlapping(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Rows of parts that hang together, from front to back."""
+    groups: list[list[int]] = []
+    reached = -1
+    for row in sorted(range(len(spans)), key=lambda row: spans[row]):
+        start, n_frames = spans[row]
+        if start > reached:
+            groups.append([])
+        groups[-1].append(row)
+        reached = max(reached, start + n_frames)
+    return groups
 
 
 class RandomCrop:
