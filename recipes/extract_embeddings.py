@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from speechbrain.utils.distributed import (
     ddp_barrier,
     get_rank,
@@ -29,15 +28,15 @@ from speechbrain.utils.distributed import (
 )
 from tqdm import tqdm
 
-from speechbrain_ext.audio import check_audio, read_crop
+from speechbrain_ext.audio import check_audio
 from speechbrain_ext.embedder import (
     MODEL,
     RECIPE,
-    Embedder,
     batches_of_one_length,
     load_embedder,
 )
-from speechbrain_ext.files import InputError, atomic_path
+from speechbrain_ext.extraction import embed_batches
+from speechbrain_ext.files import atomic_path
 from speechbrain_ext.manifest import (
     SAMPLE_RATE,
     Manifest,
@@ -47,34 +46,6 @@ from speechbrain_ext.manifest import (
 from speechbrain_ext.stage import Stage, run
 
 logger = logging.getLogger(__name__)
-
-
-class WholeUtterances(torch.utils.data.Dataset):
-    """Batches of whole utterances of one length.
-
-    Arguments
-    ---------
-    manifest : Manifest
-        What to read.
-    batches : list of list of int
-        Rows of each batch.
-    """
-
-    def __init__(self, manifest: Manifest, batches: list[list[int]]):
-        self.manifest = manifest
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> tuple[list[int], torch.Tensor]:
-        rows = self.batches[index]
-        entries = [self.manifest[self.manifest.ids[row]] for row in rows]
-        wavs = [
-            read_crop(e["wav"], e["start"], e["stop"] - e["start"])
-            for e in entries
-        ]
-        return rows, torch.stack(wavs)
 
 
 def chunks(
@@ -95,36 +66,6 @@ def chunks(
         yield chunk
 
 
-def embed_chunk(
-    embedder: Embedder,
-    manifest: Manifest,
-    batches: list[list[int]],
-    num_workers: int,
-    bar: tqdm,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [M] and their embeddings [M, D]."""
-    device = next(embedder.parameters()).device
-    loader = torch.utils.data.DataLoader(
-        WholeUtterances(manifest, batches),
-        batch_size=None,
-        num_workers=num_workers,
-    )
-    rows: list[int] = []
-    parts = []
-    for batch_rows, wavs in loader:
-        embeddings = embedder.embed(wavs.to(device)).float().cpu().numpy()
-        if not np.isfinite(embeddings).all():
-            bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0]
-            raise InputError(
-                f"{manifest.ids[batch_rows[bad]]}: its embedding is not "
-                "finite; the file is silent or broken, or training diverged"
-            )
-        rows.extend(batch_rows)
-        parts.append(embeddings)
-        bar.update(len(batch_rows))
-    return np.array(rows), np.concatenate(parts)
-
-
 def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
     """Compute and write the chunks that are not there yet."""
     settings = stage.settings
@@ -142,7 +83,7 @@ def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
             if path.exists():
                 bar.update(sum(map(len, batches)))
             elif number % world == rank:
-                rows, embeddings = embed_chunk(
+                rows, embeddings = embed_batches(
                     embedder, manifest, batches, settings["num_workers"], bar
                 )
                 with atomic_path(path) as part, open(part, "wb") as stream:

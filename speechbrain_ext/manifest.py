@@ -9,6 +9,7 @@ through `read_manifest` with kind ``"utterances"``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,10 @@ class Manifest(Mapping):
             raise AttributeError(name)
         return self.table[name].to_numpy()
 
-    @property
+    @functools.cached_property
     def ids(self) -> np.ndarray:
         """Utterance identifiers [N]."""
+        # Kept: pandas makes a million strings anew at every call.
         return self.table["ID"].to_numpy()
 
     def paths(self) -> list[str]:

@@ -6,6 +6,9 @@ statistics of BatchNorm, the loss that is reported) is computed over them all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.distributed
 import torch.nn.functional as F
@@ -160,4 +163,45 @@ def process_mean(
     """
     if not torch.distributed.is_initialized():
         return value
-    return process_sum(value.to(device)) / torch.distributed.get_world_size()
+    return process_sum(value.to(device)) / n_processes()
+
+
+def n_processes() -> int:
+    """How many train together; 1 outside a process group.
+
+    Example
+    -------
+    >>> n_processes()
+    1
+    """
+    if torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
+
+
+def from_first_process(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function gives in the first process, in all of them.
+
+    Arguments
+    ---------
+    function : callable
+        Called in the first process alone; its result is pickled.
+    *args : Any
+        Its arguments.
+
+    Returns
+    -------
+    Any
+        The result.
+
+    Example
+    -------
+    >>> from_first_process(max, 2, 3)
+    3
+    """
+    if n_processes() == 1:
+        return function(*args)
+    first = torch.distributed.get_rank() == 0
+    box = [function(*args) if first else None]
+    torch.distributed.broadcast_object_list(box)
+    return box[0]

@@ -114,7 +114,7 @@ def test_a_finished_extraction_is_skipped(corpus, extracted, monkeypatch):
     def refused(*args):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(extract_embeddings, "embed_chunk", refused)
+    monkeypatch.setattr(extract_embeddings, "embed_batches", refused)
     extract_embeddings.main(arguments(corpus, extracted, chunk_size=5))
 
 
@@ -137,7 +137,7 @@ class Killed(Exception):
 def test_finished_chunks_are_not_computed_again(
     corpus, extracted, tmp_path, monkeypatch, n_done
 ):
-    embed_chunk = extract_embeddings.embed_chunk
+    embed_batches = extract_embeddings.embed_batches
     # Four chunks of three batches of one utterance.
     argv = arguments(
         corpus, tmp_path / "out", chunk_size=3, max_batch_seconds=0.1
@@ -149,9 +149,9 @@ def test_finished_chunks_are_not_computed_again(
         n_calls += 1
         if n_calls == n_done + 1:
             raise Killed
-        return embed_chunk(*args)
+        return embed_batches(*args)
 
-    monkeypatch.setattr(extract_embeddings, "embed_chunk", dying)
+    monkeypatch.setattr(extract_embeddings, "embed_batches", dying)
     with pytest.raises(Killed):
         extract_embeddings.main(argv)
     assert len(list((tmp_path / "out" / "chunks").glob("*.npz"))) == n_done

@@ -1,0 +1,166 @@
+"""Embeddings of whole utterances, in batches that need no padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from speechbrain.utils.distributed import get_rank, if_main_process
+from tqdm import tqdm
+
+from speechbrain_ext.audio import read_crop
+from speechbrain_ext.embedder import Embedder, batches_of_one_length
+from speechbrain_ext.files import InputError
+from speechbrain_ext.manifest import SAMPLE_RATE, Manifest
+from speechbrain_ext.processes import n_processes, process_mean
+
+
+class WholeUtterances(torch.utils.data.Dataset):
+    """Batches of whole utterances of one length.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        What to read.
+    batches : sequence of list of int
+        Rows of each batch.
+    grain : int
+        Utterances are cut to a multiple of so many samples; see
+        `embed_manifest`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        batches: Sequence[list[int]],
+        grain: int = 1,
+    ):
+        self.manifest = manifest
+        self.batches = batches
+        self.lengths = cut_lengths(manifest, grain)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[list[int], torch.Tensor]:
+        rows = self.batches[index]
+        entries = [self.manifest[self.manifest.ids[row]] for row in rows]
+        n_frames = int(self.lengths[rows[0]])
+        wavs = [read_crop(e["wav"], e["start"], n_frames) for e in entries]
+        return rows, torch.stack(wavs)
+
+
+def cut_lengths(manifest: Manifest, grain: int) -> np.ndarray:
+    """Samples [N] of each utterance when cut to a multiple of ``grain``."""
+    lengths = manifest.stop - manifest.start
+    return np.where(lengths < grain, lengths, lengths - lengths % grain)
+
+
+def embed_batches(
+    embedder: Embedder,
+    manifest: Manifest,
+    batches: Sequence[list[int]],
+    num_workers: int,
+    bar: tqdm,
+    grain: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of some batches and their embeddings.
+
+    Arguments
+    ---------
+    embedder : Embedder
+        On its device; used in eval mode.
+    manifest : Manifest
+        The utterances.
+    batches : sequence of list of int
+        Rows of utterances of one length, at least one.
+    num_workers : int
+        Processes that read.
+    bar : tqdm
+        Moves with every utterance.
+    grain : int
+        As `embed_manifest`.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Rows [M] and their embeddings [M, D], float32.
+
+    Raises
+    ------
+    InputError
+        An embedding is not finite.
+    """
+    device = next(embedder.parameters()).device
+    loader = torch.utils.data.DataLoader(
+        WholeUtterances(manifest, batches, grain),
+        batch_size=None,
+        num_workers=num_workers,
+    )
+    rows: list[int] = []
+    parts = []
+    for batch_rows, wavs in loader:
+        embeddings = embedder.embed(wavs.to(device)).float().cpu().numpy()
+        if not np.isfinite(embeddings).all():
+            bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0]
+            raise InputError(
+                f"{manifest.ids[batch_rows[bad]]}: its embedding is not "
+                "finite; the file is silent or broken, or training diverged"
+            )
+        rows.extend(batch_rows)
+        parts.append(embeddings)
+        bar.update(len(batch_rows))
+    return np.array(rows), np.concatenate(parts)
+
+
+def embed_manifest(
+    embedder: Embedder,
+    manifest: Manifest,
+    title: str | None,
+    num_workers: int = 0,
+    max_batch_seconds: float = 240.0,
+    grain: int = 1,
+) -> np.ndarray:
+    """Embeddings of all utterances, in memory, the work shared by processes.
+
+    Arguments
+    ---------
+    embedder : Embedder
+        On its device; used in eval mode.
+    manifest : Manifest
+        The utterances.
+    title : str or None
+        Name of the progress bar; None for none.
+    num_workers : int
+        Reading processes of each process.
+    max_batch_seconds : float
+        Speech in a batch, at most.
+    grain : int
+        Longer utterances lose what is more than a multiple of so many
+        samples, so that many have one length and share a batch.
+
+    Returns
+    -------
+    numpy.ndarray
+        [N, D], float32, the same in all processes.
+    """
+    max_frames = round(max_batch_seconds * SAMPLE_RATE)
+    lengths = cut_lengths(manifest, grain)
+    batches = list(batches_of_one_length(lengths, max_frames))
+    mine = batches[get_rank() or 0 :: n_processes()]
+    whole = np.zeros((len(manifest), embedder.embedding_size), np.float32)
+    n_mine = sum(map(len, mine))
+    quiet = title is None or not if_main_process()
+    if mine:
+        with tqdm(total=n_mine, desc=title, disable=quiet, leave=False) as bar:
+            rows, embeddings = embed_batches(
+                embedder, manifest, mine, num_workers, bar, grain
+            )
+        whole[rows] = embeddings
+    if n_processes() == 1:
+        return whole
+    # Each row was computed by one process and is zero in the others.
+    device = next(embedder.parameters()).device
+    mean = process_mean(torch.from_numpy(whole), device)
+    return (mean * n_processes()).cpu().numpy()

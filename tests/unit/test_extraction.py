@@ -1,0 +1,111 @@
+"""Extraction in memory: each row is its utterance's, whatever the batches."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from speechbrain_ext.audio import read_crop
+from speechbrain_ext.eer_watch import EerWatch
+from speechbrain_ext.embedder import build_embedder
+from speechbrain_ext.extraction import embed_manifest
+from speechbrain_ext.files import InputError
+from speechbrain_ext.manifest import Manifest, write_manifest
+
+SMALL = {
+    "n_mels": 20,
+    "width": 16,
+    "width_last": 24,
+    "attention_channels": 8,
+    "embedding_size": 8,
+}
+LENGTHS = [5000, 4000, 5000, 6000, 4000]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wavs")
+    generator = np.random.default_rng(0)
+    for number, length in enumerate(LENGTHS):
+        wav = 0.1 * generator.normal(size=length)
+        soundfile.write(folder / f"{number}.wav", wav, 16000)
+    rows = [
+        {
+            "ID": f"u{number}",
+            "duration": length / 16000,
+            "wav": f"$data_root/{number}.wav",
+            "start": 0,
+            "stop": length,
+        }
+        for number, length in enumerate(LENGTHS)
+    ]
+    write_manifest(folder / "all.csv", rows, "utterances")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(folder):
+    return Manifest(pd.read_csv(folder / "all.csv"), "utterances", str(folder))
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    torch.manual_seed(0)
+    return build_embedder("hparams/parts/ecapa.yaml", SMALL).eval()
+
+
+@pytest.mark.parametrize(("seconds", "num_workers"), [(240, 0), (0.6, 2)])
+def test_rows_are_in_the_order_of_the_manifest(
+    embedder, manifest, seconds, num_workers
+):
+    found = embed_manifest(embedder, manifest, "x", num_workers, seconds)
+    for row, path in enumerate(manifest.paths()):
+        wanted = embedder.embed(read_crop(path)[None])[0].numpy()
+        np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_utterances_may_be_cut_to_share_batches(
+    embedder, manifest, monkeypatch
+):
+    sizes = []
+    embed = type(embedder).embed
+
+    def recorded(self, wavs):
+        sizes.append(tuple(wavs.shape))
+        return embed(self, wavs)
+
+    monkeypatch.setattr(type(embedder), "embed", recorded)
+    found = embed_manifest(embedder, manifest, None, grain=4500)
+    assert sizes[1:] == [(3, 4500), (2, 4000)]
+    wav = read_crop(manifest.paths()[3], 0, 4500)
+    wanted = embed(embedder, wav[None])[0].numpy()
+    np.testing.assert_allclose(found[3], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_in_training_is_left_in_training_and_unchanged(
+    embedder, manifest
+):
+    embedder.train()
+    before = {k: v.clone() for k, v in embedder.state_dict().items()}
+    in_training = embed_manifest(embedder, manifest, "x")
+    assert embedder.training
+    for name, value in embedder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    embedder.eval()
+    assert np.array_equal(in_training, embed_manifest(embedder, manifest, "x"))
+
+
+def test_the_watch_scores_its_list(embedder, folder):
+    (folder / "list.txt").write_text("1 u0 u0\n1 u1 u1\n0 u0 u3\n0 u1 u2\n")
+    watch = EerWatch(folder / "all.csv", folder / "list.txt", str(folder))
+    assert watch.percent(embedder) == 0.0
+    (folder / "list.txt").write_text("0 u0 u0\n0 u1 u1\n1 u0 u3\n1 u1 u2\n")
+    watch = EerWatch(folder / "all.csv", folder / "list.txt", str(folder))
+    assert watch.percent(embedder) == 100.0
+
+
+def test_the_watch_refuses_a_list_of_others(folder):
+    (folder / "other.txt").write_text("1 u0 u9\n0 u0 u1\n")
+    with pytest.raises(InputError, match="u9"):
+        EerWatch(folder / "all.csv", folder / "other.txt", str(folder))
