@@ -28,6 +28,7 @@ setup(
         "matplotlib>=3.8",
         "soundfile>=0.13",
         "tqdm>=4.66",
+        "tensorboard>=2.15",
     ],
     extras_require={
         "dev": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.9", "mypy>=1.14"]

@@ -413,6 +413,58 @@ def training_curves(
     return _laid_out(figure)
 
 
+def dino_health(rows: Sequence[Mapping[str, float]], ln_k: float) -> Figure:
+    """How DINO did, epoch by epoch: four panels that need no labels.
+
+    Arguments
+    ---------
+    rows : sequence of mapping
+        Rows of ``train_curve.csv``, as of `health.Health`.
+    ln_k : float
+        ln K, where a uniform collapse would be.
+
+    Returns
+    -------
+    Figure
+
+    Example
+    -------
+    >>> row = {"epoch": 1, "loss": 4.0, "entropy": 3.0, "kl": 1.0}
+    >>> row |= {"information": 2.0, "prototypes": 50.0, "center_norm": 1.0}
+    >>> row |= {"spread": 0.9, "effective_rank": 30.0}
+    >>> dino_health([row], ln_k=7.6).get_label()
+    'DINO after epoch 1: loss 4 and entropy 3 nats, ln K 7.6; rank 30.'
+    """
+    table = pd.DataFrame(rows)
+    figure = Figure(figsize=(8, 5))
+    panels = figure.subplots(2, 2, sharex=True).flat
+    pairs = (
+        ("loss", "entropy", "nats"),
+        ("kl", "information", "nats"),
+        ("effective_rank", "prototypes", "in use"),
+        ("spread", "center_norm", ""),
+    )
+    for axes, (first, second, unit) in zip(panels, pairs, strict=True):
+        for name, colour in zip((first, second), _COLOURS, strict=False):
+            label = name.replace("_", " ")
+            axes.plot(table.epoch, table[name], ".-", color=colour, label=label)
+        axes.set_ylabel(unit)
+        axes.grid(color="0.9")
+        axes.xaxis.set_major_locator(_whole_numbers())
+        if first == "loss":
+            axes.axhline(ln_k, color="0.5", linestyle=":", label="ln K")
+        axes.legend(frameon=False, fontsize=9)
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("epoch")
+    last = table.iloc[-1]
+    figure.set_label(
+        f"DINO after epoch {last.epoch:.0f}: loss {last.loss:.3g} and entropy "
+        f"{last.entropy:.3g} nats, ln K {ln_k:.3g}; rank "
+        f"{last.effective_rank:.3g}."
+    )
+    return _laid_out(figure)
+
+
 def _series(name: str, curve: Any, column: str) -> tuple[NDArray, NDArray]:
     if not isinstance(curve, pd.DataFrame):
         curve = pd.DataFrame(curve, columns=["epoch", column])

@@ -1,0 +1,236 @@
+"""How a self-distilling model is doing, told without labels.
+
+DINO collapses in two ways (Caron et al., ICCV 2021, section 5.3): every
+target p becomes the uniform distribution, or all become the same prototype.
+The mean entropy of the targets shows the one, the entropy of their mean the
+other, and the difference of the two,
+
+    I = H(mean of p) - mean of H(p),
+
+the mutual information of utterance and prototype, vanishes in both, whereas
+the loss alone may look well.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+
+from speechbrain_ext.files import InputError
+from speechbrain_ext.processes import n_processes, process_mean
+
+logger = logging.getLogger(__name__)
+
+FIGURES = "loss kl entropy information prototypes center_norm".split()
+
+
+class CollapseError(InputError):
+    """Training on would be of no use."""
+
+
+class Health(torch.nn.Module):
+    """Figures of an epoch, and the end of a run that has collapsed.
+
+    Everything is accumulated in buffers, the same in all processes, so that
+    a checkpoint in mid-epoch resumes it.
+
+    Arguments
+    ---------
+    n_prototypes : int
+        Outputs K of the head.
+    embedding_size : int
+        Dimension D of the embeddings.
+    patience : int
+        Collapsed steps in a row that end the run.
+    uniform_gap : float
+        Targets whose mean entropy is within so many nats of ln K are uniform.
+        At the start of training, cosines with prototypes in 256 dimensions
+        over 0.04 leave 1.2 nats.
+    one_hot_usage : float
+        A batch whose targets use fewer prototypes has collapsed to one; if
+        it has few targets, a quarter of their number counts.
+
+    Example
+    -------
+    >>> health = Health(n_prototypes=4, embedding_size=2, patience=9)
+    >>> targets = torch.eye(4)[[0, 1]]  # two utterances, two prototypes
+    >>> step = health.update(
+    ...     loss=torch.tensor(1.5),
+    ...     entropy=torch.tensor(0.0),
+    ...     usage=targets.mean(0),
+    ...     embeddings=torch.eye(2),
+    ...     center=torch.zeros(4),
+    ... )
+    >>> round(step["information"], 3), round(step["kl"], 3)
+    (0.693, 1.5)
+    >>> figures = health.close()
+    >>> round(figures["spread"], 3), round(figures["effective_rank"], 3)
+    (0.5, 1.0)
+    """
+
+    sums: torch.Tensor
+    mean: torch.Tensor
+    second: torch.Tensor
+    n_steps: torch.Tensor
+    n_collapsed: torch.Tensor
+
+    def __init__(
+        self,
+        n_prototypes: int,
+        embedding_size: int,
+        patience: int,
+        uniform_gap: float = 0.5,
+        one_hot_usage: float = 4.0,
+    ):
+        super().__init__()
+        self.uniform = math.log(n_prototypes)
+        self.patience = patience
+        self.uniform_gap = uniform_gap
+        self.one_hot_usage = one_hot_usage
+        sums = torch.zeros(len(FIGURES), dtype=torch.float64)
+        self.register_buffer("sums", sums)
+        # Moments of the unit embeddings.
+        mean = torch.zeros(embedding_size, dtype=torch.float64)
+        self.register_buffer("mean", mean)
+        self.register_buffer("second", torch.outer(mean, mean))
+        self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("n_collapsed", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(
+        self,
+        loss: torch.Tensor,
+        entropy: torch.Tensor,
+        usage: torch.Tensor,
+        embeddings: torch.Tensor,
+        center: torch.Tensor,
+    ) -> dict[str, float]:
+        """Count a step.
+
+        Arguments
+        ---------
+        loss : torch.Tensor
+            DINO's cross-entropy of this process's batch, scalar, nats.
+        entropy : torch.Tensor
+            Mean entropy of its targets, scalar, nats.
+        usage : torch.Tensor
+            Mean of its targets [K].
+        embeddings : torch.Tensor
+            The teacher's [N, D].
+        center : torch.Tensor
+            The loss's centre [K].
+
+        Returns
+        -------
+        dict of str to float
+            `FIGURES` of the step, over all processes: the loss, the student's
+            divergence from the targets (``kl``), their entropy, the mutual
+            information, how many prototypes are in use (exp of the entropy
+            of the mean target) and the norm of the centre.
+
+        Raises
+        ------
+        CollapseError
+            ``patience`` steps in a row were collapsed.
+        """
+        unit = torch.nn.functional.normalize(embeddings.float(), dim=1)
+        own = [loss[None], entropy[None], usage, unit.mean(0)]
+        own.append((unit.T @ unit / len(unit)).flatten())
+        parts = process_mean(torch.cat(own), loss.device).double()
+        loss, entropy, usage, mean, second = parts.split(
+            [1, 1, len(usage), len(own[3]), len(own[4])]
+        )
+        variety = torch.special.entr(usage).sum()
+        values = [loss, loss - entropy, entropy, variety - entropy]
+        values += [variety.exp(), center.double().norm()]
+        step = torch.stack([value.squeeze() for value in values])
+        self.sums += step
+        self.mean += mean
+        self.second += second.view_as(self.second)
+        self.n_steps += 1
+        figures = dict(zip(FIGURES, step.tolist(), strict=True))
+        least = min(self.one_hot_usage, len(unit) * n_processes() / 4)
+        self._check(figures, least)
+        return figures
+
+    def _check(self, figures: dict[str, float], least: float) -> None:
+        entropy, n_used = figures["entropy"], figures["prototypes"]
+        uniform = entropy > self.uniform - self.uniform_gap
+        collapsed = uniform or n_used < least
+        self.n_collapsed.copy_((self.n_collapsed + 1) * collapsed)
+        if self.n_collapsed < self.patience:
+            return
+        if uniform:
+            way = "uniform: every prototype is as likely"
+            remedy = (
+                "sharpen: lower --teacher_temperature below "
+                "--student_temperature (0.04 and 0.1 are usual)"
+            )
+        else:
+            way = "one-hot: every utterance has the same prototype"
+            remedy = (
+                "centre: --center_momentum below 1 (0.9 is usual); or raise "
+                "--teacher_temperature"
+            )
+        message = (
+            f"DINO has collapsed ({way}): for {self.patience} steps or more "
+            f"the teacher's targets have had an entropy like {entropy:.3f} "
+            f"(ln K is {self.uniform:.3f}) and used prototypes like "
+            f"{n_used:.1f}, loss {figures['loss']:.3f}; {remedy}, lower --lr "
+            "or raise --batch_size, and start anew with --overwrite=True"
+        )
+        logger.error(message)
+        raise CollapseError(message)
+
+    def close(self) -> dict[str, float]:
+        """Figures of the epoch, and begin another.
+
+        Returns
+        -------
+        dict of str to float
+            Means of the steps' figures; ``spread``, the variance of the unit
+            embeddings (0: all the same, 1: in all directions), and their
+            ``effective_rank`` (Roy and Vetterli, EUSIPCO 2007): of how many
+            directions the embeddings make use.
+        """
+        n_steps = max(int(self.n_steps), 1)
+        means = (self.sums / n_steps).tolist()
+        figures = dict(zip(FIGURES, means, strict=True))
+        mean, second = self.mean / n_steps, self.second / n_steps
+        figures["spread"] = 1 - float(mean.square().sum())
+        covariance = second - torch.outer(mean, mean)
+        figures["effective_rank"] = effective_rank(covariance)
+        for buffer in (self.sums, self.mean, self.second, self.n_steps):
+            buffer.zero_()
+        return figures
+
+
+def effective_rank(covariance: torch.Tensor) -> float:
+    """exp of the entropy of the normalised eigenvalues.
+
+    Roy and Vetterli, "The effective rank", EUSIPCO 2007, Eq. 2, of the
+    covariance in place of the data's singular values.
+
+    Arguments
+    ---------
+    covariance : torch.Tensor
+        Symmetric, positive semi-definite [D, D].
+
+    Returns
+    -------
+    float
+        Between 1 and D; 1 if it is zero.
+
+    Example
+    -------
+    >>> round(effective_rank(torch.diag(torch.tensor([2.0, 2.0, 0.0]))), 4)
+    2.0
+    """
+    values = torch.linalg.eigvalsh(covariance.double().cpu()).clamp(min=0)
+    total = values.sum()
+    if total <= 0:
+        return 1.0
+    shares = values / total
+    return float(torch.exp(-torch.special.xlogy(shares, shares).sum()))
