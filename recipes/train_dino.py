@@ -1,8 +1,8 @@
 """Train speaker embeddings without labels: DINO with multi-crop views.
 
 A student sees all crops of an utterance, a momentum teacher the global ones;
-the student learns to predict the teacher (Caron et al., ICCV 2021). The
-teacher's encoder becomes the embedder. To run it:
+the student learns to predict the teacher (Caron et al., ICCV 2021). The mean
+of the last epochs' teachers becomes the embedder. To run it:
 
 > python recipes/train_dino.py hparams/train_dino_ecapa.yaml \
       --train_annotation=CORPUS/train.csv --data_folder=DATA_ROOT \
@@ -16,93 +16,105 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
-from speechbrain.utils.distributed import get_rank, if_main_process
+from speechbrain.utils.distributed import run_on_main
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
-from speechbrain_ext.audio import RandomCrop, check_audio, check_crop
-from speechbrain_ext.augment import from_folder, step_generator
+from speechbrain_ext.audio import RandomCrop, check_audio
+from speechbrain_ext.augment import from_folder
 from speechbrain_ext.checkpoints import WholeCheckpointer
 from speechbrain_ext.curve import TrainCurve
-from speechbrain_ext.dino import DINOHead, DINOLoss, MomentumTeacher
-from speechbrain_ext.embedder import Embedder, build_embedder, save_embedder
+from speechbrain_ext.dino import (
+    DINOLoss,
+    MomentumTeacher,
+    Projector,
+    target_statistics,
+)
+from speechbrain_ext.eer_watch import EerWatch
+from speechbrain_ext.embedder import build_embedder, save_embedder
+from speechbrain_ext.extraction import embed_manifest
 from speechbrain_ext.files import InputError
 from speechbrain_ext.finite import require_finite
-from speechbrain_ext.manifest import Manifest, read_manifest
-from speechbrain_ext.processes import process_mean, share_batch_norm
-from speechbrain_ext.schedules import cosine
+from speechbrain_ext.health import Health
+from speechbrain_ext.manifest import SAMPLE_RATE, Manifest, read_manifest
+from speechbrain_ext.monitor import Monitor
+from speechbrain_ext.parameters import clip_each_
+from speechbrain_ext.plots import dino_health, save_png
+from speechbrain_ext.processes import share_batch_norm
+from speechbrain_ext.regularizers import rdino_regularizer
+from speechbrain_ext.rng import crop_keys
+from speechbrain_ext.schedules import cosine, linear
+from speechbrain_ext.ssps import PositiveSampler
 from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.views import VIEWS, ViewData, crop_lengths
 
 logger = logging.getLogger(__name__)
-
-CROPS = ("global_crops", "local_crops")
-
-
-class Projector(torch.nn.Module):
-    """Embedder and head: crops of several lengths to prototype cosines."""
-
-    def __init__(self, embedder: Embedder, head: DINOHead):
-        super().__init__()
-        self.embedder = embedder
-        self.head = head
-
-    def forward(self, *crops: torch.Tensor) -> torch.Tensor:
-        """Crops [V_i, B, T_i] of each length to outputs [sum V_i, B, K]."""
-        n_utterances = crops[0].shape[1]
-        embeddings = [self.embedder(c.flatten(0, 1)) for c in crops]
-        # One head pass over all crops: its BatchNorm sees them together.
-        outputs = self.head(torch.cat(embeddings))
-        return outputs.unflatten(0, (-1, n_utterances))
 
 
 class DinoBrain(sb.Brain):
     """Student, teacher, centre and their schedules."""
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple:
-        """Outputs of student [S, B, K] and teacher [G, B, K]."""
-        batch = batch.to(self.device)
-        generator = step_generator(
-            self.hparams.seed, self.optimizer_step, get_rank() or 0
-        )
-        crops = [
-            self._views(getattr(batch, name).data, generator)
-            for name in CROPS
-            if hasattr(batch, name)
-        ]
-        return self.modules.student(*crops), self.modules.teacher(crops[0])
+        """`Outputs` of the student and of the teacher."""
+        views = self._views(batch.to(self.device))
+        # SSPS: the teacher hears another utterance.
+        heard = views.pop("positive_crops", views["global_crops"])
+        student = self.modules.student(*views.values())
+        return student, self.modules.teacher(heard)
 
-    def _views(
-        self, crops: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Crops [B, V, T] as views [V, B, T], each augmented on its own."""
-        crops = crops.transpose(0, 1)
+    def _views(self, batch: Any) -> dict[str, torch.Tensor]:
+        """Views [V, B, T] of each name, each crop augmented on its own."""
+        crops = {
+            name: getattr(batch, name).data.transpose(0, 1)
+            for name in VIEWS
+            if hasattr(batch, name)
+        }
         if self.augment is None:
             return crops
-        flat = self.augment(crops.flatten(0, 1), generator)
-        return flat.unflatten(0, crops.shape[:2])
+        sizes = [len(part) for part in crops.values()]
+        epoch = self.random_crop.epoch
+        keys = crop_keys(self.hparams.seed, epoch, batch.id, sum(sizes))
+        own = np.split(keys, np.cumsum(sizes)[:-1], axis=1)
+        return {
+            name: self.augment.by_keys(
+                part.flatten(0, 1), key.T.flatten()
+            ).unflatten(0, part.shape[:2])
+            for (name, part), key in zip(crops.items(), own, strict=True)
+        }
 
     def compute_objectives(
         self, predictions: tuple, batch: Any, stage: sb.Stage
     ) -> torch.Tensor:
-        """DINO's cross-entropy between views."""
+        """DINO's cross-entropy between views, and RDINO's terms if any."""
         student, teacher = predictions
-        return self.modules.loss(
-            student, teacher, self.hparams.teacher_temperature
+        dino = self.modules.loss
+        targets = dino.targets(teacher.cosines, self.teacher_temperature)
+        loss = dino.cross_entropy(student.cosines, targets)
+        dino.update_center(teacher.cosines)
+        self.facts = (loss.detach(), *target_statistics(targets))
+        if self.hparams.regularizer_weight > 0:
+            term = rdino_regularizer(student.expansion[: len(targets)])
+            loss = loss + self.regularizer_weight * term
+        return loss
+
+    def on_fit_batch_end(
+        self, batch: Any, outputs: Any, loss: torch.Tensor, should_step: bool
+    ) -> None:
+        """Count the step's figures; a collapse ends the run here."""
+        figures = self.modules.health.update(
+            *self.facts, outputs[1].embeddings, self.modules.loss.center
         )
+        self.monitor.step(self.optimizer_step, figures)
 
     def _wrap_distributed(self) -> None:
         if self.distributed_launch:
-            # The teacher's too, which `Brain` leaves out: it is not trained.
+            # All modules, though `Brain` leaves out the teacher.
             share_batch_norm(self.modules, self.device)
         super()._wrap_distributed()
-
-    def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
-        """Average the loss of all processes, so that each reports the same."""
-        loss = process_mean(loss, self.device)
-        return super().update_average(loss, avg_loss)
 
     def init_optimizers(self) -> None:
         """Two groups: weight decay is for matrices, not biases and norms."""
@@ -113,13 +125,44 @@ class DinoBrain(sb.Brain):
         ]
         self.optimizer = self.opt_class(groups)
         self.optimizers_dict = {"opt_class": self.optimizer}
-        if self.checkpointer is not None:
-            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def on_fit_start(self) -> None:
+        """After what is resumed is known, open the monitor."""
+        super().on_fit_start()
+        self.monitor = Monitor(
+            self.folder / "tensorboard",
+            self.optimizer_step,
+            shown=not self.noprogressbar,
+        )
 
     def schedule(self, start: float, end: float, n_warmup: int = 0) -> float:
         """A cosine over the whole training, at the current step."""
         n_steps = self.hparams.n_epochs * self.steps_per_epoch
         return cosine(self.optimizer_step, n_steps, start, end, n_warmup)
+
+    def ramp(self, start: float, end: float, n_epochs: float) -> float:
+        """A line over the first epochs, at the current step."""
+        n_steps = round(n_epochs * self.steps_per_epoch)
+        return linear(self.optimizer_step, n_steps, start, end)
+
+    @property
+    def teacher_temperature(self) -> float:
+        """tau_t of this step."""
+        return self.ramp(
+            self.hparams.teacher_temperature_start,
+            self.hparams.teacher_temperature,
+            self.hparams.n_temperature_epochs,
+        )
+
+    @property
+    def regularizer_weight(self) -> float:
+        """Factor of RDINO's terms in this step."""
+        return self.ramp(
+            self.hparams.regularizer_weight_start,
+            self.hparams.regularizer_weight,
+            self.hparams.n_regularizer_epochs,
+        )
 
     def optimizers_step(self) -> None:
         """Step the student with its schedules, then move the teacher."""
@@ -132,11 +175,7 @@ class DinoBrain(sb.Brain):
         frozen = self.hparams.n_frozen_prototype_epochs * self.steps_per_epoch
         if self.optimizer_step < frozen:
             student.head.prototypes.grad = None
-        # Each tensor on its own, as the original: one exploding layer must
-        # not silence the others.
-        for parameter in student.parameters():
-            if parameter.grad is not None:
-                torch.nn.utils.clip_grad_norm_(parameter, self.hparams.clip)
+        clip_each_(student.parameters(), self.hparams.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -150,19 +189,40 @@ class DinoBrain(sb.Brain):
         require_finite(loss, self.random_crop.epoch, self.step, remedy)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Crops are drawn for the epoch that begins."""
+        """Crops are drawn for the epoch that begins; positives, with SSPS."""
         self.random_crop.epoch = epoch
+        if epoch > self.hparams.n_epochs - self.hparams.n_ssps_epochs:
+            positives = self.modules.positives
+            # A run resumed in mid-epoch has them already.
+            if int(positives.epoch) != epoch:
+                positives.draw(self.embed_training_set(), epoch)
+            self.dataset.use_positives(positives.rows.cpu().numpy())
+
+    def embed_training_set(self) -> np.ndarray:
+        """Teacher's embeddings [N, D] of the clean utterances."""
+        return embed_manifest(
+            self.modules.teacher.model.embedder,
+            self.dataset.manifest,
+            None if self.noprogressbar else "SSPS",
+            self.hparams.num_workers,
+            grain=SAMPLE_RATE,
+        )
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
     ) -> None:
         """Log the epoch and checkpoint everything that changed."""
-        lr = self.optimizer.param_groups[0]["lr"]
-        self.curve.append(epoch=epoch, loss=stage_loss, lr=lr)
-        n_epochs = self.hparams.n_epochs
-        logger.info(
-            f"epoch {epoch}/{n_epochs}: loss {stage_loss:.4f}, lr {lr:.2e}"
-        )
+        teacher = self.modules.teacher.model.embedder
+        if epoch > self.hparams.n_epochs - self.hparams.n_averaged_teachers:
+            self.modules.mean_teacher.update_parameters(teacher)
+        figures = self.modules.health.close()
+        figures["lr"] = self.optimizer.param_groups[0]["lr"]
+        if self.watch and epoch % self.hparams.eer_interval == 0:
+            figures["eer"] = self.watch.percent(teacher)
+        self.curve.append(epoch=epoch, **figures)
+        self.monitor.epoch(self.optimizer_step, figures)
+        words = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+        logger.info(f"epoch {epoch}/{self.hparams.n_epochs}: {words}")
         # What the checkpoint resumes is the epoch to come.
         self.step, self.avg_train_loss = 0, 0.0
         self.checkpointer.save_and_keep_only(
@@ -177,37 +237,6 @@ def unwrapped(module: torch.nn.Module) -> Any:
     return module
 
 
-def dataio(manifest: Manifest, crop: RandomCrop, n_global: int) -> Any:
-    """Dataset of random crops: global [G, T_g] and, if any, local [L, T_l]."""
-    names = CROPS if len(crop.n_frames) > n_global else CROPS[:1]
-
-    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
-    @sb.utils.data_pipeline.provides(*names)
-    def audio_pipeline(utterance, wav, start, stop):
-        crops = crop(utterance, wav, start, stop)
-        yield torch.stack(crops[:n_global])
-        if len(crops) > n_global:
-            yield torch.stack(crops[n_global:])
-
-    return DynamicItemDataset(manifest, [audio_pipeline], ["id", *names])
-
-
-def crop_lengths(settings: dict[str, Any], manifest: Manifest) -> list[int]:
-    """Samples of each crop of an utterance, global crops first."""
-    n_global, n_local = settings["n_global"], settings["n_local"]
-    if n_global < 1 or n_global + n_local < 2:
-        raise InputError(
-            f"n_global is {n_global} and n_local is {n_local}; a global crop "
-            "is compared with other crops: raise --n_global or --n_local"
-        )
-    frames = check_crop(manifest, settings["global_crop"], "global_crop")
-    lengths = [frames] * n_global
-    if n_local:
-        frames = check_crop(manifest, settings["local_crop"], "local_crop")
-        lengths += [frames] * n_local
-    return lengths
-
-
 def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
     """The brain with all that it trains, checkpoints and draws from."""
     settings, hparams = stage.settings, stage.load()
@@ -215,15 +244,29 @@ def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
     embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
     head = hparams["head"](embedder.embedding_size)
     student = Projector(embedder, head)
-    modules = {
+    steps_per_epoch = len(manifest) // settings["batch_size"]
+    modules: dict[str, Any] = {
         "student": student,
         "teacher": MomentumTeacher(student),
+        "mean_teacher": AveragedModel(student.embedder, use_buffers=True),
         "loss": DINOLoss(
             len(head.prototypes),
             settings["student_temperature"],
             settings["center_momentum"],
         ),
+        "health": Health(
+            len(head.prototypes),
+            embedder.embedding_size,
+            round(settings["collapse_patience"] * steps_per_epoch),
+        ),
     }
+    if settings["n_ssps_epochs"] > 0:
+        modules["positives"] = PositiveSampler(
+            len(manifest),
+            settings["ssps_clusters"],
+            settings["ssps_neighbours"],
+            settings["seed"],
+        )
     epochs = sb.utils.epoch_loop.EpochCounter(settings["n_epochs"])
     curve = TrainCurve(stage.folder / "train_curve.csv")
     checkpointer = WholeCheckpointer(
@@ -232,9 +275,17 @@ def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
     brain = DinoBrain(
         modules, hparams["opt_class"], hparams, stage.run_opts, checkpointer
     )
+    brain.folder, brain.steps_per_epoch = stage.folder, steps_per_epoch
     brain.random_crop, brain.epochs, brain.curve = crop, epochs, curve
     brain.augment = from_folder(hparams["augment"], settings["augment_folder"])
-    brain.steps_per_epoch = len(manifest) // settings["batch_size"]
+    brain.dataset = ViewData(manifest, crop, settings["n_global"])
+    brain.watch = None
+    if settings["eer_trials"] is not None:
+        brain.watch = EerWatch(
+            settings["eer_annotation"],
+            settings["eer_trials"],
+            settings["data_folder"],
+        )
     return brain
 
 
@@ -253,12 +304,13 @@ def train(stage: Stage, manifest: Manifest) -> DinoBrain:
             f"{settings['batch_size']}; lower --batch_size"
         )
     brain = build_brain(stage, manifest)
-    dataset = dataio(manifest, brain.random_crop, settings["n_global"])
     # With `shuffle`, several processes would draw another order than one.
-    brain.train_sampler = ReproducibleRandomSampler(dataset, settings["seed"])
+    brain.train_sampler = ReproducibleRandomSampler(
+        brain.dataset, settings["seed"]
+    )
     brain.fit(
         brain.epochs,
-        dataset,
+        brain.dataset,
         train_loader_kwargs={
             "batch_size": stage.share(settings["batch_size"]),
             "sampler": brain.train_sampler,
@@ -267,6 +319,16 @@ def train(stage: Stage, manifest: Manifest) -> DinoBrain:
         },
     )
     return brain
+
+
+def save(stage: Stage, brain: DinoBrain) -> list[str]:
+    """Write what the training leaves; names for the receipt."""
+    embedder = brain.modules.mean_teacher.module
+    names = save_embedder(stage.folder / "embedder", embedder)
+    figure = dino_health(brain.curve.rows, brain.modules.health.uniform)
+    save_png(figure, stage.folder / "health.png")
+    outputs = [f"embedder/{name}" for name in names]
+    return [*outputs, "train_curve.csv", "health.png"]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -284,15 +346,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     check_audio(manifest)
     brain = train(stage, manifest)
-    if if_main_process():
-        teacher = brain.modules.teacher.model
-        save_embedder(stage.folder / "embedder", teacher.embedder)
     stage.finish(
-        [
-            "embedder/hyperparams.yaml",
-            "embedder/embedding_model.ckpt",
-            "train_curve.csv",
-        ],
+        run_on_main(save, [stage, brain]),
         n_utterances=len(manifest),
         hours=float(manifest.duration.sum() / 3600),
         final_loss=brain.curve.rows[-1]["loss"],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.distributed
@@ -101,6 +102,49 @@ class DINOHead(torch.nn.Module):
 def _single_precision(x: torch.Tensor) -> torch.autocast:
     """No autocast on the device of x."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+class Outputs(NamedTuple):
+    """What a network makes of V views of B utterances."""
+
+    embeddings: torch.Tensor  # [V B, D]
+    expansion: torch.Tensor  # [V, B, E]
+    cosines: torch.Tensor  # [V, B, K]
+
+
+class Projector(torch.nn.Module):
+    """Embedder and head: crops of several lengths to prototype cosines.
+
+    Arguments
+    ---------
+    embedder : torch.nn.Module
+        Waveforms [B, T] to embeddings [B, D].
+    head : DINOHead
+        For embeddings of size D.
+
+    Example
+    -------
+    >>> projector = Projector(
+    ...     torch.nn.LazyLinear(8), DINOHead(8, n_prototypes=16)
+    ... )
+    >>> out = projector(torch.randn(2, 3, 40), torch.randn(4, 3, 40))
+    >>> out.embeddings.shape, out.cosines.shape
+    (torch.Size([18, 8]), torch.Size([6, 3, 16]))
+    """
+
+    def __init__(self, embedder: torch.nn.Module, head: DINOHead):
+        super().__init__()
+        self.embedder = embedder
+        self.head = head
+
+    def forward(self, *crops: torch.Tensor) -> Outputs:
+        """Outputs for crops [V_i, B, T_i] of each length, in order."""
+        shape = (-1, crops[0].shape[1])
+        embeddings = torch.cat([self.embedder(c.flatten(0, 1)) for c in crops])
+        # One head pass over all crops: its BatchNorm sees them together.
+        expansion = self.head.expand(embeddings)
+        cosines = self.head.cosines(expansion).unflatten(0, shape)
+        return Outputs(embeddings, expansion.unflatten(0, shape), cosines)
 
 
 class DINOLoss(torch.nn.Module):

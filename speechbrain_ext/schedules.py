@@ -42,6 +42,39 @@ def cosine(
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
+def linear(step: int, n_steps: int, start: float, end: float) -> float:
+    """From ``start`` to ``end`` in a straight line, then ``end``.
+
+    The teacher's temperature in Caron et al., ICCV 2021 (appendix), by step.
+
+    Arguments
+    ---------
+    step : int
+        Optimiser step, from 0.
+    n_steps : int
+        Steps until ``end``; 0 is there from the first.
+    start : float
+        Value at step 0.
+    end : float
+        Value at step ``n_steps`` and after.
+
+    Returns
+    -------
+    float
+        The value to use in this step.
+
+    Example
+    -------
+    >>> [linear(s, 4, 1.0, 3.0) for s in (0, 1, 4, 9)]
+    [1.0, 1.5, 3.0, 3.0]
+    >>> linear(0, 0, 1.0, 3.0)
+    3.0
+    """
+    if step >= n_steps:
+        return end
+    return start + (end - start) * step / n_steps
+
+
 def exponential(
     step: int, n_steps: int, start: float, end: float, n_warmup: int = 0
 ) -> float:

@@ -83,7 +83,11 @@ def trained(corpus, tmp_path_factory):
 
 def test_the_curve_has_a_row_an_epoch_and_falls(trained):
     rows = curve(trained)
-    assert rows.columns.tolist() == ["epoch", "loss", "lr"]
+    figures = "loss kl entropy information prototypes center_norm spread "
+    assert rows.columns.tolist() == [
+        "epoch",
+        *(figures + "effective_rank lr").split(),
+    ]
     assert rows.epoch.tolist() == list(range(1, 9))
     assert rows.loss.iloc[-1] < 0.97 * rows.loss[0]
     assert rows.lr.iloc[-1] == pytest.approx(1e-5)
@@ -100,6 +104,7 @@ def test_the_receipt_tells_what_was_trained(trained, corpus):
         "embedder/hyperparams.yaml",
         "embedder/embedding_model.ckpt",
         "train_curve.csv",
+        "health.png",
     }
 
 
@@ -131,7 +136,9 @@ def test_only_the_last_checkpoint_is_kept(trained):
     assert len(names) == 1
 
 
-def test_the_embedder_is_the_teachers(trained, corpus, tmp_path):
+def test_the_embedder_is_the_teachers_not_the_students(
+    trained, corpus, tmp_path
+):
     # One that never moves is as it was built, however the student learns.
     for name, lr in (("still", 1e-3), ("other", 1e-2)):
         argv = arguments(
@@ -166,6 +173,10 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
         "augment_folder": corpus / "augment",
         "augment": "{reverb_too: 0.5}",
         "teacher_momentum": 0.8,
+        "collapse_patience": 100,
+        "n_averaged_teachers": 2,
+        "n_ssps_epochs": 1,
+        "ssps_clusters": 6,
         "ckpt_interval_minutes": 0,
         "ckpt_interval_steps": interval,
     }
@@ -298,7 +309,7 @@ def views_of(corpus, folder, monkeypatch, **options):
             key = self.random_crop.epoch, utterance
             crops = batch.global_crops.data, batch.local_crops.data
             cut[key] = torch.cat([c[column].flatten() for c in crops])
-            made[key] = [view[:, column] for view in views]
+            made[key] = [view[:, column] for view in views.values()]
         return views
 
     with monkeypatch.context() as patch:
@@ -423,6 +434,16 @@ def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
     assert not (tmp_path / "out" / "stage.json").exists()
 
 
+def test_impulse_responses_may_lie_elsewhere(corpus, tmp_path):
+    argv = arguments(
+        corpus,
+        tmp_path / "out",
+        augment_folder=corpus / "augment",
+        augment="{rir_folder: nowhere}",
+    )
+    assert "nowhere holds no recording" in message_of(argv)
+
+
 def test_a_manifest_with_speakers_is_refused(corpus, tmp_path):
     table = pd.read_csv(corpus / "train.csv").assign(spk_id="s0")
     write_manifest(tmp_path / "labelled.csv", table, "pseudo_labels")
@@ -438,3 +459,196 @@ def test_another_embedder_yaml_is_another_request(corpus, trained, tmp_path):
         path.write_text(stream.read().replace("80", "81", 1))
     argv = arguments(corpus, trained, n_epochs=8, lr=5e-3, embedder_yaml=path)
     assert "embedder_yaml" in message_of(argv)
+
+
+def losses_of(corpus, folder, monkeypatch, **options):
+    """The loss of every batch, and the brain at the end."""
+    fit_batch = train_dino.DinoBrain.fit_batch
+    losses, brains = [], []
+
+    def recorded(self, batch):
+        losses.append(float(fit_batch(self, batch)))
+        brains.append(self)
+        return torch.tensor(losses[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dino.DinoBrain, "fit_batch", recorded)
+        train_dino.main(arguments(corpus, folder, **options))
+    return losses, brains[-1]
+
+
+def test_the_embedder_is_the_mean_of_the_last_teachers(
+    corpus, tmp_path, monkeypatch
+):
+    on_stage_end = train_dino.DinoBrain.on_stage_end
+    teachers = []
+
+    def recorded(self, *args):
+        model = self.modules.teacher.model.embedder.model
+        teachers.append({k: v.clone() for k, v in model.state_dict().items()})
+        on_stage_end(self, *args)
+
+    monkeypatch.setattr(train_dino.DinoBrain, "on_stage_end", recorded)
+    options = {"n_epochs": 4, "n_averaged_teachers": 3, "lr": 1e-2}
+    options["teacher_momentum"] = 0.5
+    train_dino.main(arguments(corpus, tmp_path / "out", **options))
+    found = weights(tmp_path / "out")
+    for name, value in found.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        last = torch.stack([teacher[name] for teacher in teachers[1:]])
+        torch.testing.assert_close(value, last.mean(0), msg=name)
+        if name == "fc.conv.weight":
+            assert not torch.allclose(value, teachers[-1][name])
+
+
+def test_positives_change_the_last_epochs_alone(corpus, tmp_path, monkeypatch):
+    options = {"n_epochs": 3, "ssps_clusters": 6}
+    without, _ = losses_of(corpus, tmp_path / "a", monkeypatch, **options)
+    with_them, brain = losses_of(
+        corpus, tmp_path / "b", monkeypatch, n_ssps_epochs=1, **options
+    )
+    assert with_them[:8] == without[:8]
+    assert all(a != b for a, b in zip(with_them[8:], without[8:], strict=True))
+    assert int(brain.modules.positives.epoch) == 3
+
+
+def test_the_teacher_hears_the_positive_and_the_student_does_not(
+    corpus, tmp_path, monkeypatch
+):
+    heard = {}
+
+    def forward(self, batch, stage):
+        heard["teacher"] = batch.positive_crops.data
+        heard["rows"] = self.modules.positives.rows
+        heard["ids"] = batch.id
+        raise Killed
+
+    monkeypatch.setattr(train_dino.DinoBrain, "compute_forward", forward)
+    options = {"n_ssps_epochs": 2, "ssps_clusters": 6}
+    with pytest.raises(Killed):
+        train_dino.main(arguments(corpus, tmp_path / "out", **options))
+    names = pd.read_csv(corpus / "train.csv").ID
+    for name, crops in zip(heard["ids"], heard["teacher"], strict=True):
+        row = int(heard["rows"][names.tolist().index(name)])
+        wav = read_crop(corpus / names[row]).unfold(0, crops.shape[1], 1)
+        for crop in crops:
+            assert (wav - crop).abs().amax(1).min() < 1e-6
+
+
+def test_the_teachers_temperature_may_rise(corpus, tmp_path, monkeypatch):
+    seen = []
+    targets = train_dino.DINOLoss.targets
+
+    def recorded(self, teacher, temperature):
+        seen.append(temperature)
+        return targets(self, teacher, temperature)
+
+    monkeypatch.setattr(train_dino.DINOLoss, "targets", recorded)
+    options = {"teacher_temperature": 0.08, "n_temperature_epochs": 1}
+    train_dino.main(arguments(corpus, tmp_path / "out", **options))
+    wanted = [0.04, 0.05, 0.06, 0.07, 0.08, 0.08, 0.08, 0.08]
+    assert seen == pytest.approx(wanted)
+
+
+def test_rdinos_terms_are_added_with_a_rising_weight(
+    corpus, tmp_path, monkeypatch
+):
+    terms = []
+    regularizer = train_dino.rdino_regularizer
+
+    def recorded(expansion):
+        terms.append(regularizer(expansion))
+        assert expansion.shape == (2, 4, 48)
+        return terms[-1]
+
+    monkeypatch.setattr(train_dino, "rdino_regularizer", recorded)
+    losses, brain = losses_of(
+        corpus,
+        tmp_path / "out",
+        monkeypatch,
+        regularizer_weight=0.4,
+        n_regularizer_epochs=2,
+        head="{hidden_size: 32, bottleneck_size: 16, n_prototypes: 64, "
+        "expander_size: 48}",
+    )
+    added = sum(0.05 * n * float(term) for n, term in enumerate(terms))
+    plain = curve(tmp_path / "out").loss.sum() * 4
+    assert sum(losses) == pytest.approx(plain + added, rel=1e-4)
+    # The diagnostics are of DINO's loss alone.
+    assert curve(tmp_path / "out").kl.min() > 0
+
+
+def test_the_eer_is_information_at_its_interval(corpus, tmp_path):
+    names = [f"s{i}-{j}.wav" for i in range(4) for j in range(2)]
+    lines = [
+        f"{int(a[:2] == b[:2])} {a} {b}" for a in names for b in names if a < b
+    ]
+    (corpus / "list.txt").write_text("\n".join(lines) + "\n")
+    watched = {
+        "eer_trials": corpus / "list.txt",
+        "eer_annotation": corpus / "train.csv",
+        "eer_interval": 2,
+    }
+    train_dino.main(arguments(corpus, tmp_path / "a"))
+    train_dino.main(arguments(corpus, tmp_path / "b", **watched))
+    found = curve(tmp_path / "b")
+    assert found.eer.isna().tolist() == [True, False]
+    assert 0 <= found.eer[1] <= 100
+    assert found.drop(columns="eer").equals(curve(tmp_path / "a"))
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"center_momentum": 1.0, "lr": 2e-2}, "one-hot"),
+        ({"teacher_temperature": 1.0}, "uniform"),
+    ],
+)
+def test_a_collapse_ends_the_run_with_its_reason(
+    corpus, tmp_path, options, words
+):
+    # No centring; no sharpening.
+    options = {"n_epochs": 40, "teacher_momentum": 0.8, **options}
+    message = message_of(arguments(corpus, tmp_path / "out", **options))
+    assert f"DINO has collapsed ({words}" in message
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert log.count("information") < 15  # epochs
+    assert f"DINO has collapsed ({words}" in log
+    assert not (tmp_path / "out" / "stage.json").exists()
+
+
+def test_in_half_precision_the_head_and_the_loss_are_single(
+    corpus, tmp_path, monkeypatch
+):
+    seen = []
+    cross_entropy = train_dino.DINOLoss.cross_entropy
+
+    def recorded(self, student, targets):
+        seen.append((student.dtype, targets.dtype))
+        return cross_entropy(self, student, targets)
+
+    monkeypatch.setattr(train_dino.DINOLoss, "cross_entropy", recorded)
+    options = {"lr": 1e-3, "n_epochs": 1}
+    half, _ = losses_of(
+        corpus, tmp_path / "a", monkeypatch, precision="bf16", **options
+    )
+    assert set(seen) == {(torch.float32, torch.float32)}
+    single, _ = losses_of(corpus, tmp_path / "b", monkeypatch, **options)
+    assert half != single
+    # bf16 has two to three digits, and targets are sharp.
+    assert half[0] == pytest.approx(single[0], rel=0.05)
+
+
+def test_figures_of_every_epoch_are_in_tensorboard(trained):
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,
+    )
+
+    events = EventAccumulator(str(trained / "tensorboard"))
+    events.Reload()
+    found = [event.value for event in events.Scalars("epoch/effective_rank")]
+    assert found == pytest.approx(curve(trained).effective_rank.tolist())
+    assert len(events.Scalars("step/information")) == 1  # the 20th of 32
