@@ -179,7 +179,8 @@ class Health(torch.nn.Module):
             f"the teacher's targets have had an entropy like {entropy:.3f} "
             f"(ln K is {self.uniform:.3f}) and used prototypes like "
             f"{n_used:.1f}, loss {figures['loss']:.3f}; {remedy}, lower --lr "
-            "or raise --batch_size, and start anew with --overwrite=True"
+            "or raise --batch_size, and start anew with --overwrite=True, or "
+            "go on with a greater --collapse_patience"
         )
         logger.error(message)
         raise CollapseError(message)
