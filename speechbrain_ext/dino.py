@@ -96,7 +96,11 @@ class DINOHead(torch.nn.Module):
         """What `expand` gave to cosines with the prototypes [B, K]."""
         with _single_precision(expansion):
             hidden = F.normalize(self.bottleneck(expansion.float()), dim=1)
-            return F.linear(hidden, F.normalize(self.prototypes, dim=1))
+            # One kernel each way; of `normalize`, the backward takes three
+            # times as long.
+            gains = self.prototypes.new_ones(len(self.prototypes), 1)
+            unit = torch._weight_norm(self.prototypes, gains)
+            return F.linear(hidden, unit)
 
 
 def _single_precision(x: torch.Tensor) -> torch.autocast:
