@@ -9,6 +9,7 @@ from house import ROOT
 from speechbrain_ext.yamls import (
     check_overrides,
     parse_yaml,
+    plain,
     read_yaml,
     resolve,
 )
