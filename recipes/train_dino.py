@@ -17,6 +17,7 @@ import logging
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
@@ -325,7 +326,8 @@ def save(stage: Stage, brain: DinoBrain) -> list[str]:
     """Write what the training leaves; names for the receipt."""
     embedder = brain.modules.mean_teacher.module
     names = save_embedder(stage.folder / "embedder", embedder)
-    figure = dino_health(brain.curve.rows, brain.modules.health.uniform)
+    curve = pd.DataFrame(brain.curve.rows)
+    figure = dino_health(curve, brain.modules.health.uniform)
     save_png(figure, stage.folder / "health.png")
     outputs = [f"embedder/{name}" for name in names]
     return [*outputs, "train_curve.csv", "health.png"]
@@ -351,6 +353,7 @@ def main(argv: list[str] | None = None) -> None:
         n_utterances=len(manifest),
         hours=float(manifest.duration.sum() / 3600),
         final_loss=brain.curve.rows[-1]["loss"],
+        ln_k=brain.modules.health.uniform,
         random_encoder=brain.modules.teacher.model.embedder.is_random,
     )
 

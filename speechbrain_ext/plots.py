@@ -413,13 +413,13 @@ def training_curves(
     return _laid_out(figure)
 
 
-def dino_health(rows: Sequence[Mapping[str, float]], ln_k: float) -> Figure:
+def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
     """How DINO did, epoch by epoch: four panels that need no labels.
 
     Arguments
     ---------
-    rows : sequence of mapping
-        Rows of ``train_curve.csv``, as of `health.Health`.
+    curve : pandas.DataFrame
+        ``train_curve.csv`` of train_dino: `health.Health` by epoch.
     ln_k : float
         ln K, where a uniform collapse would be.
 
@@ -432,10 +432,9 @@ def dino_health(rows: Sequence[Mapping[str, float]], ln_k: float) -> Figure:
     >>> row = {"epoch": 1, "loss": 4.0, "entropy": 3.0, "kl": 1.0}
     >>> row |= {"information": 2.0, "prototypes": 50.0, "center_norm": 1.0}
     >>> row |= {"spread": 0.9, "effective_rank": 30.0}
-    >>> dino_health([row], ln_k=7.6).get_label()
+    >>> dino_health(pd.DataFrame([row]), ln_k=7.6).get_label()
     'DINO after epoch 1: loss 4 and entropy 3 nats, ln K 7.6; rank 30.'
     """
-    table = pd.DataFrame(rows)
     figure = Figure(figsize=(8, 5))
     panels = figure.subplots(2, 2, sharex=True).flat
     pairs = (
@@ -447,7 +446,7 @@ def dino_health(rows: Sequence[Mapping[str, float]], ln_k: float) -> Figure:
     for axes, (first, second, unit) in zip(panels, pairs, strict=True):
         for name, colour in zip((first, second), _COLOURS, strict=False):
             label = name.replace("_", " ")
-            axes.plot(table.epoch, table[name], ".-", color=colour, label=label)
+            axes.plot(curve.epoch, curve[name], ".-", color=colour, label=label)
         axes.set_ylabel(unit)
         axes.grid(color="0.9")
         axes.xaxis.set_major_locator(_whole_numbers())
@@ -456,7 +455,7 @@ def dino_health(rows: Sequence[Mapping[str, float]], ln_k: float) -> Figure:
         axes.legend(frameon=False, fontsize=9)
     for axes in figure.axes[2:]:
         axes.set_xlabel("epoch")
-    last = table.iloc[-1]
+    last = curve.iloc[-1]
     figure.set_label(
         f"DINO after epoch {last.epoch:.0f}: loss {last.loss:.3g} and entropy "
         f"{last.entropy:.3g} nats, ln K {ln_k:.3g}; rank "

@@ -48,6 +48,8 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
     folder = Path(settings["results_folder"])
     scored = [step for step in steps if step.name.endswith("/scores")]
     results = collect_results(settings["run"], scored, folder)
+    if results:
+        collect_curves(settings["run"], steps, folder)
     cited = folder / YARDSTICKS
     yardsticks = read_yardsticks(cited) if cited.exists() else []
     sections = [*cluster_sections(steps), *curve_sections(steps)]
@@ -105,6 +107,16 @@ def collect_results(
     return results
 
 
+def collect_curves(run: str, steps: Sequence[Step], folder: Path) -> None:
+    """Copy the training curves of a run beside its results."""
+    for stale in folder.glob(f"{run}-curve-*.csv"):
+        stale.unlink()
+    for step in steps:
+        if step.name.endswith("/model"):
+            copy = folder / f"{run}-curve-{step.system}.csv"
+            shutil.copy(step.folder / "train_curve.csv", copy)
+
+
 def eer_sections(
     results: Sequence[Result], yardsticks: Sequence[Yardstick]
 ) -> list[Section]:
@@ -156,11 +168,20 @@ def cluster_sections(steps: Sequence[Step]) -> list[Section]:
 
 
 def curve_sections(steps: Sequence[Step]) -> list[Section]:
-    """Training loss of every model."""
+    """Training loss of every model, and the health of a DINO."""
+    models = [step for step in steps if step.name.endswith("/model")]
     curves = {
         step.system: pd.read_csv(step.folder / "train_curve.csv")
-        for step in steps
-        if step.name.endswith("/model")
+        for step in models
     }
     caption = "Mean training loss of each epoch, one panel a model."
-    return [("Training", caption, plots.training_curves(curves))]
+    sections: list[Section] = [
+        ("Training", caption, plots.training_curves(curves))
+    ]
+    caption = "Figures that need no labels; a collapse would show in them."
+    for step in models:
+        curve = curves[step.system]
+        if "effective_rank" in curve:
+            figure = plots.dino_health(curve, step.receipt()["ln_k"])
+            sections.append((f"Health, {step.system}", caption, figure))
+    return sections

@@ -5,7 +5,12 @@ from pathlib import Path
 from speechbrain_ext.files import write_json, write_text
 from speechbrain_ext.plan import Step
 from speechbrain_ext.results import Result
-from speechbrain_ext.run_report import collect_results, write_run_report
+from speechbrain_ext.run_report import (
+    collect_curves,
+    collect_results,
+    curve_sections,
+    write_run_report,
+)
 
 
 def scored(folder, system, eer):
@@ -46,6 +51,37 @@ def test_a_result_is_the_very_file_that_scoring_wrote(tmp_path):
     collect_results("run", [step], tmp_path / "results")
     copy = Path(tmp_path / "results" / "run-00-a_dev.json")
     assert copy.read_bytes() == (step.folder / "result_dev.json").read_bytes()
+
+
+def modelled(folder, system, columns="epoch,loss", values="1,2"):
+    step = Step(f"{system}/model", "", "", folder / system / "model", {})
+    curve = f"{columns}\n{values}\n"
+    write_text(step.folder / "train_curve.csv", curve)
+    return step
+
+
+def test_the_runs_curves_are_copied_over_its_earlier_ones(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    steps = [modelled(tmp_path, name) for name in ("bootstrap", "round1")]
+    collect_curves("run", steps, folder)
+    collect_curves("run", steps[:1], folder)
+    copy = folder / "run-curve-bootstrap.csv"
+    assert list(folder.iterdir()) == [copy]
+    assert copy.read_text() == "epoch,loss\n1,2\n"
+
+
+def test_the_health_of_a_bootstrap_is_shown(tmp_path):
+    columns = "epoch,loss,kl,entropy,information,prototypes,center_norm,"
+    columns += "spread,effective_rank"
+    first = modelled(tmp_path, "bootstrap", columns, "1,5,2,3,1,9,2,1,7")
+    write_json(first.folder / "stage.json", {"ln_k": 7.6})
+    sections = curve_sections([first, modelled(tmp_path, "round1")])
+    assert [heading for heading, _, _ in sections] == [
+        "Training",
+        "Health, bootstrap",
+    ]
+    assert "ln K 7.6; rank 7." in sections[1][2].get_label()
 
 
 def test_a_run_without_scores_leaves_a_report_and_names_its_model(
