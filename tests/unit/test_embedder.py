@@ -146,6 +146,29 @@ def test_embedding_leaves_the_mode_and_takes_no_gradient(embedder, wavs):
     assert torch.equal(embedder.embed(wavs), first)
 
 
+def test_convolutions_of_one_frame_copy_nothing_to_pad_it(wavs):
+    """And give, bit for bit, what they gave with it."""
+    overrides = {"width": 16, "width_last": 48, "embedding_size": 8}
+    embedder = build_embedder("hparams/parts/ecapa.yaml", overrides)
+    skipped = [
+        module
+        for module in embedder.model.modules()
+        if getattr(module, "padding", None) == "valid"
+    ]
+    assert {module.kernel_size for module in skipped} == {1}
+    outcomes = []
+    for padding in ("valid", "same"):
+        for module in skipped:
+            module.padding = padding
+        embedder.zero_grad()
+        value = embedder(wavs)
+        value.square().sum().backward()
+        gradients = [p.grad.clone() for p in embedder.parameters()]
+        outcomes.append([value, *gradients])
+    for short, padded in zip(*outcomes, strict=True):
+        assert torch.equal(short, padded)
+
+
 def test_an_unknown_override_is_refused():
     with pytest.raises(InputError, match="did you mean 'width'"):
         build_embedder("hparams/parts/ecapa.yaml", {"widht": 3})
