@@ -64,8 +64,9 @@ class DinoBrain(sb.Brain):
         views = self._views(batch.to(self.device))
         # SSPS: the teacher hears another utterance.
         heard = views.pop("positive_crops", views["global_crops"])
-        student = self.modules.student(*views.values())
-        return student, self.modules.teacher(heard)
+        # First, so that what it needs is free again for the student.
+        teacher = self.modules.teacher(heard)
+        return self.modules.student(*views.values()), teacher
 
     def _views(self, batch: Any) -> dict[str, torch.Tensor]:
         """Views [V, B, T] of each name, each crop augmented on its own."""
