@@ -246,11 +246,12 @@ def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
     embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
     head = hparams["head"](embedder.embedding_size)
     student = Projector(embedder, head)
+    mean_teacher = AveragedModel(embedder, use_buffers=True)
     steps_per_epoch = len(manifest) // settings["batch_size"]
     modules: dict[str, Any] = {
         "student": student,
         "teacher": MomentumTeacher(student),
-        "mean_teacher": AveragedModel(student.embedder, use_buffers=True),
+        "mean_teacher": mean_teacher.requires_grad_(False),
         "loss": DINOLoss(
             len(head.prototypes),
             settings["student_temperature"],
