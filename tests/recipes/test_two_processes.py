@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import record_losses
+import soundfile
 import torch
 from tones import SMALL, without_speakers, write_tones
 
@@ -53,6 +54,14 @@ TRAININGS = {
     "train_speaker": ("train_speaker_ecapa", SPEAKER),
 }
 
+# Augmentation, positives and the EER, in three epochs.
+MORE = {
+    "n_epochs": 3,
+    "n_ssps_epochs": 2,
+    "ssps_clusters": 4,
+    "eer_interval": 1,
+}
+
 # After a checkpoint, in mid-epoch.
 N_KILLED = {"train_dino": 5, "train_speaker": 6}
 
@@ -64,7 +73,27 @@ def corpus(tmp_path_factory):
     write_manifest(folder / "labels.csv", rows, "pseudo_labels")
     rows = without_speakers(rows)
     write_manifest(folder / "train.csv", rows, "utterances")
+    generator = np.random.default_rng(1)
+    for kind in ("noise", "music", "speech", "rir"):
+        (folder / "augment" / kind).mkdir(parents=True)
+        wav = generator.normal(size=3000) * np.exp(-np.arange(3000) / 900)
+        soundfile.write(folder / "augment" / kind / "0.wav", wav / 9, 16000)
+    lines = ["1 s0-0.wav s0-1.wav", "1 s1-0.wav s1-1.wav"]
+    lines += ["0 s0-0.wav s1-0.wav", "0 s2-0.wav s1-1.wav"]
+    (folder / "list.txt").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def more(corpus, folder):
+    """A DINO with all that a DINO may have."""
+    sounds = {"augment_folder": corpus / "augment"}
+    watch = {
+        "eer_trials": corpus / "list.txt",
+        "eer_annotation": corpus / "train.csv",
+    }
+    folder = folder / "more"
+    whole = job(corpus, folder, "train_dino", **MORE, **sounds, **watch)
+    return {**whole, "name": "more"}
 
 
 def job(corpus, folder, recipe, **others):
@@ -108,6 +137,7 @@ def alone(corpus, tmp_path_factory):
     """Each training in this one process."""
     folder = tmp_path_factory.mktemp("alone")
     jobs = [job(corpus, folder, recipe) for recipe in TRAININGS]
+    jobs.append(more(corpus, folder))
     return folder, {job["name"]: record_losses.run(job) for job in jobs}
 
 
@@ -123,6 +153,7 @@ def pair(corpus, tmp_path_factory):
         jobs += [{**whole, **killed}, whole, {**odd, "name": f"odd {recipe}"}]
     left = job(corpus, folder / "left", "train_speaker")
     jobs.append({**left, "name": "left", "kill_after": 2})
+    jobs.append(more(corpus, folder))
     return folder, launch(jobs, folder)
 
 
@@ -140,6 +171,18 @@ def test_two_processes_follow_one(alone, pair, recipe):
     np.testing.assert_allclose(halves.mean(axis=0), expected, rtol=TOLERANCE)
     # Each had utterances of its own.
     assert (np.abs(halves[0] / halves[1] - 1) > 100 * TOLERANCE).mean() > 0.8
+
+
+def test_augmentation_positives_and_eer_do_not_know_of_processes(alone, pair):
+    expected = alone[1]["more"]["losses"]
+    halves = np.array([found["more"]["losses"] for found in pair[1]])
+    np.testing.assert_allclose(halves.mean(axis=0), expected, rtol=TOLERANCE)
+    curves = [
+        pd.read_csv(folder / "more" / "train_dino" / "train_curve.csv")
+        for folder in (alone[0], pair[0])
+    ]
+    assert curves[0].eer.notna().all()
+    pd.testing.assert_frame_equal(*curves, rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize("recipe", TRAININGS)
