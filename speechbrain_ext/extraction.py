@@ -13,7 +13,7 @@ from speechbrain_ext.audio import read_crop
 from speechbrain_ext.embedder import Embedder, batches_of_one_length
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import SAMPLE_RATE, Manifest
-from speechbrain_ext.processes import n_processes, process_mean
+from speechbrain_ext.processes import n_processes, process_sum
 
 
 class WholeUtterances(torch.utils.data.Dataset):
@@ -162,5 +162,4 @@ def embed_manifest(
         return whole
     # Each row was computed by one process and is zero in the others.
     device = next(embedder.parameters()).device
-    mean = process_mean(torch.from_numpy(whole), device)
-    return (mean * n_processes()).cpu().numpy()
+    return process_sum(torch.from_numpy(whole).to(device)).cpu().numpy()
