@@ -21,37 +21,36 @@ import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import get_rank, run_on_main
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from speechbrain_ext.audio import RandomCrop, check_audio
 from speechbrain_ext.augment import from_folder
 from speechbrain_ext.checkpoints import WholeCheckpointer
 from speechbrain_ext.curve import TrainCurve
-from speechbrain_ext.dino import (
-    DINOLoss,
-    MomentumTeacher,
-    Projector,
-    target_statistics,
-)
-from speechbrain_ext.eer_watch import EerWatch
-from speechbrain_ext.embedder import build_embedder, save_embedder
+from speechbrain_ext.dino import target_statistics
+from speechbrain_ext.dino_modules import build_modules
+from speechbrain_ext.dino_schedules import DinoSchedules
+from speechbrain_ext.eer_watch import watch_from
+from speechbrain_ext.embedder import save_embedder
 from speechbrain_ext.extraction import embed_manifest
 from speechbrain_ext.files import InputError
 from speechbrain_ext.finite import require_finite
-from speechbrain_ext.health import Health
 from speechbrain_ext.manifest import SAMPLE_RATE, Manifest, read_manifest
 from speechbrain_ext.monitor import Monitor
-from speechbrain_ext.parameters import clip_each_
+from speechbrain_ext.parameters import clip_each_, decay_groups
 from speechbrain_ext.plots import dino_health, save_png
 from speechbrain_ext.processes import share_batch_norm
+from speechbrain_ext.ranges import check_counts, check_positive
 from speechbrain_ext.regularizers import rdino_regularizer
-from speechbrain_ext.rng import crop_keys
-from speechbrain_ext.schedules import cosine, linear
-from speechbrain_ext.ssps import PositiveSampler
+from speechbrain_ext.rng import crop_keys, seed_step
 from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.views import VIEWS, ViewData, crop_lengths
+from speechbrain_ext.views import (
+    ViewData,
+    augment_views,
+    batch_views,
+    crop_lengths,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,23 +69,12 @@ class DinoBrain(sb.Brain):
 
     def _views(self, batch: Any) -> dict[str, torch.Tensor]:
         """Views [V, B, T] of each name, each crop augmented on its own."""
-        crops = {
-            name: getattr(batch, name).data.transpose(0, 1)
-            for name in VIEWS
-            if hasattr(batch, name)
-        }
+        views = batch_views(batch)
         if self.augment is None:
-            return crops
-        sizes = [len(part) for part in crops.values()]
-        epoch = self.random_crop.epoch
-        keys = crop_keys(self.hparams.seed, epoch, batch.id, sum(sizes))
-        own = np.split(keys, np.cumsum(sizes)[:-1], axis=1)
-        return {
-            name: self.augment.by_keys(
-                part.flatten(0, 1), key.T.flatten()
-            ).unflatten(0, part.shape[:2])
-            for (name, part), key in zip(crops.items(), own, strict=True)
-        }
+            return views
+        seed, epoch = self.hparams.seed, self.random_crop.epoch
+        keys = crop_keys(seed, epoch, batch.id, sum(map(len, views.values())))
+        return augment_views(views, self.augment.by_keys, keys)
 
     def compute_objectives(
         self, predictions: tuple, batch: Any, stage: sb.Stage
@@ -94,14 +82,19 @@ class DinoBrain(sb.Brain):
         """DINO's cross-entropy between views, and RDINO's terms if any."""
         student, teacher = predictions
         dino = self.modules.loss
-        targets = dino.targets(teacher.cosines, self.teacher_temperature)
+        now = self.schedules.at(self.optimizer_step)
+        targets = dino.targets(teacher.cosines, now.teacher_temperature)
         loss = dino.cross_entropy(student.cosines, targets)
         dino.update_center(teacher.cosines)
         self.facts = (loss.detach(), *target_statistics(targets))
         if self.hparams.regularizer_weight > 0:
             term = rdino_regularizer(student.expansion[: len(targets)])
-            loss = loss + self.regularizer_weight * term
+            loss = loss + now.regularizer_weight * term
         return loss
+
+    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
+        """Dropout, if any, is drawn for the step: a resumed run replays it."""
+        seed_step(self.hparams.seed, self.optimizer_step, get_rank() or 0)
 
     def on_fit_batch_end(
         self, batch: Any, outputs: Any, loss: torch.Tensor, should_step: bool
@@ -119,12 +112,8 @@ class DinoBrain(sb.Brain):
         super()._wrap_distributed()
 
     def init_optimizers(self) -> None:
-        """Two groups: weight decay is for matrices, not biases and norms."""
-        params = list(self.modules.student.parameters())
-        groups = [
-            {"params": [p for p in params if p.ndim > 1]},
-            {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        """One optimiser of the student, which SpeechBrain's hook knows."""
+        groups = decay_groups(self.modules.student.parameters())
         self.optimizer = self.opt_class(groups)
         self.optimizers_dict = {"opt_class": self.optimizer}
         self.checkpointer.add_recoverable("optimizer", self.optimizer)
@@ -138,51 +127,20 @@ class DinoBrain(sb.Brain):
             shown=not self.noprogressbar,
         )
 
-    def schedule(self, start: float, end: float, n_warmup: int = 0) -> float:
-        """A cosine over the whole training, at the current step."""
-        n_steps = self.hparams.n_epochs * self.steps_per_epoch
-        return cosine(self.optimizer_step, n_steps, start, end, n_warmup)
-
-    def ramp(self, start: float, end: float, n_epochs: float) -> float:
-        """A line over the first epochs, at the current step."""
-        n_steps = round(n_epochs * self.steps_per_epoch)
-        return linear(self.optimizer_step, n_steps, start, end)
-
-    @property
-    def teacher_temperature(self) -> float:
-        """tau_t of this step."""
-        return self.ramp(
-            self.hparams.teacher_temperature_start,
-            self.hparams.teacher_temperature,
-            self.hparams.n_temperature_epochs,
-        )
-
-    @property
-    def regularizer_weight(self) -> float:
-        """Factor of RDINO's terms in this step."""
-        return self.ramp(
-            self.hparams.regularizer_weight_start,
-            self.hparams.regularizer_weight,
-            self.hparams.n_regularizer_epochs,
-        )
-
     def optimizers_step(self) -> None:
         """Step the student with its schedules, then move the teacher."""
-        warmup = self.hparams.n_warmup_epochs * self.steps_per_epoch
-        lr = self.schedule(self.hparams.lr, self.hparams.lr_final, warmup)
+        now = self.schedules.at(self.optimizer_step)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = now.lr
         self.scaler.unscale_(self.optimizer)
         student = unwrapped(self.modules.student)
-        frozen = self.hparams.n_frozen_prototype_epochs * self.steps_per_epoch
-        if self.optimizer_step < frozen:
+        if now.prototypes_rest:
             student.head.prototypes.grad = None
         clip_each_(student.parameters(), self.hparams.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        momentum = self.schedule(self.hparams.teacher_momentum, 1.0)
-        self.modules.teacher.update(student, momentum)
+        self.modules.teacher.update(student, now.teacher_momentum)
         self.optimizer_step += 1
 
     def check_loss_isfinite(self, loss: torch.Tensor) -> None:
@@ -220,7 +178,8 @@ class DinoBrain(sb.Brain):
         figures = self.modules.health.close()
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
         if self.watch and epoch % self.hparams.eer_interval == 0:
-            figures["eer"] = self.watch.percent(teacher)
+            workers = self.hparams.num_workers
+            figures["eer"] = self.watch.percent(teacher, workers)
         self.curve.append(epoch=epoch, **figures)
         self.monitor.epoch(self.optimizer_step, figures)
         words = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
@@ -243,33 +202,8 @@ def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
     """The brain with all that it trains, checkpoints and draws from."""
     settings, hparams = stage.settings, stage.load()
     crop = RandomCrop(crop_lengths(settings, manifest), settings["seed"])
-    embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
-    head = hparams["head"](embedder.embedding_size)
-    student = Projector(embedder, head)
-    mean_teacher = AveragedModel(embedder, use_buffers=True)
     steps_per_epoch = len(manifest) // settings["batch_size"]
-    modules: dict[str, Any] = {
-        "student": student,
-        "teacher": MomentumTeacher(student),
-        "mean_teacher": mean_teacher.requires_grad_(False),
-        "loss": DINOLoss(
-            len(head.prototypes),
-            settings["student_temperature"],
-            settings["center_momentum"],
-        ),
-        "health": Health(
-            len(head.prototypes),
-            embedder.embedding_size,
-            round(settings["collapse_patience"] * steps_per_epoch),
-        ),
-    }
-    if settings["n_ssps_epochs"] > 0:
-        modules["positives"] = PositiveSampler(
-            len(manifest),
-            settings["ssps_clusters"],
-            settings["ssps_neighbours"],
-            settings["seed"],
-        )
+    modules = build_modules(settings, hparams, len(manifest), steps_per_epoch)
     epochs = sb.utils.epoch_loop.EpochCounter(settings["n_epochs"])
     curve = TrainCurve(stage.folder / "train_curve.csv")
     checkpointer = WholeCheckpointer(
@@ -278,23 +212,24 @@ def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
     brain = DinoBrain(
         modules, hparams["opt_class"], hparams, stage.run_opts, checkpointer
     )
-    brain.folder, brain.steps_per_epoch = stage.folder, steps_per_epoch
-    brain.random_crop, brain.epochs, brain.curve = crop, epochs, curve
+    brain.folder, brain.epochs, brain.curve = stage.folder, epochs, curve
+    brain.schedules = DinoSchedules(settings, steps_per_epoch)
+    brain.random_crop = crop
     brain.augment = from_folder(hparams["augment"], settings["augment_folder"])
     brain.dataset = ViewData(manifest, crop, settings["n_global"])
-    brain.watch = None
-    if settings["eer_trials"] is not None:
-        brain.watch = EerWatch(
-            settings["eer_annotation"],
-            settings["eer_trials"],
-            settings["data_folder"],
-        )
+    brain.watch = watch_from(settings)
     return brain
 
 
-def train(stage: Stage, manifest: Manifest) -> DinoBrain:
-    """Build, resume and fit."""
+def check(stage: Stage, manifest: Manifest) -> None:
+    """Refuse settings that cannot train, or not as they seem to."""
     settings = stage.settings
+    check_counts(settings, n_epochs=1, batch_size=2, n_averaged_teachers=1)
+    check_counts(settings, n_ssps_epochs=0, num_workers=0)
+    check_positive(settings, "student_temperature", "teacher_temperature")
+    check_positive(settings, "teacher_temperature_start", "clip")
+    if settings["collapse_patience"] is not None:
+        check_positive(settings, "collapse_patience")
     factor = stage.run_opts.grad_accumulation_factor
     if factor != 1:
         raise InputError(
@@ -306,6 +241,11 @@ def train(stage: Stage, manifest: Manifest) -> DinoBrain:
             f"{len(manifest)} utterances do not fill one batch of "
             f"{settings['batch_size']}; lower --batch_size"
         )
+
+
+def train(stage: Stage, manifest: Manifest) -> DinoBrain:
+    """Build, resume and fit."""
+    settings = stage.settings
     brain = build_brain(stage, manifest)
     # With `shuffle`, several processes would draw another order than one.
     brain.train_sampler = ReproducibleRandomSampler(
@@ -326,8 +266,11 @@ def train(stage: Stage, manifest: Manifest) -> DinoBrain:
 
 def save(stage: Stage, brain: DinoBrain) -> list[str]:
     """Write what the training leaves; names for the receipt."""
-    embedder = brain.modules.mean_teacher.module
-    names = save_embedder(stage.folder / "embedder", embedder)
+    mean_teacher = brain.modules.mean_teacher
+    if not mean_teacher.n_averaged:
+        # Stopped before the epochs that count, by --debug for instance.
+        mean_teacher.update_parameters(brain.modules.teacher.model.embedder)
+    names = save_embedder(stage.folder / "embedder", mean_teacher.module)
     curve = pd.DataFrame(brain.curve.rows)
     figure = dino_health(curve, brain.modules.health.uniform)
     save_png(figure, stage.folder / "health.png")
@@ -349,6 +292,7 @@ def main(argv: list[str] | None = None) -> None:
         settings["train_annotation"], "utterances", settings["data_folder"]
     )
     check_audio(manifest)
+    check(stage, manifest)
     brain = train(stage, manifest)
     stage.finish(
         run_on_main(save, [stage, brain]),

@@ -61,6 +61,7 @@ class DINOHead(torch.nn.Module):
         expander_size: int = 0,
     ):
         super().__init__()
+        self.expander_size = expander_size
         self.mlp = torch.nn.Sequential(
             torch.nn.Linear(input_size, hidden_size),
             torch.nn.BatchNorm1d(hidden_size),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from speechbrain_ext.audio import check_audio
 from speechbrain_ext.embedder import Embedder
 from speechbrain_ext.extraction import embed_manifest
-from speechbrain_ext.files import PathLike
+from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.manifest import read_manifest
 from speechbrain_ext.metrics import equal_error_rate
+from speechbrain_ext.ranges import check_counts
 from speechbrain_ext.scoring import cosine_scores, read_trials
 from speechbrain_ext.trials import check_known
 
@@ -26,13 +30,15 @@ class EerWatch:
     Raises
     ------
     InputError
-        A file cannot be read, or a trial names an unknown utterance.
+        A file cannot be read, a trial names an unknown utterance, or there
+        is no audio.
     """
 
     def __init__(
         self, annotation: PathLike, trials: PathLike, data_folder: str
     ):
         self.manifest = read_manifest(annotation, "utterances", data_folder)
+        check_audio(self.manifest)
         self.trials = read_trials(trials)
         check_known(self.trials, self.manifest.ids, str(annotation))
 
@@ -45,3 +51,38 @@ class EerWatch:
             self.manifest.rows_of(self.trials.test),
         )
         return 100 * equal_error_rate(scores, self.trials.labels)[0]
+
+
+def watch_from(settings: dict[str, Any]) -> EerWatch | None:
+    """The watch of a recipe's ``eer_*`` settings; None without trials.
+
+    Arguments
+    ---------
+    settings : dict
+        ``eer_trials``, ``eer_annotation``, ``eer_interval`` (epochs) and
+        ``data_folder``.
+
+    Returns
+    -------
+    EerWatch or None
+        Ready, its files read.
+
+    Raises
+    ------
+    InputError
+        Trials without an annotation, or no interval; see `EerWatch`.
+    """
+    if settings["eer_trials"] is None:
+        return None
+    if settings["eer_annotation"] is None:
+        raise InputError(
+            f"eer_trials is {settings['eer_trials']} and eer_annotation is "
+            "null; give the manifest of the trials' utterances with "
+            "--eer_annotation, or leave out --eer_trials"
+        )
+    check_counts(settings, eer_interval=1)
+    return EerWatch(
+        settings["eer_annotation"],
+        settings["eer_trials"],
+        settings["data_folder"],
+    )

@@ -30,6 +30,19 @@ class CollapseError(InputError):
     """Training on would be of no use."""
 
 
+def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
+    """`Health`'s patience from one in epochs: a step or more, or None.
+
+    Example
+    -------
+    >>> patience_steps(0.5, 100), patience_steps(0.001, 100)
+    (50, 1)
+    """
+    if epochs is None or math.isinf(epochs):
+        return None
+    return max(round(epochs * steps_per_epoch), 1)
+
+
 class Health(torch.nn.Module):
     """Figures of an epoch, and the end of a run that has collapsed.
 
@@ -42,8 +55,8 @@ class Health(torch.nn.Module):
         Outputs K of the head.
     embedding_size : int
         Dimension D of the embeddings.
-    patience : int
-        Collapsed steps in a row that end the run.
+    patience : int or None
+        Collapsed steps in a row that end the run; None for never.
     uniform_gap : float
         Targets whose mean entropy is within so many nats of ln K are uniform.
         At the start of training, cosines with prototypes in 256 dimensions
@@ -80,7 +93,7 @@ class Health(torch.nn.Module):
         self,
         n_prototypes: int,
         embedding_size: int,
-        patience: int,
+        patience: int | None,
         uniform_gap: float = 0.5,
         one_hot_usage: float = 4.0,
     ):
@@ -160,7 +173,7 @@ class Health(torch.nn.Module):
         uniform = entropy > self.uniform - self.uniform_gap
         collapsed = uniform or n_used < least
         self.n_collapsed.copy_((self.n_collapsed + 1) * collapsed)
-        if self.n_collapsed < self.patience:
+        if self.patience is None or self.n_collapsed < self.patience:
             return
         if uniform:
             way = "uniform: every prototype is as likely"

@@ -65,12 +65,37 @@ def parameter_groups(
     for rate, modules in [*rated, (lr, [*others, classifier])]:
         parameters = torch.nn.ModuleList(modules).parameters()
         trained = [p for p in parameters if p.requires_grad]
-        matrices = [p for p in trained if p.ndim > 1]
-        vectors = [p for p in trained if p.ndim <= 1]
         rates = {"lr": rate, "peak": rate}
-        groups.append({"params": matrices, **rates})
-        groups.append({"params": vectors, **rates, "weight_decay": 0.0})
+        groups += [{**group, **rates} for group in decay_groups(trained)]
     return [group for group in groups if group["params"]]
+
+
+def decay_groups(
+    parameters: Iterable[torch.nn.Parameter],
+) -> list[dict[str, Any]]:
+    """Two groups: weight decay is for matrices, not for biases and norms.
+
+    Arguments
+    ---------
+    parameters : iterable of torch.nn.Parameter
+        Of any shapes.
+
+    Returns
+    -------
+    list of dict
+        Groups for an optimiser: matrices, which decay as it says, and
+        vectors, which do not.
+
+    Example
+    -------
+    >>> groups = decay_groups(torch.nn.Linear(2, 3).parameters())
+    >>> [(len(g["params"]), g.get("weight_decay")) for g in groups]
+    [(1, None), (1, 0.0)]
+    """
+    parameters = list(parameters)
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
 
 
 @torch.no_grad()

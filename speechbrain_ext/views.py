@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,55 @@ from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import Manifest
 
 VIEWS = ("global_crops", "local_crops", "positive_crops")
+
+
+def batch_views(batch: Any) -> dict[str, torch.Tensor]:
+    """Those of `VIEWS` that a batch has, each [V, B, T]."""
+    return {
+        name: getattr(batch, name).data.transpose(0, 1)
+        for name in VIEWS
+        if hasattr(batch, name)
+    }
+
+
+def augment_views(
+    views: dict[str, torch.Tensor],
+    augment: Callable[[torch.Tensor, np.ndarray], torch.Tensor],
+    keys: np.ndarray,
+) -> dict[str, torch.Tensor]:
+    """Augment each crop on its own.
+
+    Arguments
+    ---------
+    views : dict of str to torch.Tensor
+        Crops [V_i, B, T_i] of each name.
+    augment : callable
+        Crops [M, T] and keys [M] to crops [M, T], as `Augment.by_keys`.
+    keys : numpy.ndarray
+        [B, sum of V_i], one for each crop, in the order of ``views``.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        As ``views``.
+
+    Example
+    -------
+    >>> def louder(wavs, keys):
+    ...     return wavs * torch.from_numpy(keys)[:, None]
+    >>> views = {"a": torch.ones(2, 1, 4), "b": torch.ones(1, 1, 3)}
+    >>> found = augment_views(views, louder, np.array([[5, 6, 7]]))
+    >>> found["a"][:, 0, 0].tolist(), found["b"].tolist()
+    ([5.0, 6.0], [[[7.0, 7.0, 7.0]]])
+    """
+    n_views = [len(crops) for crops in views.values()]
+    own = np.split(keys, np.cumsum(n_views)[:-1], axis=1)
+    return {
+        name: augment(crops.flatten(0, 1), key.T.flatten()).unflatten(
+            0, crops.shape[:2]
+        )
+        for (name, crops), key in zip(views.items(), own, strict=True)
+    }
 
 
 class ViewData(DynamicItemDataset):

@@ -9,13 +9,13 @@ from house import DRIVER, PACKAGE, recipes
 FLOORS = {
     0: "files rng",
     1: "manifest receipts schedules metrics yamls audio audio_tree curve "
-    "finite monitor parameters processes regularizers toy_sounds trials ward "
-    "workers",
-    2: "clustering dino embedder embeddings health holdout label_quality "
-    "margin measure checkpoints plan plots pooling report results scoring "
-    "sound_bank toy views wavlm",
+    "finite monitor parameters processes ranges regularizers toy_sounds trials "
+    "ward workers",
+    2: "clustering dino dino_schedules embedder embeddings health holdout "
+    "label_quality margin measure checkpoints plan plots pooling report "
+    "results scoring sound_bank toy views wavlm",
     3: "augment corpus extraction ssps stage run_report",
-    4: "eer_watch",
+    4: "dino_modules eer_watch",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}

@@ -7,7 +7,7 @@ import soundfile
 import torch
 
 from speechbrain_ext.audio import read_crop
-from speechbrain_ext.eer_watch import EerWatch
+from speechbrain_ext.eer_watch import EerWatch, watch_from
 from speechbrain_ext.embedder import build_embedder
 from speechbrain_ext.extraction import embed_manifest
 from speechbrain_ext.files import InputError
@@ -109,3 +109,33 @@ def test_the_watch_refuses_a_list_of_others(folder):
     (folder / "other.txt").write_text("1 u0 u9\n0 u0 u1\n")
     with pytest.raises(InputError, match="u9"):
         EerWatch(folder / "all.csv", folder / "other.txt", str(folder))
+
+
+def eer_settings(folder, **changes):
+    (folder / "few.txt").write_text("1 u0 u1\n0 u0 u2\n")
+    return {
+        "eer_trials": folder / "few.txt",
+        "eer_annotation": folder / "all.csv",
+        "eer_interval": 5,
+        "data_folder": str(folder),
+        **changes,
+    }
+
+
+def test_without_trials_there_is_no_watch(folder):
+    assert watch_from(eer_settings(folder, eer_trials=None)) is None
+    assert len(watch_from(eer_settings(folder)).trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"eer_annotation": None}, "give the manifest.*--eer_annotation"),
+        ({"eer_interval": 0}, "eer_interval is 0"),
+        # Found before the training, not at its first EER.
+        ({"data_folder": "/nowhere"}, "data_folder is /nowhere"),
+    ],
+)
+def test_a_watch_that_cannot_watch_is_refused(folder, changes, words):
+    with pytest.raises(InputError, match=words):
+        watch_from(eer_settings(folder, **changes))

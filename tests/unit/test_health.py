@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_ext.health import CollapseError, Health, effective_rank
+from speechbrain_ext.health import (
+    CollapseError,
+    Health,
+    effective_rank,
+    patience_steps,
+)
 
 
 def entropy_of(p):
@@ -108,6 +113,20 @@ def test_a_collapse_ends_the_run_after_its_patience(targets, words):
         step(health, targets)
     for word in [*words, "for 3 steps", "ln K is 3.466", "--overwrite=True"]:
         assert word in str(caught.value)
+
+
+def test_without_patience_no_collapse_ends_the_run():
+    health = build(32, patience=None)
+    for _ in range(9):
+        step(health, torch.full((8, 32), 1 / 32))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps"),
+    [(1.0, 40), (0.5, 20), (1e-9, 1), (None, None), (float("inf"), None)],
+)
+def test_patience_in_epochs_is_a_step_or_more(epochs, steps):
+    assert patience_steps(epochs, 40) == steps
 
 
 def test_one_healthy_step_restores_the_patience():

@@ -9,7 +9,7 @@ import torch
 from speechbrain_ext.audio import RandomCrop
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import Manifest
-from speechbrain_ext.views import ViewData, crop_lengths
+from speechbrain_ext.views import ViewData, augment_views, crop_lengths
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +102,18 @@ def test_views_of_an_epoch_are_the_same_whatever_reads_them(manifest):
     loader = torch.utils.data.DataLoader(data, batch_size=3, num_workers=2)
     batch = next(iter(loader))["positive_crops"]
     assert torch.equal(batch, torch.stack(alone))
+
+
+def test_each_crop_is_augmented_by_its_own_key():
+    views = {"global": torch.zeros(2, 3, 5), "local": torch.zeros(4, 3, 2)}
+    keys = np.arange(3 * 6).reshape(3, 6)
+
+    def marked(wavs, keys):
+        return wavs + torch.from_numpy(keys)[:, None]
+
+    found = augment_views(views, marked, keys)
+    for name, first in (("global", 0), ("local", 2)):
+        assert found[name].shape == views[name].shape
+        for view, crops in enumerate(found[name]):
+            for utterance, crop in enumerate(crops):
+                assert crop.unique().item() == keys[utterance, first + view]
