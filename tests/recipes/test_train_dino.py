@@ -1,6 +1,9 @@
 """train_dino: learns, resumes exactly, refuses bad input in one line."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -12,7 +15,8 @@ from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 
 from recipes import train_dino
 from speechbrain_ext.audio import read_crop
-from speechbrain_ext.embedder import load_embedder
+from speechbrain_ext.dino import DINOLoss
+from speechbrain_ext.embedder import Embedder, load_embedder
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import write_manifest
 from speechbrain_ext.processes import SharedBatchNorm
@@ -230,6 +234,98 @@ def test_a_run_killed_after_its_last_epoch_is_finished(
     assert_same(whole, killed)
 
 
+KILL = """
+import os, signal
+from recipes import train_dino
+fit_batch, count = train_dino.DinoBrain.fit_batch, iter(range(6))
+def fatal(self, batch):
+    if next(count) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fit_batch(self, batch)
+train_dino.DinoBrain.fit_batch = fatal
+train_dino.main()
+"""
+
+
+def test_kill_9_with_readers_at_work_leaves_what_a_resume_needs(
+    corpus, tmp_path
+):
+    options = {
+        "num_workers": 2,
+        "ckpt_interval_minutes": 0,
+        "ckpt_interval_steps": 1,
+    }
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole))
+    argv = arguments(corpus, killed, **options)
+    done = subprocess.run([sys.executable, "-c", KILL, *argv])
+    assert done.returncode == -signal.SIGKILL
+    assert len(curve(killed)) == 1
+    train_dino.main(argv)
+    assert_same(whole, killed)
+    assert json.loads((killed / "stage.json").read_text())["resumed"]
+
+
+def test_dropout_is_replayed_by_a_resumed_run(corpus, tmp_path, monkeypatch):
+    forward = Embedder.forward
+
+    def dropping(self, wavs):
+        drop = torch.nn.functional.dropout
+        return drop(forward(self, wavs), training=self.training)
+
+    monkeypatch.setattr(Embedder, "forward", dropping)
+    options = {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 1}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole, **options))
+    argv = arguments(corpus, killed, **options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_dino.DinoBrain, 6)
+        train_dino.main(argv)
+    torch.manual_seed(7)
+    train_dino.main(argv)
+    assert_same(whole, killed)
+
+
+def test_a_run_stopped_early_gives_its_teacher_and_not_a_random_one(
+    corpus, tmp_path, monkeypatch
+):
+    brains = []
+    build_brain = train_dino.build_brain
+
+    def recorded(*args):
+        brains.append(build_brain(*args))
+        return brains[-1]
+
+    monkeypatch.setattr(train_dino, "build_brain", recorded)
+    options = {"n_epochs": 9, "n_averaged_teachers": 2, "lr": 1e-2}
+    argv = arguments(corpus, tmp_path / "out", teacher_momentum=0.5, **options)
+    train_dino.main([*argv, "--debug"])
+    assert len(curve(tmp_path / "out")) < 9
+    teacher = brains[0].modules.teacher.model.embedder.model
+    found = weights(tmp_path / "out")
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(found[name], value), name
+
+
+def test_positives_are_drawn_again_after_a_kill_while_they_were(
+    corpus, tmp_path, monkeypatch
+):
+    options = {"n_ssps_epochs": 1, "ssps_clusters": 6}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole, **options))
+    argv = arguments(corpus, killed, **options)
+
+    def dying(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("speechbrain_ext.ssps.draw_rows", dying)
+        train_dino.main(argv)
+    assert len(curve(killed)) == 1
+    train_dino.main(argv)
+    assert_same(whole, killed)
+
+
 def first_step(corpus, folder, monkeypatch, leaf=LEAF, **options):
     """The loss of the first batch, and the brain after it."""
     fit_batch = train_dino.DinoBrain.fit_batch
@@ -424,6 +520,16 @@ def message_of(argv):
         ({"n_epoch": 3}, "did you mean 'n_epochs'"),
         ({"augment_folder": "nowhere"}, "nowhere"),
         ({"train_annotation": "nowhere.csv"}, "nowhere.csv"),
+        ({"eer_trials": "list.txt"}, "eer_annotation is null"),
+        ({"n_epochs": 0}, "n_epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"n_averaged_teachers": 0}, "n_averaged_teachers is 0"),
+        ({"collapse_patience": 0}, "collapse_patience is 0"),
+        ({"teacher_temperature": 0}, "teacher_temperature is 0"),
+        ({"clip": "null"}, "clip is None"),
+        ({"regularizer_weight": 0.2}, "head.expander_size is 0"),
+        ({"n_ssps_epochs": 1}, "700 clusters of 16 utterances"),
         ({"grad_accumulation_factor": 2}, "grad_accumulation_factor is 2"),
         ({"lr": 1e30}, "the loss is nan; lower --lr (now 1e+30)"),
     ],
@@ -538,13 +644,13 @@ def test_the_teacher_hears_the_positive_and_the_student_does_not(
 
 def test_the_teachers_temperature_may_rise(corpus, tmp_path, monkeypatch):
     seen = []
-    targets = train_dino.DINOLoss.targets
+    targets = DINOLoss.targets
 
     def recorded(self, teacher, temperature):
         seen.append(temperature)
         return targets(self, teacher, temperature)
 
-    monkeypatch.setattr(train_dino.DINOLoss, "targets", recorded)
+    monkeypatch.setattr(DINOLoss, "targets", recorded)
     options = {"teacher_temperature": 0.08, "n_temperature_epochs": 1}
     train_dino.main(arguments(corpus, tmp_path / "out", **options))
     wanted = [0.04, 0.05, 0.06, 0.07, 0.08, 0.08, 0.08, 0.08]
@@ -624,13 +730,13 @@ def test_in_half_precision_the_head_and_the_loss_are_single(
     corpus, tmp_path, monkeypatch
 ):
     seen = []
-    cross_entropy = train_dino.DINOLoss.cross_entropy
+    cross_entropy = DINOLoss.cross_entropy
 
     def recorded(self, student, targets):
         seen.append((student.dtype, targets.dtype))
         return cross_entropy(self, student, targets)
 
-    monkeypatch.setattr(train_dino.DINOLoss, "cross_entropy", recorded)
+    monkeypatch.setattr(DINOLoss, "cross_entropy", recorded)
     options = {"lr": 1e-3, "n_epochs": 1}
     half, _ = losses_of(
         corpus, tmp_path / "a", monkeypatch, precision="bf16", **options
