@@ -20,6 +20,7 @@ from speechbrain_ext.embedder import Embedder, load_embedder
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import write_manifest
 from speechbrain_ext.processes import SharedBatchNorm
+from speechbrain_ext.ssps import PositiveSampler
 
 LEAF = "hparams/train_dino_ecapa_small.yaml"
 PAPER = "hparams/train_dino_ecapa.yaml"
@@ -324,6 +325,28 @@ def test_positives_are_drawn_again_after_a_kill_while_they_were(
     assert len(curve(killed)) == 1
     train_dino.main(argv)
     assert_same(whole, killed)
+
+
+def test_positives_are_not_drawn_again_in_mid_epoch(
+    corpus, tmp_path, monkeypatch
+):
+    # The teacher has moved since: it would draw others.
+    draws = []
+    draw = PositiveSampler.draw
+
+    def recorded(self, embeddings, epoch):
+        draws.append(epoch)
+        draw(self, embeddings, epoch)
+
+    monkeypatch.setattr(PositiveSampler, "draw", recorded)
+    options = {"n_ssps_epochs": 1, "ssps_clusters": 6}
+    options |= {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 1}
+    argv = arguments(corpus, tmp_path / "out", **options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_dino.DinoBrain, 6)
+        train_dino.main(argv)
+    train_dino.main(argv)
+    assert draws == [2]
 
 
 def first_step(corpus, folder, monkeypatch, leaf=LEAF, **options):

@@ -139,3 +139,23 @@ def test_without_trials_there_is_no_watch(folder):
 def test_a_watch_that_cannot_watch_is_refused(folder, changes, words):
     with pytest.raises(InputError, match=words):
         watch_from(eer_settings(folder, **changes))
+
+
+def test_two_processes_embed_each_utterance_once(
+    embedder, manifest, monkeypatch
+):
+    alone = embed_manifest(embedder, manifest, None)
+    monkeypatch.setattr("speechbrain_ext.extraction.n_processes", lambda: 2)
+    monkeypatch.setattr(
+        "speechbrain_ext.extraction.process_sum", lambda value: value
+    )
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(
+            "speechbrain_ext.extraction.get_rank", lambda rank=rank: rank
+        )
+        parts.append(embed_manifest(embedder, manifest, None))
+    done = np.array([part.any(axis=1) for part in parts])
+    assert done.sum(axis=0).tolist() == [1] * len(LENGTHS)
+    assert done.any(axis=1).all()
+    assert np.array_equal(sum(parts), alone)
