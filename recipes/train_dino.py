@@ -42,7 +42,6 @@ from speechbrain_ext.parameters import clip_each_, decay_groups
 from speechbrain_ext.plots import dino_health, save_png
 from speechbrain_ext.processes import share_batch_norm
 from speechbrain_ext.ranges import check_counts, check_positive
-from speechbrain_ext.regularizers import rdino_regularizer
 from speechbrain_ext.rng import crop_keys, seed_step
 from speechbrain_ext.stage import Stage, run
 from speechbrain_ext.views import (
@@ -88,7 +87,8 @@ class DinoBrain(sb.Brain):
         dino.update_center(teacher.cosines)
         self.facts = (loss.detach(), *target_statistics(targets))
         if self.hparams.regularizer_weight > 0:
-            term = rdino_regularizer(student.expansion[: len(targets)])
+            n_global = len(targets)
+            term = self.hparams.regularizer(student.expansion[:n_global])
             loss = loss + now.regularizer_weight * term
         return loss
 

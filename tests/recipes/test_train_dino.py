@@ -14,6 +14,7 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 
 from recipes import train_dino
+from speechbrain_ext import regularizers
 from speechbrain_ext.audio import read_crop
 from speechbrain_ext.dino import DINOLoss
 from speechbrain_ext.embedder import Embedder, load_embedder
@@ -684,14 +685,15 @@ def test_rdinos_terms_are_added_with_a_rising_weight(
     corpus, tmp_path, monkeypatch
 ):
     terms = []
-    regularizer = train_dino.rdino_regularizer
+    regularizer = regularizers.rdino_regularizer
 
-    def recorded(expansion):
-        terms.append(regularizer(expansion))
+    def recorded(expansion, **weights):
+        assert weights == {"variance_weight": 10, "covariance_weight": 0.125}
+        terms.append(regularizer(expansion, **weights))
         assert expansion.shape == (2, 4, 48)
         return terms[-1]
 
-    monkeypatch.setattr(train_dino, "rdino_regularizer", recorded)
+    monkeypatch.setattr(regularizers, "rdino_regularizer", recorded)
     losses, brain = losses_of(
         corpus,
         tmp_path / "out",
