@@ -17,11 +17,11 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_ext.files import InputError
+from speechbrain_ext.forest import row_blocks
 from speechbrain_ext.ward import (
     check_count,
     check_vectors,
     cut_tree,
-    row_blocks,
     ward_tree,
 )
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.cluster.hierarchy import is_valid_linkage
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
-from speechbrain_ext import ward
+from speechbrain_ext import forest
 from speechbrain_ext.clustering import (
     cluster_means,
     cut_tree,
@@ -161,6 +162,10 @@ def unit_rows():
     return normalise(groups(15, 10, dimension=32, spread=0.7)[0])
 
 
+def many_groups():
+    return normalise(groups(80, 10, dimension=32, spread=0.6, seed=3)[0])
+
+
 def far_from_the_origin():
     return groups(10, 12, spread=0.05)[0] + np.float32(1000)
 
@@ -201,6 +206,7 @@ def tight_pairs_far_apart():
         tiny_scale,
         one_dimension,
         tight_pairs_far_apart,
+        many_groups,
     ],
 )
 def test_every_cut_equals_scikit_learn(make):
@@ -243,8 +249,45 @@ def test_equal_heights_still_put_parts_before_wholes():
 def test_the_tree_does_not_depend_on_block_size(monkeypatch):
     x = unit_rows()
     whole = ward_tree(x)
-    monkeypatch.setattr(ward, "_BLOCK", 200)
+    monkeypatch.setattr(forest, "_BLOCK", 200)
     np.testing.assert_array_equal(ward_tree(x), whole)
+
+
+@pytest.mark.parametrize("n_listed", [1, 3, 40])
+def test_the_tree_does_not_depend_on_what_clusters_remember(
+    monkeypatch, n_listed
+):
+    x = many_groups()
+    weights = np.random.default_rng(0).integers(1, 50, len(x))
+    whole = ward_tree(x, weights)
+    monkeypatch.setattr(forest, "_LISTED", n_listed)
+    np.testing.assert_array_equal(ward_tree(x, weights), whole)
+
+
+def test_what_clusters_remember_spares_most_searches(monkeypatch):
+    searched = []
+    search = forest.Forest._search
+
+    def counted(clusters, slots):
+        searched.append(len(slots))
+        search(clusters, slots)
+
+    monkeypatch.setattr(forest.Forest, "_search", counted)
+    x = many_groups()
+    ward_tree(x)
+    assert searched[0] == len(x)
+    assert sum(searched[1:]) < 0.5 * len(x)
+
+
+def test_the_tree_does_not_depend_on_the_precision_of_training():
+    x = many_groups() + 3
+    whole = ward_tree(x)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        np.testing.assert_array_equal(ward_tree(x), whole)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_copies_end_in_one_cluster():
@@ -265,13 +308,13 @@ def test_groups_full_of_ties_are_found():
 
 def test_vectors_all_at_one_distance_pair_off_together(monkeypatch):
     rounds = []
-    merge_round = ward._Forest.merge_round
+    merge_round = forest.Forest.merge_round
 
-    def counted(forest):
-        rounds.append(merge_round(forest))
+    def counted(clusters):
+        rounds.append(merge_round(clusters))
         return rounds[-1]
 
-    monkeypatch.setattr(ward._Forest, "merge_round", counted)
+    monkeypatch.setattr(forest.Forest, "merge_round", counted)
     tree = ward_tree(np.eye(64, dtype=np.float32))
     np.testing.assert_allclose(tree[:32, 2], np.sqrt(2))
     assert rounds == [32, 16, 8, 4, 2, 1]
