@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_ext.files import InputError
-from speechbrain_ext.forest import Forest, full_precision
+from speechbrain_ext.forest import Forest, full_precision, row_blocks
 
 
 def ward_tree(
@@ -129,14 +129,15 @@ def check_vectors(x: np.ndarray) -> np.ndarray:
             f"vectors of shape {x.shape}: clustering takes [N, D] with N of "
             "2 or more"
         )
-    bad = ~np.isfinite(x).all(axis=1)
+    blocks = [x[rows] for rows in row_blocks(len(x), x[0].size)]
+    bad = ~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks])
     if bad.any():
         raise InputError(
             f"{int(bad.sum())} of {len(x)} vectors hold NaN or infinity, the "
             f"first is row {int(np.argmax(bad))}; the embedder has diverged: "
             "train it again at a lower rate"
         )
-    if (x == x[0]).all():
+    if all((block == x[0]).all() for block in blocks):
         raise InputError(
             f"all {len(x)} vectors are equal: the embedder has collapsed; "
             "look at its training log and train it again"

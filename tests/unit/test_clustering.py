@@ -279,15 +279,23 @@ def test_what_clusters_remember_spares_most_searches(monkeypatch):
     assert sum(searched[1:]) < 0.5 * len(x)
 
 
-def test_the_tree_does_not_depend_on_the_precision_of_training():
-    x = many_groups() + 3
-    whole = ward_tree(x)
+def test_ward_computes_in_full_precision_whatever_training_does(monkeypatch):
+    seen = set()
+    merge_round = forest.Forest.merge_round
+
+    def watched(clusters):
+        seen.add(torch.get_float32_matmul_precision())
+        return merge_round(clusters)
+
+    monkeypatch.setattr(forest.Forest, "merge_round", watched)
+    was = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        np.testing.assert_array_equal(ward_tree(x), whole)
+        ward_tree(random_rows())
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
-        torch.set_float32_matmul_precision("highest")
+        torch.set_float32_matmul_precision(was)
+    assert seen == {"highest"}
 
 
 def test_copies_end_in_one_cluster():
