@@ -29,7 +29,9 @@ from speechbrain_ext.ward import (
 )
 
 __all__ = [
+    "ASSIGNMENTS",
     "KMeansResult",
+    "check_assignment",
     "cluster_means",
     "cut_tree",
     "kmeans",
@@ -160,11 +162,7 @@ def kmeans(
     """
     x = check_vectors(x)
     check_count(n_clusters, len(x))
-    if assignment not in ASSIGNMENTS:
-        raise InputError(
-            f"assignment is {assignment!r}: it must be one of "
-            f"{', '.join(ASSIGNMENTS)}"
-        )
+    check_assignment(assignment)
     assign = ASSIGNMENTS[assignment]
     logger.info(
         f"k-means of {len(x)} vectors into {n_clusters} clusters, "
@@ -218,6 +216,7 @@ def _flat_index(vectors: np.ndarray) -> faiss.Index:
     index: faiss.Index = faiss.IndexFlatL2(vectors.shape[1])
     if faiss.get_num_gpus():
         resources = faiss.StandardGpuResources()
+        resources.setTempMemory(2**29)  # a training may own the rest
         index = faiss.index_cpu_to_gpu(resources, 0, index)
     index.add(np.ascontiguousarray(vectors))
     return index
@@ -267,6 +266,15 @@ ASSIGNMENTS = {
     "exact": _assign_exactly,
     "approximate": _assign_approximately,
 }
+
+
+def check_assignment(assignment: str) -> None:
+    """Refuse a way of assigning that `kmeans` does not know."""
+    if assignment not in ASSIGNMENTS:
+        raise InputError(
+            f"assignment is {assignment!r}: it must be one of "
+            f"{', '.join(ASSIGNMENTS)}; set --assignment"
+        )
 
 
 def _fill_empty(

@@ -16,7 +16,7 @@ from speechbrain_ext.forest import Forest, full_precision, row_blocks
 def ward_tree(
     x: np.ndarray,
     weights: np.ndarray | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Ward's hierarchical clustering, exact, in O(N D) memory.
 
@@ -36,9 +36,9 @@ def ward_tree(
     weights : numpy.ndarray, optional
         What each vector counts for [N], for instance cluster sizes; 1 when
         None.
-    device : str or torch.device
-        Where to search; the tree is the same but for rounding in double
-        precision.
+    device : str or torch.device, optional
+        Where to search, a GPU if there is one when None; the tree is the same
+        but for rounding in double precision.
 
     Returns
     -------
@@ -68,6 +68,8 @@ def ward_tree(
             f"weights of shape {weights.shape} for {len(x)} vectors: one "
             "positive number for each is needed; empty clusters have no place"
         )
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     bar = tqdm(total=len(x) - 1, desc="Ward", delay=1)
     with bar, full_precision():
         forest = Forest(x, weights, device)
