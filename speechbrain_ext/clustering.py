@@ -121,7 +121,7 @@ def kmeans(
 
     Starts from distinct random rows; an empty cluster takes the row farthest
     from its own mean. (k-means++ was no better: on clustered rows, 20 to 100
-    a cluster, its inertia after 25 iterations differed by -0.7 to +0.3 %,
+    a cluster, its inertia after 25 iterations differed by -0.7 to +0.2 %,
     and it costs another N K D products that cannot be batched.) Rows are used
     as given: `normalise` them first.
 

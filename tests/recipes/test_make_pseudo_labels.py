@@ -204,6 +204,26 @@ def test_a_finished_folder_is_skipped(corpus):
     assert path.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("assignment", ["exact", "approximate"])
+def test_a_killed_run_starts_again_and_ends_with_the_same_labels(
+    corpus, monkeypatch, assignment
+):
+    noisy(corpus)
+    label(corpus, "whole", assignment=assignment)
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make_pseudo_labels, "cut_tree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            label(corpus, assignment=assignment)
+    assert not (corpus / "out" / "stage.json").exists()
+    label(corpus, assignment=assignment)
+    whole = (corpus / "whole" / "pseudo_labels.csv").read_bytes()
+    assert (corpus / "out" / "pseudo_labels.csv").read_bytes() == whole
+
+
 # --- bad input --------------------------------------------------------------
 
 
