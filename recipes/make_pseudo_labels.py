@@ -27,6 +27,7 @@ import pandas as pd
 
 from speechbrain_ext import plots
 from speechbrain_ext.clustering import (
+    check_assignment,
     cluster_means,
     cut_tree,
     kmeans,
@@ -54,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 PARAMETERS = (
     "seed n_centroids n_clusters center weighted min_cluster_size "
-    "n_iterations n_restarts"
+    "n_iterations n_restarts assignment"
 ).split()
 
 
@@ -66,8 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     check_numbers(settings, len(train))
     folder = settings["embeddings_folder"]
     vectors, index = read_embeddings(folder)
-    x = vectors[rows_for(index, train.ids, folder)]
-    x = normalise(x, settings["center"])
+    rows = rows_for(index, train.ids, folder)
+    x = normalise(vectors, settings["center"], rows)
     speakers = None
     if settings["oracle"]:
         speakers = true_speakers(settings["oracle"], train)
@@ -105,6 +106,7 @@ def check_numbers(settings: dict[str, Any], n_utterances: int) -> None:
     InputError
         Naming the key, its value and the rule.
     """
+    check_assignment(settings["assignment"])
     n_clusters = settings["n_clusters"]
     n_centroids = settings["n_centroids"]
     _need(settings, "n_clusters", 2, n_utterances)
@@ -142,6 +144,7 @@ def cluster(x: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
         seed=int(settings["seed"]),
         n_iterations=settings["n_iterations"],
         n_restarts=settings["n_restarts"],
+        assignment=settings["assignment"],
     )
     weights = np.bincount(first.labels) if settings["weighted"] else None
     tree = ward_tree(first.centroids, weights)

@@ -9,6 +9,9 @@ carries its size into the tree.
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import faiss
@@ -17,22 +20,32 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_ext.files import InputError
+from speechbrain_ext.forest import row_blocks
 from speechbrain_ext.ward import (
     check_count,
     check_vectors,
     cut_tree,
-    row_blocks,
     ward_tree,
 )
 
 __all__ = [
+    "ASSIGNMENTS",
     "KMeansResult",
+    "check_assignment",
     "cluster_means",
     "cut_tree",
     "kmeans",
     "normalise",
     "ward_tree",
 ]
+
+logger = logging.getLogger(__name__)
+
+_SEARCHED = 2**17  # rows between two steps of the progress bar
+# Cells of centroids that an approximate search looks into. On 20,000 centroids
+# 10 found distances 0.3 % above the least in sum, 20 found 0.1 %.
+_N_PROBES = 16
+_CELL_ITERATIONS = 5
 
 
 class KMeansResult(NamedTuple):
@@ -43,8 +56,13 @@ class KMeansResult(NamedTuple):
     inertia: float
 
 
-def normalise(x: np.ndarray, center: bool = False) -> np.ndarray:
+def normalise(
+    x: np.ndarray, center: bool = False, rows: np.ndarray | None = None
+) -> np.ndarray:
     """Embeddings scaled to length one, so that distance ranks as cosine.
+
+    Read and scaled in blocks: beside the result nothing of its size is held,
+    so ``x`` may be a memory-map.
 
     Arguments
     ---------
@@ -52,11 +70,13 @@ def normalise(x: np.ndarray, center: bool = False) -> np.ndarray:
         Embeddings [N, D].
     center : bool
         Subtract the mean embedding first.
+    rows : numpy.ndarray, optional
+        Which embeddings, in which order [M]; all when None.
 
     Returns
     -------
     numpy.ndarray
-        Unit rows [N, D], float32.
+        Unit rows [M, D], float32.
 
     Raises
     ------
@@ -69,16 +89,24 @@ def normalise(x: np.ndarray, center: bool = False) -> np.ndarray:
     array([[0.6, 0.8],
            [0. , 1. ]], dtype=float32)
     """
-    x = check_vectors(x)
+    n_rows = len(x) if rows is None else len(rows)
+    unit = np.empty((n_rows, *x.shape[1:]), dtype=np.float32)
+    blocks = list(row_blocks(n_rows, max(x[:1].size, 1)))
+    for block in blocks:
+        unit[block] = x[block if rows is None else rows[block]]
+    check_vectors(unit)
     if center:
-        x = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    if not length.all():
-        raise InputError(
-            f"embedding row {int(np.argmin(length))} is all zeros and has no "
-            "direction; extract the embeddings again or drop the utterance"
-        )
-    return x / length
+        unit -= unit.mean(axis=0, dtype=np.float64).astype(np.float32)
+    for block in blocks:
+        length = np.linalg.norm(unit[block], axis=1, keepdims=True)
+        if not length.all():
+            raise InputError(
+                f"embedding row {block.start + int(np.argmin(length))} is all "
+                "zeros and has no direction; extract the embeddings again or "
+                "drop the utterance"
+            )
+        unit[block] /= length
+    return unit
 
 
 def kmeans(
@@ -87,11 +115,15 @@ def kmeans(
     seed: int,
     n_iterations: int = 25,
     n_restarts: int = 1,
+    assignment: str = "exact",
 ) -> KMeansResult:
     """Lloyd's k-means on all rows, never with an empty cluster.
 
     Starts from distinct random rows; an empty cluster takes the row farthest
-    from its own mean. Rows are used as given: `normalise` them first.
+    from its own mean. (k-means++ was no better: on clustered rows, 20 to 100
+    a cluster, its inertia after 25 iterations differed by -0.7 to +0.2 %,
+    and it costs another N K D products that cannot be batched.) Rows are used
+    as given: `normalise` them first.
 
     Arguments
     ---------
@@ -105,6 +137,10 @@ def kmeans(
         At most; stops early when no label changes.
     n_restarts : int
         Runs, of which the one of least inertia is kept.
+    assignment : str
+        ``"exact"`` compares each row with each centroid, on a GPU if faiss
+        has one; ``"approximate"`` looks only near the row, on the CPU, which
+        is many times faster where K is large.
 
     Returns
     -------
@@ -114,7 +150,8 @@ def kmeans(
     Raises
     ------
     InputError
-        NaN, vectors all equal, fewer (distinct) vectors than K, or K < 1.
+        NaN, vectors all equal, fewer (distinct) vectors than K, K < 1, or an
+        unknown assignment.
 
     Example
     -------
@@ -125,10 +162,17 @@ def kmeans(
     """
     x = check_vectors(x)
     check_count(n_clusters, len(x))
+    check_assignment(assignment)
+    assign = ASSIGNMENTS[assignment]
+    logger.info(
+        f"k-means of {len(x)} vectors into {n_clusters} clusters, "
+        f"{assignment}; faiss sees {faiss.get_num_gpus()} GPU(s)"
+    )
     generator = np.random.default_rng(seed)
-    with tqdm(total=n_restarts * n_iterations, desc="k-means", delay=1) as bar:
+    total = n_restarts * n_iterations * len(x)
+    with tqdm(total=total, desc="k-means", delay=1, unit_scale=True) as bar:
         runs = (
-            _lloyd(x, n_clusters, generator, n_iterations, bar)
+            _lloyd(x, n_clusters, generator, n_iterations, assign, bar)
             for _ in range(n_restarts)
         )
         return min(runs, key=lambda run: run.inertia)
@@ -139,21 +183,98 @@ def _lloyd(
     n_clusters: int,
     generator: np.random.Generator,
     n_iterations: int,
+    assign: Callable[[np.ndarray, np.ndarray, tqdm], np.ndarray],
     bar: tqdm,
 ) -> KMeansResult:
     centroids = x[generator.choice(len(x), n_clusters, replace=False)]
     labels = np.full(len(x), -1)
     for _ in range(n_iterations):
-        bar.update()
         was = labels
-        index = faiss.IndexFlatL2(x.shape[1])
-        index.add(np.ascontiguousarray(centroids))
-        labels = _fill_empty(x, index.search(x, 1)[1][:, 0], n_clusters)
+        labels = _fill_empty(x, assign(x, centroids, bar), n_clusters)
         centroids = cluster_means(x, labels, n_clusters)
         if np.array_equal(labels, was):
             break
     inertia = float(_square_distances(x, centroids, labels).sum())
     return KMeansResult(centroids, labels, inertia)
+
+
+def _assign_exactly(
+    x: np.ndarray, centroids: np.ndarray, bar: tqdm
+) -> np.ndarray:
+    """Nearest centroid of each row [N], on a GPU when faiss has one."""
+    index = _flat_index(centroids)
+    labels = np.empty(len(x), dtype=np.int64)
+    for first in range(0, len(x), _SEARCHED):
+        block = slice(first, first + _SEARCHED)
+        found = index.search(x[block], 1)[1]
+        labels[block] = found[:, 0]
+        bar.update(len(found))
+    return labels
+
+
+def _flat_index(vectors: np.ndarray) -> faiss.Index:
+    index: faiss.Index = faiss.IndexFlatL2(vectors.shape[1])
+    if faiss.get_num_gpus():
+        resources = faiss.StandardGpuResources()
+        resources.setTempMemory(2**29)  # a training may own the rest
+        index = faiss.index_cpu_to_gpu(resources, 0, index)
+    index.add(np.ascontiguousarray(vectors))
+    return index
+
+
+def _assign_approximately(
+    x: np.ndarray, centroids: np.ndarray, bar: tqdm
+) -> np.ndarray:
+    """Nearest centroid of each row [N] among those of its nearest cells.
+
+    An inverted file over the centroids (Jegou et al., PAMI 2011, section
+    IV), searched a cell at a time for all rows of a block, so that the work
+    is matrix products.
+    """
+    means, cell = _cells(centroids)
+    members = [np.flatnonzero(cell == i) for i in range(len(means))]
+    n_probes = min(_N_PROBES, len(means))
+    labels = np.empty(len(x), dtype=np.int64)
+    for first in range(0, len(x), _SEARCHED):
+        block = x[first : first + _SEARCHED]
+        probes = faiss.knn(block, means, n_probes)[1].ravel()
+        order = np.argsort(probes, kind="stable")
+        ends = np.searchsorted(probes[order], np.arange(len(means)), "right")
+        least = np.full(len(block), np.inf, dtype=np.float32)
+        for own, pairs in zip(members, np.split(order, ends[:-1]), strict=True):
+            rows = pairs // n_probes
+            square, place = faiss.knn(block[rows], centroids[own], 1)
+            nearer = square[:, 0] < least[rows]
+            rows = rows[nearer]
+            least[rows] = square[nearer, 0]
+            labels[first + rows] = own[place[nearer, 0]]
+        bar.update(len(block))
+    return labels
+
+
+def _cells(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means [C, D] of groups of centroids, and the group of each [K]."""
+    means = centroids[: math.isqrt(len(centroids))]
+    for _ in range(_CELL_ITERATIONS):
+        cell = faiss.knn(centroids, means, 1)[1][:, 0]
+        kept, cell = np.unique(cell, return_inverse=True)
+        means = cluster_means(centroids, cell, len(kept))
+    return means, cell
+
+
+ASSIGNMENTS = {
+    "exact": _assign_exactly,
+    "approximate": _assign_approximately,
+}
+
+
+def check_assignment(assignment: str) -> None:
+    """Refuse a way of assigning that `kmeans` does not know."""
+    if assignment not in ASSIGNMENTS:
+        raise InputError(
+            f"assignment is {assignment!r}: it must be one of "
+            f"{', '.join(ASSIGNMENTS)}; set --assignment"
+        )
 
 
 def _fill_empty(

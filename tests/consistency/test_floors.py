@@ -7,7 +7,7 @@ import pytest
 from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
-    0: "files rng",
+    0: "files forest rng",
     1: "manifest receipts schedules metrics yamls audio audio_tree curve "
     "finite monitor parameters processes ranges regularizers toy_sounds trials "
     "ward workers",

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from recipes import make_pseudo_labels
+from speechbrain_ext import clustering
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import read_manifest, write_manifest
 
@@ -172,6 +173,14 @@ def test_each_switch_has_an_effect(corpus, change):
     assert (plain.spk_id != other.spk_id).any()
 
 
+def test_approximate_assignment_is_used_when_asked_for(corpus, monkeypatch):
+    noisy(corpus)
+    monkeypatch.setattr(clustering, "_N_PROBES", 1)
+    exact = label(corpus, "exact")
+    near = label(corpus, "near", assignment="approximate")
+    assert (exact.spk_id != near.spk_id).any()
+
+
 def test_restarts_and_iterations_lower_the_cost(corpus):
     noisy(corpus)
     label(corpus, "short", n_iterations=1, n_centroids=8)
@@ -193,6 +202,26 @@ def test_a_finished_folder_is_skipped(corpus):
     before = path.stat().st_mtime_ns
     label(corpus)
     assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("assignment", ["exact", "approximate"])
+def test_a_killed_run_starts_again_and_ends_with_the_same_labels(
+    corpus, monkeypatch, assignment
+):
+    noisy(corpus)
+    label(corpus, "whole", assignment=assignment)
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make_pseudo_labels, "cut_tree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            label(corpus, assignment=assignment)
+    assert not (corpus / "out" / "stage.json").exists()
+    label(corpus, assignment=assignment)
+    whole = (corpus / "whole" / "pseudo_labels.csv").read_bytes()
+    assert (corpus / "out" / "pseudo_labels.csv").read_bytes() == whole
 
 
 # --- bad input --------------------------------------------------------------
@@ -262,6 +291,7 @@ BAD = [
     (nothing, {"n_clusters": 1}, "n_clusters is 1.*teaches nothing"),
     (nothing, {"n_clusters": "many"}, "n_clusters is 'many'"),
     (nothing, {"n_restarts": 0}, "n_restarts is 0"),
+    (nothing, {"assignment": "near"}, "'near'.*exact, approximate"),
     (nothing, {"n_cluster": 3}, "no key 'n_cluster'; did you mean"),
 ]
 

@@ -1,12 +1,17 @@
 """k-means and Ward's tree: partitions, guarantees and refusals."""
 
+import tracemalloc
+
+import faiss
 import numpy as np
 import pytest
+import torch
 from scipy.cluster.hierarchy import is_valid_linkage
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
+from tqdm import tqdm
 
-from speechbrain_ext import ward
+from speechbrain_ext import clustering, forest
 from speechbrain_ext.clustering import (
     cluster_means,
     cut_tree,
@@ -56,6 +61,35 @@ def test_a_zero_row_is_refused_by_its_number():
     x[2] = 0
     with pytest.raises(InputError, match="row 2 is all zeros"):
         normalise(x)
+
+
+def test_chosen_rows_are_normalised_in_their_order_from_a_memory_map(
+    tmp_path, monkeypatch
+):
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    rows = np.random.default_rng(1).permutation(50)[:30]
+    monkeypatch.setattr(forest, "_BLOCK", 28)
+    for center in (False, True):
+        np.testing.assert_array_equal(
+            normalise(mapped, center, rows), normalise(x[rows], center)
+        )
+    np.testing.assert_array_equal(mapped, x)
+
+
+def test_normalising_holds_no_second_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(forest, "_BLOCK", 2**17)
+    np.save(tmp_path / "x.npy", np.ones((2000, 1000), dtype=np.float32))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    mapped[:, 0] = np.arange(2000)
+    tracemalloc.start()
+    try:
+        unit = normalise(mapped, center=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert unit.nbytes <= peak < 1.5 * unit.nbytes
 
 
 @pytest.mark.parametrize("use", [lambda x: kmeans(x, 2, 0), ward_tree])
@@ -139,6 +173,76 @@ def test_kmeans_refuses_fewer_distinct_vectors_than_clusters():
         kmeans(x, 4, seed=0)
 
 
+def test_unknown_assignment_is_refused():
+    with pytest.raises(InputError, match="'near'.*exact, approximate"):
+        kmeans(groups(3, 4)[0], 2, seed=0, assignment="near")
+
+
+def near_speakers():
+    """Rows of groups within groups, unit length, as speakers' sessions are."""
+    generator = np.random.default_rng(6)
+    speaker = generator.normal(size=(60, 1, 1, 24))
+    session = 0.5 * generator.normal(size=(60, 10, 1, 24))
+    noise = 0.6 * generator.normal(size=(60, 10, 10, 24))
+    return normalise((speaker + session + noise).reshape(-1, 24))
+
+
+@pytest.mark.parametrize("make", [near_speakers, lambda: random_rows(4000)])
+def test_approximate_assignment_costs_within_one_per_cent(make):
+    x = make()
+    exact = kmeans(x, 900, seed=1)
+    near = kmeans(x, 900, seed=1, assignment="approximate")
+    assert len(np.unique(near.labels)) == 900
+    assert near.inertia == pytest.approx(exact.inertia, rel=0.01)
+    assert (near.labels != exact.labels).any()
+
+
+def test_approximate_assignment_looks_where_the_nearest_mostly_is():
+    x = near_speakers()
+    centroids = x[::7]
+    square = ((x[:500, None] - centroids) ** 2).sum(axis=2)
+    with tqdm(disable=True) as bar:
+        labels = clustering.ASSIGNMENTS["approximate"](x[:500], centroids, bar)
+    assert (labels == square.argmin(axis=1)).mean() > 0.95
+
+
+def test_approximate_assignment_manages_copies_and_few_clusters():
+    distinct, _ = groups(12, 1)
+    x = np.repeat(distinct, 40, axis=0)
+    for n_clusters in (1, 2, 5, 12):
+        result = kmeans(x, n_clusters, seed=0, assignment="approximate")
+        assert len(np.unique(result.labels)) == n_clusters
+
+
+@pytest.mark.parametrize("assignment", ["exact", "approximate"])
+def test_labels_do_not_depend_on_the_number_of_threads(assignment):
+    x = near_speakers()[::2]
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    labels = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            faiss.omp_set_num_threads(n_threads)
+            first = kmeans(x, 200, 0, n_iterations=5, assignment=assignment)
+            tree = ward_tree(first.centroids, np.bincount(first.labels))
+            labels.append(cut_tree(tree, 60)[first.labels])
+    finally:
+        torch.set_num_threads(before[0])
+        faiss.omp_set_num_threads(before[1])
+    assert adjusted_rand_score(*labels) > 0.999
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    x = near_speakers()[:1000]
+    for assignment in clustering.ASSIGNMENTS:
+        whole = kmeans(x, 30, seed=0, assignment=assignment)
+        with monkeypatch.context() as patch:
+            patch.setattr(clustering, "_SEARCHED", 130)
+            patch.setattr(forest, "_BLOCK", 2400)
+            parts = kmeans(x, 30, seed=0, assignment=assignment)
+        np.testing.assert_array_equal(parts.labels, whole.labels)
+
+
 def test_means_are_exact_and_empty_clusters_are_zero():
     x, truth = groups(3, 4)
     means = cluster_means(x, truth * 2, 6)
@@ -153,12 +257,17 @@ def test_means_are_exact_and_empty_clusters_are_zero():
 # --- Ward -------------------------------------------------------------------
 
 
-def random_rows():
-    return np.random.default_rng(0).normal(size=(150, 16)).astype(np.float32)
+def random_rows(n_rows=150):
+    x = np.random.default_rng(0).normal(size=(n_rows, 16))
+    return x.astype(np.float32)
 
 
 def unit_rows():
     return normalise(groups(15, 10, dimension=32, spread=0.7)[0])
+
+
+def many_groups():
+    return normalise(groups(80, 10, dimension=32, spread=0.6, seed=3)[0])
 
 
 def far_from_the_origin():
@@ -201,6 +310,7 @@ def tight_pairs_far_apart():
         tiny_scale,
         one_dimension,
         tight_pairs_far_apart,
+        many_groups,
     ],
 )
 def test_every_cut_equals_scikit_learn(make):
@@ -243,8 +353,53 @@ def test_equal_heights_still_put_parts_before_wholes():
 def test_the_tree_does_not_depend_on_block_size(monkeypatch):
     x = unit_rows()
     whole = ward_tree(x)
-    monkeypatch.setattr(ward, "_BLOCK", 200)
+    monkeypatch.setattr(forest, "_BLOCK", 200)
     np.testing.assert_array_equal(ward_tree(x), whole)
+
+
+@pytest.mark.parametrize("n_listed", [1, 3, 40])
+def test_the_tree_does_not_depend_on_what_clusters_remember(
+    monkeypatch, n_listed
+):
+    x = many_groups()
+    weights = np.random.default_rng(0).integers(1, 50, len(x))
+    whole = ward_tree(x, weights)
+    monkeypatch.setattr(forest, "_LISTED", n_listed)
+    np.testing.assert_array_equal(ward_tree(x, weights), whole)
+
+
+def test_what_clusters_remember_spares_most_searches(monkeypatch):
+    searched = []
+    search = forest.Forest._search
+
+    def counted(clusters, slots):
+        searched.append(len(slots))
+        search(clusters, slots)
+
+    monkeypatch.setattr(forest.Forest, "_search", counted)
+    x = many_groups()
+    ward_tree(x)
+    assert searched[0] == len(x)
+    assert sum(searched[1:]) < 0.5 * len(x)
+
+
+def test_ward_computes_in_full_precision_whatever_training_does(monkeypatch):
+    seen = set()
+    merge_round = forest.Forest.merge_round
+
+    def watched(clusters):
+        seen.add(torch.get_float32_matmul_precision())
+        return merge_round(clusters)
+
+    monkeypatch.setattr(forest.Forest, "merge_round", watched)
+    was = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        ward_tree(random_rows())
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(was)
+    assert seen == {"highest"}
 
 
 def test_copies_end_in_one_cluster():
@@ -265,13 +420,13 @@ def test_groups_full_of_ties_are_found():
 
 def test_vectors_all_at_one_distance_pair_off_together(monkeypatch):
     rounds = []
-    merge_round = ward._Forest.merge_round
+    merge_round = forest.Forest.merge_round
 
-    def counted(forest):
-        rounds.append(merge_round(forest))
+    def counted(clusters):
+        rounds.append(merge_round(clusters))
         return rounds[-1]
 
-    monkeypatch.setattr(ward._Forest, "merge_round", counted)
+    monkeypatch.setattr(forest.Forest, "merge_round", counted)
     tree = ward_tree(np.eye(64, dtype=np.float32))
     np.testing.assert_allclose(tree[:32, 2], np.sqrt(2))
     assert rounds == [32, 16, 8, 4, 2, 1]

@@ -1,0 +1,264 @@
+"""Clustering at scale: Ward's tree, k-means, and the stage made of both.
+
+Three parts, each part of a run in a process of its own, whose peak memory is
+its own: Ward's tree at several sizes (scikit-learn's beside it at one size),
+exact beside approximate k-means, and pseudo-labels of a synthetic VoxCeleb2.
+Small by default; the size of VoxCeleb2 takes the better part of an hour on
+two cores, and 1.1 GB of disk. To run it:
+
+> python benchmarks/clustering.py
+> python benchmarks/clustering.py --full
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import adjusted_rand_score
+
+from speechbrain_ext.clustering import cut_tree, kmeans, normalise, ward_tree
+from speechbrain_ext.files import write_json
+from speechbrain_ext.label_quality import truth_figures
+from speechbrain_ext.receipts import versions
+
+SEED = 1986
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SMALL = {
+    "ward_sizes": [1000, 2000, 4000],
+    "both_size": 4000,
+    "n_compared": 10_000,
+    "n_utterances": 20_000,
+    "n_speakers": 110,
+    "n_centroids": 1000,
+}
+FULL = {
+    "ward_sizes": [12_500, 25_000, 50_000],
+    "both_size": 12_000,
+    "n_compared": 50_000,
+    "n_utterances": 1_092_009,
+    "n_speakers": 5994,
+    "n_centroids": 50_000,
+}
+SESSIONS = 24  # videos of a speaker in VoxCeleb2, on average
+SESSION_SPREAD, UTTERANCE_SPREAD = 0.6, 0.8  # a speaker's own spread is 1
+
+
+def draw_corpus(
+    folder: Path, n_utterances: int, n_speakers: int, dimension: int = 256
+) -> None:
+    """Embeddings like those of VoxCeleb2, written block by block.
+
+    A speaker's share of the utterances is log-normal. An embedding is its
+    speaker's centre, around one of two (women and men), plus its session's
+    offset, plus noise of its own, some utterances being noisier than others;
+    the variance falls along the dimensions, as principal components' does.
+    Written: ``embeddings.npy`` [N, D] float32 and ``speakers.npy`` [N].
+    """
+    generator = np.random.default_rng(SEED)
+    share = np.exp(0.7 * generator.normal(size=n_speakers))
+    speaker = generator.choice(n_speakers, n_utterances, p=share / share.sum())
+    speaker[:n_speakers] = np.arange(n_speakers)
+    speaker = generator.permutation(speaker)
+    session = speaker * SESSIONS + generator.integers(0, SESSIONS, n_utterances)
+    scale = np.exp(-np.arange(dimension) / 50).astype(np.float32)
+
+    def gaussian(*shape: int) -> np.ndarray:
+        return generator.normal(size=shape).astype(np.float32) * scale
+
+    centre = gaussian(n_speakers, dimension)
+    centre += gaussian(2, dimension)[generator.integers(0, 2, n_speakers)]
+    offset = SESSION_SPREAD * gaussian(n_speakers * SESSIONS, dimension)
+    np.save(folder / "speakers.npy", speaker)
+    x = np.lib.format.open_memmap(
+        folder / "embeddings.npy", "w+", np.float32, (n_utterances, dimension)
+    )
+    for first in range(0, n_utterances, 2**15):
+        rows = slice(first, min(first + 2**15, n_utterances))
+        noise = gaussian(rows.stop - first, dimension)
+        noise *= np.exp(0.3 * generator.normal(size=(len(noise), 1)))
+        x[rows] = centre[speaker[rows]] + offset[session[rows]]
+        x[rows] += UTTERANCE_SPREAD * noise
+    x.flush()
+
+
+def peak_mb() -> float:
+    """Most memory this process has held, in MB."""
+    status = Path("/proc/self/status").read_text()
+    line = next(li for li in status.splitlines() if li.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def alone(function: Callable[..., dict[str, Any]], *arguments: Any) -> Any:
+    """What a function returns, computed by a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+@contextmanager
+def timed(report: dict[str, Any], name: str) -> Iterator[None]:
+    """Seconds of a block, put into a report under a name."""
+    start = time.perf_counter()
+    yield
+    report[f"{name}_seconds"] = round(time.perf_counter() - start, 2)
+    print(f"{name}: {report[f'{name}_seconds']} s", flush=True)
+
+
+def rows_to_join(folder: Path | None, n_rows: int) -> np.ndarray:
+    """Unit vectors: the first of a corpus, or without any structure."""
+    if folder is None:
+        shape = (n_rows, 256)
+        return normalise(np.random.default_rng(SEED).normal(size=shape))
+    x = np.load(folder / "embeddings.npy", mmap_mode="r")
+    return normalise(x, rows=np.arange(n_rows))
+
+
+def ward(folder: Path | None, n_rows: int) -> dict[str, Any]:
+    """Our tree: seconds, and peak memory with and without the imports."""
+    x = rows_to_join(folder, n_rows)
+    report: dict[str, Any] = {"n": n_rows}
+    before = peak_mb()
+    with timed(report, "ours"):
+        ward_tree(x)
+    report["peak_mb"] = round(peak_mb())
+    report["peak_mb_above_input"] = round(peak_mb() - before)
+    return report
+
+
+def ward_and_scikit_learn(folder: Path | None, n_rows: int) -> dict[str, Any]:
+    """Both trees in one process, ours first, and whether they agree."""
+    x = rows_to_join(folder, n_rows)
+    report: dict[str, Any] = {"n": n_rows}
+    with timed(report, "ours"):
+        tree = ward_tree(x)
+    report["ours_peak_mb"] = round(peak_mb())
+    n_clusters = n_rows // 20
+    with timed(report, "scikit_learn"):
+        theirs = AgglomerativeClustering(n_clusters).fit_predict(x)
+    report["scikit_learn_peak_mb"] = round(peak_mb())
+    ratio = report["scikit_learn_seconds"] / report["ours_seconds"]
+    report["ratio"] = round(ratio, 2)
+    ours = cut_tree(tree, n_clusters)
+    report["ari"] = float(adjusted_rand_score(theirs, ours))
+    return report
+
+
+def assignments(folder: Path, n_rows: int) -> dict[str, Any]:
+    """Exact and approximate k-means from the same seed, 20 rows a cluster."""
+    x = rows_to_join(folder, n_rows)
+    report: dict[str, Any] = {"n": n_rows, "n_centroids": n_rows // 20}
+    for name in ("exact", "approximate"):
+        with timed(report, name):
+            result = kmeans(x, n_rows // 20, SEED, assignment=name)
+        report[f"{name}_inertia"] = result.inertia
+    ratio = report["approximate_inertia"] / report["exact_inertia"]
+    report["inertia_ratio"] = round(ratio, 5)
+    return report
+
+
+def pseudo_labels(
+    folder: Path, n_centroids: int, n_clusters: list[int], assignment: str
+) -> dict[str, Any]:
+    """Two levels as the stage has them, then one level for comparison.
+
+    Centroids weighted by their sizes, and not, cut at several numbers; one
+    level at the last of these.
+    """
+    speakers = np.load(folder / "speakers.npy")
+    report: dict[str, Any] = {"assignment": assignment}
+    with timed(report, "normalise"):
+        x = normalise(np.load(folder / "embeddings.npy", mmap_mode="r"))
+    with timed(report, "kmeans"):
+        first = kmeans(x, n_centroids, SEED, assignment=assignment)
+    with timed(report, "ward"):
+        tree = ward_tree(first.centroids, np.bincount(first.labels))
+    report["peak_mb"] = round(peak_mb())
+    trees = {"weighted": tree, "unweighted": ward_tree(first.centroids)}
+    for name, tree in trees.items():
+        for n in n_clusters:
+            labels = cut_tree(tree, n)[first.labels]
+            figures = truth_figures(labels, speakers)
+            report[f"two levels, {name}, {n} clusters"] = figures
+    with timed(report, "one_level"):
+        flat = kmeans(x, n_clusters[-1], SEED, assignment=assignment)
+    figures = truth_figures(flat.labels, speakers)
+    report[f"one level, {n_clusters[-1]} clusters"] = figures
+    return report
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Sizes: each may be given; --full sets the others to VoxCeleb2's."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--ward_sizes", type=int, nargs="+")
+    for name in [name for name in SMALL if name != "ward_sizes"]:
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--assignment", default="approximate")
+    parser.add_argument("--output", default="results/benchmark_clustering.json")
+    arguments = parser.parse_args(argv)
+    for name, size in (FULL if arguments.full else SMALL).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, size)
+    return arguments
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """All parts, one after the other, each in its own process."""
+    alone(draw_corpus, folder, arguments.n_utterances, arguments.n_speakers)
+    report: dict[str, Any] = {}
+    for name, where in {"speakers": folder, "no structure": None}.items():
+        sizes = [alone(ward, where, n) for n in arguments.ward_sizes]
+        both = alone(ward_and_scikit_learn, where, arguments.both_size)
+        report[f"ward, {name}"] = {"sizes": sizes, "both": both}
+    report["k-means"] = alone(assignments, folder, arguments.n_compared)
+    # The paper's 7,500 for the 5,994 speakers of VoxCeleb2.
+    more = round(arguments.n_speakers * 7500 / 5994)
+    n_clusters = [arguments.n_speakers, more]
+    report["synthetic VoxCeleb2"] = {
+        "n_utterances": arguments.n_utterances,
+        "n_centroids": arguments.n_centroids,
+        **alone(
+            pseudo_labels,
+            folder,
+            arguments.n_centroids,
+            n_clusters,
+            arguments.assignment,
+        ),
+    }
+    return report
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw, time, compare, print and write."""
+    arguments = parse(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        report = measure(arguments, Path(folder))
+    report = {
+        "kind": "benchmark",
+        "what": "clustering of synthetic embeddings of 256 dimensions",
+        **report,
+        "device": DEVICE,
+        "faiss_gpus": faiss.get_num_gpus(),
+        "processor": platform.machine(),
+        "n_cores": os.cpu_count(),
+        "n_threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+    write_json(arguments.output, report)
+    print(f"written: {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
