@@ -33,6 +33,22 @@ def cluster_sizes(labels: Any) -> np.ndarray:
     return np.sort(sizes)[::-1]
 
 
+def largest_first(labels: np.ndarray) -> np.ndarray:
+    """Labels numbered by falling size, then by first appearance.
+
+    Example
+    -------
+    >>> largest_first(np.array([7, 3, 3, 5])).tolist()
+    [1, 0, 0, 2]
+    """
+    _, first, index, sizes = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    rank = np.empty(len(sizes), dtype=np.int64)
+    rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
+    return rank[index]
+
+
 def size_figures(labels: Any) -> dict[str, float]:
     """Counts that need labels alone.
 
