@@ -384,7 +384,7 @@ def cluster_number(
     _need(curves, "criterion")
     candidates = np.asarray(numbers)
     figure = Figure(figsize=(8, 2.5 * -(-len(curves) // 2)))
-    grid = figure.subplots(-(-len(curves) // 2), 2, squeeze=False, sharex=True)
+    grid = figure.subplots(-(-len(curves) // 2), 2, squeeze=False)
     panels = list(grid.flat)
     words = []
     for axes, (name, values) in zip(panels, curves.items(), strict=False):
