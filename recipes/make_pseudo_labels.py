@@ -10,10 +10,13 @@ To run it:
     --n_centroids=2000 --n_clusters=300 --output_folder=exp/pseudo_labels
 
 It writes ``pseudo_labels.csv`` (the rows of train.csv with ``spk_id``, the
-largest cluster being pseudo00000), ``dropped.csv`` (utterances of clusters
-below ``min_cluster_size``), ``clusters.json`` and ``cluster_sizes.png``.
-With ``--oracle`` it also reports NMI, ARI and purity; the labels are the same
-without.
+largest cluster being pseudo00000, and ``margin``, how much nearer an utterance
+is to its cluster than to the next), ``dropped.csv`` (utterances that the
+cleaning rules leave out, and why), ``clusters.json`` and ``cluster_sizes.png``.
+With ``n_clusters: auto`` their number is judged from the tree, and
+``cluster_number.png`` shows by what. With ``--previous_labels``, those of the
+round before, it reports how many utterances changed cluster; with ``--oracle``
+also NMI, ARI and the like, and the labels are the same without.
 """
 
 from __future__ import annotations
@@ -26,6 +29,12 @@ import numpy as np
 import pandas as pd
 
 from speechbrain_ext import plots
+from speechbrain_ext.cluster_curves import candidates
+from speechbrain_ext.cluster_number import (
+    Choice,
+    check_criterion,
+    choose_number,
+)
 from speechbrain_ext.clustering import (
     check_assignment,
     cluster_means,
@@ -36,8 +45,22 @@ from speechbrain_ext.clustering import (
 )
 from speechbrain_ext.embeddings import read_embeddings, rows_for
 from speechbrain_ext.files import InputError, atomic_path, write_json
+from speechbrain_ext.label_churn import (
+    churn_figures,
+    previous_clusters,
+    stability_figures,
+)
+from speechbrain_ext.label_cleaning import (
+    KEPT,
+    check_rules,
+    drop_figures,
+    reasons_to_drop,
+)
 from speechbrain_ext.label_quality import (
+    Fit,
     cluster_sizes,
+    fit,
+    largest_first,
     shape_figures,
     size_figures,
     true_speakers,
@@ -54,13 +77,14 @@ from speechbrain_ext.stage import Stage, run
 logger = logging.getLogger(__name__)
 
 PARAMETERS = (
-    "seed n_centroids n_clusters center weighted min_cluster_size "
-    "n_iterations n_restarts assignment"
+    "seed n_centroids n_clusters criterion n_clusters_range cosine_threshold "
+    "center weighted min_cluster_size min_margin max_cluster_size "
+    "n_iterations n_restarts assignment stability_seed"
 ).split()
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Cluster, name, measure and write; a finished folder is left alone."""
+    """Cluster, clean, name, measure and write; a finished folder stays."""
     stage = Stage(__file__, argv)
     settings = stage.settings
     train = read_manifest(settings["train_annotation"], "utterances")
@@ -72,16 +96,32 @@ def main(argv: list[str] | None = None) -> None:
     speakers = None
     if settings["oracle"]:
         speakers = true_speakers(settings["oracle"], train)
+    previous = None
+    if settings["previous_labels"]:
+        previous = previous_clusters(settings["previous_labels"], train)
     if stage.is_done(inputs_of(settings)):
         return
-    labels = largest_first(cluster(x, settings))
-    kept = large_enough(labels, settings["min_cluster_size"])
-    figures = measure(x, labels, kept, speakers)
+    labels, choice = cluster(x, settings)
+    found = fit(x, labels, cluster_means(x, labels, labels.max() + 1))
+    reason = reasons_to_drop(
+        labels,
+        found.margin,
+        settings["min_cluster_size"],
+        settings["min_margin"],
+        settings["max_cluster_size"],
+    )
+    figures = measure(labels, found, reason, speakers)
+    if settings["stability_seed"] is not None:
+        figures.update(stability_figures(labels, again(x, labels, settings)))
+    if previous is not None:
+        rows, clusters = previous
+        figures.update(churn_figures(labels[rows], clusters))
     for name, value in figures.items():
         logger.info(f"{name}: {value:g}")
     parameters = {key: settings[key] for key in PARAMETERS}
     summary = {"figures": figures, "parameters": parameters}
-    names = write(stage.folder, train, labels, kept, summary)
+    names = write_labels(stage.folder, train, labels, found, reason)
+    names += write_summary(stage.folder, labels, found, reason, summary, choice)
     stage.finish(names, true_labels=False, **figures)
 
 
@@ -93,8 +133,9 @@ def inputs_of(settings: dict[str, Any]) -> dict[str, Any]:
         "embeddings": folder / "embeddings.npy",
         "embeddings_ids": folder / "embeddings.csv",
     }
-    if settings["oracle"]:
-        inputs["oracle"] = settings["oracle"]
+    for key in ("oracle", "previous_labels"):
+        if settings[key]:
+            inputs[key] = settings[key]
     return inputs
 
 
@@ -107,114 +148,178 @@ def check_numbers(settings: dict[str, Any], n_utterances: int) -> None:
         Naming the key, its value and the rule.
     """
     check_assignment(settings["assignment"])
-    n_clusters = settings["n_clusters"]
     n_centroids = settings["n_centroids"]
-    _need(settings, "n_clusters", 2, n_utterances)
+    least = 2
+    if settings["n_clusters"] != "auto":
+        _need(settings, "n_clusters", 2, n_utterances - 1)
+        least = settings["n_clusters"]
     if n_centroids is not None:
-        _need(settings, "n_centroids", n_clusters, n_utterances)
-    for key in ("n_iterations", "n_restarts", "min_cluster_size"):
+        _need(settings, "n_centroids", least, n_utterances)
+    if settings["n_clusters"] == "auto":
+        check_criterion(settings["criterion"], settings["cosine_threshold"])
+        candidates(n_centroids or n_utterances, settings["n_clusters_range"])
+    for key in ("n_iterations", "n_restarts"):
         _need(settings, key, 1, None)
+    check_rules(
+        settings["min_cluster_size"],
+        settings["min_margin"],
+        settings["max_cluster_size"],
+    )
+    if settings["stability_seed"] is not None and n_centroids is None:
+        raise InputError(
+            f"stability_seed is {settings['stability_seed']} and n_centroids "
+            "null: Ward's tree alone draws nothing; leave one of them out"
+        )
 
 
 def _need(
     settings: dict[str, Any], key: str, low: int, high: int | None
 ) -> None:
     value = settings[key]
-    if not isinstance(value, int) or value < low:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
         rule = {
-            "n_clusters": "2 or more, one cluster teaches nothing",
+            "n_clusters": "auto, or 2 or more: one cluster teaches nothing",
             "n_centroids": f"null, or at least n_clusters, {low}",
         }.get(key, f"a whole number, {low} or more")
         raise InputError(f"{key} is {value!r}: it must be {rule}; set --{key}")
     if high is not None and value > high:
         raise InputError(
-            f"{key} is {value} and there are {high} utterances: fewer "
-            f"utterances than clusters; set --{key} to {high} or less"
-            + (" (null: no k-means)" if key == "n_centroids" else "")
+            f"{key} is {value} and the most that these utterances allow is "
+            f"{high} (clusters are fewer than utterances); set --{key} to "
+            f"{high} or less" + (", or null" if key == "n_centroids" else "")
         )
 
 
-def cluster(x: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
-    """Cluster of each unit embedding [N], by one level or two."""
-    if settings["n_centroids"] is None:
-        return cut_tree(ward_tree(x), settings["n_clusters"])
-    first = kmeans(
-        x,
-        settings["n_centroids"],
-        seed=int(settings["seed"]),
-        n_iterations=settings["n_iterations"],
-        n_restarts=settings["n_restarts"],
-        assignment=settings["assignment"],
-    )
-    weights = np.bincount(first.labels) if settings["weighted"] else None
-    tree = ward_tree(first.centroids, weights)
-    return cut_tree(tree, settings["n_clusters"])[first.labels]
+def cluster(
+    x: np.ndarray, settings: dict[str, Any]
+) -> tuple[np.ndarray, Choice | None]:
+    """Cluster of each unit embedding [N], by one level or two.
 
-
-def largest_first(labels: np.ndarray) -> np.ndarray:
-    """Labels numbered by falling size, then by first appearance."""
-    _, first, index, sizes = np.unique(
-        labels, return_index=True, return_inverse=True, return_counts=True
-    )
-    rank = np.empty(len(sizes), dtype=np.int64)
-    rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
-    return rank[index]
-
-
-def large_enough(labels: np.ndarray, min_size: int) -> np.ndarray:
-    """Mask [N] of utterances in clusters of ``min_size`` or more."""
-    sizes = np.bincount(labels)
-    if (sizes >= min_size).sum() < 2:
-        raise InputError(
-            f"min_cluster_size is {min_size} and the two largest clusters "
-            f"have {sizes[0]} and {sizes[1]} utterances: fewer than 2 are "
-            "left; lower --min_cluster_size or --n_clusters"
+    Also how their number was chosen, None where it was given.
+    """
+    seed = int(settings["seed"])
+    leaves, leaf_of, weights = x, np.arange(len(x)), None
+    if settings["n_centroids"] is not None:
+        leaves, leaf_of, _ = kmeans(
+            x,
+            settings["n_centroids"],
+            seed=seed,
+            n_iterations=settings["n_iterations"],
+            n_restarts=settings["n_restarts"],
+            assignment=settings["assignment"],
         )
-    return sizes[labels] >= min_size
+    sizes = np.bincount(leaf_of)
+    if settings["weighted"]:
+        weights = sizes
+    tree = ward_tree(leaves, weights)
+    choice, n_clusters = None, settings["n_clusters"]
+    if n_clusters == "auto":
+        choice = choose_number(
+            tree,
+            leaves,
+            sizes,
+            weights,
+            x,
+            leaf_of,
+            settings["criterion"],
+            settings["n_clusters_range"],
+            settings["cosine_threshold"],
+            seed,
+        )
+        n_clusters = choice.n_clusters
+    return cut_tree(tree, n_clusters)[leaf_of], choice
 
 
 def measure(
-    x: np.ndarray,
     labels: np.ndarray,
-    kept: np.ndarray,
+    found: Fit,
+    reason: np.ndarray,
     speakers: np.ndarray | None,
 ) -> dict[str, float]:
-    """Figures of the kept clusters, against the truth when it is given."""
-    x, labels = x[kept], labels[kept]
-    centroids = cluster_means(x, labels, labels.max() + 1)
+    """Figures of what is kept, against the truth when it is given."""
+    kept = reason == KEPT
     figures = {
-        **size_figures(labels),
-        "n_dropped": int((~kept).sum()),
-        **shape_figures(x, labels, centroids),
+        **size_figures(labels[kept]),
+        **drop_figures(reason),
+        **shape_figures(Fit(found.cosine[kept], found.margin[kept])),
     }
     if speakers is not None:
-        figures.update(truth_figures(labels, speakers[kept]))
+        figures.update(truth_figures(labels[kept], speakers[kept]))
     return figures
 
 
-def write(
+def again(
+    x: np.ndarray, labels: np.ndarray, settings: dict[str, Any]
+) -> np.ndarray:
+    """The same clustering from another seed [N]."""
+    others = {
+        "seed": settings["stability_seed"],
+        "n_clusters": int(labels.max()) + 1,
+    }
+    return cluster(x, {**settings, **others})[0]
+
+
+def write_labels(
     folder: Path,
     train: Manifest,
     labels: np.ndarray,
-    kept: np.ndarray,
-    summary: dict[str, Any],
+    found: Fit,
+    reason: np.ndarray,
 ) -> list[str]:
-    """Labels, dropped utterances, the summary and sizes as a picture."""
-    sizes = cluster_sizes(labels[kept])
-    names = np.array([f"pseudo{i:05d}" for i in range(len(sizes))])
-    labelled = select(train, kept).table.assign(spk_id=names[labels[kept]])
+    """What is kept, with its label and margin; what is not, with its reason."""
+    kept = reason == KEPT
+    names = np.array([f"pseudo{i:05d}" for i in range(labels.max() + 1)])
+    margin = found.margin.astype(np.float64).round(6)
+    labelled = select(train, kept).table.assign(
+        spk_id=names[largest_first(labels[kept])], margin=margin[kept]
+    )
     write_manifest(folder / "pseudo_labels.csv", labelled, "pseudo_labels")
+    dropped = pd.DataFrame(
+        {
+            "ID": train.ids[~kept],
+            "cluster_size": np.bincount(labels)[labels[~kept]],
+            "margin": margin[~kept],
+            "reason": reason[~kept],
+        }
+    )
     with atomic_path(folder / "dropped.csv") as part:
-        size = np.bincount(labels)[labels[~kept]]
-        dropped = pd.DataFrame({"ID": train.ids[~kept], "cluster_size": size})
         dropped.to_csv(part, index=False)
-    write_json(folder / "clusters.json", {**summary, "sizes": sizes.tolist()})
-    plots.save_png(
-        plots.cluster_sizes({folder.name: sizes}), folder / "cluster_sizes.png"
-    )
-    return (
-        "pseudo_labels.csv dropped.csv clusters.json cluster_sizes.png".split()
-    )
+    return ["pseudo_labels.csv", "dropped.csv"]
+
+
+def write_summary(
+    folder: Path,
+    labels: np.ndarray,
+    found: Fit,
+    reason: np.ndarray,
+    summary: dict[str, Any],
+    choice: Choice | None,
+) -> list[str]:
+    """Figures and settings, sizes and cohesion a cluster, the pictures."""
+    kept = reason == KEPT
+    ranked = largest_first(labels[kept])
+    sizes = cluster_sizes(ranked)
+    cohesion = np.bincount(ranked, found.cosine[kept]) / sizes
+    content = {
+        **summary,
+        "sizes": sizes.tolist(),
+        "cohesion": cohesion.round(4).tolist(),
+        "choice": choice.as_json() if choice else None,
+    }
+    write_json(folder / "clusters.json", content)
+    figure = plots.cluster_sizes({folder.name: sizes})
+    plots.save_png(figure, folder / "cluster_sizes.png")
+    names = ["clusters.json", "cluster_sizes.png"]
+    if choice:
+        figure = plots.cluster_number(
+            choice.numbers,
+            choice.curves,
+            choice.by_criterion,
+            choice.n_clusters,
+        )
+        plots.save_png(figure, folder / "cluster_number.png")
+        names.append("cluster_number.png")
+    return names
 
 
 if __name__ == "__main__":

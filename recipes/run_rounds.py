@@ -9,8 +9,10 @@ is skipped, one that was interrupted resumes. To run it:
 > torchrun is started by the driver: --launcher="[torchrun, --standalone, \
       --nproc_per_node, 8]"
 
-``--dry_run=True`` prints the plan; ``--from_stage=round1/model`` moves that
-step and all later ones aside and does them again.
+With ``--n_rounds=auto`` rounds go on until the labels come to rest: after each
+the plan grows, or ends. ``--dry_run=True`` prints the plan;
+``--from_stage=round1/model`` moves that step and all later ones aside and does
+them again.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.files import InputError, read_json, write_json
-from speechbrain_ext.plan import Step, load_plan
+from speechbrain_ext.plan import Step, load_plan, longest_plan, rounds_of
 from speechbrain_ext.receipts import RECEIPT, REQUEST, move_aside
 from speechbrain_ext.run_report import write_run_report
 from speechbrain_ext.stage import Stage, run
@@ -141,22 +143,35 @@ def main(argv: list[str] | None = None) -> None:
     """Plan, check, do, report."""
     stage = Stage(__file__, argv)
     settings: dict[str, Any] = stage.settings
-    steps = load_plan(settings)
-    check_steps(steps)
+    longest = longest_plan(settings)
+    check_steps(longest)
     first = settings["from_stage"]
     if settings["overwrite"]:
-        first = steps[0].name
+        first = longest[0].name
     note = stage.folder / "restart.json"
     if first is not None and not settings["dry_run"]:
-        restart_from(steps, first, note)
-    print_plan(steps)
+        restart_from(longest, first, note)
+    print_plan(load_plan(settings))
+    if not rounds_of(settings).stopped:
+        print("  then, while churn falls, further rounds; see max_rounds")
     if settings["dry_run"]:
         return
-    for step in steps:
-        start(step, settings["launcher"], stage.run_opts)
-        show(step)
+    steps = follow(settings, stage.run_opts)
     note.unlink(missing_ok=True)
     write_run_report(settings, steps)
+
+
+def follow(settings: dict[str, Any], run_opts: RunOptions) -> list[Step]:
+    """Do step after step of a plan that may grow; all that it became."""
+    n_done = 0
+    while n_done < len(steps := load_plan(settings)):
+        start(steps[n_done], settings["launcher"], run_opts)
+        show(steps[n_done])
+        n_done += 1
+    if settings["n_rounds"] == "auto":
+        rounds = rounds_of(settings)
+        print(f"\n-- stopped after round {rounds.n_rounds}: {rounds.reason}")
+    return steps
 
 
 if __name__ == "__main__":

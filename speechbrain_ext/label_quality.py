@@ -6,11 +6,14 @@ the second needs true speakers and serves reports only.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    homogeneity_completeness_v_measure,
+)
 
 from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.manifest import Manifest, read_manifest
@@ -28,6 +31,22 @@ def cluster_sizes(labels: Any) -> np.ndarray:
     """
     sizes = np.unique(np.asarray(labels), return_counts=True)[1]
     return np.sort(sizes)[::-1]
+
+
+def largest_first(labels: np.ndarray) -> np.ndarray:
+    """Labels numbered by falling size, then by first appearance.
+
+    Example
+    -------
+    >>> largest_first(np.array([7, 3, 3, 5])).tolist()
+    [1, 0, 0, 2]
+    """
+    _, first, index, sizes = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    rank = np.empty(len(sizes), dtype=np.int64)
+    rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
+    return rank[index]
 
 
 def size_figures(labels: Any) -> dict[str, float]:
@@ -60,13 +79,15 @@ def size_figures(labels: Any) -> dict[str, float]:
     }
 
 
-def shape_figures(
-    x: np.ndarray, labels: np.ndarray, centroids: np.ndarray
-) -> dict[str, float]:
-    """How tight the clusters are and how far apart.
+class Fit(NamedTuple):
+    """How an utterance sits in its cluster: two values [N] each."""
 
-    A cluster of one utterance has cohesion 1: read these figures beside
-    ``n_singletons``.
+    cosine: np.ndarray
+    margin: np.ndarray
+
+
+def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
+    """Cosine of each utterance to its own centroid, and what is to spare.
 
     Arguments
     ---------
@@ -79,30 +100,57 @@ def shape_figures(
 
     Returns
     -------
-    dict
-        ``cohesion``: mean cosine of an utterance to its own centroid.
-        ``margin``: mean of that cosine minus the one to the nearest other
-        centroid; negative where utterances sit in the wrong cluster.
+    Fit
+        ``cosine`` [N], and ``margin`` [N]: that cosine minus the one to the
+        nearest other centroid; negative where an utterance sits in the wrong
+        cluster.
 
     Example
     -------
-    >>> x = np.eye(2, dtype=np.float32)
-    >>> shape_figures(x, np.array([0, 1]), x)
-    {'cohesion': 1.0, 'margin': 1.0}
+    >>> x = np.array([[1.0, 0.0], [0.6, 0.8]], dtype=np.float32)
+    >>> fit(x, np.array([0, 1]), np.eye(2, dtype=np.float32)).margin.round(2)
+    array([1. , 0.2], dtype=float32)
     """
     directions = torch.nn.functional.normalize(torch.tensor(centroids))
-    own_sum = other_sum = 0.0
+    found = Fit(*np.empty((2, len(x)), dtype=np.float32))
     step = max(_BLOCK // len(directions), 1)
     for first in range(0, len(x), step):
         rows = slice(first, first + step)
         cosines = torch.tensor(x[rows]) @ directions.T
         own_index = torch.as_tensor(labels[rows])[:, None]
-        own_sum += float(cosines.gather(1, own_index).double().sum())
+        own = cosines.gather(1, own_index)[:, 0]
         cosines.scatter_(1, own_index, -torch.inf)
-        other_sum += float(cosines.amax(dim=1).double().sum())
+        found.cosine[rows] = own.numpy()
+        found.margin[rows] = (own - cosines.amax(dim=1)).numpy()
+    return found
+
+
+def shape_figures(found: Fit) -> dict[str, float]:
+    """How tight the clusters are and how far apart.
+
+    A cluster of one utterance has cohesion 1: read these figures beside
+    ``n_singletons``.
+
+    Arguments
+    ---------
+    found : Fit
+        Of the utterances to count.
+
+    Returns
+    -------
+    dict
+        ``cohesion``: mean cosine of an utterance to its own centroid;
+        ``margin``: its mean; ``misplaced``: share of negative margins.
+
+    Example
+    -------
+    >>> shape_figures(Fit(np.array([0.5, 0.7]), np.array([0.2, -0.1])))
+    {'cohesion': 0.6, 'margin': 0.05, 'misplaced': 0.5}
+    """
     return {
-        "cohesion": round(own_sum / len(x), 6),
-        "margin": round((own_sum - other_sum) / len(x), 6),
+        "cohesion": round(float(found.cosine.mean(dtype=np.float64)), 6),
+        "margin": round(float(found.margin.mean(dtype=np.float64)), 6),
+        "misplaced": round(float((found.margin < 0).mean()), 6),
     }
 
 
@@ -130,14 +178,55 @@ def purity(labels: Any, speakers: Any) -> float:
     >>> purity([0, 0, 0, 1], ["ann", "ann", "bob", "bob"])
     0.75
     """
+    _, _, counts = _commonest(labels, speakers)
+    return float(counts.sum() / len(labels))
+
+
+def _commonest(
+    labels: Any, speakers: Any
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """The number of speakers, and each cluster's commonest with its count."""
     cluster = np.unique(np.asarray(labels), return_inverse=True)[1]
     names, speaker = np.unique(np.asarray(speakers), return_inverse=True)
     pairs, counts = np.unique(
         cluster * len(names) + speaker, return_counts=True
     )
-    commonest = np.zeros(cluster.max() + 1, dtype=np.int64)
-    np.maximum.at(commonest, pairs // len(names), counts)
-    return float(commonest.sum() / len(cluster))
+    # Sorted by cluster, then rising count: the last of each is the commonest.
+    order = np.lexsort((counts, pairs // len(names)))
+    last = np.append(np.diff(pairs[order] // len(names)) > 0, True)
+    chosen = order[last]
+    return len(names), pairs[chosen] % len(names), counts[chosen]
+
+
+def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:
+    """Speakers that have several clusters, and those that have none.
+
+    A cluster is its commonest speaker's (of equals, the last in order).
+
+    Arguments
+    ---------
+    labels : array-like
+        Cluster of each utterance [N].
+    speakers : array-like
+        True speaker of each utterance [N].
+
+    Returns
+    -------
+    dict
+        ``n_split``: speakers with two clusters or more; ``n_merged``:
+        speakers with none, who lie in clusters of others.
+
+    Example
+    -------
+    >>> split_and_merged([0, 1, 2, 2, 2], ["a", "a", "b", "b", "c"])
+    {'n_split': 1, 'n_merged': 1}
+    """
+    n_speakers, owner, _ = _commonest(labels, speakers)
+    owned = np.bincount(owner, minlength=n_speakers)
+    return {
+        "n_split": int((owned > 1).sum()),
+        "n_merged": int((owned == 0).sum()),
+    }
 
 
 def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
@@ -154,8 +243,11 @@ def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
     -------
     dict
         ``n_speakers``, ``nmi`` (mutual information over the arithmetic mean
-        of the two entropies), ``ari`` (Hubert and Arabie 1985) and
-        ``purity``.
+        of the two entropies: also the V-measure of Rosenberg and Hirschberg
+        2007, the harmonic mean of the next two), ``homogeneity`` (are
+        clusters of one speaker?), ``completeness`` (are speakers in one
+        cluster?), ``ari`` (Hubert and Arabie 1985), ``purity``, and
+        `split_and_merged`.
 
     Raises
     ------
@@ -164,19 +256,26 @@ def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
 
     Example
     -------
-    >>> truth_figures([0, 0, 1], ["ann", "ann", "bob"])
-    {'n_speakers': 2, 'nmi': 1.0, 'ari': 1.0, 'purity': 1.0}
+    >>> figures = truth_figures([0, 0, 1], ["ann", "ann", "bob"])
+    >>> figures["nmi"], figures["ari"], figures["n_merged"]
+    (1.0, 1.0, 0)
     """
     if len(labels) != len(speakers):
         raise InputError(
             f"{len(labels)} labels and {len(speakers)} speakers: give one of "
             "each for every utterance, in one order"
         )
+    homogeneity, completeness, v_measure = homogeneity_completeness_v_measure(
+        speakers, labels
+    )
     return {
         "n_speakers": len(np.unique(np.asarray(speakers))),
-        "nmi": round(float(normalized_mutual_info_score(speakers, labels)), 6),
+        "nmi": round(float(v_measure), 6),
+        "homogeneity": round(float(homogeneity), 6),
+        "completeness": round(float(completeness), 6),
         "ari": round(float(adjusted_rand_score(speakers, labels)), 6),
         "purity": round(purity(labels, speakers), 6),
+        **split_and_merged(labels, speakers),
     }
 
 

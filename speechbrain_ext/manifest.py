@@ -4,7 +4,8 @@ One utterance a row, SpeechBrain's columns ``ID,duration,wav,start,stop`` with
 ``$data_root`` in ``wav``; ``start`` and ``stop`` count samples at 16 kHz.
 A training manifest has no speaker column: true speakers live in
 ``oracle.csv`` (``ID,spk_id``), which no training stage of ours can read
-through `read_manifest` with kind ``"utterances"``.
+through `read_manifest` with kind ``"utterances"``. Pseudo-labels may carry a
+``margin``: how much nearer an utterance is to its cluster than to the next.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ KINDS: dict[str, dict[str, str]] = {
     "oracle": {"ID": "str", "spk_id": "str"},
     "embeddings": {"ID": "str", "row": "int64"},
 }
+# Columns that a kind may have besides.
+OPTIONAL: dict[str, dict[str, str]] = {"pseudo_labels": {"margin": "float64"}}
 
 
 class Manifest(Mapping):
@@ -145,7 +148,7 @@ def read_manifest(
     >>> read_manifest(path, "oracle").spk_id
     array(['s1'], dtype=object)
     """
-    columns = _columns_of(kind)
+    _need_kind(kind)
     try:
         # Text first: a bad number must be reported by its row, not as a
         # parser's stack.
@@ -159,7 +162,7 @@ def read_manifest(
         ) from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise InputError(f"{path} is not a CSV manifest: {error}") from None
-    _check_columns(path, kind, table)
+    columns = _checked_columns(path, kind, table)
     if table.empty:
         raise InputError(f"{path} has a header and no rows; make it again")
     return Manifest(_typed(path, table, columns), kind, str(data_root))
@@ -183,11 +186,11 @@ def write_manifest(path: PathLike, rows: Any, kind: str) -> None:
     InputError
         The rows break the contract.
     """
-    columns = _columns_of(kind)
+    _need_kind(kind)
     table = rows.table if isinstance(rows, Manifest) else pd.DataFrame(rows)
     if table.empty:
         raise InputError(f"{path}: no rows to write")
-    _check_columns(path, kind, table)
+    columns = _checked_columns(path, kind, table)
     table = _typed(path, table, columns)
     with atomic_path(path) as part:
         table.to_csv(part, index=False)
@@ -209,13 +212,15 @@ def _builtin(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _columns_of(kind: str) -> dict[str, str]:
+def _need_kind(kind: str) -> None:
     if kind not in KINDS:
         raise InputError(f"manifest kind {kind!r} is not one of {list(KINDS)}")
-    return KINDS[kind]
 
 
-def _check_columns(path: PathLike, kind: str, table: pd.DataFrame) -> None:
+def _checked_columns(
+    path: PathLike, kind: str, table: pd.DataFrame
+) -> dict[str, str]:
+    """Columns that this table must have and those that it may, with types."""
     wanted, found = list(KINDS[kind]), list(table.columns)
     if kind == "utterances" and "spk_id" in found:
         raise InputError(
@@ -223,11 +228,15 @@ def _check_columns(path: PathLike, kind: str, table: pd.DataFrame) -> None:
             "have: true speakers belong in oracle.csv, pseudo-speakers in a "
             "manifest of kind pseudo_labels"
         )
-    if set(found) != set(wanted):
+    optional = OPTIONAL.get(kind, {})
+    if set(found) - optional.keys() != set(wanted):
+        may = f" and may have {list(optional)}" if optional else ""
         raise InputError(
             f"{path} has columns {found}; a manifest of kind {kind} has "
-            f"{wanted}"
+            f"{wanted}{may}"
         )
+    present = {name: optional[name] for name in optional if name in found}
+    return {**KINDS[kind], **present}
 
 
 def _typed(

@@ -2,7 +2,9 @@
 
 Bootstrap, then rounds of training on the clusters of the last embeddings,
 then large-margin fine-tuning, then the same system with true labels (Miara,
-Lepage and Dehak, Interspeech 2024, Fig. 1).
+Lepage and Dehak, Interspeech 2024, Fig. 1). With ``n_rounds: auto`` the plan
+grows as rounds end: what is planned is a function of the receipts alone, so
+that a run taken up again comes to the same plan.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 from speechbrain_ext.files import InputError, read_json
 from speechbrain_ext.receipts import RECEIPT
+from speechbrain_ext.rounds import AUTO, Rounds, check_rounds, decide
 
 Late = Callable[[], Any]
 
@@ -129,15 +132,22 @@ class Plan:
             data_folder=self.data_root,
         )
 
-    def labels(self, system: str, model: Step) -> Step:
+    def labels(
+        self, system: str, model: Step, previous: Step | None = None
+    ) -> Step:
         """Pseudo-speakers from a system's embeddings."""
         embeddings = self.embed(system, "train", model)
+        values: dict[str, Any] = {}
+        if previous is not None:
+            path = previous.folder / "pseudo_labels.csv"
+            values["previous_labels"] = str(path)
         return self.add(
             f"{system}/labels",
             "labels",
             embeddings_folder=str(embeddings.folder),
             train_annotation=str(self.corpus / "train.csv"),
             oracle=self.oracle,
+            **values,
         )
 
     def score(self, row: str, model: Step, labels: Step | None) -> None:
@@ -178,7 +188,7 @@ class Plan:
         )
 
     def build(self) -> list[Step]:
-        """All steps in the order they run."""
+        """All steps that are certain, in the order they run."""
         settings = self.settings
         self.prepare()
         first = self.add(
@@ -191,20 +201,24 @@ class Plan:
         labels = self.labels("bootstrap", first)
         self.score(settings["bootstrap_name"], first, labels)
         start = {"init_from": self.initial(first)}
-        model = first
-        for number in range(1, settings["n_rounds"] + 1):
+        rounds = rounds_of(settings)
+        trained = [(first, labels)]
+        for number in range(1, rounds.n_rounds + 1):
             used = labels
-            model = self.train(f"round{number}", "train", labels, **start)
-            labels = self.labels(f"round{number}", model)
+            model = self.train(f"round{number}", "train", used, **start)
+            labels = self.labels(f"round{number}", model, used)
             self.score(f"round {number}", model, labels)
-        if settings["large_margin"] and settings["n_rounds"]:
-            self.large_margin(model, used)
+            trained.append((model, used))
+        if not rounds.stopped:
+            return self.steps
+        if settings["large_margin"] and rounds.chosen:
+            self.large_margin(*trained[rounds.chosen])
         if settings["topline"] and settings["scored"]:
             self.topline(start)
         return self.steps
 
     def large_margin(self, model: Step, labels: Step) -> None:
-        """The last round's model, tuned on with a larger margin."""
+        """The chosen round's model, tuned on with a larger margin."""
         tuned = self.train(
             "large_margin",
             "large_margin",
@@ -238,8 +252,78 @@ class Plan:
         )
 
 
+def rounds_of(settings: dict[str, Any]) -> Rounds:
+    """How many rounds a plan has; with ``auto``, as far as receipts tell.
+
+    Arguments
+    ---------
+    settings : dict
+        A plan YAML, resolved.
+
+    Returns
+    -------
+    Rounds
+
+    Example
+    -------
+    >>> settings = {"n_rounds": 2, "output_folder": "none"}
+    >>> rounds_of(settings).chosen
+    2
+    """
+    n_rounds = settings["n_rounds"]
+    if n_rounds != AUTO:
+        return Rounds(n_rounds, True, n_rounds, f"n_rounds is {n_rounds}")
+    return decide(
+        list(churns_of(settings).values()),
+        settings["max_rounds"],
+        settings["churn_tolerance"],
+        settings["churn_floor"],
+    )
+
+
+def churns_of(settings: dict[str, Any]) -> dict[str, float]:
+    """Churn of each round that has been clustered, in order.
+
+    Arguments
+    ---------
+    settings : dict
+        A plan YAML, resolved.
+
+    Returns
+    -------
+    dict of str to float
+        ``round1``, ``round2``, ...
+    """
+    found: dict[str, float] = {}
+    root = Path(settings["output_folder"])
+    name = "round1"
+    while (path := root / name / "labels" / RECEIPT).exists():
+        receipt = read_json(path)
+        if "churn" not in receipt:
+            break
+        found[name] = receipt["churn"]
+        name = f"round{len(found) + 1}"
+    return found
+
+
+def longest_plan(settings: dict[str, Any]) -> list[Step]:
+    """All steps that a plan may come to have.
+
+    Example
+    -------
+    >>> from speechbrain_ext.yamls import plain, read_yaml
+    >>> settings = plain(read_yaml("hparams/quickstart.yaml"))
+    >>> settings.update(n_rounds="auto", max_rounds=3, output_folder="none")
+    >>> len(load_plan(settings)), len(longest_plan(settings))
+    (11, 25)
+    """
+    if settings["n_rounds"] == AUTO:
+        settings = {**settings, "n_rounds": settings["max_rounds"]}
+    return load_plan(settings)
+
+
 def load_plan(settings: dict[str, Any]) -> list[Step]:
-    """The steps of a plan YAML.
+    """The steps of a plan YAML, with ``n_rounds: auto`` those so far.
 
     Raises
     ------
@@ -275,4 +359,11 @@ def load_plan(settings: dict[str, Any]) -> list[Step]:
                 f"stages.{kind} is {stage}; it has exactly recipe, hparams "
                 "and set (the values to change)"
             )
+    check_rounds(settings)
+    fixed = settings["stages"]["labels"]["set"]
+    if settings["n_rounds"] == AUTO and "previous_labels" in fixed:
+        raise InputError(
+            "n_rounds is auto and stages.labels.set has previous_labels: auto "
+            "goes by the churn between rounds; remove it there"
+        )
     return Plan(settings).build()

@@ -347,6 +347,120 @@ def cluster_sizes(sizes_by_round: Mapping[str, ArrayLike]) -> Figure:
     return _laid_out(figure)
 
 
+def cluster_number(
+    numbers: ArrayLike,
+    curves: Mapping[str, ArrayLike],
+    answers: Mapping[str, int | None],
+    chosen: int,
+) -> Figure:
+    """Label-free criteria over the number of clusters, a panel each.
+
+    Arguments
+    ---------
+    numbers : array [C]
+        Candidates.
+    curves : mapping of str to array [C]
+        A criterion's values.
+    answers : mapping of str to int or None
+        The number that each criterion finds.
+    chosen : int
+        The number that was taken.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no curve.
+
+    Example
+    -------
+    >>> curve = {"silhouette": [0.1, 0.4, 0.2]}
+    >>> cluster_number([2, 4, 8], curve, {"silhouette": 4}, 4).get_label()
+    'Criteria for 2 to 8 clusters. 4 were taken. silhouette: 4.'
+    """
+    _need(curves, "criterion")
+    candidates = np.asarray(numbers)
+    figure = Figure(figsize=(8, 2.5 * -(-len(curves) // 2)))
+    grid = figure.subplots(-(-len(curves) // 2), 2, squeeze=False)
+    panels = list(grid.flat)
+    words = []
+    for axes, (name, values) in zip(panels, curves.items(), strict=False):
+        axes.plot(candidates, np.asarray(values), ".-", color=_COLOURS[0])
+        axes.axvline(chosen, color="0.3", linewidth=1)
+        answer = answers.get(name)
+        if answer is not None:
+            axes.axvline(answer, color=_COLOURS[1], linestyle="--")
+        found = "no answer" if answer is None else f"{answer:,}"
+        axes.set_title(f"{name}: {found}", fontsize=10)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_plain))
+        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axes.grid(color="0.9")
+        words.append(f"{name}: {found}.")
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    figure.supxlabel(f"clusters (line: {chosen:,}, taken)", fontsize=10)
+    figure.set_label(
+        f"Criteria for {candidates[0]:,} to {candidates[-1]:,} clusters. "
+        f"{chosen:,} were taken. {' '.join(words)}"
+    )
+    return _laid_out(figure)
+
+
+def churn_by_round(
+    churns: Mapping[str, float], chosen: str | None = None
+) -> Figure:
+    """Share of utterances that changed cluster, round by round.
+
+    Arguments
+    ---------
+    churns : mapping of str to float
+        Round to churn, in order.
+    chosen : str, optional
+        The round that the run names as its result.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no round.
+
+    Example
+    -------
+    >>> churn_by_round({"round1": 0.3, "round2": 0.25}, "round2").get_label()
+    'Churn in percent. round1: 30.0. round2: 25.0. Chosen: round2.'
+    """
+    _need(churns, "round")
+    names, values = list(churns), 100 * np.array(list(churns.values()))
+    figure = Figure(figsize=(max(4.2, 1.1 * len(names) + 2), 3.2))
+    axes = figure.subplots()
+    axes.plot(names, values, "o-", color=_COLOURS[0], label="churn")
+    if chosen in names:
+        at = names.index(chosen)
+        spot = ([at], [values[at]])
+        axes.scatter(
+            *spot, s=110, marker="D", color=_COLOURS[1], label="chosen"
+        )
+    axes.set_ylim(0, 1.15 * max(values.max(), 1))
+    axes.set_ylabel("utterances that moved (%)")
+    axes.grid(color="0.9")
+    _outer_legend(axes)
+    words = " ".join(
+        f"{name}: {value:.1f}."
+        for name, value in zip(names, values, strict=True)
+    )
+    named = f" Chosen: {chosen}." if chosen in names else ""
+    figure.set_label(f"Churn in percent. {words}{named}")
+    return _laid_out(figure)
+
+
 def _whole_numbers() -> matplotlib.ticker.MaxNLocator:
     return matplotlib.ticker.MaxNLocator(nbins=6, integer=True, min_n_ticks=1)
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from speechbrain_ext import plots
 from speechbrain_ext.files import read_json
-from speechbrain_ext.plan import Step
+from speechbrain_ext.plan import Step, churns_of, rounds_of
 from speechbrain_ext.report import write_report
 from speechbrain_ext.results import (
     YARDSTICKS,
@@ -25,6 +25,7 @@ from speechbrain_ext.results import (
     tables,
     write_table,
 )
+from speechbrain_ext.rounds import AUTO
 from speechbrain_ext.trials import read_trial_file
 
 Section = tuple[str, str, Any]
@@ -52,7 +53,11 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
         collect_curves(settings["run"], steps, folder)
     cited = folder / YARDSTICKS
     yardsticks = read_yardsticks(cited) if cited.exists() else []
-    sections = [*cluster_sections(steps), *curve_sections(steps)]
+    sections = [
+        *churn_sections(settings),
+        *cluster_sections(steps),
+        *curve_sections(steps),
+    ]
     if results:
         write_table(folder)
         sections = [
@@ -69,7 +74,7 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
         "embeddings and, where they are known, the same system with true "
         "labels. NMI and ARI compare the clusters of a system's own training "
         "embeddings with the true speakers; they are reported and used for "
-        "nothing.",
+        "nothing." + stopping_words(settings, results),
         tables(results, yardsticks),
         [result.caveat for result in results],
         sections,
@@ -77,15 +82,43 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
     if results:
         print("\n" + render_table(results, yardsticks))
         print(f"table:  {folder / 'TABLE.md'}")
-    print(f"model:  {final_model(steps).folder / 'embedder'}")
+    print(f"model:  {final_model(settings, steps).folder / 'embedder'}")
     print(f"report: {page}")
     return page
 
 
-def final_model(steps: Sequence[Step]) -> Step:
-    """The last training without true labels: what a run is made for."""
-    models = [step for step in steps if step.name.endswith("/model")]
-    return [step for step in models if step.system != "topline"][-1]
+def final_model(settings: dict[str, Any], steps: Sequence[Step]) -> Step:
+    """The training that a run is made for.
+
+    The large-margin tuning if there is one, else the chosen round, else the
+    bootstrap.
+    """
+    chosen = rounds_of(settings).chosen
+    wanted = ["large_margin/model", f"round{chosen}/model", "bootstrap/model"]
+    by_name = {step.name: step for step in steps}
+    return next(by_name[name] for name in wanted if name in by_name)
+
+
+def stopping_words(settings: dict[str, Any], results: Sequence[Result]) -> str:
+    """Why an ``auto`` run stopped, and how its choice compares in EER."""
+    if settings["n_rounds"] != AUTO:
+        return ""
+    rounds = rounds_of(settings)
+    words = f"\n\nRounds ended by themselves: {rounds.reason}."
+    for name in dict.fromkeys(result.trials for result in results):
+        eers = {
+            result.system: result.eer_percent
+            for result in results
+            if result.trials == name and result.system.startswith("round ")
+        }
+        best = min(eers, key=lambda system: eers[system])
+        chosen = f"round {rounds.chosen}"
+        words += (
+            f" On {name}, looked at afterwards, the chosen {chosen} has an "
+            f"EER of {eers[chosen]:.2f} % and the best, {best}, of "
+            f"{eers[best]:.2f} %."
+        )
+    return words
 
 
 def collect_results(
@@ -154,6 +187,22 @@ def read_scores(step: Step, name: str) -> tuple[np.ndarray, np.ndarray]:
     return scores, read_trial_file(name, path).labels
 
 
+def churn_sections(settings: dict[str, Any]) -> list[Section]:
+    """How many utterances changed cluster from round to round."""
+    rounds = rounds_of(settings)
+    # A longer earlier run may have left more.
+    churns = dict(list(churns_of(settings).items())[: rounds.n_rounds])
+    if not churns:
+        return []
+    chosen = f"round{rounds.chosen}"
+    caption = (
+        "Share of training utterances outside of the clusters that match "
+        "those of the round before: no true label is used."
+    )
+    figure = plots.churn_by_round(churns, chosen)
+    return [("Churn", caption, figure)]
+
+
 def cluster_sections(steps: Sequence[Step]) -> list[Section]:
     """Sizes of the pseudo-speakers of every system."""
     sizes = {
@@ -164,7 +213,27 @@ def cluster_sections(steps: Sequence[Step]) -> list[Section]:
     if not sizes:
         return []
     caption = "Utterances of each pseudo-speaker, largest first."
-    return [("Cluster sizes", caption, plots.cluster_sizes(sizes))]
+    sections = [("Cluster sizes", caption, plots.cluster_sizes(sizes))]
+    return sections + number_sections(steps)
+
+
+def number_sections(steps: Sequence[Step]) -> list[Section]:
+    """By what the number of clusters was chosen, where it was not given."""
+    caption = "Criteria that need no labels, by the number of clusters."
+    sections: list[Section] = []
+    for step in steps:
+        path = step.folder / "clusters.json"
+        choice = read_json(path).get("choice") if path.exists() else None
+        if choice:
+            figure = plots.cluster_number(
+                choice["numbers"],
+                choice["curves"],
+                choice["by_criterion"],
+                choice["n_clusters"],
+            )
+            heading = f"Number of clusters, {step.system}"
+            sections.append((heading, caption, figure))
+    return sections
 
 
 def curve_sections(steps: Sequence[Step]) -> list[Section]:

@@ -85,7 +85,7 @@ def test_speakers_are_found_whatever_their_loudness(corpus, n_centroids):
 def test_rows_and_order_are_those_of_the_training_manifest(corpus):
     labels = label(corpus)
     train = read_manifest(corpus / "train.csv", "utterances")
-    rest = labels.table.drop(columns="spk_id")
+    rest = labels.table.drop(columns=["spk_id", "margin"])
     pd.testing.assert_frame_equal(rest, train.table)
     assert labels.table.wav[0].startswith("$data_root/")
 
@@ -150,9 +150,12 @@ def test_small_clusters_are_dropped_and_listed(corpus):
     assert names == [f"pseudo{i:05d}" for i in range(len(names))]
 
 
+EMPTY = "ID,cluster_size,margin,reason\n"
+
+
 def test_nothing_dropped_is_an_empty_list_not_a_missing_file(corpus):
     label(corpus)
-    assert (corpus / "out" / "dropped.csv").read_text() == "ID,cluster_size\n"
+    assert (corpus / "out" / "dropped.csv").read_text() == EMPTY
 
 
 def noisy(corpus):
@@ -224,6 +227,127 @@ def test_a_killed_run_starts_again_and_ends_with_the_same_labels(
     assert (corpus / "out" / "pseudo_labels.csv").read_bytes() == whole
 
 
+# --- their number -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_centroids", [60, "null"])
+@pytest.mark.parametrize("criterion", ["consensus", "gap", "silhouette"])
+def test_the_number_of_speakers_is_found(corpus, criterion, n_centroids):
+    options = {"n_clusters": "auto", "criterion": criterion}
+    labels = label(corpus, n_centroids=n_centroids, **options)
+    assert len(set(labels.spk_id)) == N_SPEAKERS
+    summary = json.loads((corpus / "out" / "clusters.json").read_text())
+    choice = summary["choice"]
+    assert choice["n_clusters"] == N_SPEAKERS and choice["certain"]
+    for curve in choice["curves"].values():
+        assert len(curve) == len(choice["numbers"])
+    picture = (corpus / "out" / "cluster_number.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_a_cosine_threshold_sets_the_number(corpus):
+    noisy(corpus)
+    options = {"n_clusters": "auto", "criterion": "cosine"}
+    sizes = []
+    for threshold in (0.5, 0.65):
+        name = f"t{threshold}"
+        label(
+            corpus,
+            name,
+            n_centroids="null",
+            cosine_threshold=threshold,
+            **options,
+        )
+        sizes.append(receipt(corpus, name)["n_clusters"])
+    assert 2 < sizes[0] < sizes[1] < 60
+
+
+def test_embeddings_without_speakers_give_a_guess_that_is_called_one(
+    corpus, capsys
+):
+    noisy(corpus)
+    label(corpus, n_clusters="auto", n_centroids="null")
+    summary = json.loads((corpus / "out" / "clusters.json").read_text())
+    assert summary["choice"]["certain"] is False
+    text = "".join(capsys.readouterr())
+    assert "is a guess" in text and "--n_clusters" in text
+
+
+# --- how good they are ------------------------------------------------------
+
+
+def test_every_utterance_has_its_margin(corpus):
+    noisy(corpus)
+    labels = label(corpus)
+    receipted = receipt(corpus)
+    assert labels.margin.mean() == pytest.approx(receipted["margin"], abs=2e-6)
+    wrong = (labels.margin < 0).mean()
+    assert wrong == pytest.approx(receipted["misplaced"], abs=1e-6)
+    assert labels.margin.min() < labels.margin.max()
+
+
+def test_the_truth_tells_split_and_merged_speakers(corpus):
+    label(corpus, oracle=corpus / "oracle.csv", n_clusters=9)
+    figures = receipt(corpus)
+    assert (figures["n_split"], figures["n_merged"]) == (1, 0)
+    assert figures["homogeneity"] == 1 > figures["completeness"]
+
+
+def test_stability_is_that_of_another_seed_at_the_same_number(corpus):
+    label(corpus, "sure", stability_seed=5)
+    assert receipt(corpus, "sure")["stability_ari"] == 1
+    noisy(corpus)
+    first = label(corpus, "first", stability_seed=5)
+    other = label(corpus, "other", seed=5)
+    expected = adjusted_rand_score(first.spk_id, other.spk_id)
+    found = receipt(corpus, "first")["stability_ari"]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert found < 1
+
+
+def test_churn_is_reported_against_the_round_before(corpus):
+    label(corpus, "before")
+    path = corpus / "before" / "pseudo_labels.csv"
+    label(corpus, "same", previous_labels=path)
+    assert receipt(corpus, "same")["churn"] == 0
+    assert receipt(corpus, "same")["n_compared"] == 120
+    label(corpus, "finer", previous_labels=path, n_clusters=9)
+    assert 0 < receipt(corpus, "finer")["churn"] < 0.07
+    assert "churn" not in receipt(corpus, "before")
+
+
+def test_churn_compares_what_the_round_before_kept(corpus):
+    options = {"n_clusters": 20, "n_centroids": "null", "min_cluster_size": 5}
+    kept = label(corpus, "before", **options)
+    path = corpus / "before" / "pseudo_labels.csv"
+    label(corpus, previous_labels=path)
+    assert receipt(corpus)["n_compared"] == len(kept) < 120
+
+
+# --- cleaning ---------------------------------------------------------------
+
+
+def test_each_cleaning_rule_drops_for_its_reason(corpus):
+    noisy(corpus)
+    every = label(corpus, "all", n_centroids="null")
+    rules = {"min_cluster_size": 6, "min_margin": 0.02, "max_cluster_size": 12}
+    kept = label(corpus, n_centroids="null", **rules)
+    dropped = pd.read_csv(corpus / "out" / "dropped.csv")
+    figures = receipt(corpus)
+    counted = dropped.reason.value_counts()
+    assert counted["low margin"] == figures["n_low_margin"] > 0
+    assert counted["over the cap"] == figures["n_over_cap"] > 0
+    assert len(dropped) == figures["n_dropped"] == 120 - len(kept)
+    margin = dict(zip(every.ids, every.margin, strict=True))
+    assert all(margin[name] >= 0.02 for name in kept.ids)
+    assert kept.table.spk_id.value_counts().between(6, 12).all()
+    assert (dropped.margin == [margin[name] for name in dropped.ID]).all()
+    names = sorted(set(kept.spk_id))
+    assert names == [f"pseudo{i:05d}" for i in range(len(names))]
+    sizes = kept.table.spk_id.value_counts().sort_index()
+    assert (np.diff(sizes) <= 0).all()
+
+
 # --- bad input --------------------------------------------------------------
 
 
@@ -281,12 +405,37 @@ BAD = [
     (break_oracle, {"oracle": "oracle.csv"}, "lacks 1 of 120.*u003"),
     (break_speaker_column, {}, "has a column spk_id"),
     (nothing, {"oracle": "no.csv"}, "no.csv: no such manifest"),
-    (nothing, {"n_centroids": 121}, "fewer utterances than clusters"),
+    (nothing, {"n_centroids": 121}, "n_centroids is 121 .* 120 or less, or"),
     (
         nothing,
-        {"n_clusters": 121, "n_centroids": "null"},
-        "fewer utterances than clusters",
+        {"n_clusters": 120, "n_centroids": "null"},
+        "n_clusters is 120 .* set --n_clusters to 119 or less",
     ),
+    (nothing, {"n_clusters": "auto", "n_centroids": 19}, "it takes 20"),
+    (
+        nothing,
+        {"n_clusters": "auto", "n_clusters_range": "[9, 61]"},
+        r"n_clusters_range is \[9, 61\].* from 2 to 15",
+    ),
+    (nothing, {"n_clusters": "auto", "n_clusters_range": 9}, "range is 9"),
+    (nothing, {"n_clusters": "auto", "criterion": "eye"}, "one of .*'gap'"),
+    (
+        nothing,
+        {"n_clusters": "auto", "cosine_threshold": 2},
+        "cosine_threshold is 2; .* -1 to 1",
+    ),
+    (
+        nothing,
+        {"min_cluster_size": 5, "max_cluster_size": 4},
+        "max_cluster_size is 4.*min_cluster_size, 5",
+    ),
+    (nothing, {"min_margin": "high"}, "min_margin is 'high'"),
+    (
+        nothing,
+        {"stability_seed": 2, "n_centroids": "null"},
+        "stability_seed is 2 and n_centroids null",
+    ),
+    (nothing, {"previous_labels": "no.csv"}, "no.csv: no such manifest"),
     (nothing, {"n_centroids": 7}, "n_centroids is 7.*at least n_clusters, 8"),
     (nothing, {"n_clusters": 1}, "n_clusters is 1.*teaches nothing"),
     (nothing, {"n_clusters": "many"}, "n_clusters is 'many'"),
@@ -303,6 +452,7 @@ def test_bad_input_is_one_clear_error_before_any_work(
     damage(corpus)
     if "oracle" in options:
         options = {"oracle": corpus / options["oracle"]}
+    options.setdefault("n_clusters", N_SPEAKERS)
     with pytest.raises(InputError, match=message):
         label(corpus, **options)
     assert not (corpus / "out").exists()
@@ -321,6 +471,8 @@ def test_earlier_labels_survive_bad_input_even_with_overwrite(corpus, damage):
 
 
 def test_dropping_all_but_one_cluster_is_refused(corpus):
-    with pytest.raises(InputError, match="fewer than 2 are left"):
+    with pytest.raises(
+        InputError, match="min_cluster_size 16 .* leave 0 cluster"
+    ):
         label(corpus, min_cluster_size=PER_SPEAKER + 1)
     assert not (corpus / "out" / "pseudo_labels.csv").exists()

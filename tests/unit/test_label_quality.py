@@ -12,9 +12,11 @@ from speechbrain_ext.clustering import cluster_means, normalise
 from speechbrain_ext.files import InputError
 from speechbrain_ext.label_quality import (
     cluster_sizes,
+    fit,
     purity,
     shape_figures,
     size_figures,
+    split_and_merged,
     true_speakers,
     truth_figures,
 )
@@ -78,6 +80,31 @@ def test_nmi_uses_the_arithmetic_mean_of_the_entropies():
     assert abs(found - other) > 0.1
 
 
+def test_v_measure_is_nmi_and_its_parts_have_their_sides():
+    speakers = [0] * 4 + [1] * 4
+    split = truth_figures([0, 0, 1, 1, 2, 2, 3, 3], speakers)
+    assert split["homogeneity"] == 1 > split["completeness"]
+    merged = truth_figures([0] * 7 + [1], speakers)
+    assert merged["homogeneity"] < 1
+    for found in (split, merged):
+        h, c = found["homogeneity"], found["completeness"]
+        assert found["nmi"] == pytest.approx(2 * h * c / (h + c), abs=1e-5)
+
+
+def test_split_and_merged_equal_a_loop():
+    labels, speakers = random_labels()
+    owner = {}
+    for label in set(labels.tolist()):
+        inside = collections.Counter(speakers[labels == label].tolist())
+        most = max(inside.values())
+        owner[label] = max(s for s, n in inside.items() if n == most)
+    owned = collections.Counter(owner.values())
+    assert split_and_merged(labels, speakers) == {
+        "n_split": sum(n > 1 for n in owned.values()),
+        "n_merged": len(set(speakers.tolist())) - len(owned),
+    }
+
+
 def test_a_missing_speaker_is_refused():
     with pytest.raises(InputError, match="3 labels and 2 speakers"):
         truth_figures([0, 0, 1], ["a", "b"])
@@ -98,22 +125,28 @@ def test_cohesion_and_margin_equal_a_loop():
         cosines = [float(vector @ c / np.linalg.norm(c)) for c in centroids]
         own.append(cosines.pop(label))
         margin.append(own[-1] - max(cosines))
-    figures = shape_figures(x, labels, centroids)
+    found = fit(x, labels, centroids)
+    assert found.cosine == pytest.approx(own, abs=1e-6)
+    assert found.margin == pytest.approx(margin, abs=1e-6)
+    figures = shape_figures(found)
+    assert figures["misplaced"] == pytest.approx(np.mean(np.less(margin, 0)))
     assert figures["cohesion"] == pytest.approx(np.mean(own), abs=2e-6)
     assert figures["margin"] == pytest.approx(np.mean(margin), abs=2e-6)
 
 
 def test_blocks_do_not_change_the_shape_figures(monkeypatch):
     x, labels, centroids = clustered()
-    whole = shape_figures(x, labels, centroids)
+    whole = fit(x, labels, centroids)
     monkeypatch.setattr(label_quality, "_BLOCK", 35)
-    assert shape_figures(x, labels, centroids) == pytest.approx(whole)
+    assert fit(x, labels, centroids).margin == pytest.approx(whole.margin)
 
 
 def test_wrong_clusters_have_a_negative_margin():
     x, labels, centroids = clustered()
-    assert shape_figures(x, labels, centroids)["margin"] > 0
-    assert shape_figures(x, (labels + 1) % 5, centroids)["margin"] < 0
+    right = shape_figures(fit(x, labels, centroids))
+    wrong = shape_figures(fit(x, (labels + 1) % 5, centroids))
+    assert right["margin"] > 0 > wrong["margin"]
+    assert right["misplaced"] < 0.5 < wrong["misplaced"]
 
 
 def test_true_speakers_follow_the_manifest_and_may_be_a_subset(tmp_path):

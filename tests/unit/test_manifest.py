@@ -162,6 +162,31 @@ def test_only_pseudo_labels_and_the_oracle_have_a_speaker_column():
     assert with_speaker == {"pseudo_labels", "oracle"}
 
 
+def test_pseudo_labels_may_carry_a_margin_which_speechbrain_reads(tmp_path):
+    path = tmp_path / "pseudo_labels.csv"
+    rows = _rows().assign(margin=[0.25, -0.5, 0.0], spk_id="pseudo00000")
+    write_manifest(path, rows, "pseudo_labels")
+    header = path.read_text().splitlines()[0]
+    assert header == "ID,duration,wav,start,stop,spk_id,margin"
+    read = read_manifest(path, "pseudo_labels")
+    assert read.margin.tolist() == [0.25, -0.5, 0.0]
+    data = DynamicItemDataset(
+        load_data_csv(path, {"data_root": "/d"}), output_keys=["id", "spk_id"]
+    )
+    assert data[1] == {"id": "s/1.wav", "spk_id": "pseudo00000"}
+    write_manifest(path, rows.drop(columns="margin"), "pseudo_labels")
+    assert not hasattr(read_manifest(path, "pseudo_labels"), "margin")
+
+
+def test_a_margin_is_a_number_and_of_pseudo_labels_alone(tmp_path):
+    rows = _rows().assign(margin=["0.1", "high", "0.2"], spk_id="p")
+    with pytest.raises(InputError, match="row 3: margin 'high' is not a num"):
+        write_manifest(tmp_path / "a.csv", rows, "pseudo_labels")
+    rows = _rows().assign(margin=0.1)
+    with pytest.raises(InputError, match="has columns .*'margin'"):
+        write_manifest(tmp_path / "a.csv", rows, "utterances")
+
+
 def test_select_takes_indices_and_masks():
     manifest = Manifest(_rows(4), "utterances", "/d")
     by_index = select(manifest, np.array([3, 1]))

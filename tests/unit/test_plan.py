@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from speechbrain_ext.files import InputError
-from speechbrain_ext.plan import load_plan
+from speechbrain_ext.files import InputError, write_json
+from speechbrain_ext.plan import load_plan, longest_plan, rounds_of
 from speechbrain_ext.yamls import parse_yaml, plain, resolve
 
 
@@ -120,6 +120,78 @@ def test_a_folder_without_trials_is_trained_on_and_not_scored(tmp_path):
     assert kinds == {"corpus", "model", "train_embeddings", "labels"}
     clusters = [s for s in steps if s.name.endswith("/labels")]
     assert {step.options["n_clusters"] for step in clusters} == {7}
+
+
+def test_labels_are_compared_with_those_that_their_model_learnt(settings):
+    steps = by_name(settings)
+    assert "previous_labels" not in steps["bootstrap/labels"].options
+    for system in ("round1", "round2"):
+        learnt = steps[f"{system}/model"].options["train_annotation"]
+        options = steps[f"{system}/labels"].options
+        assert options["previous_labels"] == learnt
+
+
+# --- n_rounds: auto ---------------------------------------------------------
+
+
+@pytest.fixture
+def auto(settings):
+    return {**settings, "n_rounds": "auto", "max_rounds": 4}
+
+
+def churn(settings, number, value):
+    path = f"{settings['output_folder']}/round{number}/labels/stage.json"
+    write_json(path, {"churn": value})
+
+
+def systems(settings):
+    return list(dict.fromkeys(n.split("/")[0] for n in names(settings)))
+
+
+def test_an_automatic_plan_grows_by_rounds_and_then_ends(auto):
+    begin = ["corpus", "bootstrap", "round1"]
+    assert systems(auto) == begin
+    churn(auto, 1, 0.3)
+    assert systems(auto) == [*begin, "round2"]
+    churn(auto, 2, 0.29)
+    assert systems(auto) == [*begin, "round2", "topline"]
+    assert rounds_of(auto).chosen == 2
+
+
+def test_earlier_steps_of_a_plan_stay_as_it_grows(auto):
+    before = names(auto)
+    churn(auto, 1, 0.3)
+    assert names(auto)[: len(before)] == before
+
+
+def test_a_round_that_is_not_clustered_yet_decides_nothing(auto):
+    churn(auto, 2, 0.01)
+    assert systems(auto)[-1] == "round1"
+
+
+def test_large_margin_goes_on_from_the_chosen_round(auto):
+    auto["large_margin"] = True
+    churn(auto, 1, 0.3)
+    churn(auto, 2, 0.4)
+    options = by_name(auto)["large_margin/model"].options
+    chosen = by_name(auto)["round1/model"]
+    assert options["init_from"] == str(chosen.folder / "embedder")
+    learnt = chosen.options["train_annotation"]
+    assert options["train_annotation"] == learnt
+
+
+def test_the_longest_plan_has_every_step_that_may_come(auto):
+    auto["large_margin"] = True
+    longest = {step.name for step in longest_plan(auto)}
+    assert {"round4/labels", "large_margin/model", "topline/model"} <= longest
+    assert "round5/model" not in longest
+    assert longest_plan({**auto, "n_rounds": 1})[-1].system == "topline"
+
+
+def test_auto_without_churn_is_refused(auto):
+    auto["stages"]["labels"]["set"]["previous_labels"] = None
+    with pytest.raises(InputError, match="auto goes by the churn"):
+        load_plan(auto)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from scipy.special import ndtr
 
 from speechbrain_ext.files import InputError
 from speechbrain_ext.plots import (
+    churn_by_round,
+    cluster_number,
     cluster_sizes,
     det,
     eer_by_round,
@@ -65,6 +67,19 @@ FIGURES = {
     ),
     "histogram": lambda: score_histogram(*trials()),
     "clusters": lambda: cluster_sizes({"DINO": [300, 20, 1], "1": [9, 9]}),
+    "number of clusters": lambda: cluster_number(
+        np.geomspace(500, 25_000, 80).astype(int),
+        {name: np.sin(np.arange(80) / 20) for name in "abcd"},
+        {"a": 7000, "b": None, "c": 500, "d": 24_000},
+        7000,
+    ),
+    "number of few clusters": lambda: cluster_number(
+        [2, 3, 4, 5], {"gap": [1, 2, 3, 2]}, {"gap": 4}, 4
+    ),
+    "churn": lambda: churn_by_round(
+        {f"round{n}": 0.4 / n for n in range(1, 7)}, "round5"
+    ),
+    "churn of one": lambda: churn_by_round({"round1": 0.0}),
     "training": lambda: training_curves(
         {f"stage {n}": [(1, 8.0), (2, 5.0), (3, 4.0)] for n in range(5)}
     ),
@@ -172,6 +187,24 @@ def test_clusters_are_sorted_by_size():
     assert axes.lines[0].get_ydata().tolist() == [9, 5, 3, 1]
 
 
+def test_each_criterion_is_marked_where_it_answers():
+    figure = cluster_number(
+        [2, 4, 8], {"gap": [1, 3, 1], "cosine": [1, 2, 3]}, {"gap": 4}, 4
+    )
+    panels = figure.axes[:2]
+    assert [axes.get_title() for axes in panels] == [
+        "gap: 4",
+        "cosine: no answer",
+    ]
+    assert [len(axes.lines) for axes in panels] == [3, 2]
+
+
+def test_the_chosen_round_is_marked_in_per_cent():
+    axes = churn_by_round({"round1": 0.3, "round2": 0.25}, "round2").axes[0]
+    assert axes.lines[0].get_ydata().tolist() == [30, 25]
+    assert axes.collections[0].get_offsets().tolist() == [[1, 25]]
+
+
 def test_training_curves_read_the_frame_of_a_stage():
     frame = pd.DataFrame({"epoch": [1, 2], "loss": [6.0, 5.0], "lr": [1, 2]})
     figure = training_curves({"DINO": frame, "round 1": frame}, "lr")
@@ -188,6 +221,7 @@ def test_training_curves_read_the_frame_of_a_stage():
         (det, {}),
         (cluster_sizes, {}),
         (cluster_sizes, {"round 1": []}),
+        (churn_by_round, {}),
         (training_curves, {}),
         (training_curves, {"DINO": []}),
     ],

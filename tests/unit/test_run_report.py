@@ -9,6 +9,9 @@ from speechbrain_ext.run_report import (
     collect_curves,
     collect_results,
     curve_sections,
+    final_model,
+    number_sections,
+    stopping_words,
     write_run_report,
 )
 
@@ -100,6 +103,7 @@ def test_a_run_without_scores_leaves_a_report_and_names_its_model(
         "results_folder": str(tmp_path / "results"),
         "output_folder": str(tmp_path),
         "corpus": "a folder",
+        "n_rounds": 1,
     }
     page = write_run_report(settings, steps)
     text = page.read_text()
@@ -107,3 +111,66 @@ def test_a_run_without_scores_leaves_a_report_and_names_its_model(
     assert not (tmp_path / "results").exists()
     model = tmp_path / "round1" / "model" / "embedder"
     assert f"model:  {model}" in capsys.readouterr().out
+
+
+def automatic(folder, churns):
+    """An ended ``auto`` run, of which rounds have these churns."""
+    for number, churn in enumerate(churns, 1):
+        path = folder / f"round{number}" / "labels" / "stage.json"
+        write_json(path, {"churn": churn})
+    return {
+        "n_rounds": "auto",
+        "max_rounds": 9,
+        "churn_tolerance": 0.1,
+        "churn_floor": 0.02,
+        "output_folder": str(folder),
+    }
+
+
+def models(*systems):
+    return [Step(f"{name}/model", "", "", Path(name), {}) for name in systems]
+
+
+def test_the_chosen_round_gives_the_model(tmp_path):
+    settings = automatic(tmp_path, [0.2, 0.3])
+    steps = models("bootstrap", "round1", "round2", "topline")
+    assert final_model(settings, steps).system == "round1"
+    steps += models("large_margin")
+    assert final_model(settings, steps).system == "large_margin"
+
+
+def test_without_rounds_the_bootstrap_is_the_model():
+    steps = models("bootstrap", "topline")
+    assert final_model({"n_rounds": 0}, steps).system == "bootstrap"
+
+
+def test_the_choice_is_compared_with_the_best_round_afterwards(tmp_path):
+    settings = automatic(tmp_path, [0.3, 0.29])
+    steps = [scored(tmp_path, name, eer) for name, eer in EERS.items()]
+    results = collect_results("run", steps, tmp_path / "results")
+    words = stopping_words(settings, results)
+    assert "churn 0.2900 after 0.3000 falls by no more" in words
+    assert "chosen round 2 has an EER of 25.00 %" in words
+    assert "the best, round 1, of 12.50 %" in words
+    assert stopping_words({"n_rounds": 2}, results) == ""
+
+
+EERS = {"DINO": 2, "round 1": 8, "round 2": 4, "topline": 9}
+
+
+def test_the_curves_of_a_number_that_was_chosen_are_shown(tmp_path):
+    choice = {
+        "numbers": [2, 3, 4],
+        "curves": {"gap": [1, 2, 1]},
+        "by_criterion": {"gap": 3},
+        "n_clusters": 3,
+    }
+    steps = []
+    for system, found in (("bootstrap", None), ("round1", choice)):
+        step = Step(f"{system}/labels", "", "", tmp_path / system, {})
+        write_json(step.folder / "clusters.json", {"choice": found})
+        steps.append(step)
+    sections = number_sections(steps)
+    assert [heading for heading, _, _ in sections] == [
+        "Number of clusters, round1"
+    ]
