@@ -89,14 +89,10 @@ def main(argv: list[str] | None = None) -> None:
     settings = stage.settings
     train = read_manifest(settings["train_annotation"], "utterances")
     check_numbers(settings, len(train))
-    folder = settings["embeddings_folder"]
-    vectors, index = read_embeddings(folder)
-    rows = rows_for(index, train.ids, folder)
-    x = normalise(vectors, settings["center"], rows)
-    speakers = None
+    x = unit_embeddings(train, settings)
+    speakers, previous = None, None
     if settings["oracle"]:
         speakers = true_speakers(settings["oracle"], train)
-    previous = None
     if settings["previous_labels"]:
         previous = previous_clusters(settings["previous_labels"], train)
     if stage.is_done(inputs_of(settings)):
@@ -111,11 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         settings["max_cluster_size"],
     )
     figures = measure(labels, found, reason, speakers)
-    if settings["stability_seed"] is not None:
-        figures.update(stability_figures(labels, again(x, labels, settings)))
-    if previous is not None:
-        rows, clusters = previous
-        figures.update(churn_figures(labels[rows], clusters))
+    figures.update(agreements(x, labels, previous, settings))
     for name, value in figures.items():
         logger.info(f"{name}: {value:g}")
     parameters = {key: settings[key] for key in PARAMETERS}
@@ -123,6 +115,14 @@ def main(argv: list[str] | None = None) -> None:
     names = write_labels(stage.folder, train, labels, found, reason)
     names += write_summary(stage.folder, labels, found, reason, summary, choice)
     stage.finish(names, true_labels=False, **figures)
+
+
+def unit_embeddings(train: Manifest, settings: dict[str, Any]) -> np.ndarray:
+    """Embeddings of the manifest's utterances, scaled to length one [N, D]."""
+    folder = settings["embeddings_folder"]
+    vectors, index = read_embeddings(folder)
+    rows = rows_for(index, train.ids, folder)
+    return normalise(vectors, settings["center"], rows)
 
 
 def inputs_of(settings: dict[str, Any]) -> dict[str, Any]:
@@ -248,15 +248,25 @@ def measure(
     return figures
 
 
-def again(
-    x: np.ndarray, labels: np.ndarray, settings: dict[str, Any]
-) -> np.ndarray:
-    """The same clustering from another seed [N]."""
-    others = {
-        "seed": settings["stability_seed"],
-        "n_clusters": int(labels.max()) + 1,
-    }
-    return cluster(x, {**settings, **others})[0]
+def agreements(
+    x: np.ndarray,
+    labels: np.ndarray,
+    previous: tuple[np.ndarray, np.ndarray] | None,
+    settings: dict[str, Any],
+) -> dict[str, float]:
+    """Agreement with another seed's clusters and with the round before's."""
+    figures: dict[str, float] = {}
+    if settings["stability_seed"] is not None:
+        others = {
+            "seed": settings["stability_seed"],
+            "n_clusters": int(labels.max()) + 1,
+        }
+        again, _ = cluster(x, {**settings, **others})
+        figures.update(stability_figures(labels, again))
+    if previous is not None:
+        rows, clusters = previous
+        figures.update(churn_figures(labels[rows], clusters))
+    return figures
 
 
 def write_labels(
