@@ -173,20 +173,21 @@ def assignments(folder: Path, n_rows: int) -> dict[str, Any]:
 
 
 def two_levels(
-    folder: Path, n_rows: int, n_clusters: list[int]
+    x: np.ndarray,
+    speakers: np.ndarray,
+    n_centroids: int,
+    n_clusters: list[int],
 ) -> dict[str, Any]:
     """NMI with centroids weighted by their sizes, with equal ones, one level.
 
-    Twenty rows a centroid, cut at several numbers.
+    Two levels cut at several numbers of clusters, each beside k-means.
     """
-    x = rows_to_join(folder, n_rows)
-    speakers = np.load(folder / "speakers.npy")[:n_rows]
-    first = kmeans(x, n_rows // 20, SEED)
+    first = kmeans(x, n_centroids, SEED)
     trees = {
         "weighted": ward_tree(first.centroids, np.bincount(first.labels)),
         "equal": ward_tree(first.centroids),
     }
-    report: dict[str, Any] = {"n": n_rows, "n_centroids": n_rows // 20}
+    report: dict[str, Any] = {"n": len(x), "n_centroids": n_centroids}
     for n in n_clusters:
         found = {
             name: cut_tree(tree, n)[first.labels]
@@ -198,6 +199,18 @@ def two_levels(
             for name, labels in found.items()
         }
     return report
+
+
+def weights(n_utterances: int, n_speakers: int) -> dict[str, Any]:
+    """`two_levels` of a corpus of its own, twenty utterances a centroid."""
+    # As many clusters as speakers; the paper's 7,500 for 5,994.
+    numbers = [n_speakers, round(n_speakers * 7500 / 5994)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        draw_corpus(folder, n_utterances, n_speakers)
+        x = rows_to_join(folder, n_utterances)
+        speakers = np.load(folder / "speakers.npy")
+    return two_levels(x, speakers, n_utterances // 20, numbers)
 
 
 def write_manifests(folder: Path) -> None:
@@ -294,15 +307,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         report[f"ward, {name}"] = {"sizes": sizes, "both": both}
     n_compared = arguments.n_compared
     report["k-means"] = alone(assignments, folder, n_compared)
-    with tempfile.TemporaryDirectory() as smaller:
-        share = n_compared / arguments.n_utterances
-        few = max(round(arguments.n_speakers * share), 20)
-        alone(draw_corpus, Path(smaller), n_compared, few)
-        # As many as there are speakers; the paper's 7,500 for 5,994.
-        numbers = [few, round(few * 7500 / 5994)]
-        report["weights"] = alone(
-            two_levels, Path(smaller), n_compared, numbers
-        )
+    share = n_compared / arguments.n_utterances
+    few = max(round(arguments.n_speakers * share), 20)
+    report["weights"] = alone(weights, n_compared, few)
     report["synthetic VoxCeleb2"] = whole(folder, arguments)
     return report
 

@@ -37,8 +37,13 @@ def test_embeddings_of_a_speaker_are_nearer_than_those_of_others(corpus):
     assert cosine[same].std() > 0.1
 
 
+def speakers_of(corpus):
+    return np.load(corpus / "speakers.npy")
+
+
 def test_weighted_equal_and_one_level_are_compared(corpus):
-    report = clustering.two_levels(corpus, 4000, [40])
+    x, speakers = clustering.rows_to_join(corpus, 4000), speakers_of(corpus)
+    report = clustering.two_levels(x, speakers, 200, [40])
     found = report["nmi, 40 clusters"]
     assert 0.5 < found["one level"] < found["weighted"] < 1
     assert 0.5 < found["equal"] < 1
