@@ -126,7 +126,7 @@ def rows_to_join(folder: Path | None, n_rows: int) -> np.ndarray:
         shape = (n_rows, 256)
         return normalise(np.random.default_rng(SEED).normal(size=shape))
     x = np.load(folder / "embeddings.npy", mmap_mode="r")
-    return normalise(x, rows=np.arange(n_rows))
+    return normalise(x, np.arange(n_rows))
 
 
 def ward(folder: Path | None, n_rows: int) -> dict[str, Any]:

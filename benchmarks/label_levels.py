@@ -43,7 +43,7 @@ def compare(
     """All figures of one system's training embeddings."""
     vectors, index = read_embeddings(folder)
     train = read_manifest(corpus / "train.csv", "utterances")
-    x = normalise(vectors, rows=rows_for(index, train.ids, folder))
+    x = normalise(vectors, rows_for(index, train.ids, folder))
     speakers = true_speakers(corpus / "oracle.csv", train)
     n_speakers = len(np.unique(speakers))
     several = [n_speakers, *n_clusters]

@@ -73,12 +73,13 @@ from speechbrain_ext.manifest import (
     write_manifest,
 )
 from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.whitening import check_power, whiten_
 
 logger = logging.getLogger(__name__)
 
 PARAMETERS = (
     "seed n_centroids n_clusters criterion n_clusters_range cosine_threshold "
-    "center weighted min_cluster_size min_margin max_cluster_size "
+    "whiten weighted min_cluster_size min_margin max_cluster_size "
     "n_iterations n_restarts assignment stability_seed"
 ).split()
 
@@ -122,7 +123,8 @@ def unit_embeddings(train: Manifest, settings: dict[str, Any]) -> np.ndarray:
     folder = settings["embeddings_folder"]
     vectors, index = read_embeddings(folder)
     rows = rows_for(index, train.ids, folder)
-    return normalise(vectors, settings["center"], rows)
+    x = normalise(vectors, rows)
+    return x if settings["whiten"] is None else whiten_(x, settings["whiten"])
 
 
 def inputs_of(settings: dict[str, Any]) -> dict[str, Any]:
@@ -148,6 +150,8 @@ def check_numbers(settings: dict[str, Any], n_utterances: int) -> None:
         Naming the key, its value and the rule.
     """
     check_assignment(settings["assignment"])
+    if settings["whiten"] is not None:
+        check_power(settings["whiten"])
     n_centroids = settings["n_centroids"]
     least = 2
     if settings["n_clusters"] != "auto":

@@ -10,7 +10,7 @@ FLOORS = {
     0: "files forest rng",
     1: "manifest receipts schedules metrics yamls audio audio_tree curve "
     "finite monitor parameters processes ranges regularizers rounds "
-    "toy_sounds trials ward workers",
+    "toy_sounds trials ward whitening workers",
     2: "cluster_curves clustering dino dino_schedules embedder embeddings "
     "health holdout label_churn label_cleaning label_quality margin measure "
     "checkpoints plan plots pooling report results scoring sound_bank toy "
