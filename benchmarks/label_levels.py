@@ -2,8 +2,9 @@
 
 For the embeddings of each system of a finished `run_rounds` whose corpus has
 an oracle: NMI of one level (k-means) and of two (k-means, then Ward's tree,
-with centroids weighted or equal), of Ward's tree alone, and what each
-label-free criterion says of the number of speakers. To run it:
+with centroids weighted or equal), of Ward's tree alone, of that on whitened
+embeddings, and what each label-free criterion says of the number of speakers.
+To run it:
 
 > PYTHONPATH=. python benchmarks/label_levels.py exp/minivox
 """
@@ -25,6 +26,9 @@ from speechbrain_ext.files import write_json
 from speechbrain_ext.label_quality import true_speakers
 from speechbrain_ext.manifest import read_manifest
 from speechbrain_ext.receipts import versions
+from speechbrain_ext.whitening import whiten_
+
+POWERS = (0.25, 0.5, 0.75, 1.0)
 
 
 def numbers(
@@ -55,6 +59,10 @@ def compare(
         nmi = round(normalized_mutual_info_score(speakers, labels), 4)
         report[f"nmi, {n} clusters"]["ward alone"] = nmi
     report["number, tree of utterances"] = numbers(x, np.arange(len(x)), x)
+    for power in POWERS:
+        labels = cut_tree(ward_tree(whiten_(x.copy(), power)), n_speakers)
+        nmi = round(normalized_mutual_info_score(speakers, labels), 4)
+        report[f"nmi, whitened {power}, {n_speakers} clusters"] = nmi
     first = kmeans(x, n_centroids, SEED)
     report["number, tree of centroids"] = numbers(
         x, first.labels, first.centroids

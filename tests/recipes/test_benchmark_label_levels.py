@@ -22,4 +22,5 @@ def test_levels_and_numbers_of_each_system_are_written(tmp_path):
     for number in (12, 20):
         nmi = found[f"nmi, {number} clusters"]
         assert 0.3 < nmi["one level"] < nmi["ward alone"] <= 1
+    assert found["nmi, whitened 0.5, 12 clusters"] > 0.3
     assert found["number, tree of utterances"]["gap"] >= 2

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from speechbrain_ext import forest
 from speechbrain_ext.clustering import normalise
 from speechbrain_ext.files import InputError
-from speechbrain_ext.whitening import whiten_
+from speechbrain_ext.whitening import fold_whitening_, whiten_, whitening
 
 
 @pytest.fixture
@@ -52,3 +53,31 @@ def test_a_direction_without_variance_does_not_explode(x):
 def test_a_power_out_of_range_is_refused(x, power):
     with pytest.raises(InputError, match="whiten is .*from 0.*--whiten"):
         whiten_(x, power)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_a_folded_model_gives_whitened_embeddings(x, kind, bias):
+    torch.manual_seed(0)
+    if kind == "linear":
+        last = torch.nn.Linear(8, 12, bias=bias)
+    else:
+        last = torch.nn.Conv1d(8, 12, kernel_size=1, bias=bias)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), last)
+    if kind == "convolution":
+        model.insert(2, torch.nn.Unflatten(1, (8, 1)))
+    heard = torch.randn(5, 8)
+    before = model(heard).detach().numpy().reshape(5, 12)
+    found = whitening(x, 0.5)
+    fold_whitening_(model, found)
+    after = model(heard).detach().numpy().reshape(5, 12)
+    wanted = (before - found.mean) @ found.matrix
+    np.testing.assert_allclose(after, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_only_a_last_linear_layer_of_that_size_can_take_it(x):
+    found = whitening(x, 0.5)
+    with pytest.raises(InputError, match="linear layer of 12 outputs"):
+        fold_whitening_(torch.nn.Linear(8, 11), found)
+    with pytest.raises(InputError, match="Flatten does not end"):
+        fold_whitening_(torch.nn.Flatten(), found)
