@@ -9,13 +9,13 @@ from house import DRIVER, PACKAGE, recipes
 FLOORS = {
     0: "files forest rng",
     1: "manifest receipts schedules metrics yamls audio audio_tree curve "
-    "finite monitor parameters processes ranges regularizers rounds "
-    "toy_sounds trials ward workers",
+    "finite gated_attention log_mel lora monitor parameters processes ranges "
+    "regularizers rounds toy_sounds trials ward wavlm_official workers",
     2: "cluster_curves clustering dino dino_schedules embedder embeddings "
     "health holdout label_churn label_cleaning label_quality margin measure "
-    "checkpoints plan plots pooling report results scoring sound_bank toy "
-    "views wavlm",
-    3: "augment cluster_number corpus extraction ssps stage run_report",
+    "checkpoints plan plots pooling report results scoring sound_bank "
+    "ssl_models toy views",
+    3: "augment cluster_number corpus extraction ssps stage run_report wavlm",
     4: "dino_modules eer_watch",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
