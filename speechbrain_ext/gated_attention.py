@@ -26,8 +26,8 @@ class GatedAttention(torch.nn.Module):
 
     Arguments
     ---------
-    attention : torch.nn.Module
-        A ``WavLMAttention`` of transformers.
+    attention : transformers.models.wavlm.modeling_wavlm.WavLMAttention
+        Of a WavLM of transformers.
 
     Example
     -------
@@ -40,7 +40,7 @@ class GatedAttention(torch.nn.Module):
     torch.Size([3, 5, 8])
     """
 
-    def __init__(self, attention: torch.nn.Module):
+    def __init__(self, attention: Any):
         super().__init__()
         self.n_heads = attention.num_heads
         self.dropout = attention.dropout

@@ -19,6 +19,7 @@ from transformers import (
     AutoModel,
     PretrainedConfig,
     PreTrainedModel,
+    WavLMModel,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -102,7 +103,7 @@ def load_model(
         model, do_normalize = _from_official(str(source))
     else:
         model, do_normalize = _from_source(str(source))
-    if model.config.model_type == "wavlm":
+    if isinstance(model, WavLMModel):
         fuse_attention(model)
     if hasattr(model, "masked_spec_embed"):
         # UniSpeech-SAT's has it always; it would be a weight without use.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from speechbrain_ext.conv_front import convolve
 from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.log_mel import LogMel
 from speechbrain_ext.lora import add_lora, merged_state
@@ -70,6 +71,9 @@ class WavLMEncoder(torch.nn.Module):
     >>> encoder.is_random
     True
     """
+
+    # Of transformers, whose modules mypy cannot see through.
+    model: Any
 
     def __init__(
         self,
@@ -173,8 +177,9 @@ class WavLMEncoder(torch.nn.Module):
                 return encoder.dropout(
                     model.feature_projection(self.log_mel(wavs))[0]
                 )
-            x = self._cnn(wavs)
-            x = model.feature_projection(x.transpose(1, 2))
+            with self._tracked(self.freeze == "none"):
+                x = convolve(model.feature_extractor, wavs)
+            x = model.feature_projection(x)
             # HuBERT's gives the projection alone.
             x = x[0] if isinstance(x, tuple) else x
             x = x + encoder.pos_conv_embed(x)
@@ -182,14 +187,7 @@ class WavLMEncoder(torch.nn.Module):
                 x = encoder.layer_norm(x)
             return encoder.dropout(x)
 
-    def _cnn(self, wavs: torch.Tensor) -> torch.Tensor:
-        with self._tracked(self.freeze == "none"):
-            x = wavs.unsqueeze(1)
-            for layer in self.model.feature_extractor.conv_layers:
-                x = layer(x)
-            return x
-
-    def _shared(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _shared(self, x: torch.Tensor) -> dict[str, Any]:
         """What all layers are given besides: how positions enter attention."""
         encoder = self.model.encoder
         if self.model.config.model_type == "wavlm":

@@ -8,9 +8,9 @@ from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
     0: "files forest rng",
-    1: "manifest receipts schedules metrics yamls audio audio_tree curve "
-    "finite gated_attention log_mel lora monitor parameters processes ranges "
-    "regularizers rounds toy_sounds trials ward wavlm_official workers",
+    1: "manifest receipts schedules metrics yamls audio audio_tree conv_front "
+    "curve finite gated_attention log_mel lora monitor parameters processes "
+    "ranges regularizers rounds toy_sounds trials ward wavlm_official workers",
     2: "cluster_curves clustering dino dino_schedules embedder embeddings "
     "health holdout label_churn label_cleaning label_quality margin measure "
     "checkpoints plan plots pooling report results scoring sound_bank "
