@@ -100,12 +100,14 @@ class GatedAttention(torch.nn.Module):
         if position_bias is None:
             position_bias = self.position_bias(hidden_states.shape[1])
         queries = self._split(self.q_proj(hidden_states))
-        bias = position_bias.to(queries.dtype)
+        # Both in the precision of the queries: their product is the largest
+        # tensor here.
+        gate = self.gate(self._split(hidden_states)).to(queries.dtype)
         attended = torch.nn.functional.scaled_dot_product_attention(
             queries,
             self._split(self.k_proj(hidden_states)),
             self._split(self.v_proj(hidden_states)),
-            attn_mask=self.gate(self._split(hidden_states)) * bias,
+            attn_mask=gate * position_bias.to(queries.dtype),
             dropout_p=self.dropout if self.training else 0.0,
         )
         attended = attended.transpose(1, 2).flatten(2)

@@ -118,11 +118,23 @@ def test_attention_is_dropped_in_training_only(theirs):
     assert torch.equal(attention(x)[0], attention(x)[0])
 
 
-def test_mixed_precision_changes_little(theirs):
+def test_mixed_precision_changes_little(theirs, monkeypatch):
     attention = GatedAttention(theirs).eval()
     x = torch.randn(2, 10, 32)
+    fine = attention(x)[0]
+    kinds = []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*arguments, attn_mask, **options):
+        kinds.append(attn_mask.dtype)
+        return kernel(*arguments, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", watched
+    )
     with torch.autocast("cpu", torch.bfloat16):
         coarse = attention(x)[0]
-    fine = attention(x)[0]
     assert coarse.dtype == torch.bfloat16
+    # Frames by frames: in full precision it would fill the memory.
+    assert kinds == [torch.bfloat16]
     assert (coarse - fine).abs().mean() < 0.02 * fine.abs().mean()

@@ -92,7 +92,7 @@ def test_hidden_states_are_those_of_transformers(tmp_path, wavs, kind):
     )
 
 
-@pytest.mark.parametrize("n_layers", [1, 3])
+@pytest.mark.parametrize("n_layers", [1, 3, 24])
 def test_any_layer_count(wavs, n_layers):
     encoder = WavLMEncoder(config={**TINY, "num_hidden_layers": n_layers})
     assert encoder.n_layers == n_layers + 1
