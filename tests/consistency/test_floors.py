@@ -9,14 +9,17 @@ from house import DRIVER, PACKAGE, recipes
 FLOORS = {
     0: "files forest rng",
     1: "manifest receipts schedules metrics yamls audio audio_tree curve "
-    "finite monitor parameters processes ranges regularizers rounds "
-    "toy_sounds trials ward workers",
-    2: "cluster_curves clustering dino dino_schedules embedder embeddings "
-    "health holdout label_churn label_cleaning label_quality margin measure "
-    "checkpoints plan plots pooling report results scoring sound_bank toy "
-    "views wavlm",
-    3: "augment cluster_number corpus extraction ssps stage run_report",
-    4: "dino_modules eer_watch",
+    "finite monitor parameters processes projection quality ranges "
+    "regularizers rounds score_norm toy_sounds trials vectors ward workers",
+    2: "bootstrap calibration cllr cluster_curves clustering dino "
+    "dino_schedules embedder embeddings health holdout label_churn "
+    "label_cleaning label_quality margin measure checkpoints plan pooling "
+    "report scoring sound_bank toy views wavlm",
+    3: "augment cluster_number cohorts comparison corpus extraction plots ssps "
+    "stage trial_speakers voices",
+    4: "backend breakdowns dino_modules eer_watch pseudo_trials",
+    5: "results scoring_system",
+    6: "run_report",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}
