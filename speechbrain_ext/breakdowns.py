@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from speechbrain_ext.bootstrap import Units, interval, replicates
 from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.metrics import equal_error_rate, min_dcf, normalised_dcf
-from speechbrain_ext.trial_speakers import recordings_of
+from speechbrain_ext.trial_speakers import sessions_of
 from speechbrain_ext.trials import TrialList
 
 SESSION, DURATION = "session", "duration"
@@ -122,7 +122,7 @@ def groups_of(
     ['different session', 'same session']
     """
     values: dict[str, NDArray] = {}
-    sessions = _sessions(trials)
+    sessions = sessions_of(trials)
     if metadata is not None:
         for name, sides in _facts(trials, speakers, metadata).items():
             if name == SESSION:
@@ -211,11 +211,6 @@ def _with_both(chosen: NDArray, labels: NDArray) -> NDArray:
     """The trials of a group, and all non-targets where it has none."""
     nontarget = labels == 0
     return chosen if (chosen & nontarget).any() else chosen | nontarget
-
-
-def _sessions(trials: TrialList) -> tuple[NDArray, NDArray] | None:
-    enrol, test = recordings_of(trials.enrol), recordings_of(trials.test)
-    return None if enrol is None or test is None else (enrol, test)
 
 
 def _facts(

@@ -6,6 +6,7 @@ two, so that any user's threshold follows from the costs alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from speechbrain_ext.files import InputError
 from speechbrain_ext.metrics import check_costs, checked_trials
+
+logger = logging.getLogger(__name__)
 
 # Weight of the squared weights: nothing, but where the classes separate.
 _PENALTY = 1e-6
@@ -85,7 +87,7 @@ def fit_calibration(
     Raises
     ------
     InputError
-        As in `metrics.error_rates`; or higher scores mean less alike.
+        As in `metrics.error_rates`.
 
     Example
     -------
@@ -112,9 +114,9 @@ def fit_calibration(
     model.fit((x - centre) / spread * varies, is_target, sample_weight=each)
     weights = model.coef_[0] / spread * varies
     if weights[0] <= 0:
-        raise InputError(
-            f"calibration gives the score the weight {weights[0]:.3g}: a "
-            "higher score means less alike in its trials; look at their "
+        logger.warning(
+            f"calibration gives the score the weight {weights[0]:.3g}: in its "
+            "trials a higher score does not mean more alike; look at their "
             "labels, or leave the calibration out"
         )
     offset = float(model.intercept_[0] - weights @ centre - logit(p_target))

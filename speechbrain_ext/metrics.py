@@ -214,11 +214,35 @@ def convex_hull_eer(
     >>> convex_hull_eer([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1])
     0.25
     """
+    return float(crossing(*hull_vertices(scores, labels)))
+
+
+def hull_vertices(
+    scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
+) -> tuple[NDArray, NDArray]:
+    """Corners of the convex hull of the ROC: no threshold is beyond them.
+
+    Arguments
+    ---------
+    scores : array or torch.Tensor
+        One score a trial [N]; higher means more alike.
+    labels : array or torch.Tensor
+        1 for target, 0 for non-target [N].
+
+    Returns
+    -------
+    p_miss, p_fa : numpy.ndarray
+        From accepting everything (0, 1) to rejecting everything (1, 0) [V].
+
+    Example
+    -------
+    >>> hull_vertices([0.1, 0.2, 0.3, 0.9], [0, 1, 0, 1])
+    (array([0. , 0. , 0.5, 1. ]), array([1. , 0.5, 0. , 0. ]))
+    """
     target, nontarget, posterior = isotonic_shares(scores, labels)
     ends = np.append(np.flatnonzero(np.diff(posterior) > 0), len(target) - 1)
     p_miss = np.append(0, np.cumsum(target)[ends])
-    p_fa = np.append(1, 1 - np.cumsum(nontarget)[ends])
-    return float(crossing(p_miss, p_fa))
+    return p_miss, np.append(1, 1 - np.cumsum(nontarget)[ends])
 
 
 def crossing(p_miss: NDArray, p_fa: NDArray) -> NDArray:

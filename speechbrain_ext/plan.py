@@ -198,6 +198,10 @@ class Plan:
             values["cohort_folder"] = str(train.folder)
             path = speakers.folder / "pseudo_labels.csv"
             values["cohort_labels"] = str(path)
+            if model.system not in ("bootstrap", "topline"):
+                # Clusters that owe least to the embeddings to be calibrated.
+                path = self.root / "bootstrap" / "labels" / "pseudo_labels.csv"
+                values["calibration_labels"] = str(path)
         self.add(f"{model.system}/scores", "score", **values)
 
     def trials(self) -> dict[str, str]:
@@ -346,7 +350,7 @@ def longest_plan(settings: dict[str, Any]) -> list[Step]:
     >>> settings = plain(read_yaml("hparams/quickstart.yaml"))
     >>> settings.update(n_rounds="auto", max_rounds=3, output_folder="none")
     >>> len(load_plan(settings)), len(longest_plan(settings))
-    (11, 25)
+    (11, 26)
     """
     if settings["n_rounds"] == AUTO:
         settings = {**settings, "n_rounds": settings["max_rounds"]}

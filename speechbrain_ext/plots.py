@@ -23,7 +23,12 @@ from scipy.special import ndtri
 
 from speechbrain_ext.cllr import cllr, min_cllr
 from speechbrain_ext.files import InputError, PathLike, atomic_path
-from speechbrain_ext.metrics import equal_error_rate, error_rates, thin
+from speechbrain_ext.metrics import (
+    equal_error_rate,
+    error_rates,
+    hull_vertices,
+    thin,
+)
 
 DPI = 160
 # Okabe and Ito's palette less its yellow: told apart by colour-blind eyes.
@@ -377,8 +382,8 @@ def _costs_by_prior(
     miss, alarm = np.append(0, p_miss)[at], np.append(1, p_fa)[at]
     prior = 1 / (1 + np.exp(-odds))
     constant = np.minimum(prior, 1 - prior)
-    kept = thin(p_miss, p_fa, _DET_POINTS)
-    ends = (np.append(0, p_miss[kept]), np.append(1, p_fa[kept]))
+    # Where costs are linear in both rates a corner of the hull is best.
+    ends = hull_vertices(llrs, labels)
     every = np.outer(prior, ends[0]) + np.outer(1 - prior, ends[1])
     actual = prior * miss + (1 - prior) * alarm
     return actual / constant, every.min(axis=1) / constant

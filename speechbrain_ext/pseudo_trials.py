@@ -28,7 +28,7 @@ class DrawnTrials(NamedTuple):
 
 
 def label_trials(
-    labels: Manifest, n_trials: int, seed: int = 0
+    labels: Manifest, n_trials: int, recordings: bool, seed: int = 0
 ) -> tuple[DrawnTrials, str]:
     """`draw_trials` from a manifest, of different recordings if there are.
 
@@ -36,8 +36,12 @@ def label_trials(
     ---------
     labels : Manifest
         Kind ``"pseudo_labels"``.
-    n_trials, seed : int
-        As in `draw_trials`.
+    n_trials : int
+        Pairs of each class, at most.
+    recordings : bool
+        Whether the IDs tell the recordings (`recordings_of`).
+    seed : int
+        Seed of the draws.
 
     Returns
     -------
@@ -51,11 +55,12 @@ def label_trials(
     InputError
         As in `draw_trials`.
     """
-    recordings, of = recordings_of(labels.ids), "of any recording"
     found = draw_trials(labels.spk_id, n_trials, seed=seed)
-    if recordings is not None:
+    of = "of any recording"
+    if recordings:
+        recording = recordings_of(labels.ids)
         try:
-            found = draw_trials(labels.spk_id, n_trials, recordings, seed)
+            found = draw_trials(labels.spk_id, n_trials, recording, seed)
             of = "of different recordings"
         except InputError:
             of += " (no speaker has two)"

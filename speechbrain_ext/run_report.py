@@ -66,7 +66,7 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
     sections = [
         *churn_sections(settings),
         *cluster_sections(steps),
-        *map_sections(steps, settings["seed"]),
+        *map_sections(steps),
         *curve_sections(steps),
     ]
     shown = tables(results, yardsticks)
@@ -230,17 +230,14 @@ def comparison_tables(
         stale.unlink()
     found = []
     for first, second in zip(scored[:-1], scored[1:], strict=True):
-        for path in sorted(second.folder.glob("scores_*.npy")):
-            result = read_result(
-                second.folder
-                / f"{path.stem.replace('scores', 'result', 1)}.json"
-            )
-            if not (first.folder / path.name).exists():
-                continue
-            one = compare(first, second, result)
-            name = path.stem.removeprefix("scores_")
-            one.write(folder / f"{run}-comparison-{second.system}_{name}.json")
-            found.append(one)
+        for path in sorted(second.folder.glob("result_*.json")):
+            result = read_result(path)
+            name, backend = result.trials, result.backend
+            if scores_path(first, name, backend).exists():
+                one = compare(first, second, result)
+                stem = f"{run}-comparison-{second.system}_{name}_{backend}"
+                one.write(folder / f"{stem}.json")
+                found.append(one)
     if not found:
         return {}
     heading = f"{run}: each system against the one before, {found[0].interval}"
@@ -304,7 +301,7 @@ def cluster_sections(steps: Sequence[Step]) -> list[Section]:
     return sections + number_sections(steps)
 
 
-def map_sections(steps: Sequence[Step], seed: int) -> list[Section]:
+def map_sections(steps: Sequence[Step]) -> list[Section]:
     """Training embeddings of every system in two dimensions."""
     caption = (
         "Training utterances of some of the larger clusters (or, where they "
@@ -323,26 +320,24 @@ def map_sections(steps: Sequence[Step], seed: int) -> list[Section]:
         oracle = step.values().get("oracle")
         if oracle:
             panels["speaker"] = true_speakers(oracle, labels)
-        chosen = mapped_rows(list(panels.values())[-1], seed)
+        chosen = mapped_rows(list(panels.values())[-1])
         if len(chosen) < 4:
             continue
         vectors, index = read_embeddings(embeddings)
         ids = select(labels, chosen).ids
-        points = project(
-            unit_rows(vectors, rows_for(index, ids, embeddings)), seed
-        )
+        points = project(unit_rows(vectors, rows_for(index, ids, embeddings)))
         panels = {title: names[chosen] for title, names in panels.items()}
         figure = plots.embedding_map(points, panels)
         sections.append((f"Map, {step.system}", caption, figure))
     return sections
 
 
-def mapped_rows(names: np.ndarray, seed: int) -> np.ndarray:
+def mapped_rows(names: np.ndarray) -> np.ndarray:
     """Rows of some utterances of the names that have most, in row order."""
     _, number, size = np.unique(names, return_inverse=True, return_counts=True)
     largest = np.argsort(-size, kind="stable")[:_MAPPED_SPEAKERS]
     rows = np.flatnonzero(np.isin(number, largest))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     return np.sort(generator.permutation(rows)[:_MAPPED])
 
 

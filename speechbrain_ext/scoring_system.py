@@ -27,6 +27,11 @@ from speechbrain_ext.voices import (
 
 logger = logging.getLogger(__name__)
 
+_OPTIONAL_FILES = (
+    "cohort_labels calibration_labels calibration_trials "
+    "calibration_annotation annotation oracle metadata clusters"
+).split()
+
 
 class System:
     """What turns embeddings into scores: centre, cohort, calibrations.
@@ -80,9 +85,13 @@ class System:
     def learn_from_labels(self, backends: list[Backend]) -> None:
         """Calibrations from pairs of pseudo-speakers."""
         settings = self.settings
-        manifest = read_manifest(settings["cohort_labels"], "pseudo_labels")
+        path = settings["calibration_labels"] or settings["cohort_labels"]
+        manifest = read_manifest(path, "pseudo_labels")
         pairs, self.learnt_on = label_trials(
-            manifest, settings["n_calibration"], settings["seed"]
+            manifest,
+            settings["n_calibration"],
+            settings["recordings_in_ids"],
+            settings["seed"],
         )
         rows, position = np.unique(
             np.append(pairs.enrol, pairs.test), return_inverse=True
@@ -184,30 +193,28 @@ def input_files(
     files: dict[str, PathLike] = {
         f"trials {name}": path for name, path in paths.items()
     }
+    for key in _OPTIONAL_FILES:
+        if settings[key] is not None:
+            files[key] = settings[key]
     folders = {"": settings["embeddings_folder"]}
     calibrated = any(backend.calibration for backend in backends)
     given = settings["calibration_trials"] is not None
     pairs = calibrated and not given
-    if settings["center"] or pairs or any(b.needs_cohort for b in backends):
+    cohort = any(backend.needs_cohort for backend in backends)
+    if settings["center"] or pairs or cohort:
         _need(settings, "cohort_folder", "embeddings of training utterances")
         folders["cohort "] = settings["cohort_folder"]
-        if pairs or settings["cohort"] == "means":
-            _need(settings, "cohort_labels", "their pseudo_labels.csv")
-            files["cohort labels"] = settings["cohort_labels"]
+    own = pairs and settings["calibration_labels"] is None
+    if own or (cohort and settings["cohort"] == "means"):
+        _need(settings, "cohort_labels", "their pseudo_labels.csv")
     if calibrated and given:
         _need(settings, "calibration_folder", "embeddings of those trials")
         folders["calibration "] = settings["calibration_folder"]
-        files["calibration trials"] = settings["calibration_trials"]
     for name, folder in folders.items():
         files[f"{name}embeddings"] = Path(folder) / "embeddings.npy"
         files[f"{name}index"] = Path(folder) / "embeddings.csv"
         if settings["protocol"] == "crops" and (pairs or name != "cohort "):
             files[f"{name}crops"] = Path(folder) / CROPS
-    for key in ("annotation", "calibration_annotation", "oracle", "metadata"):
-        if settings[key] is not None:
-            files[key] = settings[key]
-    if settings["clusters"] is not None:
-        files["clusters"] = settings["clusters"]
     return files
 
 

@@ -88,32 +88,65 @@ def _part(ids: NDArray, depth: int) -> NDArray:
     return names.str[0].to_numpy(dtype=object)
 
 
-def recordings_of(ids: NDArray) -> NDArray | None:
-    """The recording that each utterance was cut from, if the IDs tell.
+def recordings_of(ids: NDArray) -> NDArray:
+    """The recording that each utterance was cut from, by VoxCeleb's naming.
 
     Arguments
     ---------
     ids : numpy.ndarray
-        Utterance IDs [N].
+        Utterance IDs [N], ``speaker/recording/utterance.wav``.
 
     Returns
     -------
-    numpy.ndarray or None
-        Names [N]: the folder of each utterance, where all lie at least two
-        folders deep. In a flatter tree a folder may well be a speaker, so
-        nothing is told.
+    numpy.ndarray
+        ``speaker/recording`` of each [N].
+
+    Raises
+    ------
+    InputError
+        An ID has fewer parts.
 
     Example
     -------
     >>> recordings_of(np.array(["s1/r1/1.wav", "s1/r1/2.wav"], dtype=object))
     array(['s1/r1', 's1/r1'], dtype=object)
-    >>> recordings_of(np.array(["s1/1.wav"], dtype=object)) is None
-    True
     """
-    names = pd.Series(ids, dtype=object)
-    if not (names.str.count("/") >= 2).all():
-        return None
+    short = pd.Series(ids, dtype=object).str.count("/").to_numpy() < 2
+    if short.any():
+        raise InputError(
+            f"recordings_in_ids is True, and {str(ids[short.argmax()])!r} is "
+            "not speaker/recording/utterance; leave it False"
+        )
     return _part(ids, depth=2)
+
+
+def sessions_of(trials: TrialList) -> tuple[NDArray, NDArray] | None:
+    """Recording of each side of each trial, if the list shows the naming.
+
+    Arguments
+    ---------
+    trials : TrialList
+        The list.
+
+    Returns
+    -------
+    tuple of numpy.ndarray, or None
+        Of enrolment and test [N]; None unless the parts of the IDs that
+        would name speakers agree with every label.
+
+    Example
+    -------
+    >>> from speechbrain_ext.trials import parse_trials
+    >>> text = b"1 s1/r1/1.wav s1/r2/1.wav\\n0 s1/r1/1.wav s2/r3/1.wav\\n"
+    >>> sessions_of(parse_trials("dev", "dev.txt", text))[1]
+    array(['s1/r2', 's2/r3'], dtype=object)
+    """
+    sides = (trials.enrol, trials.test)
+    enrol, test = (_part(ids, depth=3) for ids in sides)
+    deep = all((pd.Series(ids).str.count("/") >= 2).all() for ids in sides)
+    if not deep or not np.array_equal(enrol == test, trials.labels == 1):
+        return None
+    return _part(trials.enrol, depth=2), _part(trials.test, depth=2)
 
 
 def units_of(trials: TrialList, oracle: Manifest | None = None) -> Units:
