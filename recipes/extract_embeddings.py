@@ -89,13 +89,9 @@ def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
             if path.exists():
                 bar.update(sum(map(len, batches)))
             elif number % world == rank:
+                reading = (settings["num_workers"], bar, 1, crops)
                 rows, found = embed_batches(
-                    embedder,
-                    manifest,
-                    batches,
-                    settings["num_workers"],
-                    bar,
-                    crops=crops,
+                    embedder, manifest, batches, *reading
                 )
                 arrays: dict[str, Any] = {"rows": rows, "embeddings": found}
                 if crops:

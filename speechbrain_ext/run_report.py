@@ -178,7 +178,7 @@ def eer_sections(
 def score_sections(
     scored: Sequence[Step], results: Sequence[Result]
 ) -> list[Section]:
-    """DET curves of all systems, histograms, and what calibration loses."""
+    """DET curves of all systems, what calibration loses, and histograms."""
     sections: list[Section] = []
     for name, backend in _scorings(results):
         systems = dict(
@@ -194,10 +194,11 @@ def score_sections(
             caption = f"{words.capitalize()}: what a user's threshold costs."
             figure = plots.bayes_errors(systems)
             sections.append((f"Calibration, {title}", caption, figure))
-        for row, (scores, labels) in systems.items():
-            figure = plots.score_histogram(scores, labels)
-            heading = f"Scores, {row}, {title}"
-            sections.append((heading, f"{row}, {words}.", figure))
+        if backend == results[0].backend:  # the others' are beside the scores
+            for row, (scores, labels) in systems.items():
+                figure = plots.score_histogram(scores, labels)
+                heading = f"Scores, {row}, {title}"
+                sections.append((heading, f"{row}, {words}.", figure))
     return sections
 
 

@@ -241,11 +241,10 @@ def test_each_list_and_back_end_has_its_pictures(steps, tmp_path):
         "Scores, round 1, dev, raw",
         "Scores, round 2, dev, raw",
     ]
-    assert headings[4:6] == [
+    assert headings[4:] == [
         "DET, dev, as-norm+qmf",
         "Calibration, dev, as-norm+qmf",
     ]
-    assert len(headings) == 9
 
 
 def test_each_system_is_compared_with_the_one_before(steps, tmp_path):
