@@ -1,4 +1,4 @@
-"""Embed every utterance of a manifest, whole, in eval mode.
+"""Embed every utterance of a manifest, whole, in eval mode; crops if asked.
 
 The embedding of an utterance does not depend on its neighbours: batches hold
 utterances of exactly one length. Work is done in chunks, each written when it
@@ -8,6 +8,9 @@ goes on where it stopped. To run it:
 > python recipes/extract_embeddings.py hparams/extract_embeddings.yaml \
       --embedder_folder=exp/dino/embedder --annotation=CORPUS/train.csv \
       --data_folder=DATA_ROOT --output_folder=exp/dino/train_embeddings
+
+With --n_crops=15 also so many crops of each, for the protocol "crops" of
+score_trials: crop_embeddings.npy [N, n_crops, D].
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,8 +39,9 @@ from speechbrain_ext.embedder import (
     batches_of_one_length,
     load_embedder,
 )
-from speechbrain_ext.extraction import embed_batches
-from speechbrain_ext.files import atomic_path
+from speechbrain_ext.embeddings import CROPS, read_embeddings
+from speechbrain_ext.extraction import Crops, embed_batches
+from speechbrain_ext.files import InputError, atomic_path
 from speechbrain_ext.manifest import (
     SAMPLE_RATE,
     Manifest,
@@ -74,6 +79,7 @@ def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
     world = stage.world_size
     rank = (get_rank() or 0) % world
     max_frames = round(settings["max_batch_seconds"] * SAMPLE_RATE)
+    crops = crops_of(settings)
     with tqdm(
         total=len(manifest), desc="embed", disable=not if_main_process()
     ) as bar:
@@ -83,30 +89,60 @@ def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
             if path.exists():
                 bar.update(sum(map(len, batches)))
             elif number % world == rank:
-                rows, embeddings = embed_batches(
-                    embedder, manifest, batches, settings["num_workers"], bar
+                reading = (settings["num_workers"], bar, 1, crops)
+                rows, found = embed_batches(
+                    embedder, manifest, batches, *reading
                 )
+                arrays: dict[str, Any] = {"rows": rows, "embeddings": found}
+                if crops:
+                    arrays["embeddings"] = found[:, 0]
+                    arrays["crops"] = found[:, 1:]
                 with atomic_path(path) as part, open(part, "wb") as stream:
-                    np.savez(stream, rows=rows, embeddings=embeddings)
+                    np.savez(stream, **arrays)
 
 
-def assemble(folder: Path, manifest: Manifest, output: Path) -> int:
-    """Chunks to ``embeddings.npy`` and ``embeddings.csv``; the dimension."""
+def crops_of(settings: dict[str, Any]) -> Crops | None:
+    """What to embed besides whole utterances."""
+    n_crops, seconds = settings["n_crops"], settings["crop"]
+    if n_crops == 0:
+        return None
+    numbers = isinstance(n_crops, int) and isinstance(seconds, (int, float))
+    if not numbers or n_crops < 0 or seconds <= 0:
+        raise InputError(
+            f"n_crops is {n_crops!r} and crop {seconds!r}; give a whole "
+            "number of crops and their length in seconds, as 15 and 4.0"
+        )
+    return Crops(n_crops, round(seconds * SAMPLE_RATE))
+
+
+def assemble(folder: Path, manifest: Manifest, output: Path) -> list[str]:
+    """Chunks to arrays and ``embeddings.csv``; the names written."""
     # Not what a killed process has left under a temporary name.
     paths = sorted(folder.glob("[0-9]*.npz"))
     with np.load(paths[0]) as first:
-        size = first["embeddings"].shape[1]
-    shape = (len(manifest), size)
-    with atomic_path(output / "embeddings.npy") as part:
-        whole = np.lib.format.open_memmap(part, "w+", np.float32, shape)
-        for path in paths:
-            with np.load(path) as chunk:
-                whole[chunk["rows"]] = chunk["embeddings"]
-        whole.flush()
+        shapes = {name: first[name].shape[1:] for name in first.files}
+    names = {"embeddings": "embeddings.npy", "crops": CROPS}
+    written = ["embeddings.csv"]
+    for key, name in names.items():
+        if key in shapes:
+            join(paths, key, output / name, (len(manifest), *shapes[key]))
+            written.append(name)
     table = pd.DataFrame({"ID": manifest.ids, "row": np.arange(len(manifest))})
     write_manifest(output / "embeddings.csv", table, "embeddings")
     shutil.rmtree(folder)
-    return size
+    return written
+
+
+def join(
+    paths: list[Path], key: str, output: Path, shape: tuple[int, ...]
+) -> None:
+    """One array of all chunks, written whole or not at all."""
+    with atomic_path(output) as part:
+        whole = np.lib.format.open_memmap(part, "w+", np.float32, shape)
+        for path in paths:
+            with np.load(path) as chunk:
+                whole[chunk["rows"]] = chunk[key]
+        whole.flush()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -129,11 +165,11 @@ def main(argv: list[str] | None = None) -> None:
     extract(stage, manifest, folder)
     # Every chunk must be written before one process assembles them.
     ddp_barrier()
-    size = run_on_main(assemble, [folder, manifest, stage.folder])
+    names = run_on_main(assemble, [folder, manifest, stage.folder])
     stage.finish(
-        ["embeddings.npy", "embeddings.csv"],
+        names,
         n_utterances=len(manifest),
-        embedding_size=size,
+        embedding_size=read_embeddings(stage.folder)[0].shape[1],
     )
 
 

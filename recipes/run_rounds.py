@@ -134,7 +134,7 @@ def show(step: Step) -> None:
     for path in sorted(step.folder.glob("result_*.json")):
         row = read_json(path)
         print(
-            f"-- {row['system']} on {row['trials']}: "
+            f"-- {row['system']}, {row['backend']}, on {row['trials']}: "
             f"EER {row['eer_percent']:.2f} %, minDCF {row['min_dcf']:.4f}"
         )
 

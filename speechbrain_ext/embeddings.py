@@ -10,6 +10,9 @@ import numpy as np
 from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.manifest import Manifest, read_manifest
 
+# Beside embeddings.npy where crops were embedded too: [N, n_crops, D].
+CROPS = "crop_embeddings.npy"
+
 
 def read_embeddings(folder: PathLike) -> tuple[np.ndarray, Manifest]:
     """Memory-mapped embeddings and their index, checked against each other.

@@ -1,8 +1,9 @@
-"""Embeddings of whole utterances, in batches that need no padding."""
+"""Embeddings of whole utterances and of crops, in batches without padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +52,30 @@ class WholeUtterances(torch.utils.data.Dataset):
         return rows, torch.stack(wavs)
 
 
+class Crops(NamedTuple):
+    """How many crops of an utterance to embed, of how many samples each."""
+
+    n_crops: int
+    n_frames: int
+
+    def cut(self, wavs: torch.Tensor) -> list[torch.Tensor]:
+        """Crops [B, n_frames] of utterances [B, T], evenly spaced.
+
+        From the very begin to the very end. What is shorter than a crop is
+        repeated end to end.
+
+        Example
+        -------
+        >>> [crop.tolist() for crop in Crops(3, 2).cut(torch.arange(6)[None])]
+        [[[0, 1]], [[2, 3]], [[4, 5]]]
+        """
+        n_repeats = -(-self.n_frames // wavs.shape[1])
+        wavs = wavs.repeat(1, n_repeats)[:, : max(wavs.shape[1], self.n_frames)]
+        room = wavs.shape[1] - self.n_frames
+        starts = np.linspace(0, room, self.n_crops).astype(int)
+        return [wavs[:, start : start + self.n_frames] for start in starts]
+
+
 def cut_lengths(manifest: Manifest, grain: int) -> np.ndarray:
     """Samples [N] of each utterance when cut to a multiple of ``grain``."""
     lengths = manifest.stop - manifest.start
@@ -64,6 +89,7 @@ def embed_batches(
     num_workers: int,
     bar: tqdm,
     grain: int = 1,
+    crops: Crops | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of some batches and their embeddings.
 
@@ -81,11 +107,14 @@ def embed_batches(
         Moves with every utterance.
     grain : int
         As `embed_manifest`.
+    crops : Crops, optional
+        What else to embed of each utterance.
 
     Returns
     -------
     tuple of numpy.ndarray
-        Rows [M] and their embeddings [M, D], float32.
+        Rows [M] and their embeddings [M, D], float32; with crops
+        [M, 1 + n_crops, D], the whole utterance first.
 
     Raises
     ------
@@ -101,9 +130,15 @@ def embed_batches(
     rows: list[int] = []
     parts = []
     for batch_rows, wavs in loader:
-        embeddings = embedder.embed(wavs.to(device)).float().cpu().numpy()
-        if not np.isfinite(embeddings).all():
-            bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0]
+        wavs = wavs.to(device)
+        embeddings = embedder.embed(wavs).float().cpu().numpy()
+        if crops:
+            parts_of = [embedder.embed(part) for part in crops.cut(wavs)]
+            views = [embeddings] + [p.float().cpu().numpy() for p in parts_of]
+            embeddings = np.stack(views, axis=1)
+        finite = np.isfinite(embeddings.reshape(len(embeddings), -1))
+        if not finite.all():
+            bad = np.flatnonzero(~finite.all(axis=1))[0]
             raise InputError(
                 f"{manifest.ids[batch_rows[bad]]}: its embedding is not "
                 "finite; the file is silent or broken, or training diverged"

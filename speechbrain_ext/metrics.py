@@ -1,22 +1,23 @@
-"""Error rates of verification scores: EER, minDCF and their intervals.
+"""Error rates of verification scores: EER, by two definitions, and minDCF.
 
 One sort replaces the loop over thresholds, so 600,000 trials take a fraction
-of a second; the values are SpeechBrain's, ties and rounding included.
+of a second; EER and minDCF are SpeechBrain's, ties and rounding included.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.isotonic import isotonic_regression
 
 from speechbrain_ext.files import InputError
 
-# More distinct scores than this are thinned for the bootstrap.
-_MAX_THRESHOLDS = 4096
-_CHUNK = 100  # replicates held in memory at once
+# What the two equal error rates are called in a result.
+EER_DEFINITION = "SpeechBrain: mean of both error rates where nearest"
+HULL_DEFINITION = "where the ROC's convex hull has equal error rates"
 
 
 def error_rates(
@@ -55,7 +56,7 @@ def error_rates(
     >>> p_miss, p_fa, thresholds
     (array([0.5, 1. ]), array([0., 0.]), array([0.4, 0.9]))
     """
-    values, is_target = _checked(scores, labels)
+    values, is_target = checked_trials(scores, labels)
     order = np.argsort(values)
     values, is_target = values[order], is_target[order]
     last_of_tie = np.append(np.flatnonzero(values[1:] > values[:-1]), -1)
@@ -129,6 +130,150 @@ def _exact_gap(miss: NDArray, alarm: NDArray, index: int) -> float:
     return abs(float(alarm[index]) - float(miss[index]))
 
 
+class Shares(NamedTuple):
+    """How the trials of each class spread over the distinct scores, all [M].
+
+    ``target`` and ``nontarget`` sum to 1; ``posterior`` is the share of
+    targets after pool-adjacent-violators, both classes weighing the same.
+    """
+
+    target: NDArray
+    nontarget: NDArray
+    posterior: NDArray
+
+
+def isotonic_shares(
+    scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
+) -> Shares:
+    """Pool adjacent violators: the best calibration that keeps the order.
+
+    Fawcett and Niculescu-Mizil, "PAV and the ROC convex hull", Machine
+    Learning 2007: where the posterior steps are the vertices of the hull.
+
+    Arguments
+    ---------
+    scores : array or torch.Tensor
+        One score a trial [N]; higher means more alike.
+    labels : array or torch.Tensor
+        1 for target, 0 for non-target [N].
+
+    Returns
+    -------
+    Shares
+        By rising score.
+
+    Raises
+    ------
+    InputError
+        As in `error_rates`.
+
+    Example
+    -------
+    >>> isotonic_shares([0.1, 0.2, 0.3, 0.9], [0, 1, 0, 1]).posterior
+    array([0. , 0.5, 0.5, 1. ])
+    """
+    p_miss, p_fa, _ = error_rates(scores, labels)
+    target = np.diff(p_miss, prepend=0)
+    nontarget = -np.diff(p_fa, prepend=1)
+    weight = target + nontarget
+    # The rates' rounding may not turn a pure step into an impure one.
+    share = np.where(target > 0, target / weight, 0)
+    posterior = isotonic_regression(share, sample_weight=weight)
+    return Shares(target, nontarget, np.clip(posterior, 0, 1))
+
+
+def convex_hull_eer(
+    scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
+) -> float:
+    """Equal error rate on the convex hull of the ROC, as a fraction.
+
+    Between two vertices of the hull both rates are interpolated: a decision
+    that tosses a coin between two thresholds reaches them. At no threshold
+    of the scores are both rates below it. See Brummer and de Villiers, "The
+    BOSARIS toolkit", 2011.
+
+    Arguments
+    ---------
+    scores : array or torch.Tensor
+        One score a trial [N]; higher means more alike.
+    labels : array or torch.Tensor
+        1 for target, 0 for non-target [N].
+
+    Returns
+    -------
+    float
+        0.5 at most: below chance the hull is the diagonal.
+
+    Raises
+    ------
+    InputError
+        As in `error_rates`.
+
+    Example
+    -------
+    >>> convex_hull_eer([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1])
+    0.25
+    """
+    return float(crossing(*hull_vertices(scores, labels)))
+
+
+def hull_vertices(
+    scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
+) -> tuple[NDArray, NDArray]:
+    """Corners of the convex hull of the ROC: no threshold is beyond them.
+
+    Arguments
+    ---------
+    scores : array or torch.Tensor
+        One score a trial [N]; higher means more alike.
+    labels : array or torch.Tensor
+        1 for target, 0 for non-target [N].
+
+    Returns
+    -------
+    p_miss, p_fa : numpy.ndarray
+        From accepting everything (0, 1) to rejecting everything (1, 0) [V].
+
+    Example
+    -------
+    >>> hull_vertices([0.1, 0.2, 0.3, 0.9], [0, 1, 0, 1])
+    (array([0. , 0. , 0.5, 1. ]), array([1. , 0.5, 0. , 0. ]))
+    """
+    target, nontarget, posterior = isotonic_shares(scores, labels)
+    ends = np.append(np.flatnonzero(np.diff(posterior) > 0), len(target) - 1)
+    p_miss = np.append(0, np.cumsum(target)[ends])
+    return p_miss, np.append(1, 1 - np.cumsum(nontarget)[ends])
+
+
+def crossing(p_miss: NDArray, p_fa: NDArray) -> NDArray:
+    """Where two error rates meet, interpolated between thresholds.
+
+    Arguments
+    ---------
+    p_miss, p_fa : numpy.ndarray
+        Curves of rising misses and falling false alarms [..., M], from
+        accepting everything (0, 1) to rejecting everything (1, 0).
+
+    Returns
+    -------
+    numpy.ndarray
+        The common rate of each curve [...].
+
+    Example
+    -------
+    >>> float(crossing(np.array([0, 0.5, 1]), np.array([1, 0.5, 0])))
+    0.5
+    """
+    after = np.argmax(p_fa <= p_miss, axis=-1)[..., None]
+    miss, alarm = (
+        [np.take_along_axis(curve, at, axis=-1) for at in (after - 1, after)]
+        for curve in (p_miss, p_fa)
+    )
+    gap, overshoot = alarm[0] - miss[0], miss[1] - alarm[1]
+    part = gap / (gap + overshoot)
+    return (alarm[0] + part * (alarm[1] - alarm[0]))[..., 0]
+
+
 def min_dcf(
     scores: ArrayLike | torch.Tensor,
     labels: ArrayLike | torch.Tensor,
@@ -173,7 +318,7 @@ def min_dcf(
     >>> round(cost, 6), threshold
     (0.005, 0.3)
     """
-    _check_costs(p_target, c_miss, c_fa)
+    check_costs(p_target, c_miss, c_fa)
     p_miss, p_fa, thresholds = error_rates(scores, labels)
     miss, alarm = p_miss.astype(np.float32), p_fa.astype(np.float32)
     cost = _cost(miss, alarm, p_target, c_miss, c_fa)
@@ -216,98 +361,55 @@ def normalised_dcf(
     >>> normalised_dcf(0.005)
     0.5
     """
-    _check_costs(p_target, c_miss, c_fa)
+    check_costs(p_target, c_miss, c_fa)
     return cost / min(c_miss * p_target, c_fa * (1 - p_target))
 
 
-def bootstrap_intervals(
-    scores: ArrayLike | torch.Tensor,
+def actual_dcf(
+    llrs: ArrayLike | torch.Tensor,
     labels: ArrayLike | torch.Tensor,
     p_target: float = 0.01,
     c_miss: float = 1,
     c_fa: float = 1,
-    n_replicates: int = 1000,
-    seed: int = 0,
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """95 % percentile intervals of EER and minDCF, by bootstrap over trials.
+) -> float:
+    """Detection cost at Bayes' threshold, normalised.
 
-    Target and non-target trials are drawn anew, each class keeping its size
-    (Efron, Annals of Statistics 1979). A draw is one multinomial over the
-    distinct scores, thinned to at most some 4,000 that are even in the logit
-    of either error rate, so its cost does not grow with the list. Trials are
-    taken as independent though they share speakers: the true intervals are
-    wider.
+    A trial is accepted when its log-likelihood ratio is above
+    ``log(c_fa * (1 - p_target) / (c_miss * p_target))``: what the scores
+    cost a user who trusts them. For calibrated scores only.
 
     Arguments
     ---------
-    scores : array or torch.Tensor
-        One score a trial [N]; higher means more alike.
+    llrs : array or torch.Tensor
+        Natural log-likelihood ratios [N].
     labels : array or torch.Tensor
         1 for target, 0 for non-target [N].
     p_target, c_miss, c_fa : float
         As in `min_dcf`.
-    n_replicates : int
-        Number of draws, at least 1.
-    seed : int
-        Seed of the draws.
 
     Returns
     -------
-    eer : tuple of float
-        Low and high ends, fractions as in `equal_error_rate`.
-    cost : tuple of float
-        Low and high ends, not normalised, as in `min_dcf`.
+    float
+        At least the normalised minDCF; above 1 a constant answer is better.
 
     Raises
     ------
     InputError
-        As in `min_dcf`, or ``n_replicates`` is below 1.
+        As in `min_dcf`.
 
     Example
     -------
-    >>> labels = np.arange(100) % 2
-    >>> scores = np.sin(np.arange(100)) + labels
-    >>> low, high = bootstrap_intervals(scores, labels)[0]
-    >>> low < equal_error_rate(scores, labels)[0] < high
-    True
+    >>> actual_dcf([-9, 9, 2, 9], [0, 0, 1, 1])
+    50.0
     """
-    _check_costs(p_target, c_miss, c_fa)
-    if n_replicates < 1:
-        raise InputError(
-            f"n_bootstrap is {n_replicates}, at least 1 is needed; 1000 "
-            "gives steady intervals"
-        )
-    p_miss, p_fa, _ = error_rates(scores, labels)
-    n_target = int(np.asarray(_to_numpy(labels)).sum())
-    n_nontarget = len(_to_numpy(labels)) - n_target
-    kept = thin(p_miss, p_fa, _MAX_THRESHOLDS)
-    targets = np.diff(p_miss[kept], prepend=0)
-    nontargets = np.diff(1 - p_fa[kept], prepend=0)
-    generator = np.random.default_rng(seed)
-    eers, costs = [], []
-    for first in range(0, n_replicates, _CHUNK):
-        size = min(_CHUNK, n_replicates - first)
-        miss = _draw(generator, n_target, targets, size)
-        alarm = 1 - _draw(generator, n_nontarget, nontargets, size)
-        nearest = np.argmin(np.abs(alarm - miss), axis=1)[:, None]
-        both = np.take_along_axis(miss + alarm, nearest, axis=1)
-        eers.append(both[:, 0] / 2)
-        cost = _cost(miss, alarm, p_target, c_miss, c_fa)
-        costs.append(cost.min(axis=1))
-    return _percentiles(eers), _percentiles(costs)
-
-
-def _draw(
-    generator: np.random.Generator, n: int, shares: NDArray, size: int
-) -> NDArray:
-    """Cumulative shares [size, M] of multinomial draws of n trials."""
-    counts = generator.multinomial(n, shares / shares.sum(), size=size)
-    return np.cumsum(counts, axis=1) / n
-
-
-def _percentiles(replicates: list[NDArray]) -> tuple[float, float]:
-    low, high = np.percentile(np.concatenate(replicates), [2.5, 97.5])
-    return float(low), float(high)
+    check_costs(p_target, c_miss, c_fa)
+    values, is_target = checked_trials(llrs, labels)
+    threshold = np.log(c_fa * (1 - p_target) / (c_miss * p_target))
+    accepted = values > threshold
+    p_miss = np.count_nonzero(~accepted & is_target) / is_target.sum()
+    p_fa = np.count_nonzero(accepted & ~is_target) / (~is_target).sum()
+    cost = c_miss * p_miss * p_target + c_fa * p_fa * (1 - p_target)
+    return float(normalised_dcf(cost, p_target, c_miss, c_fa))
 
 
 def thin(p_miss: NDArray, p_fa: NDArray, max_points: int) -> NDArray:
@@ -344,7 +446,7 @@ def thin(p_miss: NDArray, p_fa: NDArray, max_points: int) -> NDArray:
     return np.unique(np.minimum(kept, n_points - 1))
 
 
-def _check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
+def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
     if not 0 < p_target < 1:
         raise InputError(
             f"p_target is {p_target}, a probability between 0 and 1 is "
@@ -357,7 +459,7 @@ def _check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
         )
 
 
-def _to_numpy(values: Any) -> NDArray:
+def as_array(values: Any) -> NDArray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         if values.dtype == torch.bfloat16:
@@ -365,9 +467,9 @@ def _to_numpy(values: Any) -> NDArray:
     return np.asarray(values)
 
 
-def _checked(scores: Any, labels: Any) -> tuple[NDArray, NDArray]:
+def checked_trials(scores: Any, labels: Any) -> tuple[NDArray, NDArray]:
     """Scores as floats and labels as booleans, one a trial."""
-    values, classes = _to_numpy(scores), _to_numpy(labels)
+    values, classes = as_array(scores), as_array(labels)
     if values.ndim != 1 or values.shape != classes.shape:
         raise InputError(
             f"scores have shape {list(values.shape)} and labels "

@@ -19,6 +19,7 @@ from speechbrain_ext.receipts import RECEIPT
 from speechbrain_ext.rounds import AUTO, Rounds, check_rounds, decide
 
 Late = Callable[[], Any]
+N_CROPS = 15  # of an utterance, under the paper's protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +133,23 @@ class Plan:
         return str(path) if path.exists() else None
 
     def embed(self, system: str, split: str, model: Step) -> Step:
-        """Embeddings of ``train.csv`` or ``test.csv``."""
+        """Embeddings of ``train.csv`` or ``test.csv``, once a system."""
+        name = f"{system}/{split}_embeddings"
+        for step in self.steps:
+            if step.name == name:
+                return step
+        values: dict[str, Any] = {}
+        # Calibration scores training utterances as the test is scored.
+        compared = split == "test" or "+" in str(self.settings["backends"])
+        if self.settings["protocol"] == "crops" and compared:
+            values["n_crops"] = N_CROPS
         return self.add(
-            f"{system}/{split}_embeddings",
+            name,
             "extract",
             embedder_folder=str(model.folder / "embedder"),
             annotation=str(self.corpus / f"{split}.csv"),
             data_folder=self.data_root,
+            **values,
         )
 
     def labels(
@@ -159,13 +170,27 @@ class Plan:
             **values,
         )
 
-    def score(self, row: str, model: Step, labels: Step | None) -> None:
-        """Scores of the trial lists, if there are any."""
+    def score(
+        self,
+        row: str,
+        model: Step,
+        labels: Step | None,
+        cohort: Step | None = None,
+    ) -> None:
+        """Scores of the trial lists, if there are any.
+
+        ``labels`` are the system's own clusters, reported with it; ``cohort``
+        are the speakers to normalise and calibrate by, these if None.
+        """
         if not self.settings["scored"]:
             return
         embeddings = self.embed(model.system, "test", model)
         values: dict[str, Any] = {
             "embeddings_folder": str(embeddings.folder),
+            "annotation": str(self.corpus / "test.csv"),
+            "oracle": self.oracle,
+            "protocol": self.settings["protocol"],
+            "backends": self.settings["backends"],
             "trials": self.trials,
             "run": self.settings["run"],
             "system": row,
@@ -176,6 +201,16 @@ class Plan:
         }
         if labels is not None:
             values["clusters"] = str(labels.folder / "clusters.json")
+        speakers = cohort or labels
+        if speakers and self.settings["backends"] not in ("raw", ["raw"]):
+            train = self.embed(model.system, "train", model)
+            values["cohort_folder"] = str(train.folder)
+            path = speakers.folder / "pseudo_labels.csv"
+            values["cohort_labels"] = str(path)
+            if model.system not in ("bootstrap", "topline"):
+                # Clusters that owe least to the embeddings to be calibrated.
+                path = self.root / "bootstrap" / "labels" / "pseudo_labels.csv"
+                values["calibration_labels"] = str(path)
         self.add(f"{model.system}/scores", "score", **values)
 
     def trials(self) -> dict[str, str]:
@@ -242,7 +277,7 @@ class Plan:
             init_from=str(model.folder / "embedder"),
             init_classifier=str(model.folder / "classifier.ckpt"),
         )
-        self.score("+ large margin", tuned, None)
+        self.score("+ large margin", tuned, None, cohort=labels)
 
     def topline(self, start: dict[str, Any]) -> None:
         """The same training with true speakers."""
@@ -253,7 +288,7 @@ class Plan:
             oracle=str(self.corpus / "oracle.csv"),
         )
         model = self.train("topline", "train", labels, **start)
-        self.score("topline (true labels)", model, None)
+        self.score("topline (true labels)", model, None, cohort=labels)
 
     def initial(self, bootstrap: Step) -> str | None:
         """Weights that every round, and the topline, starts from."""
@@ -331,7 +366,7 @@ def longest_plan(settings: dict[str, Any]) -> list[Step]:
     >>> settings = plain(read_yaml("hparams/quickstart.yaml"))
     >>> settings.update(n_rounds="auto", max_rounds=3, output_folder="none")
     >>> len(load_plan(settings)), len(longest_plan(settings))
-    (11, 25)
+    (11, 26)
     """
     if settings["n_rounds"] == AUTO:
         settings = {**settings, "n_rounds": settings["max_rounds"]}

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
+import matplotlib
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
@@ -19,8 +21,14 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
+from speechbrain_ext.cllr import cllr, min_cllr
 from speechbrain_ext.files import InputError, PathLike, atomic_path
-from speechbrain_ext.metrics import equal_error_rate, error_rates, thin
+from speechbrain_ext.metrics import (
+    equal_error_rate,
+    error_rates,
+    hull_vertices,
+    thin,
+)
 
 DPI = 160
 # Okabe and Ito's palette less its yellow: told apart by colour-blind eyes.
@@ -41,6 +49,24 @@ def save_png(figure: Figure, path: PathLike) -> None:
         figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
 
 
+def save_figure(figure: Figure, folder: PathLike, stem: str) -> list[str]:
+    """Write a figure as PNG and as SVG; the names, for the receipt.
+
+    Example
+    -------
+    >>> figure = score_histogram([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1])
+    >>> save_figure(figure, getfixture("tmp_path"), "histogram")
+    ['histogram.png', 'histogram.svg']
+    """
+    names = [f"{stem}.png", f"{stem}.svg"]
+    save_png(figure, Path(folder) / names[0])
+    # Neither the date nor a random name: same figure, same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": stem}):
+        with atomic_path(Path(folder) / names[1]) as part:
+            figure.savefig(part, format="svg", metadata={"Date": None})
+    return names
+
+
 def eer_by_round(
     results: Sequence[Any], yardsticks: Sequence[Any] = ()
 ) -> Figure:
@@ -49,7 +75,8 @@ def eer_by_round(
     Arguments
     ---------
     results : sequence of speechbrain_ext.results.Result
-        One a system and trial list; each list is a line.
+        One a system, trial list and back-end; each list and back-end is a
+        line.
     yardsticks : sequence of speechbrain_ext.results.Yardstick
         Horizontal lines; one that is over 1.5 times the highest result is
         left out, for it would flatten the rest.
@@ -67,17 +94,18 @@ def eer_by_round(
     -------
     >>> from types import SimpleNamespace
     >>> result = SimpleNamespace(
-    ...     system="DINO", corpus="toy", trials="dev", eer_percent=20.0,
-    ...     eer_low=19.0, eer_high=21.5,
+    ...     system="DINO", corpus="toy", trials="dev", backend="raw",
+    ...     eer_percent=20.0, eer_low=19.0, eer_high=21.5,
     ... )
     >>> eer_by_round([result]).get_label()
-    'Equal error rate in percent. toy, dev: DINO 20.00.'
+    'Equal error rate in percent. toy, dev, raw: DINO 20.00.'
     """
     _need(results, "result")
     systems = list(dict.fromkeys(result.system for result in results))
     lists: dict[str, list[Any]] = {}
     for result in results:
-        lists.setdefault(f"{result.corpus}, {result.trials}", []).append(result)
+        parts = (result.corpus, result.trials, result.backend)
+        lists.setdefault(", ".join(filter(None, parts)), []).append(result)
     figure = Figure(figsize=(max(6.4, 1.1 * len(systems) + 3), 4.2))
     axes = figure.subplots()
     for number, (name, members) in enumerate(lists.items()):
@@ -289,6 +317,128 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike) -> Figure:
         f"Histogram of {n_target:,} target and {len(values) - n_target:,} "
         f"non-target scores; the equal error rate is at score {threshold:.3f}."
     )
+    return _laid_out(figure)
+
+
+def bayes_errors(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """Cost of trusting log-likelihood ratios, by the prior of a target.
+
+    Normalised Bayes error rates (Brummer and de Villiers, "The BOSARIS
+    toolkit", 2011): the actual cost of each system and, dashed, that of its
+    best threshold at each prior. What lies between is lost by calibration.
+
+    Arguments
+    ---------
+    systems : mapping of str to (log-likelihood ratios [N], labels [N])
+        Two curves each.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no system, or its scores have no error rates.
+
+    Example
+    -------
+    >>> llrs = np.array([-2.0, 1.0, -0.5, 3.0])
+    >>> bayes_errors({"DINO": (llrs, [0, 0, 1, 1])}).get_label()
+    'Normalised cost by prior. DINO: Cllr 0.888, at best 0.500.'
+    """
+    _need(systems, "system")
+    figure = Figure(figsize=(6.4, 4.4))
+    axes = figure.subplots()
+    words = []
+    odds = np.linspace(-7, 3, 101)
+    for number, (name, (llrs, labels)) in enumerate(systems.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        actual, best = _costs_by_prior(llrs, labels, odds)
+        axes.plot(odds, actual, color=colour, label=f"{name}, actual")
+        axes.plot(odds, best, "--", color=colour, label=f"{name}, at best")
+        lost = f"Cllr {cllr(llrs, labels):.3f}, at best "
+        words.append(f"{name}: {lost}{min_cllr(llrs, labels):.3f}.")
+    for prior in (0.01, 0.05):
+        axes.axvline(np.log(prior / (1 - prior)), color="0.8", zorder=0)
+    axes.axhline(1, color="0.5", linestyle=":", label="says nothing")
+    axes.set_xlim(odds[0], odds[-1])
+    axes.set_ylim(0, 1.4)
+    axes.set_xlabel("prior log-odds of a target (lines: 0.01 and 0.05)")
+    axes.set_ylabel("normalised cost")
+    axes.grid(color="0.92")
+    _outer_legend(axes)
+    figure.set_label("Normalised cost by prior. " + " ".join(words))
+    return _laid_out(figure)
+
+
+def _costs_by_prior(
+    llrs: ArrayLike, labels: ArrayLike, odds: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Actual and least cost [P] at some prior log-odds [P], normalised."""
+    p_miss, p_fa, thresholds = error_rates(llrs, labels)
+    # At a threshold of -odds: what is at most that is rejected.
+    at = np.searchsorted(thresholds, -odds, side="right")
+    miss, alarm = np.append(0, p_miss)[at], np.append(1, p_fa)[at]
+    prior = 1 / (1 + np.exp(-odds))
+    constant = np.minimum(prior, 1 - prior)
+    # Where costs are linear in both rates a corner of the hull is best.
+    ends = hull_vertices(llrs, labels)
+    every = np.outer(prior, ends[0]) + np.outer(1 - prior, ends[1])
+    actual = prior * miss + (1 - prior) * alarm
+    return actual / constant, every.min(axis=1) / constant
+
+
+def embedding_map(points: ArrayLike, panels: Mapping[str, ArrayLike]) -> Figure:
+    """Embeddings in two dimensions, coloured in each panel by other names.
+
+    Arguments
+    ---------
+    points : array
+        Positions of N utterances [N, 2], as `projection.project` gives them.
+    panels : mapping of str to array
+        Title to a name of each utterance [N]: its cluster, its speaker.
+
+    Returns
+    -------
+    Figure
+        Names beyond the palette share colours, told apart by markers.
+
+    Raises
+    ------
+    InputError
+        There is no panel.
+
+    Example
+    -------
+    >>> points = [[0, 0], [1, 1], [2, 0]]
+    >>> embedding_map(points, {"cluster": ["a", "a", "b"]}).get_label()
+    'Map of 3 utterances. By cluster: 2.'
+    """
+    _need(panels, "panel")
+    positions = np.asarray(points, dtype=float)
+    figure = Figure(figsize=(5 * len(panels), 5))
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    words = []
+    for axes, (title, names) in zip(row, panels.items(), strict=True):
+        kinds, number = np.unique(np.asarray(names), return_inverse=True)
+        for kind in range(len(kinds)):
+            chosen = positions[number == kind]
+            axes.scatter(
+                chosen[:, 0],
+                chosen[:, 1],
+                s=14,
+                color=_COLOURS[kind % len(_COLOURS)],
+                marker=_MARKERS[kind // len(_COLOURS) % len(_MARKERS)],
+                linewidths=0,
+                alpha=0.8,
+            )
+        axes.set_title(f"by {title} ({len(kinds)})", fontsize=11)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_aspect("equal", adjustable="datalim")
+        words.append(f"By {title}: {len(kinds)}.")
+    figure.set_label(f"Map of {len(positions)} utterances. " + " ".join(words))
     return _laid_out(figure)
 
 

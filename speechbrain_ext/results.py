@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from speechbrain_ext.bootstrap import (
+    Units,
+    interval,
+    interval_in_words,
+    replicates,
+    single_trials,
+)
+from speechbrain_ext.breakdowns import Group, measured
+from speechbrain_ext.cllr import cllr, min_cllr
 from speechbrain_ext.files import (
     InputError,
     PathLike,
@@ -23,7 +32,10 @@ from speechbrain_ext.files import (
     write_text,
 )
 from speechbrain_ext.metrics import (
-    bootstrap_intervals,
+    EER_DEFINITION,
+    HULL_DEFINITION,
+    actual_dcf,
+    convex_hull_eer,
     equal_error_rate,
     min_dcf,
     normalised_dcf,
@@ -33,10 +45,8 @@ from speechbrain_ext.receipts import versions
 YARDSTICKS = "yardsticks.json"
 TABLE = "TABLE.md"
 _RESULT, _YARDSTICKS = "result", "yardsticks"
-_INTERVAL = (
-    "95 % percentile bootstrap over trials, {n} replicates, each class "
-    "keeping its size; speakers are not resampled, so it is too narrow"
-)
+# The prior of the second minimum cost, beside a result's own.
+_SECOND_PRIOR = 0.05
 _EMPTY = "–"
 
 
@@ -86,6 +96,28 @@ class Result:
         Number of those clusters.
     versions : dict
         Of Python and the packages that decide a result.
+    protocol : str
+        What of an utterance was compared: ``full`` or ``crops`` and how.
+    backend : str
+        What was done to the scores: ``raw``, ``as-norm+qmf``, ...
+    calibration : str
+        ``none``, or on which trials it was learnt and what came out.
+    eer_definition, eer_hull_definition : str
+        What the two equal error rates are.
+    eer_hull_percent : float or None
+        The one on the convex hull of the ROC, in %.
+    min_dcf_05, min_dcf_05_low, min_dcf_05_high : float or None
+        As ``min_dcf``, at a prior of 0.05.
+    actual_dcf, actual_dcf_05 : float or None
+        Cost at Bayes' threshold, normalised, of calibrated scores.
+    cllr : float or None
+        Bits, of calibrated scores.
+    min_cllr : float or None
+        Bits, after the best calibration that keeps the order.
+    n_units : int or None
+        How many speakers, utterances or trials the bootstrap draws.
+    breakdowns : list of dict
+        Groups of trials: `speechbrain_ext.breakdowns.measured`.
 
     Example
     -------
@@ -123,6 +155,22 @@ class Result:
     ari: float | None = None
     n_clusters: int | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=versions)
+    # What older files lack has a default.
+    protocol: str = "full"
+    backend: str = ""
+    calibration: str = "none"
+    eer_definition: str = EER_DEFINITION
+    eer_hull_percent: float | None = None
+    eer_hull_definition: str = HULL_DEFINITION
+    min_dcf_05: float | None = None
+    min_dcf_05_low: float | None = None
+    min_dcf_05_high: float | None = None
+    actual_dcf: float | None = None
+    actual_dcf_05: float | None = None
+    cllr: float | None = None
+    min_cllr: float | None = None
+    n_units: int | None = None
+    breakdowns: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of_scores(
@@ -132,34 +180,86 @@ class Result:
         p_target: float = 0.01,
         n_bootstrap: int = 1000,
         seed: int = 0,
+        units: Units | None = None,
+        calibrated: bool = False,
+        groups: Sequence[Group] = (),
         **facts: Any,
     ) -> Result:
-        """Measure scores [N] against labels [N] and keep the facts."""
-        eer, _ = equal_error_rate(scores, labels)
-        cost, _ = min_dcf(scores, labels, p_target)
-        eer_ends, cost_ends = bootstrap_intervals(
-            scores, labels, p_target, n_replicates=n_bootstrap, seed=seed
-        )
-        n_trials = len(np.asarray(labels))
+        """Measure scores [N] against labels [N] and keep the facts.
+
+        Intervals draw ``units``, single trials when None; ``calibrated``
+        scores are log-likelihood ratios; each of ``groups`` is measured too.
+        """
+        labels = np.asarray(labels)
+        units = units or single_trials(len(labels))
         n_target = int(np.count_nonzero(labels))
+        if groups:
+            facts["breakdowns"] = measured(
+                groups,
+                np.asarray(scores),
+                labels,
+                units,
+                p_target,
+                n_bootstrap,
+                seed,
+            )
         return cls(
             n_target=n_target,
-            n_nontarget=n_trials - n_target,
-            eer_percent=100 * eer,
-            eer_low=100 * eer_ends[0],
-            eer_high=100 * eer_ends[1],
+            n_nontarget=len(labels) - n_target,
             p_target=p_target,
-            min_dcf=normalised_dcf(cost, p_target),
-            min_dcf_low=normalised_dcf(cost_ends[0], p_target),
-            min_dcf_high=normalised_dcf(cost_ends[1], p_target),
-            interval=_INTERVAL.format(n=n_bootstrap),
+            interval=interval_in_words(units, n_bootstrap),
+            n_units=units.count,
             seed=seed,
+            **_error_rates(scores, labels, p_target, n_bootstrap, seed, units),
+            **_information(scores, labels, p_target, calibrated),
             **facts,
         )
 
     def write(self, path: PathLike) -> None:
         """Write it as JSON, atomically."""
         write_json(path, {"kind": _RESULT, **dataclasses.asdict(self)})
+
+
+def _error_rates(
+    scores: ArrayLike,
+    labels: NDArray,
+    p_target: float,
+    n_bootstrap: int,
+    seed: int,
+    units: Units,
+) -> dict[str, Any]:
+    """EER and both minimum costs, with the ends of their intervals."""
+    priors = {"min_dcf": p_target, "min_dcf_05": _SECOND_PRIOR}
+    drawn = replicates(
+        scores, labels, units, list(priors.values()), n_bootstrap, seed
+    )
+    eer, _ = equal_error_rate(scores, labels)
+    low, high = interval(drawn.eer, eer, units.count)
+    rates = {
+        "eer_percent": 100 * eer,
+        "eer_low": 100 * low,
+        "eer_high": 100 * high,
+        "eer_hull_percent": 100 * convex_hull_eer(scores, labels),
+    }
+    for (name, prior), costs in zip(priors.items(), drawn.costs, strict=True):
+        cost, _ = min_dcf(scores, labels, prior)
+        low, high = interval(costs, cost, units.count)
+        rates[name] = normalised_dcf(cost, prior)
+        rates[f"{name}_low"] = normalised_dcf(low, prior)
+        rates[f"{name}_high"] = normalised_dcf(high, prior)
+    return rates
+
+
+def _information(
+    scores: ArrayLike, labels: NDArray, p_target: float, calibrated: bool
+) -> dict[str, Any]:
+    """Cllr's bound and, of log-likelihood ratios, what they cost."""
+    found = {"min_cllr": min_cllr(scores, labels)}
+    if calibrated:
+        found["cllr"] = cllr(scores, labels)
+        found["actual_dcf"] = actual_dcf(scores, labels, p_target)
+        found["actual_dcf_05"] = actual_dcf(scores, labels, _SECOND_PRIOR)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +350,8 @@ def tables(
 ) -> dict[str, list[dict[str, str]]]:
     """Rows of text for a reader, one table a run and trial list.
 
+    A system's rows stand together, the raw scores' first.
+
     Arguments
     ---------
     results : sequence of Result
@@ -272,7 +374,8 @@ def tables(
     >>> tables([result])
     {'quickstart: toy, dev (2 targets, 2 non-targets)':
         [{'system': 'DINO', 'EER %': '0.00 [0.00, 0.00]',
-          'minDCF': '0.0000 [0.0000, 0.0000]', 'caveat': 'toy data'}]}
+          'minDCF': '0.0000 [0.0000, 0.0000]', 'minDCF, p=0.05': '0.0000',
+          'min Cllr': '0.000', 'caveat': 'toy data'}]}
     """
     groups: dict[tuple, list[Result]] = {}
     for result in results:
@@ -296,9 +399,72 @@ def tables(
             for yardstick in yardsticks
             if (yardstick.corpus, yardstick.trials) == (corpus, trials)
         ]
-        rows += [_row(result) for result in members]
+        rows += [_row(result) for result in in_order(members)]
         found[heading] = _without_empty_columns(rows)
     return found
+
+
+def breakdown_tables(
+    results: Sequence[Result],
+) -> dict[str, list[dict[str, str]]]:
+    """EER of groups of trials, one table a run, list and kind of group.
+
+    Arguments
+    ---------
+    results : sequence of Result
+        Those without breakdowns are passed over.
+
+    Returns
+    -------
+    dict of str to list of dict of str to str
+        Heading to rows: a system and back-end each, a column a group.
+
+    Example
+    -------
+    >>> breakdown_tables([])
+    {}
+    """
+    found: dict[str, list[dict[str, str]]] = {}
+    for result in in_order(results):
+        heading = f"{result.run}: {result.corpus}, {result.trials}, EER % by "
+        for by in dict.fromkeys(group["by"] for group in result.breakdowns):
+            row = {"system": result.system, "scores": scores_of(result)}
+            for group in result.breakdowns:
+                if group["by"] == by:
+                    row[_group_name(group)] = _group_eer(group)
+            found.setdefault(heading + by, []).append(row)
+    return found
+
+
+def _group_name(group: dict[str, Any]) -> str:
+    counts = f"{group['n_target']:,} / {group['n_nontarget']:,}"
+    return f"{group['value']} ({counts})"
+
+
+def _group_eer(group: dict[str, Any]) -> str:
+    if "eer_percent" not in group:
+        return _EMPTY
+    ends = (group["eer_low"], group["eer_high"])
+    return "{:.2f} [{:.2f}, {:.2f}]".format(group["eer_percent"], *ends)
+
+
+def in_order(results: Sequence[Result]) -> list[Result]:
+    """Results by system as these come; in each, raw, normalised, calibrated."""
+    systems = list(dict.fromkeys(result.system for result in results))
+    return sorted(
+        results,
+        key=lambda result: (
+            systems.index(result.system),
+            result.calibration != "none",
+            result.score_norm != "none",
+        ),
+    )
+
+
+def scores_of(result: Result) -> str:
+    """Short name of its back-end, also of records older than these."""
+    norm = result.score_norm.split(",")[0]
+    return result.backend or norm.replace("none", "")
 
 
 def _row(result: Result) -> dict[str, str]:
@@ -307,13 +473,18 @@ def _row(result: Result) -> dict[str, str]:
     prior = "" if result.p_target == 0.01 else f" (p={result.p_target:g})"
     return {
         "system": result.system,
+        "scores": scores_of(result),
+        "protocol": "" if result.protocol == "full" else result.protocol,
         "EER %": "{:.2f} [{:.2f}, {:.2f}]".format(*eer),
         "minDCF": "{:.4f} [{:.4f}, {:.4f}]".format(*cost) + prior,
+        "minDCF, p=0.05": _number(result.min_dcf_05, ".4f"),
+        "actual DCF": _number(result.actual_dcf, ".4f"),
+        "Cllr": _number(result.cllr, ".3f"),
+        "min Cllr": _number(result.min_cllr, ".3f"),
         "NMI": _number(result.nmi, ".3f"),
         "ARI": _number(result.ari, ".3f"),
         "clusters": _number(result.n_clusters, ",d"),
         "training utterances": _number(result.n_train, ",d"),
-        "score norm": result.score_norm.replace("none", ""),
         "device": result.device,
         "seconds": _number(result.seconds, ",.0f"),
         "caveat": result.caveat,
@@ -352,9 +523,9 @@ def render_table(
     >>> print(render_table([result]))
     ## quickstart: toy, dev (2 targets, 2 non-targets)
     <BLANKLINE>
-    | system | EER % | minDCF |
-    |---|---|---|
-    | DINO | 0.00 [0.00, 0.00] | 0.0000 [0.0000, 0.0000] |
+    | system | EER % | minDCF | minDCF, p=0.05 | min Cllr |
+    |---|---|---|---|---|
+    | DINO | 0.00 [0.00, 0.00] | 0.0000 [0.0000, 0.0000] | 0.0000 | 0.000 |
     <BLANKLINE>
     """
     parts = []

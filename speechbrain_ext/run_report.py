@@ -12,13 +12,20 @@ import numpy as np
 import pandas as pd
 
 from speechbrain_ext import plots
+from speechbrain_ext.comparison import Comparison, comparison_rows
+from speechbrain_ext.embeddings import read_embeddings, rows_for
 from speechbrain_ext.files import read_json
+from speechbrain_ext.label_quality import true_speakers
+from speechbrain_ext.manifest import read_manifest, select
 from speechbrain_ext.plan import Step, churns_of, rounds_of
+from speechbrain_ext.projection import project
 from speechbrain_ext.report import write_report
 from speechbrain_ext.results import (
     YARDSTICKS,
     Result,
     Yardstick,
+    breakdown_tables,
+    in_order,
     read_result,
     read_yardsticks,
     render_table,
@@ -26,9 +33,12 @@ from speechbrain_ext.results import (
     write_table,
 )
 from speechbrain_ext.rounds import AUTO
+from speechbrain_ext.trial_speakers import units_of
 from speechbrain_ext.trials import read_trial_file
+from speechbrain_ext.vectors import unit_rows
 
 Section = tuple[str, str, Any]
+_MAPPED_SPEAKERS, _MAPPED = 24, 1000  # of a map: speakers, utterances
 
 
 def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
@@ -56,10 +66,14 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
     sections = [
         *churn_sections(settings),
         *cluster_sections(steps),
+        *map_sections(steps),
         *curve_sections(steps),
     ]
+    shown = tables(results, yardsticks)
     if results:
         write_table(folder)
+        shown.update(breakdown_tables(results))
+        shown.update(comparison_tables(settings["run"], scored, folder))
         sections = [
             *eer_sections(results, yardsticks),
             *score_sections(scored, results),
@@ -75,7 +89,7 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
         "labels. NMI and ARI compare the clusters of a system's own training "
         "embeddings with the true speakers; they are reported and used for "
         "nothing." + stopping_words(settings, results),
-        tables(results, yardsticks),
+        shown,
         [result.caveat for result in results],
         sections,
     )
@@ -137,7 +151,7 @@ def collect_results(
             copy = folder / f"{run}-{number:02d}-{name}.json"
             shutil.copy(path, copy)
             results.append(read_result(copy))
-    return results
+    return in_order(results)
 
 
 def collect_curves(run: str, steps: Sequence[Step], folder: Path) -> None:
@@ -164,27 +178,98 @@ def eer_sections(
 def score_sections(
     scored: Sequence[Step], results: Sequence[Result]
 ) -> list[Section]:
-    """DET curves of all systems and the last system's score histogram."""
+    """DET curves of all systems, what calibration loses, and histograms."""
     sections: list[Section] = []
-    for name in dict.fromkeys(result.trials for result in results):
-        systems = {}
-        for step in scored:
-            row = read_result(step.folder / f"result_{name}.json").system
-            systems[row] = read_scores(step, name)
-        caption = f"Trial list {name}. A dot marks the equal error rate."
-        sections.append((f"DET, {name}", caption, plots.det(systems)))
-        for row, (scores, labels) in systems.items():
-            figure = plots.score_histogram(scores, labels)
-            caption = f"{row}, trial list {name}: cosine scores."
-            sections.append((f"Scores, {row}, {name}", caption, figure))
+    for name, backend in _scorings(results):
+        systems = dict(
+            read_scoring(step, name, backend)
+            for step in scored
+            if scores_path(step, name, backend).exists()
+        )
+        words = f"trial list {name}, {backend} scores"
+        title = f"{name}, {backend}"
+        caption = f"{words.capitalize()}. A dot marks the equal error rate."
+        sections.append((f"DET, {title}", caption, plots.det(systems)))
+        if "+" in backend:
+            caption = f"{words.capitalize()}: what a user's threshold costs."
+            figure = plots.bayes_errors(systems)
+            sections.append((f"Calibration, {title}", caption, figure))
+        if backend == results[0].backend:  # the others' are beside the scores
+            for row, (scores, labels) in systems.items():
+                figure = plots.score_histogram(scores, labels)
+                heading = f"Scores, {row}, {title}"
+                sections.append((heading, f"{row}, {words}.", figure))
     return sections
 
 
-def read_scores(step: Step, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scores [N] and labels [N] of a scored trial list."""
-    scores = np.load(step.folder / f"scores_{name}.npy")
+def _scorings(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Lists and back-ends of some results, each pair once."""
+    pairs = [(result.trials, result.backend) for result in results]
+    return list(dict.fromkeys(pairs))
+
+
+def scores_path(step: Step, name: str, backend: str) -> Path:
+    """Where a step has its scores of a trial list."""
+    return step.folder / f"scores_{name}_{backend}.npy"
+
+
+def read_scoring(
+    step: Step, name: str, backend: str
+) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
+    """The system's name, and scores [N] and labels [N] of a trial list."""
+    row = read_result(step.folder / f"result_{name}_{backend}.json").system
     path = step.values()["trials"][name]
-    return scores, read_trial_file(name, path).labels
+    scores = np.load(scores_path(step, name, backend))
+    return row, (scores, read_trial_file(name, path).labels)
+
+
+def comparison_tables(
+    run: str, scored: Sequence[Step], folder: Path
+) -> dict[str, list[dict[str, str]]]:
+    """Each system against the one before it, on each list; also as files."""
+    for stale in folder.glob(f"{run}-comparison-*.json"):
+        stale.unlink()
+    found = []
+    for first, second in zip(scored[:-1], scored[1:], strict=True):
+        for path in sorted(second.folder.glob("result_*.json")):
+            result = read_result(path)
+            name, backend = result.trials, result.backend
+            if scores_path(first, name, backend).exists():
+                one = compare(first, second, result)
+                stem = f"{run}-comparison-{second.system}_{name}_{backend}"
+                one.write(folder / f"{stem}.json")
+                found.append(one)
+    if not found:
+        return {}
+    heading = f"{run}: each system against the one before, {found[0].interval}"
+    return {heading: comparison_rows(found)}
+
+
+def compare(first: Step, second: Step, result: Result) -> Comparison:
+    """Two steps' scores of one list by one back-end, drawing alike."""
+    name, backend = result.trials, result.backend
+    values = second.values()
+    trials = read_trial_file(name, values["trials"][name])
+    oracle = None
+    if values.get("oracle"):
+        oracle = read_manifest(values["oracle"], "oracle")
+    rows, scores = [], []
+    for step in (first, second):
+        row, (found, _) = read_scoring(step, name, backend)
+        rows.append(f"{row}, {backend}")
+        scores.append(found)
+    return Comparison.of_scores(
+        scores[0],
+        scores[1],
+        trials.labels,
+        units_of(trials, oracle),
+        result.p_target,
+        seed=result.seed,
+        first=rows[0],
+        second=rows[1],
+        trials=name,
+        trials_sha256=result.trials_sha256,
+    )
 
 
 def churn_sections(settings: dict[str, Any]) -> list[Section]:
@@ -215,6 +300,46 @@ def cluster_sections(steps: Sequence[Step]) -> list[Section]:
     caption = "Utterances of each pseudo-speaker, largest first."
     sections = [("Cluster sizes", caption, plots.cluster_sizes(sizes))]
     return sections + number_sections(steps)
+
+
+def map_sections(steps: Sequence[Step]) -> list[Section]:
+    """Training embeddings of every system in two dimensions."""
+    caption = (
+        "Training utterances of some of the larger clusters (or, where they "
+        "are known, of some speakers), t-SNE. Near means alike; distances "
+        "between groups mean nothing."
+    )
+    sections: list[Section] = []
+    for step in steps:
+        embeddings = step.folder.parent / "train_embeddings"
+        if not step.name.endswith("/labels") or not embeddings.exists():
+            continue
+        labels = read_manifest(
+            step.folder / "pseudo_labels.csv", "pseudo_labels"
+        )
+        panels = {"cluster": labels.spk_id}
+        oracle = step.values().get("oracle")
+        if oracle:
+            panels["speaker"] = true_speakers(oracle, labels)
+        chosen = mapped_rows(list(panels.values())[-1])
+        if len(chosen) < 4:
+            continue
+        vectors, index = read_embeddings(embeddings)
+        ids = select(labels, chosen).ids
+        points = project(unit_rows(vectors, rows_for(index, ids, embeddings)))
+        panels = {title: names[chosen] for title, names in panels.items()}
+        figure = plots.embedding_map(points, panels)
+        sections.append((f"Map, {step.system}", caption, figure))
+    return sections
+
+
+def mapped_rows(names: np.ndarray) -> np.ndarray:
+    """Rows of some utterances of the names that have most, in row order."""
+    _, number, size = np.unique(names, return_inverse=True, return_counts=True)
+    largest = np.argsort(-size, kind="stable")[:_MAPPED_SPEAKERS]
+    rows = np.flatnonzero(np.isin(number, largest))
+    generator = np.random.default_rng(0)
+    return np.sort(generator.permutation(rows)[:_MAPPED])
 
 
 def number_sections(steps: Sequence[Step]) -> list[Section]:

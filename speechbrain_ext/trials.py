@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,54 @@ class TrialList:
             part.write_bytes(self.content)
 
 
+def trial_paths(trials: Any) -> dict[str, str]:
+    """Names of several lists, to be parts of file names, and their paths.
+
+    Arguments
+    ---------
+    trials : Any
+        A path, a list of paths (named by their stems) or {name: path}.
+
+    Returns
+    -------
+    dict of str to str
+        Name to path.
+
+    Raises
+    ------
+    InputError
+        It is none of these, two share a name, or a name has other than
+        letters, digits and _ . -
+
+    Example
+    -------
+    >>> trial_paths("lists/O.txt")
+    {'O': 'lists/O.txt'}
+    """
+    if isinstance(trials, str):
+        trials = [trials]
+    if isinstance(trials, list):
+        stems = [Path(str(path)).stem for path in trials]
+        if len(set(stems)) < len(stems):
+            raise InputError(
+                f"trials {trials} share a file name; name them, as in "
+                '--trials="{O: a/list.txt, E: b/list.txt}"'
+            )
+        trials = dict(zip(stems, trials, strict=True))
+    if not isinstance(trials, dict) or not trials:
+        raise InputError(
+            f"trials is {trials!r}; give a path, a list of paths or "
+            "{name: path}"
+        )
+    for name in trials:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise InputError(
+                f"trial list {name!r} becomes part of a file name; use "
+                "letters, digits and _ . - only"
+            )
+    return {name: str(path) for name, path in trials.items()}
+
+
 def read_trial_file(name: str, path: PathLike) -> TrialList:
     """`parse_trials` on a file.
 
@@ -89,7 +138,9 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
     source : str
         Its path or address, for messages.
     content : bytes
-        The text, one trial a line; empty lines are passed over.
+        The text, one trial a line; empty lines are passed over. Columns are
+        separated by white space; where each line has two tabs, by these, so
+        that a name may have spaces.
 
     Returns
     -------
@@ -111,7 +162,7 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
     try:
         table = pd.read_csv(
             io.BytesIO(content),
-            sep=r"\s+",
+            sep="\t" if _has_tabs(content) else r"\s+",
             names=names,
             header=None,
             dtype=object,
@@ -124,7 +175,7 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
     except (ValueError, pd.errors.EmptyDataError) as error:
         raise InputError(
             f"{source} is not a trial list ({str(error).strip()}); each line "
-            "is 'label enrol test'"
+            "is 'label enrol test', names with spaces need tabs between these"
         ) from None
     table.insert(0, "line", np.arange(1, len(table) + 1))
     table = table.dropna(how="all", subset=names)
@@ -140,6 +191,12 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
     )
 
 
+def _has_tabs(content: bytes) -> bool:
+    """Whether every line that is not empty has just two tabs."""
+    lines = [line for line in content.splitlines() if line.strip()]
+    return bool(lines) and all(line.count(b"\t") == 2 for line in lines)
+
+
 def _check_lines(source: str, table: pd.DataFrame) -> None:
     bad = table["test"].isna() | table["more"].notna()
     bad |= ~table["label"].isin(["0", "1"])
@@ -149,7 +206,8 @@ def _check_lines(source: str, table: pd.DataFrame) -> None:
         raise InputError(
             f"{source} line {row['line']}: {text!r} is not a trial "
             f"({int(bad.sum())} such line(s)); each line is 'label enrol "
-            "test', label 1 for the same speaker and 0 for different ones"
+            "test', label 1 for the same speaker and 0 for different ones; "
+            "names with spaces need tabs between the columns"
         )
     if table["label"].nunique() < 2:
         raise InputError(
@@ -194,3 +252,44 @@ def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
         f"{where} ({int(bad.sum()):,} of {len(trials):,} trials name such "
         "files); correct the list or the folder"
     )
+
+
+def check_scores(trials: TrialList, scores: np.ndarray, where: str) -> None:
+    """Refuse scores that are not finite numbers, one a trial.
+
+    Arguments
+    ---------
+    trials : TrialList
+        The list.
+    scores : numpy.ndarray
+        One a trial [N].
+    where : str
+        What holds them, for the message.
+
+    Raises
+    ------
+    InputError
+        Naming the first such trial and its line.
+
+    Example
+    -------
+    >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
+    >>> check_scores(trials, np.array([0.5, np.nan]), "scores.npy")
+    Traceback (most recent call last):
+    speechbrain_ext.files.InputError: dev.txt line 2: the score of a c is nan...
+    """
+    if scores.shape != trials.labels.shape:
+        raise InputError(
+            f"{where} has shape {list(scores.shape)} and {trials.source} "
+            f"{len(trials):,} trials; they are not of one scoring, score the "
+            "list again"
+        )
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        row = bad[0]
+        raise InputError(
+            f"{trials.source} line {trials.lines[row]}: the score of "
+            f"{trials.enrol[row]} {trials.test[row]} is {scores[row]} "
+            f"({len(bad)} such trial(s) in {where}); extract the embeddings "
+            "again and look at these files"
+        )

@@ -9,16 +9,19 @@ from house import DRIVER, PACKAGE, recipes
 FLOORS = {
     0: "files forest rng",
     1: "audio audio_tree conv_front curve finite gated_attention log_mel "
-    "lora manifest metrics monitor parameters processes ranges "
-    "receipts regularizers rounds schedules toy_sounds trials ward "
-    "wavlm_official whitening workers yamls",
-    2: "checkpoints cluster_curves clustering dino dino_schedules "
-    "embedder embeddings health holdout label_churn label_cleaning "
-    "label_quality margin measure plan plots pooling report results "
-    "scoring sound_bank ssl_models toy views",
-    3: "augment cluster_number corpus extraction run_report ssps stage "
-    "wavlm",
-    4: "dino_modules eer_watch",
+    "lora manifest metrics monitor parameters processes projection "
+    "quality ranges receipts regularizers rounds schedules score_norm "
+    "toy_sounds trials vectors ward wavlm_official whitening workers "
+    "yamls",
+    2: "bootstrap calibration checkpoints cllr cluster_curves clustering "
+    "dino dino_schedules embedder embeddings health holdout "
+    "label_churn label_cleaning label_quality margin measure plan "
+    "pooling report scoring sound_bank ssl_models toy views",
+    3: "augment cluster_number cohorts comparison corpus extraction "
+    "plots ssps stage trial_speakers voices wavlm",
+    4: "backend breakdowns dino_modules eer_watch pseudo_trials",
+    5: "results scoring_system",
+    6: "run_report",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}

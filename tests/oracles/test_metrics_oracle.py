@@ -1,19 +1,24 @@
-"""EER and minDCF against their definitions and against SpeechBrain's.
+"""EERs, DCFs and Cllr against their definitions and against SpeechBrain's.
 
 The naive versions follow the definitions word for word, threshold by
 threshold and in exact arithmetic.
 """
 
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from sklearn.isotonic import IsotonicRegression
 from speechbrain.utils.metric_stats import EER, minDCF
 
+from speechbrain_ext.cllr import cllr, min_cllr
 from speechbrain_ext.metrics import (
-    bootstrap_intervals,
+    actual_dcf,
+    convex_hull_eer,
     equal_error_rate,
+    isotonic_shares,
     min_dcf,
 )
 
@@ -93,21 +98,95 @@ def test_equal_to_speechbrain_to_the_last_bit(kind, n_trials, dtype):
             assert ours == minDCF(targets, others, **costs)
 
 
-def test_intervals_of_resampled_trials():
-    """Trials drawn one by one, class by class, and measured one by one."""
-    scores, labels = draw("continuous", 150, np.float64, seed=0)
-    generator = np.random.default_rng(5)
-    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
-    eers, costs = [], []
-    for _ in range(1500):
-        rows = np.concatenate(
-            [generator.choice(rows, len(rows)) for rows in classes]
-        )
-        eers.append(equal_error_rate(scores[rows], labels[rows])[0])
-        costs.append(min_dcf(scores[rows], labels[rows], p_target=0.3)[0])
-    eer, cost = bootstrap_intervals(
-        scores, labels, p_target=0.3, n_replicates=3000
-    )
-    # The sampling error of such percentiles is about 0.004.
-    assert eer == pytest.approx(np.percentile(eers, [2.5, 97.5]), abs=0.016)
-    assert cost == pytest.approx(np.percentile(costs, [2.5, 97.5]), abs=0.016)
+def naive_hull_eer(scores, labels):
+    """Lowest meeting with the diagonal of any two points' segment."""
+    points = [*naive_rates(scores, labels), (Fraction(0), Fraction(1))]
+    best = Fraction(1)
+    for miss, alarm in points:
+        for other_miss, other_alarm in points:
+            gap, overshoot = alarm - miss, other_miss - other_alarm
+            if gap >= 0 and overshoot >= 0 and gap + overshoot > 0:
+                part = gap / (gap + overshoot)
+                best = min(best, miss + part * (other_miss - miss))
+            elif gap == 0:
+                best = min(best, miss)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("n_trials", [2, 5, 17, 30])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_hulls_eer_in_exact_arithmetic(kind, n_trials, seed):
+    scores, labels = draw(kind, n_trials, np.float64, seed)
+    expected = float(naive_hull_eer(scores, labels))
+    assert convex_hull_eer(scores, labels) == pytest.approx(expected, abs=1e-12)
+
+
+def naive_pools(scores, labels):
+    """Pool adjacent violators: (targets, non-targets) of each pool."""
+    pools = []
+    for score in sorted(set(scores.tolist())):
+        there = labels[scores == score]
+        pools.append([int(there.sum()), int((1 - there).sum())])
+        while len(pools) > 1 and (
+            pools[-2][0] * sum(pools[-1]) >= pools[-1][0] * sum(pools[-2])
+        ):
+            last = pools.pop()
+            pools[-1] = [a + b for a, b in zip(pools[-1], last, strict=True)]
+    return pools
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n_trials", [2, 5, 17, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_least_cllr_is_that_of_pooled_scores(kind, n_trials, seed):
+    scores, labels = draw(kind, n_trials, np.float64, seed)
+    n_target = int(labels.sum())
+    n_nontarget = n_trials - n_target
+    bits = 0.0
+    for targets, others in naive_pools(scores, labels):
+        share, other = targets / n_target, others / n_nontarget
+        for part in (share, other):
+            if part:
+                bits += part * math.log2((share + other) / part)
+    assert min_cllr(scores, labels) == pytest.approx(bits / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(5))
+def test_cllr_is_its_sum(seed, dtype):
+    scores, labels = draw("continuous", 40, dtype, seed)
+    costs = [[], []]
+    for llr, label in zip((8 * scores).tolist(), labels, strict=True):
+        sign = -1 if label else 1
+        costs[label].append(math.log2(1 + math.exp(sign * llr)))
+    expected = sum(sum(c) / len(c) for c in costs) / 2
+    assert cllr(8 * scores, labels) == pytest.approx(expected, rel=1e-6)
+    assert min_cllr(scores, labels) <= cllr(scores, labels)
+
+
+def test_huge_ratios_do_not_overflow():
+    assert cllr([-1e4, 1e4], [0, 1]) == 0
+    assert cllr([1e4, -1e4], [0, 1]) == pytest.approx(1e4 / math.log(2))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_actual_cost_counts_errors_at_bayes_threshold(seed):
+    llrs, labels = draw("tied", 40, np.float64, seed)
+    llrs = 7 * llrs - 3
+    threshold = math.log(0.9 / 0.1)
+    misses = sum(1 for llr in llrs[labels == 1] if llr <= threshold)
+    alarms = sum(1 for llr in llrs[labels == 0] if llr > threshold)
+    p_miss, p_fa = misses / labels.sum(), alarms / (1 - labels).sum()
+    expected = (0.1 * p_miss + 0.9 * p_fa) / 0.1
+    assert actual_dcf(llrs, labels, 0.1) == pytest.approx(expected)
+
+
+def test_our_pools_are_scikit_learns():
+    scores, labels = draw("tied", 200, np.float64, 1)
+    n = np.array([(labels == 0).sum(), (labels == 1).sum()])
+    model = IsotonicRegression()
+    fitted = model.fit_transform(scores, labels, sample_weight=1 / n[labels])
+    found = isotonic_shares(scores, labels).posterior
+    _, position = np.unique(scores, return_inverse=True)
+    np.testing.assert_allclose(found[position], fitted, atol=1e-12)

@@ -102,6 +102,41 @@ def test_batches_and_chunks_do_not_matter(corpus, extracted, tmp_path, sizes):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [{}, {"max_batch_seconds": 0.1}])
+def test_each_crop_is_embedded_as_alone(corpus, extracted, tmp_path, sizes):
+    options = {"n_crops": 3, "crop": 0.3, "chunk_size": 5, **sizes}
+    extract_embeddings.main(arguments(corpus, tmp_path / "out", **options))
+    crops = np.load(tmp_path / "out" / "crop_embeddings.npy")
+    assert crops.shape == (12, 3, 8) and crops.dtype == np.float32
+    manifest = read_manifest(corpus / "all.csv", "utterances", corpus)
+    embedder = load_embedder(corpus / "embedder")
+    for row, utterance in enumerate(manifest.ids):
+        part = manifest[utterance]
+        n_frames = part["stop"] - part["start"]
+        wav = read_crop(part["wav"], part["start"], n_frames)
+        if n_frames < 4800:
+            wav = wav.repeat(2)[:4800]
+        for number, share in enumerate((0, 0.5, 1)):
+            start = int(share * (len(wav) - 4800))
+            alone = embedder.embed(wav[None, start : start + 4800])[0]
+            np.testing.assert_allclose(
+                crops[row, number], alone, rtol=1e-4, atol=1e-5
+            )
+    found, _ = read_embeddings(tmp_path / "out")
+    expected, _ = read_embeddings(extracted)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    receipt = json.loads((tmp_path / "out" / "stage.json").read_text())
+    assert "crop_embeddings.npy" in receipt["outputs"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"n_crops": -1}, {"n_crops": 1.5}, {"n_crops": 2, "crop": 0}]
+)
+def test_senseless_crops_are_refused(corpus, tmp_path, options):
+    message = message_of(arguments(corpus, tmp_path / "out", **options))
+    assert message.startswith("n_crops is ")
+
+
 def test_the_receipt_has_the_counts_and_no_chunk_is_left(extracted):
     receipt = json.loads((extracted / "stage.json").read_text())
     assert receipt["n_utterances"] == 12

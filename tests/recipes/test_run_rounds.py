@@ -40,7 +40,7 @@ TINY = {
     "labels": {"set": {"n_centroids": 8, "n_clusters": 4}},
     "train": {"set": {"n_epochs": 1, "crop": 0.8, "batch_size": 4}},
     "large_margin": {"set": {"n_epochs": 1, "crop": 1.0, "batch_size": 4}},
-    "score": {"set": {"n_bootstrap": 20}},
+    "score": {"set": {"n_bootstrap": 20, "top_k": 2}},
 }
 EMBEDDER = {
     "width": 8,
@@ -124,13 +124,18 @@ def test_every_system_has_a_row_in_the_printed_table(chain):
 def test_the_results_name_their_corpus_and_training_size(chain):
     folder, _ = chain
     paths = sorted((folder / "results").glob("quickstart-*.json"))
-    rows = [json.loads(path.read_text()) for path in paths]
-    assert [row["system"] for row in rows] == [
+    files = [json.loads(path.read_text()) for path in paths]
+    rows = [row for row in files if row["kind"] == "result"]
+    assert list(dict.fromkeys(row["system"] for row in rows)) == [
         "DINO",
         "round 1",
         "+ large margin",
         "topline (true labels)",
     ]
+    backends = {"raw", "as-norm", "as-norm+qmf"}
+    assert len(rows) == 4 * len(backends)
+    assert {row["backend"] for row in rows} == backends
+    assert {row["n_units"] for row in rows} == {4}
     assert {row["n_train"] for row in rows} == {24}
     assert {row["caveat"] for row in rows} == {"synthetic voices"}
     assert rows[0]["nmi"] is not None
@@ -140,8 +145,28 @@ def test_the_results_name_their_corpus_and_training_size(chain):
 def test_the_report_shows_every_picture(chain):
     folder, _ = chain
     page = (folder / "report.html").read_text()
-    for heading in ("EER by round", "DET, toy", "Cluster sizes", "Training"):
+    for heading in ("EER by round", "Cluster sizes", "Training"):
         assert f"<h2>{heading}</h2>" in page
+    for heading in ("DET, toy, raw", "Map, round1"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "<h2>Calibration, toy, as-norm+qmf</h2>" in page
+
+
+def test_systems_are_compared_one_after_the_other(chain):
+    folder, _ = chain
+    paths = sorted((folder / "results").glob("*-comparison-*.json"))
+    found = [json.loads(path.read_text()) for path in paths]
+    raw = {
+        (row["first"], row["second"]) for row in found if "raw" in row["first"]
+    }
+    assert raw == {
+        ("DINO, raw", "round 1, raw"),
+        ("round 1, raw", "+ large margin, raw"),
+        ("+ large margin, raw", "topline (true labels), raw"),
+    }
+    assert len(found) == 9
+    page = (folder / "report.html").read_text()
+    assert "each system against the one before" in page
 
 
 def test_no_training_manifest_has_a_speaker(chain):

@@ -1,6 +1,7 @@
 """score_trials through its command line, with good input and bad."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -65,10 +66,10 @@ def arguments(folder, **overrides):
 def test_scores_are_cosines_in_the_order_of_the_list(corpus):
     folder, scores, labels = corpus
     score_trials.main(arguments(folder))
-    found = np.load(folder / "scores" / "scores_dev.npy")
+    found = np.load(folder / "scores" / "scores_dev_raw.npy")
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, scores, atol=1e-6)
-    result = read_result(folder / "scores" / "result_dev.json")
+    result = read_result(folder / "scores" / "result_dev_raw.json")
     eer, _ = equal_error_rate(found, labels)
     assert result.eer_percent == pytest.approx(100 * eer)
     assert 0 < eer < 0.3
@@ -78,15 +79,17 @@ def test_scores_are_cosines_in_the_order_of_the_list(corpus):
     )
     assert result.trials_sha256 == sha256(folder / "dev.txt")
     assert (result.system, result.score_norm) == ("DINO", "none")
-    for picture in ("det_dev.png", "histogram_dev.png"):
-        content = (folder / "scores" / picture).read_bytes()
+    for stem in ("det_dev", "histogram_dev_raw"):
+        content = (folder / "scores" / f"{stem}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
+        assert "<svg" in (folder / "scores" / f"{stem}.svg").read_text()
+    assert not list((folder / "scores").glob("calibration_*"))
 
 
 def test_a_finished_folder_is_left_alone(corpus):
     folder, *_ = corpus
     score_trials.main(arguments(folder))
-    path = folder / "scores" / "result_dev.json"
+    path = folder / "scores" / "result_dev_raw.json"
     before = path.stat().st_mtime_ns
     score_trials.main(arguments(folder))
     assert path.stat().st_mtime_ns == before
@@ -96,12 +99,13 @@ def test_lists_can_be_named(corpus):
     folder, *_ = corpus
     lists = {"O": f"{folder}/dev.txt", "E": f"{folder}/half.txt"}
     score_trials.main(arguments(folder, trials=json.dumps(lists)))
-    whole = np.load(folder / "scores" / "scores_O.npy")
-    half = np.load(folder / "scores" / "scores_E.npy")
+    whole = np.load(folder / "scores" / "scores_O_raw.npy")
+    half = np.load(folder / "scores" / "scores_E_raw.npy")
     np.testing.assert_array_equal(whole[::2], half)
-    assert read_result(folder / "scores" / "result_E.json").trials == "E"
+    assert read_result(folder / "scores" / "result_E_raw.json").trials == "E"
     receipt = json.loads((folder / "scores" / "stage.json").read_text())
-    assert set(receipt["eer_percent_and_min_dcf"]) == {"O", "E"}
+    figures = receipt["eer_percent_and_min_dcf"]
+    assert set(figures) == {"O", "E"} and set(figures["O"]) == {"raw"}
 
 
 def test_several_paths_are_named_by_their_stems(corpus):
@@ -109,38 +113,227 @@ def test_several_paths_are_named_by_their_stems(corpus):
     lists = f"[{folder}/dev.txt, {folder}/half.txt]"
     score_trials.main(arguments(folder, trials=lists))
     names = {p.name for p in (folder / "scores").glob("result_*.json")}
-    assert names == {"result_dev.json", "result_half.json"}
+    assert names == {"result_dev_raw.json", "result_half_raw.json"}
 
 
-def with_cohort(folder):
-    _, ids, speakers = write_embeddings(folder / "train", "train", seed=1)
-    table = pd.DataFrame(
+def utterances(ids, seconds):
+    return pd.DataFrame(
         {
             "ID": ids,
-            "duration": 1.0,
+            "duration": seconds,
             "wav": ids,
             "start": 0,
-            "stop": 16000,
-            "spk_id": [f"p{speaker}" for speaker in speakers],
+            "stop": np.round(16000 * np.asarray(seconds)).astype(int),
         }
     )
+
+
+def with_cohort(folder, **others):
+    _, ids, speakers = write_embeddings(folder / "train", "train", seed=1)
+    seconds = np.random.default_rng(5).uniform(1, 9, len(ids)).round(2)
+    table = utterances(ids, seconds)
+    table["spk_id"] = [f"p{speaker}" for speaker in speakers]
     table.to_csv(folder / "pseudo_labels.csv", index=False)
+    test = pd.read_csv(folder / "test" / "embeddings.csv")
+    utterances(test["ID"], seconds).to_csv(folder / "test.csv", index=False)
     return {
-        "score_norm": "as-norm",
+        "backends": "as-norm",
         "cohort_folder": folder / "train",
         "cohort_labels": folder / "pseudo_labels.csv",
+        "annotation": folder / "test.csv",
         "top_k": 4,
+        **others,
     }
+
+
+def result_of(folder, backend, name="dev"):
+    return read_result(folder / "scores" / f"result_{name}_{backend}.json")
+
+
+def scores_of(folder, backend, name="dev"):
+    return np.load(folder / "scores" / f"scores_{name}_{backend}.npy")
 
 
 def test_as_norm_uses_one_mean_a_pseudo_speaker(corpus):
     folder, scores, _ = corpus
     score_trials.main(arguments(folder, **with_cohort(folder)))
-    found = np.load(folder / "scores" / "scores_dev.npy")
+    found = scores_of(folder, "as-norm")
     assert np.abs(found - scores).max() > 0.5
     assert np.corrcoef(found, scores)[0, 1] > 0.8
-    result = read_result(folder / "scores" / "result_dev.json")
+    result = result_of(folder, "as-norm")
     assert result.score_norm == f"as-norm, top 4 of {N_SPEAKERS} means"
+    assert result.backend == "as-norm" and result.calibration == "none"
+
+
+ALL = ["raw", "z-norm", "t-norm", "s-norm", "as-norm"]
+ALL += ["raw+linear", "as-norm+qmf"]
+
+
+def test_every_back_end_has_a_row_from_one_pass(corpus):
+    folder, raw, labels = corpus
+    backends = f"[{', '.join(ALL)}]"
+    lists = f"[{folder}/dev.txt, {folder}/half.txt]"
+    options = with_cohort(folder, backends=backends, trials=lists)
+    score_trials.main(arguments(folder, **options))
+    for backend in ALL:
+        whole, half = (
+            scores_of(folder, backend),
+            scores_of(folder, backend, "half"),
+        )
+        np.testing.assert_array_equal(whole[::2], half)
+        result = result_of(folder, backend)
+        eer, _ = equal_error_rate(whole, labels)
+        assert result.eer_percent == pytest.approx(100 * eer)
+        assert (result.cllr is not None) == ("+" in backend)
+        assert (result.actual_dcf is not None) == ("+" in backend)
+        assert 0 <= result.min_cllr <= 1
+        assert result.interval.startswith("95 % bootstrap over 6 speakers")
+    assert (folder / "scores" / "calibration_half.svg").exists()
+    # A calibration keeps the order, and says how it was learnt.
+    linear = scores_of(folder, "raw+linear")
+    order = np.argsort(raw)
+    assert (np.diff(linear[order]) >= -1e-4).all()
+    words = result_of(folder, "raw+linear").calibration
+    assert words.startswith("linear, on 168 + 960 pairs of pseudo-speakers")
+    words = result_of(folder, "as-norm+qmf").calibration
+    for measure in ("log duration", "log magnitude", "imposter mean"):
+        assert f"smaller {measure}" in words
+
+
+def test_a_calibrations_ratios_are_good_where_its_speakers_are_true(corpus):
+    folder, *_ = corpus
+    options = with_cohort(folder, backends="raw+linear", p_target=0.2)
+    score_trials.main(arguments(folder, **options))
+    result = result_of(folder, "raw+linear")
+    assert result.cllr < result.min_cllr + 0.1 < 0.6
+    assert result.min_dcf <= result.actual_dcf < result.min_dcf + 0.1
+
+
+def test_calibration_can_be_learnt_from_a_given_list(corpus):
+    folder, *_ = corpus
+    score_trials.main(
+        arguments(
+            folder,
+            backends="raw+linear",
+            calibration_trials=folder / "half.txt",
+            calibration_folder=folder / "test",
+        )
+    )
+    words = result_of(folder, "raw+linear").calibration
+    assert words.startswith("linear, on 564 trials of half: ")
+
+
+def test_calibration_may_take_other_labels_than_the_cohort(corpus):
+    folder, *_ = corpus
+    options = with_cohort(folder, backends="as-norm+linear")
+    table = pd.read_csv(folder / "pseudo_labels.csv")
+    table["spk_id"] = table["spk_id"].replace({"p1": "p0"})
+    table.to_csv(folder / "earlier.csv", index=False)
+    options["calibration_labels"] = folder / "earlier.csv"
+    score_trials.main(arguments(folder, **options))
+    result = result_of(folder, "as-norm+linear")
+    assert result.score_norm.endswith(f"of {N_SPEAKERS} means")
+    assert "232 + 896 pairs" in result.calibration
+
+
+def test_a_cohort_of_utterances_needs_no_labels(corpus):
+    folder, *_ = corpus
+    options = with_cohort(folder, cohort="utterances", n_cohort=20)
+    del options["cohort_labels"]
+    score_trials.main(arguments(folder, **options))
+    result = result_of(folder, "as-norm")
+    assert result.score_norm == "as-norm, top 4 of 20 utterances"
+
+
+def test_the_mean_of_the_training_embeddings_can_be_subtracted(corpus):
+    folder, raw, _ = corpus
+    options = with_cohort(folder, backends="raw", center=True)
+    score_trials.main(arguments(folder, **options))
+    table = pd.read_csv(folder / "test" / "embeddings.csv")
+    x = np.load(folder / "test" / "embeddings.npy")[table["row"]]
+    x = x - np.load(folder / "train" / "embeddings.npy").mean(axis=0)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    pairs = np.triu_indices(len(x), k=1)
+    expected = (x[pairs[0]] * x[pairs[1]]).sum(axis=1)
+    np.testing.assert_allclose(scores_of(folder, "raw"), expected, atol=1e-5)
+    assert np.abs(expected - raw).max() > 0.01
+    assert result_of(folder, "raw").protocol == "full, less the training mean"
+
+
+def test_the_crops_protocol_is_named_and_scored(corpus):
+    folder, raw, _ = corpus
+    x = np.load(folder / "test" / "embeddings.npy")
+    # Crops that are the utterance itself change nothing.
+    np.save(folder / "test" / "crop_embeddings.npy", np.stack([x, x], axis=1))
+    score_trials.main(arguments(folder, protocol="crops"))
+    np.testing.assert_allclose(scores_of(folder, "raw"), raw, atol=1e-6)
+    assert result_of(folder, "raw").protocol == "crops: 2 x 2, and whole"
+
+
+def test_results_are_broken_down_by_what_is_known(corpus):
+    folder, *_ = corpus
+    options = with_cohort(folder, backends="raw")
+    lines = ["spk_id,gender"] + [
+        f"{s},{'fm'[s % 2]}" for s in range(N_SPEAKERS)
+    ]
+    (folder / "meta.csv").write_text("\n".join(lines) + "\n")
+    ids = pd.read_csv(folder / "test.csv")["ID"]
+    speakers = pd.DataFrame({"ID": ids, "spk_id": ids.str.split("/").str[1]})
+    speakers.to_csv(folder / "oracle.csv", index=False)
+    options["metadata"] = folder / "meta.csv"
+    options["oracle"] = folder / "oracle.csv"
+    score_trials.main(arguments(folder, **options))
+    found = result_of(folder, "raw").breakdowns
+    assert {row["by"] for row in found} == {"gender", "duration"}
+    values = {row["value"]: row for row in found}
+    assert values["f - f"]["n_target"] == values["m - m"]["n_target"]
+    assert values["f - m"]["n_target"] == 0
+    assert "eer_percent" not in values["f - m"]
+    assert values["f - f"]["eer_low"] <= values["f - f"]["eer_percent"]
+    for by in ("gender", "duration"):
+        counts = [row["n_target"] for row in found if row["by"] == by]
+        assert sum(counts) == result_of(folder, "raw").n_target
+
+
+def test_lists_without_known_speakers_say_so(corpus):
+    folder, *_ = corpus
+    for name in ("dev.txt", "test/embeddings.csv"):
+        path = folder / name
+        path.write_text(path.read_text().replace("test/", "test-"))
+    for name in ("dev.txt", "test/embeddings.csv"):
+        path = folder / name
+        text = re.sub(r"test-(\d)/", r"test-\1-", path.read_text())
+        path.write_text(text)
+    score_trials.main(arguments(folder))
+    result = result_of(folder, "raw")
+    assert "48 utterances" in result.interval
+    assert "speakers are not known" in result.interval
+
+
+def test_pairs_are_of_different_recordings_where_the_ids_tell(corpus):
+    folder, *_ = corpus
+    options = with_cohort(folder, backends="raw+linear", p_target=0.2)
+    for name in ("pseudo_labels.csv", "train/embeddings.csv"):
+        path = folder / name
+        text = re.sub(r"(train/\d/)(\d*)(\d)", r"\g<1>r\2/\3", path.read_text())
+        path.write_text(text)
+    options["recordings_in_ids"] = True
+    score_trials.main(arguments(folder, **options))
+    words = result_of(folder, "raw+linear").calibration
+    assert "pairs of pseudo-speakers, of different recordings" in words
+    n_target = int(words.split(" on ")[1].split(" ")[0])
+    assert 0 < n_target < 168
+
+
+def test_names_with_spaces_and_windows_line_ends_are_scored(corpus):
+    folder, raw, _ = corpus
+    text = (folder / "dev.txt").read_text()
+    text = text.replace(" ", "\t").replace("test/", "my test/")
+    (folder / "dev.txt").write_bytes(text.replace("\n", "\r\n").encode())
+    index = folder / "test" / "embeddings.csv"
+    index.write_text(index.read_text().replace("test/", "my test/"))
+    score_trials.main(arguments(folder))
+    np.testing.assert_allclose(scores_of(folder, "raw"), raw, atol=1e-6)
 
 
 def test_the_result_tells_where_the_system_came_from(corpus):
@@ -160,7 +353,7 @@ def test_the_result_tells_where_the_system_came_from(corpus):
             corpus="toy",
         )
     )
-    result = read_result(folder / "scores" / "result_dev.json")
+    result = read_result(folder / "scores" / "result_dev_raw.json")
     assert (result.n_train, result.seconds) == (99, 12.5)
     assert (result.nmi, result.ari, result.n_clusters) == (0.9, 0.8, 7)
     assert result.caveat == "toy data; random WavLM"
@@ -202,8 +395,28 @@ def break_embeddings(folder):
         (None, {"trials": "[a/dev.txt, b/dev.txt]"}, "share a file name"),
         (None, {"trials": "[]"}, "give a path"),
         (None, {"trials": "{}"}, "give a path"),
-        (None, {"score_norm": "z-norm"}, "none or as-norm"),
-        (None, {"score_norm": "as-norm"}, "cohort_folder"),
+        (None, {"backends": "y-norm"}, "back-end 'y-norm'"),
+        (None, {"backends": "as-norm"}, "cohort_folder is null"),
+        (None, {"backends": "raw+linear"}, "cohort_folder is null"),
+        (None, {"backends": "as-norm", "cohort_folder": "x"}, "cohort_labels"),
+        (None, {"center": True}, "cohort_folder is null"),
+        (None, {"protocol": "both"}, "protocol is 'both'"),
+        (None, {"protocol": "crops"}, "crop_embeddings.npy: no such file"),
+        (
+            lambda f: add_line(f, "2 test/0/0.wav test/0/1.wav\n"),
+            {},
+            "dev.txt line 1129: '2 test/0/0.wav",
+        ),
+        (
+            lambda f: add_line(f, "0 test/0/0.wav test/1/8.wav\n"),
+            {},
+            "dev.txt line 1129: the pair .* is there twice",
+        ),
+        (
+            lambda f: (f / "dev.txt").write_text("1 test/0/0.wav test/0/1.wav"),
+            {},
+            "an EER needs both",
+        ),
         (None, {"n_bootstrap": 0}, "n_bootstrap is 0"),
         (None, {"p_target": 1.5}, "p_target is 1.5"),
         (None, {"topk": 3}, "did you mean 'top_k'"),
@@ -227,14 +440,32 @@ def test_a_cohort_without_embeddings_is_refused(corpus):
         score_trials.main(arguments(folder, **overrides))
 
 
+def test_qmf_needs_durations(corpus):
+    folder, *_ = corpus
+    options = with_cohort(folder, backends="raw+qmf")
+    del options["annotation"]
+    with pytest.raises(InputError, match="give --annotation"):
+        score_trials.main(arguments(folder, **options))
+
+
+def test_an_embedding_that_is_no_number_is_refused(corpus):
+    folder, *_ = corpus
+    path = folder / "test" / "embeddings.npy"
+    x = np.load(path)
+    x[7, 3] = np.nan
+    np.save(path, x)
+    with pytest.raises(InputError, match="embedding row 7 has length nan"):
+        score_trials.main(arguments(folder))
+
+
 def test_the_script_exits_with_one_line(corpus):
     folder, *_ = corpus
     command = [sys.executable, "recipes/score_trials.py"]
     done = subprocess.run(
-        [*command, *arguments(folder, score_norm="z-norm")],
+        [*command, *arguments(folder, backends="y-norm")],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: score_norm is")
+    assert done.stderr.splitlines()[-1].startswith("error: back-end 'y-norm'")
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import torch
 from speechbrain_ext.audio import read_crop
 from speechbrain_ext.eer_watch import EerWatch, watch_from
 from speechbrain_ext.embedder import build_embedder
-from speechbrain_ext.extraction import embed_manifest
+from speechbrain_ext.extraction import Crops, embed_manifest
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import Manifest, write_manifest
 
@@ -159,3 +159,26 @@ def test_two_processes_embed_each_utterance_once(
     assert done.sum(axis=0).tolist() == [1] * len(LENGTHS)
     assert done.any(axis=1).all()
     assert np.array_equal(sum(parts), alone)
+
+
+def test_crops_reach_from_begin_to_end_in_equal_steps():
+    wavs = torch.arange(200.0).reshape(2, 100)
+    crops = Crops(5, 20).cut(wavs)
+    assert [int(crop[0, 0]) for crop in crops] == [0, 20, 40, 60, 80]
+    assert [int(crop[1, -1]) for crop in crops] == [119, 139, 159, 179, 199]
+    assert all(crop.shape == (2, 20) for crop in crops)
+
+
+def test_an_utterance_that_is_no_longer_than_a_crop_is_repeated():
+    wavs = torch.tensor([[1.0, 2.0, 3.0]])
+    crops = Crops(4, 8).cut(wavs)
+    assert len(crops) == 4
+    for crop in crops:
+        assert crop.tolist() == [[1, 2, 3, 1, 2, 3, 1, 2]]
+    (crop,) = Crops(1, 3).cut(wavs)
+    assert crop.tolist() == wavs.tolist()
+
+
+def test_one_crop_is_the_begin():
+    (crop,) = Crops(1, 4).cut(torch.arange(10.0)[None])
+    assert crop.tolist() == [[0, 1, 2, 3]]

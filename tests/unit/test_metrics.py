@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from speechbrain_ext.cllr import cllr, min_cllr
 from speechbrain_ext.files import InputError
 from speechbrain_ext.metrics import (
-    bootstrap_intervals,
+    actual_dcf,
+    convex_hull_eer,
     equal_error_rate,
     error_rates,
     min_dcf,
@@ -91,7 +93,11 @@ def test_normalised_by_the_better_constant_answer():
         ([], [], "no trial"),
     ],
 )
-@pytest.mark.parametrize("metric", [equal_error_rate, min_dcf, error_rates])
+@pytest.mark.parametrize(
+    "metric",
+    [equal_error_rate, min_dcf, error_rates, convex_hull_eer, actual_dcf]
+    + [cllr, min_cllr],
+)
 def test_bad_trials_are_refused(metric, scores, labels, message):
     with pytest.raises(InputError, match=message):
         metric(np.array(scores), np.array(labels))
@@ -102,34 +108,51 @@ def test_bad_trials_are_refused(metric, scores, labels, message):
     [({"p_target": 1}, "p_target is 1"), ({"c_fa": 0}, "c_fa is 0")],
 )
 def test_costs_out_of_range_are_refused(costs, message):
-    for function in (min_dcf, bootstrap_intervals):
+    for function in (min_dcf, actual_dcf):
         with pytest.raises(InputError, match=message):
             function([0.1, 0.2], [0, 1], **costs)
 
 
-def test_intervals_hold_the_value_and_narrow_with_trials():
-    widths = []
-    for n_trials in (300, 30000):
-        scores, labels = overlapping(n_trials)
-        eer, cost = bootstrap_intervals(scores, labels, n_replicates=300)
-        assert eer[0] < equal_error_rate(scores, labels)[0] < eer[1]
-        assert cost[0] <= min_dcf(scores, labels)[0] <= cost[1]
-        widths.append(eer[1] - eer[0])
-    # Ten times narrower for a hundred times the trials.
-    assert widths[1] < widths[0] / 5
+def test_no_threshold_has_both_rates_below_the_hulls():
+    for seed in range(20):
+        scores, labels = overlapping(60, seed=seed)
+        p_miss, p_fa, _ = error_rates(scores, labels)
+        least = np.maximum(p_miss, p_fa).min()
+        assert least / 2 < convex_hull_eer(scores, labels) <= least + 1e-9
 
 
-def test_intervals_repeat_with_their_seed():
-    scores, labels = overlapping(400)
-    first = bootstrap_intervals(scores, labels, n_replicates=150, seed=3)
-    again = bootstrap_intervals(scores, labels, n_replicates=150, seed=3)
-    other = bootstrap_intervals(scores, labels, n_replicates=150, seed=4)
-    assert first == again != other
+def test_both_definitions_agree_on_many_trials():
+    scores, labels = overlapping(50000)
+    eer, _ = equal_error_rate(scores, labels)
+    assert convex_hull_eer(scores, labels) == pytest.approx(eer, rel=0.02)
 
 
-def test_no_replicates_are_refused():
-    with pytest.raises(InputError, match="n_bootstrap is 0"):
-        bootstrap_intervals([0.1, 0.2], [0, 1], n_replicates=0)
+def test_below_chance_the_hull_is_the_diagonal():
+    assert convex_hull_eer([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1]) == 0.5
+    assert convex_hull_eer([0.3] * 6, [0, 1, 0, 1, 1, 0]) == 0.5
+
+
+def test_separated_scores_have_no_error_on_the_hull():
+    assert convex_hull_eer([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1]) == 0
+
+
+def test_calibrated_scores_cost_what_their_best_threshold_does():
+    generator = np.random.default_rng(0)
+    labels = np.repeat([1, 0], 40000)
+    # Of equal spread and d apart: the log-likelihood ratio is known.
+    d = 2.5
+    scores = generator.normal(size=80000) + d * labels
+    llrs = d * (scores - d / 2)
+    for prior in (0.1, 0.3):
+        best = normalised_dcf(min_dcf(llrs, labels, prior)[0], prior)
+        actual = actual_dcf(llrs, labels, prior)
+        assert best - 1e-6 <= actual < best + 0.01
+        assert actual_dcf(llrs + 2, labels, prior) > best + 0.03
+
+
+def test_accepting_everything_costs_more_than_a_constant_answer():
+    assert actual_dcf([9.0, 9.0], [0, 1], 0.01) == pytest.approx(99)
+    assert actual_dcf([-9.0, -9.0], [0, 1], 0.01) == pytest.approx(1)
 
 
 def test_thinning_keeps_the_operating_points():

@@ -92,6 +92,56 @@ def test_what_the_yaml_sets_wins(settings):
     assert step.options["trials"] == "a.txt" and "trials" not in step.late
 
 
+def test_scores_are_normalised_by_the_systems_own_clusters(settings):
+    steps = by_name({**settings, "large_margin": True})
+    for system, labels in (
+        ("bootstrap", "bootstrap"),
+        ("round2", "round2"),
+        ("large_margin", "round1"),
+        ("topline", "topline"),
+    ):
+        options = steps[f"{system}/scores"].options
+        wanted = steps[f"{labels}/labels"].folder / "pseudo_labels.csv"
+        assert options["cohort_labels"] == str(wanted)
+        train = steps[f"{system}/train_embeddings"].folder
+        assert options["cohort_folder"] == str(train)
+
+
+def test_calibration_takes_the_labels_that_owe_least_to_the_model(settings):
+    steps = by_name({**settings, "large_margin": True})
+    first = steps["bootstrap/labels"].folder / "pseudo_labels.csv"
+    given = {
+        system: steps[f"{system}/scores"].options.get("calibration_labels")
+        for system in ("bootstrap", "round2", "large_margin", "topline")
+    }
+    assert given == {
+        "bootstrap": None,
+        "round2": str(first),
+        "large_margin": str(first),
+        "topline": None,
+    }
+
+
+def test_training_utterances_are_embedded_for_scores_only_when_needed(settings):
+    raw = names({**settings, "backends": "raw"})
+    assert "topline/train_embeddings" not in raw
+    assert "round1/train_embeddings" in raw  # to be clustered
+    assert "topline/train_embeddings" in names(settings)
+    assert len(names(settings)) == len(set(names(settings)))
+
+
+@pytest.mark.parametrize(
+    ("backends", "train"), [(["raw", "as-norm"], None), (["raw+qmf"], 15)]
+)
+def test_crops_are_embedded_of_what_is_scored(settings, backends, train):
+    steps = by_name({**settings, "protocol": "crops", "backends": backends})
+    for split, n_crops in (("test", 15), ("train", train)):
+        options = steps[f"round1/{split}_embeddings"].options
+        assert options.get("n_crops") == n_crops
+    assert steps["round1/scores"].options["protocol"] == "crops"
+    assert "n_crops" not in by_name(settings)["round1/test_embeddings"].options
+
+
 def test_only_training_and_extraction_are_launched_on_many_processes(settings):
     kinds = {s.name.split("/")[-1]: s.launched for s in load_plan(settings)}
     assert kinds == {

@@ -6,11 +6,20 @@ import json
 import numpy as np
 import pytest
 
+from speechbrain_ext.bootstrap import Units
+from speechbrain_ext.breakdowns import Group
+from speechbrain_ext.cllr import cllr, min_cllr
 from speechbrain_ext.files import InputError
-from speechbrain_ext.metrics import equal_error_rate, min_dcf
+from speechbrain_ext.metrics import (
+    actual_dcf,
+    convex_hull_eer,
+    equal_error_rate,
+    min_dcf,
+)
 from speechbrain_ext.results import (
     Result,
     Yardstick,
+    breakdown_tables,
     read_result,
     read_results,
     read_yardsticks,
@@ -45,6 +54,95 @@ def test_eer_is_in_percent_and_min_dcf_normalised():
     assert measured.n_target == measured.n_nontarget == 100
     assert measured.eer_low < measured.eer_percent < measured.eer_high
     assert measured.min_dcf_low <= measured.min_dcf <= measured.min_dcf_high
+
+
+def test_both_definitions_and_both_priors_are_there_and_named():
+    measured = result()
+    hull = 100 * convex_hull_eer(SCORES, LABELS)
+    assert measured.eer_hull_percent == pytest.approx(hull)
+    assert measured.eer_definition.startswith("SpeechBrain")
+    assert "convex hull" in measured.eer_hull_definition
+    cost, _ = min_dcf(SCORES, LABELS, p_target=0.05)
+    assert measured.min_dcf_05 == pytest.approx(cost / 0.05)
+    assert measured.min_dcf_05_low <= measured.min_dcf_05
+    assert measured.min_cllr == pytest.approx(min_cllr(SCORES, LABELS))
+    assert measured.cllr is measured.actual_dcf is None
+
+
+def test_scores_that_are_ratios_are_measured_as_such():
+    measured = result(calibrated=True)
+    assert measured.cllr == pytest.approx(cllr(SCORES, LABELS))
+    expected = actual_dcf(SCORES, LABELS, 0.01)
+    assert measured.actual_dcf == pytest.approx(expected)
+    assert measured.actual_dcf_05 >= measured.min_dcf_05
+
+
+def test_intervals_draw_what_they_say():
+    units = Units("speakers", np.arange(200) // 20, np.arange(200) // 20)
+    measured = result(units=units)
+    assert measured.n_units == 10
+    assert measured.interval.startswith("95 % bootstrap over 10 speakers")
+    assert result().interval.endswith("it is too narrow")
+
+
+def test_groups_are_measured_too():
+    group = Group("duration", "below 4 s", np.arange(200) < 120)
+    (row,) = result(groups=[group]).breakdowns
+    assert (row["by"], row["value"]) == ("duration", "below 4 s")
+    assert row["n_target"] == 60
+    eer, _ = equal_error_rate(SCORES[:120], LABELS[:120])
+    assert row["eer_percent"] == pytest.approx(100 * eer)
+
+
+OLDER = """{"kind": "result", "system": "round 1", "corpus": "MiniVox",
+ "trials": "dev", "run": "minivox", "trials_sha256": "c0", "n_target": 3000,
+ "n_nontarget": 30000, "eer_percent": 17.8, "eer_low": 17.0, "eer_high": 18.6,
+ "p_target": 0.01, "min_dcf": 0.954, "min_dcf_low": 0.92, "min_dcf_high": 0.97,
+ "interval": "95 % percentile bootstrap over trials", "score_norm": "none",
+ "n_train": 2740, "device": "2 CPU cores", "seconds": 255.9, "caveat": "small",
+ "seed": 1986, "nmi": 0.77, "ari": 0.3, "n_clusters": 300, "versions": {}}"""
+
+
+def test_files_of_before_are_read_and_shown_as_they_were(tmp_path):
+    (tmp_path / "a.json").write_text(OLDER)
+    (row,) = next(iter(tables(read_results(tmp_path)).values()))
+    assert row["EER %"] == "17.80 [17.00, 18.60]"
+    assert not {"scores", "protocol", "Cllr", "min Cllr"} & row.keys()
+
+
+def test_the_files_of_the_project_are_all_read():
+    assert len(read_results("results")) >= 4
+
+
+def test_rows_of_a_system_stand_together_the_raw_ones_first():
+    rows = [
+        result(backend="as-norm+qmf", score_norm="as-norm", calibration="qmf"),
+        result(backend="raw"),
+        result(system="round 1", backend="raw"),
+        result(backend="as-norm", score_norm="as-norm, top 2 of 9 means"),
+    ]
+    (found,) = tables(rows).values()
+    assert [(row["system"], row["scores"]) for row in found] == [
+        ("DINO", "raw"),
+        ("DINO", "as-norm"),
+        ("DINO", "as-norm+qmf"),
+        ("round 1", "raw"),
+    ]
+
+
+def test_breakdowns_have_a_column_a_group():
+    groups = [
+        Group("duration", "below 4 s", np.arange(200) < 120),
+        Group("duration", "4 s or more", np.arange(200) >= 190),
+    ]
+    rows = [result(groups=groups), result(system="round 1", groups=groups)]
+    found = breakdown_tables([*rows, result(system="none")])
+    (heading,) = found
+    assert heading == "minivox: MiniVox, dev, EER % by duration"
+    first, second = found[heading]
+    assert second["system"] == "round 1"
+    assert first["below 4 s (60 / 60)"].count(",") == 1
+    assert first["4 s or more (5 / 5)"] == "–"
 
 
 def test_a_result_is_frozen():
@@ -138,7 +236,7 @@ def test_the_table_file_holds_every_row(tmp_path):
     text = (tmp_path / "TABLE.md").read_text()
     assert "toy data" in text
     assert "chance (cited)" in text
-    assert "50 replicates" in text
+    assert "50 drawings" in text
     before = text
     write_table(tmp_path)
     assert (tmp_path / "TABLE.md").read_text() == before

@@ -1,16 +1,26 @@
 """What a run collects for its reader."""
 
+import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pytest
+
 from speechbrain_ext.files import write_json, write_text
+from speechbrain_ext.manifest import write_manifest
 from speechbrain_ext.plan import Step
 from speechbrain_ext.results import Result
 from speechbrain_ext.run_report import (
     collect_curves,
     collect_results,
+    comparison_tables,
     curve_sections,
     final_model,
+    map_sections,
+    mapped_rows,
     number_sections,
+    score_sections,
     stopping_words,
     write_run_report,
 )
@@ -174,3 +184,126 @@ def test_the_curves_of_a_number_that_was_chosen_are_shown(tmp_path):
     assert [heading for heading, _, _ in sections] == [
         "Number of clusters, round1"
     ]
+
+
+BACKENDS = ("raw", "as-norm+qmf")
+
+
+def with_scores(folder, system, gain):
+    """A scored step as score_trials leaves it, with two back-ends."""
+    generator = np.random.default_rng(0)
+    speaker = generator.integers(0, 9, 400)
+    labels = np.arange(400) % 2
+    other = np.where(labels == 1, speaker, (speaker + 1) % 9)
+    lines = [
+        f"{label} s{a}/r/{n}a s{b}/q/{n}b\n"
+        for n, (label, a, b) in enumerate(
+            zip(labels, speaker, other, strict=True)
+        )
+    ]
+    path = folder / "dev.txt"
+    path.write_text("".join(lines))
+    options = {"trials": {"dev": str(path)}}
+    step = Step(f"{system}/scores", "", "", folder / system, options)
+    scores = generator.normal(size=400) + gain * labels
+    for backend in BACKENDS:
+        Result.of_scores(
+            scores,
+            labels,
+            n_bootstrap=5,
+            calibrated="+" in backend,
+            system=system,
+            corpus="toy",
+            trials="dev",
+            run="a",
+            trials_sha256="0",
+            backend=backend,
+            calibration=backend.partition("+")[2] or "none",
+        ).write(step.folder / f"result_dev_{backend}.json")
+        np.save(step.folder / f"scores_dev_{backend}.npy", scores)
+    return step
+
+
+@pytest.fixture
+def steps(tmp_path):
+    return [
+        with_scores(tmp_path, name, gain)
+        for name, gain in (("DINO", 1), ("round 1", 2), ("round 2", 2))
+    ]
+
+
+def test_each_list_and_back_end_has_its_pictures(steps, tmp_path):
+    results = collect_results("a", steps, tmp_path / "results")
+    headings = [h for h, _, _ in score_sections(steps, results)]
+    assert headings[:4] == [
+        "DET, dev, raw",
+        "Scores, DINO, dev, raw",
+        "Scores, round 1, dev, raw",
+        "Scores, round 2, dev, raw",
+    ]
+    assert headings[4:] == [
+        "DET, dev, as-norm+qmf",
+        "Calibration, dev, as-norm+qmf",
+    ]
+
+
+def test_each_system_is_compared_with_the_one_before(steps, tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "a-comparison-gone_dev_raw.json").write_text("{}")
+    ((heading, rows),) = comparison_tables("a", steps, folder).items()
+    assert "9 speakers" in heading
+    pairs = [(row["first"], row["second"]) for row in rows]
+    assert pairs[1::2] == [
+        ("DINO, raw", "round 1, raw"),
+        ("round 1, raw", "round 2, raw"),
+    ]
+    assert float(rows[1]["p (EER)"]) < 0.05
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 4
+    assert "a-comparison-round 1_dev_raw.json" in names
+    value = json.loads((folder / names[-1]).read_text())
+    assert value["kind"] == "comparison"
+
+
+def test_one_system_is_compared_with_nothing(steps, tmp_path):
+    assert comparison_tables("a", steps[:1], tmp_path) == {}
+
+
+def labelled(folder, n_rows=60):
+    """Clusters of embeddings, and the true speakers."""
+    step = Step("round1/labels", "", "", folder / "round1" / "labels", {})
+    ids = [f"u{n}" for n in range(n_rows)]
+    x = np.random.default_rng(0).normal(size=(n_rows, 5)).astype(np.float32)
+    embeddings = folder / "round1" / "train_embeddings"
+    embeddings.mkdir(parents=True)
+    np.save(embeddings / "embeddings.npy", x)
+    rows = pd.DataFrame({"ID": ids, "row": np.arange(n_rows)})
+    rows.to_csv(embeddings / "embeddings.csv", index=False)
+    table = pd.DataFrame({"ID": ids, "duration": 1.0, "wav": "x"})
+    table = table.assign(start=0, stop=16000)
+    table["spk_id"] = [f"p{n % 7}" for n in range(n_rows)]
+    path = step.folder / "pseudo_labels.csv"
+    write_manifest(path, table, "pseudo_labels")
+    oracle = pd.DataFrame({"ID": ids, "spk_id": [i[-1] for i in ids]})
+    oracle.to_csv(folder / "oracle.csv", index=False)
+    return step
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_map_shows_clusters_and_speakers_where_known(tmp_path, known):
+    step = labelled(tmp_path)
+    if known:
+        step.options["oracle"] = str(tmp_path / "oracle.csv")
+    ((heading, _, figure),) = map_sections([step])
+    assert heading == "Map, round1"
+    words = "Map of 60 utterances. By cluster: 7."
+    assert figure.get_label() == words + (" By speaker: 10." if known else "")
+
+
+def test_a_map_is_of_the_names_that_have_most():
+    sizes = np.arange(1, 61)
+    names = np.repeat(sizes, sizes)
+    rows = mapped_rows(names)
+    assert set(names[rows]) == set(range(37, 61))
+    assert len(rows) == 1000 and (np.diff(rows) > 0).all()

@@ -1,9 +1,15 @@
 """Trial lists are checked line by line."""
 
+import numpy as np
 import pytest
 
 from speechbrain_ext.files import InputError
-from speechbrain_ext.trials import check_known, parse_trials, read_trial_file
+from speechbrain_ext.trials import (
+    check_known,
+    check_scores,
+    parse_trials,
+    read_trial_file,
+)
 
 
 def _parse(text):
@@ -83,3 +89,28 @@ def test_another_list_has_another_summary():
 def test_a_missing_list_is_named(path):
     with pytest.raises(InputError, match=f"trials dev: {path} is not a file"):
         read_trial_file("dev", path)
+
+
+def test_names_with_spaces_are_read_between_tabs():
+    trials = _parse("1\ta b.wav\tc d.wav\r\n\n0\ta b.wav\te.wav\r\n")
+    assert trials.enrol.tolist() == ["a b.wav", "a b.wav"]
+    assert trials.test.tolist() == ["c d.wav", "e.wav"]
+    assert trials.lines.tolist() == [1, 3]
+
+
+def test_windows_line_ends_are_no_part_of_a_name():
+    assert _parse("1 a b\r\n0 a c\r\n").test.tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_named_by_its_trial(value):
+    trials = _parse("1 a b\n\n0 a c\n")
+    said = f"line 3: the score of a c is {value}"
+    with pytest.raises(InputError, match=said):
+        check_scores(trials, np.array([0.1, value]), "scores.npy")
+    check_scores(trials, np.array([0.1, 0.2]), "scores.npy")
+
+
+def test_scores_of_another_list_are_refused():
+    with pytest.raises(InputError, match=r"shape \[3\] .* 2 trials"):
+        check_scores(_parse("1 a b\n0 a c\n"), np.zeros(3), "scores.npy")

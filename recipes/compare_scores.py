@@ -1,0 +1,99 @@
+"""Is one system better than another? A paired bootstrap on one trial list.
+
+Both have scored the list by score_trials; speakers are drawn anew, the same
+for both, so that what makes a list hard cancels. To run it:
+
+> python recipes/compare_scores.py hparams/compare_scores.yaml \\
+      --first=exp/round1/scores --second=exp/round2/scores \\
+      --trials=CORPUS/trials/dev.txt --output_folder=exp/comparison
+
+It writes comparison.json: second minus first, 95 % intervals and p-values.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechbrain_ext.comparison import Comparison
+from speechbrain_ext.files import InputError, PathLike
+from speechbrain_ext.manifest import read_manifest
+from speechbrain_ext.results import Result, read_result
+from speechbrain_ext.scoring import read_trials
+from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.trial_speakers import units_of
+from speechbrain_ext.trials import TrialList, check_scores
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read both scorings, compare, write."""
+    stage = Stage(__file__, argv)
+    settings = stage.settings
+    name = settings["name"] or Path(str(settings["trials"])).stem
+    sides = [
+        (Path(settings["first"]), f"{name}_{settings['first_backend']}"),
+        (Path(settings["second"]), f"{name}_{settings['second_backend']}"),
+    ]
+    if stage.is_done(input_files(settings, sides)):
+        return
+    trials = read_trials(settings["trials"], name, settings["allow_repeats"])
+    oracle = None
+    if settings["oracle"] is not None:
+        oracle = read_manifest(settings["oracle"], "oracle")
+    (scores, first), (others, second) = (
+        read_side(folder, stem, trials) for folder, stem in sides
+    )
+    found = Comparison.of_scores(
+        scores,
+        others,
+        trials.labels,
+        units_of(trials, oracle),
+        settings["p_target"],
+        settings["n_bootstrap"],
+        settings["seed"],
+        first=f"{first.system}, {first.backend}",
+        second=f"{second.system}, {second.backend}",
+        trials=trials.name,
+        trials_sha256=trials.summary()["sha256"],
+    )
+    logger.info(found.in_words())
+    found.write(stage.folder / "comparison.json")
+    stage.finish(["comparison.json"])
+
+
+def input_files(
+    settings: dict[str, Any], sides: list[tuple[Path, str]]
+) -> dict[str, PathLike]:
+    """The files read, by the name they have in the receipt."""
+    files: dict[str, PathLike] = {"trials": settings["trials"]}
+    for side, (folder, stem) in zip(("first", "second"), sides, strict=True):
+        files[f"{side} scores"] = folder / f"scores_{stem}.npy"
+        files[f"{side} result"] = folder / f"result_{stem}.json"
+    if settings["oracle"] is not None:
+        files["oracle"] = settings["oracle"]
+    return files
+
+
+def read_side(
+    folder: Path, stem: str, trials: TrialList
+) -> tuple[np.ndarray, Result]:
+    """Scores [N] of one system and its result, both of this very list."""
+    path = folder / f"scores_{stem}.npy"
+    scores = np.load(path)
+    check_scores(trials, scores, str(path))
+    result = read_result(folder / f"result_{stem}.json")
+    if result.trials_sha256 != trials.summary()["sha256"]:
+        raise InputError(
+            f"{path} has scores of another list than {trials.source}; score "
+            "this list with both systems"
+        )
+    return scores, result
+
+
+if __name__ == "__main__":
+    run(main)
