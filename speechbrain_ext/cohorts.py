@@ -28,7 +28,7 @@ def read_cohort(
     labels: PathLike | None,
     kind: str = "means",
     n_cohort: int | None = None,
-    mean: NDArray | None = None,
+    whitening: tuple[NDArray, NDArray] | None = None,
     seed: int = 0,
 ) -> Cohort:
     """A cohort from the embeddings of training utterances.
@@ -44,8 +44,8 @@ def read_cohort(
     n_cohort : int, optional
         So many of them, drawn at random; all when None or when there are
         fewer.
-    mean : numpy.ndarray, optional
-        Subtracted from each embedding [D].
+    whitening : tuple of numpy.ndarray, optional
+        Of each embedding: mean [D] and matrix [D, D].
     seed : int
         Seed of the draw.
 
@@ -78,7 +78,7 @@ def read_cohort(
     embeddings, index = read_embeddings(folder)
     if kind == "utterances":
         rows = _drawn(np.sort(index.row), n_cohort, seed)
-        return Cohort(unit_rows(embeddings, rows, mean), kind)
+        return Cohort(unit_rows(embeddings, rows, whitening), kind)
     if labels is None:
         raise InputError(
             "a cohort of means needs the utterances' pseudo-speakers; give "
@@ -86,7 +86,7 @@ def read_cohort(
         )
     table = read_manifest(labels, "pseudo_labels")
     rows = rows_for(index, table.ids, folder)
-    means = speaker_means(embeddings, rows, table.spk_id, mean)
+    means = speaker_means(embeddings, rows, table.spk_id, whitening)
     return Cohort(
         unit_rows(means, _drawn(np.arange(len(means)), n_cohort, seed)), kind
     )

@@ -19,6 +19,8 @@ from speechbrain_ext.receipts import RECEIPT
 from speechbrain_ext.rounds import AUTO, Rounds, check_rounds, decide
 
 Late = Callable[[], Any]
+# Stages that are one process, whatever starts the others.
+ALONE = ("prepare", "labels", "true_labels", "whiten", "score")
 N_CROPS = 15  # of an utterance, under the paper's protocol
 
 
@@ -106,7 +108,7 @@ class Plan:
             self.root / name,
             {"seed": self.settings["seed"], **fixed, **stage["set"], **change},
             late,
-            launched=kind not in ("prepare", "labels", "true_labels", "score"),
+            launched=kind not in ALONE,
         )
         self.steps.append(step)
         return step
@@ -191,6 +193,7 @@ class Plan:
             "oracle": self.oracle,
             "protocol": self.settings["protocol"],
             "backends": self.settings["backends"],
+            "whiten": self.settings["whiten_scores"],
             "trials": self.trials,
             "run": self.settings["run"],
             "system": row,
@@ -202,7 +205,8 @@ class Plan:
         if labels is not None:
             values["clusters"] = str(labels.folder / "clusters.json")
         speakers = cohort or labels
-        if speakers and self.settings["backends"] not in ("raw", ["raw"]):
+        raw = self.settings["backends"] in ("raw", ["raw"])
+        if speakers and not (raw and self.settings["whiten_scores"] is None):
             train = self.embed(model.system, "train", model)
             values["cohort_folder"] = str(train.folder)
             path = speakers.folder / "pseudo_labels.csv"
@@ -251,7 +255,7 @@ class Plan:
             model = self.train(
                 f"ablation{number}", "train", labels, change=change, **start
             )
-            self.score(row, model, labels)
+            self.score(row, model, None, cohort=labels)
         rounds = rounds_of(settings)
         trained = [(first, labels)]
         for number in range(1, rounds.n_rounds + 1):
@@ -262,13 +266,27 @@ class Plan:
             trained.append((model, used))
         if not rounds.stopped:
             return self.steps
+        final, used = trained[rounds.chosen]
         if settings["large_margin"] and rounds.chosen:
-            self.large_margin(*trained[rounds.chosen])
+            final = self.large_margin(final, used)
+        if settings["whiten_scores"] is not None:
+            self.whiten(final)
         if settings["topline"] and settings["scored"]:
             self.topline(start)
         return self.steps
 
-    def large_margin(self, model: Step, labels: Step) -> None:
+    def whiten(self, model: Step) -> None:
+        """The model of the run, with the whitening it was scored with."""
+        train = self.embed(model.system, "train", model)
+        self.add(
+            "whitened/model",
+            "whiten",
+            embedder_folder=str(model.folder / "embedder"),
+            embeddings_folder=str(train.folder),
+            whiten=self.settings["whiten_scores"],
+        )
+
+    def large_margin(self, model: Step, labels: Step) -> Step:
         """The chosen round's model, tuned on with a larger margin."""
         tuned = self.train(
             "large_margin",
@@ -278,6 +296,7 @@ class Plan:
             init_classifier=str(model.folder / "classifier.ckpt"),
         )
         self.score("+ large margin", tuned, None, cohort=labels)
+        return tuned
 
     def topline(self, start: dict[str, Any]) -> None:
         """The same training with true speakers."""
@@ -390,7 +409,8 @@ def load_plan(settings: dict[str, Any]) -> list[Step]:
     ['corpus', 'bootstrap/model', 'bootstrap/train_embeddings']
     """
     wanted = (
-        "prepare bootstrap extract labels train large_margin true_labels score"
+        "prepare bootstrap extract labels train large_margin true_labels "
+        "whiten score"
     ).split()
     stages = settings["stages"]
     missing = [kind for kind in wanted if kind not in stages]

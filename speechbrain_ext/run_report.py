@@ -108,7 +108,12 @@ def final_model(settings: dict[str, Any], steps: Sequence[Step]) -> Step:
     bootstrap.
     """
     chosen = rounds_of(settings).chosen
-    wanted = ["large_margin/model", f"round{chosen}/model", "bootstrap/model"]
+    wanted = [
+        "whitened/model",
+        "large_margin/model",
+        f"round{chosen}/model",
+        "bootstrap/model",
+    ]
     by_name = {step.name: step for step in steps}
     return next(by_name[name] for name in wanted if name in by_name)
 

@@ -191,7 +191,7 @@ def speaker_means(
     embeddings: NDArray | torch.Tensor,
     rows: NDArray,
     labels: NDArray,
-    mean: NDArray | None = None,
+    whitening: tuple[NDArray, NDArray] | None = None,
 ) -> NDArray:
     """One embedding a speaker: the mean of its L2-normalised embeddings.
 
@@ -206,8 +206,8 @@ def speaker_means(
         Rows of the labelled utterances [M].
     labels : numpy.ndarray
         Speaker of each of them [M], of any type that sorts.
-    mean : numpy.ndarray, optional
-        Subtracted from each embedding before it is scaled [D].
+    whitening : tuple of numpy.ndarray, optional
+        Of each embedding before it is scaled: mean [D] and matrix [D, D].
 
     Returns
     -------
@@ -239,6 +239,6 @@ def speaker_means(
     )
     sums = torch.zeros(len(count), values.shape[1])
     for part in blocks_of(len(rows)):
-        unit = torch.from_numpy(unit_rows(values, rows[part], mean))
+        unit = torch.from_numpy(unit_rows(values, rows[part], whitening))
         sums.index_add_(0, torch.from_numpy(speaker[part]), unit)
     return sums.numpy() / count[:, None].astype(np.float32)

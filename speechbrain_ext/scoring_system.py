@@ -1,4 +1,4 @@
-"""What score_trials scores with: centre, cohort, calibrations, files read."""
+"""What score_trials scores with: whitening, cohort, calibrations, files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from speechbrain_ext.backend import Backend, Scorer
 from speechbrain_ext.calibration import Calibration
 from speechbrain_ext.cohorts import Cohort, read_cohort
-from speechbrain_ext.embeddings import CROPS
+from speechbrain_ext.embeddings import CROPS, read_embeddings
 from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.manifest import Manifest, read_manifest
 from speechbrain_ext.pseudo_trials import label_trials
 from speechbrain_ext.scoring import read_trials
 from speechbrain_ext.voices import (
     as_cohort,
-    centre_of,
     check_protocol,
     durations_of,
     read_voices,
 )
+from speechbrain_ext.whitening import Whitening, check_power, whitening
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _OPTIONAL_FILES = (
 
 
 class System:
-    """What turns embeddings into scores: centre, cohort, calibrations.
+    """What turns embeddings into scores: whitening, cohort, calibrations.
 
     Arguments
     ---------
@@ -46,18 +46,19 @@ class System:
 
     def __init__(self, settings: dict[str, Any], backends: list[Backend]):
         self.settings = settings
-        self.centre: np.ndarray | None = None
+        self.whitening: Whitening | None = None
         self.cohort: Cohort | None = None
         folder = settings["cohort_folder"]
-        if settings["center"]:
-            self.centre = centre_of(folder)
+        if settings["whiten"] is not None:
+            vectors, _ = read_embeddings(folder)
+            self.whitening = whitening(vectors, settings["whiten"])
         if any(backend.needs_cohort for backend in backends):
             self.cohort = read_cohort(
                 folder,
                 settings["cohort_labels"],
                 settings["cohort"],
                 settings["n_cohort"],
-                self.centre,
+                self.whitening,
                 settings["seed"],
             )
         self.learnt_on = ""
@@ -73,7 +74,7 @@ class System:
     ) -> Scorer:
         """A scorer of some utterances of an embeddings folder."""
         protocol = self.settings["protocol"]
-        voices = read_voices(folder, ids, protocol, self.centre)
+        voices = read_voices(folder, ids, protocol, self.whitening)
         cohort = None
         if self.cohort is not None:
             cohort = as_cohort(self.cohort.vectors, voices.n_crops)
@@ -144,8 +145,8 @@ class System:
             learnt += self.calibrations[backend].in_words()
         if n_crops:
             protocol += f": {n_crops} x {n_crops}, and whole"
-        if self.centre is not None:
-            protocol += ", less the training mean"
+        if self.whitening is not None:
+            protocol += f", whitened {self.settings['whiten']:g}"
         return {
             "backend": backend.name,
             "score_norm": norm,
@@ -201,7 +202,9 @@ def input_files(
     given = settings["calibration_trials"] is not None
     pairs = calibrated and not given
     cohort = any(backend.needs_cohort for backend in backends)
-    if settings["center"] or pairs or cohort:
+    if settings["whiten"] is not None:
+        check_power(settings["whiten"])
+    if settings["whiten"] is not None or pairs or cohort:
         _need(settings, "cohort_folder", "embeddings of training utterances")
         folders["cohort "] = settings["cohort_folder"]
     own = pairs and settings["calibration_labels"] is None
@@ -223,5 +226,5 @@ def _need(settings: dict[str, Any], key: str, what: str) -> None:
     if settings[key] is None:
         raise InputError(
             f"{key} is null, and backends {settings['backends']} with "
-            f"center {settings['center']} need it; give --{key}, {what}"
+            f"whiten {settings['whiten']} need it; give --{key}, {what}"
         )

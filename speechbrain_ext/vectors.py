@@ -61,9 +61,11 @@ def checked_rows(rows: NDArray, n_rows: int) -> NDArray:
 
 
 def unit_rows(
-    values: NDArray, rows: NDArray, mean: NDArray | None = None
+    values: NDArray,
+    rows: NDArray,
+    whitening: tuple[NDArray, NDArray] | None = None,
 ) -> NDArray:
-    """Some embeddings, less a mean, each of length 1.
+    """Some embeddings, whitened if asked for, each of length 1.
 
     Arguments
     ---------
@@ -71,8 +73,8 @@ def unit_rows(
         Embeddings [N, D]; may be memory-mapped.
     rows : numpy.ndarray
         Which of them [R].
-    mean : numpy.ndarray, optional
-        Subtracted from each [D].
+    whitening : tuple of numpy.ndarray, optional
+        Mean [D] and matrix [D, D] of `speechbrain_ext.whitening.Whitening`.
 
     Returns
     -------
@@ -90,8 +92,9 @@ def unit_rows(
     array([[0.6, 0.8]], dtype=float32)
     """
     gathered = np.asarray(values[rows], dtype=np.float32)
-    if mean is not None:
-        gathered = gathered - mean
+    if whitening is not None:
+        mean, matrix = whitening
+        gathered = ((gathered - mean) @ matrix).astype(np.float32)
     norms = np.linalg.norm(gathered, axis=1, keepdims=True)
     usable = np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)
     if not usable.all():
@@ -114,20 +117,6 @@ def blocks_of(n_rows: int) -> Iterator[slice]:
     """
     for first in range(0, n_rows, BLOCK):
         yield slice(first, first + BLOCK)
-
-
-def mean_vector(values: NDArray) -> NDArray:
-    """Mean [D] of the embeddings [N, D], float32: what centring subtracts.
-
-    Example
-    -------
-    >>> mean_vector(np.float32([[1, 0], [0, 2]]))
-    array([0.5, 1. ], dtype=float32)
-    """
-    total = np.zeros(values.shape[1])
-    for part in blocks_of(len(values)):
-        total += values[part].sum(axis=0, dtype=np.float64)
-    return (total / len(values)).astype(np.float32)
 
 
 def inner_products(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from speechbrain_ext.embeddings import CROPS, read_embeddings, rows_for
 from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.manifest import Manifest
-from speechbrain_ext.vectors import mean_vector, unit_rows
+from speechbrain_ext.vectors import unit_rows
 
 PROTOCOLS = ("full", "crops")
 
@@ -59,7 +59,7 @@ def read_voices(
     folder: PathLike,
     ids: NDArray,
     protocol: str = "full",
-    mean: NDArray | None = None,
+    whitening: tuple[NDArray, NDArray] | None = None,
 ) -> Voices:
     """Utterances of an embeddings folder, ready to be compared.
 
@@ -71,8 +71,8 @@ def read_voices(
         Utterances [U], each once.
     protocol : str
         ``full`` or ``crops``.
-    mean : numpy.ndarray, optional
-        Subtracted from every embedding, of a crop or whole [D].
+    whitening : tuple of numpy.ndarray, optional
+        Of every embedding, of a crop or whole: mean [D] and matrix [D, D].
 
     Returns
     -------
@@ -95,7 +95,7 @@ def read_voices(
     check_protocol(protocol)
     embeddings, index = read_embeddings(folder)
     rows = rows_for(index, ids, folder)
-    vectors = unit_rows(embeddings, rows, mean)
+    vectors = unit_rows(embeddings, rows, whitening)
     magnitude = np.linalg.norm(embeddings[rows], axis=1).astype(np.float32)
     if protocol == "full":
         return Voices(ids, vectors, magnitude, 0)
@@ -103,7 +103,7 @@ def read_voices(
     n_crops = crops.shape[1]
     means = np.zeros_like(vectors)
     for number in range(n_crops):
-        means += unit_rows(crops[:, number], rows, mean) / n_crops
+        means += unit_rows(crops[:, number], rows, whitening) / n_crops
     both = np.concatenate([means, vectors], axis=1) / np.float32(np.sqrt(2))
     return Voices(ids, both, magnitude, n_crops)
 
@@ -138,19 +138,6 @@ def as_cohort(units: NDArray, n_crops: int) -> NDArray:
     if not n_crops:
         return units
     return np.concatenate([units, units], axis=1) / np.float32(np.sqrt(2))
-
-
-def centre_of(folder: PathLike | None) -> NDArray | None:
-    """Mean embedding [D] of a folder, or None without one.
-
-    Example
-    -------
-    >>> centre_of(None) is None
-    True
-    """
-    if folder is None:
-        return None
-    return mean_vector(read_embeddings(folder)[0])
 
 
 def durations_of(manifest: Manifest, ids: NDArray) -> NDArray:

@@ -247,7 +247,7 @@ def test_a_cohort_of_utterances_needs_no_labels(corpus):
 
 def test_the_mean_of_the_training_embeddings_can_be_subtracted(corpus):
     folder, raw, _ = corpus
-    options = with_cohort(folder, backends="raw", center=True)
+    options = with_cohort(folder, backends="raw", whiten=0)
     score_trials.main(arguments(folder, **options))
     table = pd.read_csv(folder / "test" / "embeddings.csv")
     x = np.load(folder / "test" / "embeddings.npy")[table["row"]]
@@ -257,7 +257,7 @@ def test_the_mean_of_the_training_embeddings_can_be_subtracted(corpus):
     expected = (x[pairs[0]] * x[pairs[1]]).sum(axis=1)
     np.testing.assert_allclose(scores_of(folder, "raw"), expected, atol=1e-5)
     assert np.abs(expected - raw).max() > 0.01
-    assert result_of(folder, "raw").protocol == "full, less the training mean"
+    assert result_of(folder, "raw").protocol == "full, whitened 0"
 
 
 def test_the_crops_protocol_is_named_and_scored(corpus):
@@ -399,7 +399,7 @@ def break_embeddings(folder):
         (None, {"backends": "as-norm"}, "cohort_folder is null"),
         (None, {"backends": "raw+linear"}, "cohort_folder is null"),
         (None, {"backends": "as-norm", "cohort_folder": "x"}, "cohort_labels"),
-        (None, {"center": True}, "cohort_folder is null"),
+        (None, {"whiten": 0.5}, "cohort_folder is null"),
         (None, {"protocol": "both"}, "protocol is 'both'"),
         (None, {"protocol": "crops"}, "crop_embeddings.npy: no such file"),
         (

@@ -37,8 +37,8 @@ def unit(x):
 @pytest.mark.parametrize("centred", [False, True])
 def test_means_are_of_unit_embeddings_and_of_length_one(folder, centred):
     path, x = folder
-    mean = x.mean(axis=0) if centred else None
-    found = read_cohort(path, path / "labels.csv", mean=mean)
+    given = (x.mean(axis=0), np.eye(x.shape[1])) if centred else None
+    found = read_cohort(path, path / "labels.csv", whitening=given)
     moved = x - x.mean(axis=0) if centred else x
     expected = [unit(moved)[SPEAKERS == s].mean(axis=0) for s in range(4)]
     np.testing.assert_allclose(

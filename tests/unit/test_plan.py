@@ -279,3 +279,18 @@ def test_an_ablation_that_changes_nothing_readable_is_refused(settings):
         InputError, match="ablations.no gate is 'gate'.*mapping"
     ):
         load_plan(settings)
+
+
+def test_the_model_of_the_run_whitens_as_its_scores_were_whitened(settings):
+    assert "whitened/model" not in names(settings)
+    settings.update(whiten_scores=0.5, backends="raw", large_margin=True)
+    steps = by_name(settings)
+    tuned = steps["large_margin/model"].folder
+    options = steps["whitened/model"].options
+    assert options["embedder_folder"] == str(tuned / "embedder")
+    assert options["whiten"] == 0.5
+    learnt_on = steps["large_margin/train_embeddings"].folder
+    assert options["embeddings_folder"] == str(learnt_on)
+    scored = steps["large_margin/scores"].options
+    assert scored["whiten"] == 0.5
+    assert scored["cohort_folder"] == str(learnt_on)

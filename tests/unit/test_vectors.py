@@ -10,9 +10,9 @@ from speechbrain_ext.vectors import (
     as_matrix,
     checked_rows,
     inner_products,
-    mean_vector,
     unit_rows,
 )
+from speechbrain_ext.whitening import whitening
 
 
 def embeddings(n_rows, size=8, seed=0):
@@ -31,14 +31,17 @@ def test_a_useless_embedding_is_named_by_its_row(value):
 def test_an_embedding_at_the_mean_is_useless_too():
     x = embeddings(5)
     with pytest.raises(InputError, match="row 2 has length 0"):
-        unit_rows(x, np.arange(5), mean=x[2])
+        unit_rows(x, np.arange(5), (x[2], np.eye(x.shape[1])))
 
 
-def test_the_mean_is_subtracted_before_scaling():
-    x = embeddings(4)
-    mean = x.mean(axis=0)
-    expected = (x - mean) / np.linalg.norm(x - mean, axis=1, keepdims=True)
-    np.testing.assert_allclose(unit_rows(x, np.arange(4), mean), expected)
+def test_whitening_comes_before_scaling():
+    x = embeddings(9)
+    mean, matrix = whitening(x, 0.5)
+    moved = (x - mean) @ matrix
+    expected = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    found = unit_rows(x, np.arange(9), (mean, matrix))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("row", [-1, 5])
@@ -50,14 +53,6 @@ def test_a_row_outside_is_refused(row):
 def test_one_vector_is_no_matrix():
     with pytest.raises(InputError, match=r"shape \[3\]"):
         as_matrix(torch.zeros(3))
-
-
-def test_the_mean_does_not_depend_on_blocks(monkeypatch):
-    x = embeddings(50) + 3
-    whole = mean_vector(x)
-    monkeypatch.setattr(vectors, "BLOCK", 7)
-    np.testing.assert_allclose(mean_vector(x), whole, rtol=1e-6)
-    np.testing.assert_allclose(whole, x.mean(axis=0), rtol=1e-5)
 
 
 def test_inner_products_do_not_depend_on_blocks(monkeypatch):
