@@ -343,12 +343,15 @@ def rounds_of(settings: dict[str, Any]) -> Rounds:
     n_rounds = settings["n_rounds"]
     if n_rounds != AUTO:
         return Rounds(n_rounds, True, n_rounds, f"n_rounds is {n_rounds}")
-    return decide(
-        list(churns_of(settings).values()),
-        settings["max_rounds"],
-        settings["churn_tolerance"],
-        settings["churn_floor"],
-    )
+    keys = ("max_rounds", "churn_tolerance", "churn_floor")
+    rule = [settings[key] for key in keys]
+    churns = list(churns_of(settings).values())
+    for n_done in range(len(churns) + 1):
+        found = decide(churns[:n_done], *rule)
+        # A longer earlier run may have left more rounds than are wanted now.
+        if found.stopped:
+            break
+    return found
 
 
 def churns_of(settings: dict[str, Any]) -> dict[str, float]:

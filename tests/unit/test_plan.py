@@ -234,6 +234,13 @@ def test_a_round_that_is_not_clustered_yet_decides_nothing(auto):
     assert systems(auto)[-1] == "round1"
 
 
+def test_rounds_of_a_longer_earlier_run_do_not_move_the_stop(auto):
+    for number, value in enumerate([0.3, 0.29, 0.1, 0.05], start=1):
+        churn(auto, number, value)
+    found = rounds_of(auto)
+    assert (found.n_rounds, found.chosen, found.stopped) == (2, 2, True)
+
+
 def test_large_margin_goes_on_from_the_chosen_round(auto):
     auto["large_margin"] = True
     churn(auto, 1, 0.3)
