@@ -20,6 +20,7 @@ from speechbrain_ext.embedder import (
     save_embedder,
 )
 from speechbrain_ext.embeddings import read_embeddings
+from speechbrain_ext.files import PathLike
 from speechbrain_ext.stage import Stage, run
 from speechbrain_ext.whitening import check_power, fold_whitening_, whitening
 
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     embedder = load_embedder(settings["embedder_folder"])
     vectors, _ = read_embeddings(settings["embeddings_folder"])
     source = Path(settings["embedder_folder"])
-    inputs = {
+    inputs: dict[str, PathLike] = {
         "embedder": source / MODEL,
         "embedder_yaml": source / RECIPE,
         "embeddings": Path(settings["embeddings_folder"]) / "embeddings.npy",

@@ -343,8 +343,11 @@ def rounds_of(settings: dict[str, Any]) -> Rounds:
     n_rounds = settings["n_rounds"]
     if n_rounds != AUTO:
         return Rounds(n_rounds, True, n_rounds, f"n_rounds is {n_rounds}")
-    keys = ("max_rounds", "churn_tolerance", "churn_floor")
-    rule = [settings[key] for key in keys]
+    rule = (
+        settings["max_rounds"],
+        settings["churn_tolerance"],
+        settings["churn_floor"],
+    )
     churns = list(churns_of(settings).values())
     for n_done in range(len(churns) + 1):
         found = decide(churns[:n_done], *rule)
