@@ -1,10 +1,11 @@
 """Clustering at scale: Ward's tree, k-means, and the stage made of both.
 
-Three parts, each part of a run in a process of its own, whose peak memory is
-its own: Ward's tree at several sizes (scikit-learn's beside it at one size),
-exact beside approximate k-means, and pseudo-labels of a synthetic VoxCeleb2.
-Small by default; the size of VoxCeleb2 takes the better part of an hour on
-two cores, and 1.1 GB of disk. To run it:
+Each part runs in a process of its own, whose peak memory is its own: Ward's
+tree at several sizes (scikit-learn's beside it at one size), exact beside
+approximate k-means, centroids weighted by their sizes beside equal ones, and
+the whole stage on a synthetic VoxCeleb2, the number of speakers unknown, with
+one level of k-means beside it. Small by default; the size of VoxCeleb2 takes
+the better part of an hour on two cores, and 1.3 GB of disk. To run it:
 
 > python benchmarks/clustering.py
 > python benchmarks/clustering.py --full
@@ -25,13 +26,16 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from recipes import make_pseudo_labels
 from speechbrain_ext.clustering import cut_tree, kmeans, normalise, ward_tree
-from speechbrain_ext.files import write_json
+from speechbrain_ext.files import read_json, write_json
 from speechbrain_ext.label_quality import truth_figures
+from speechbrain_ext.manifest import write_manifest
 from speechbrain_ext.receipts import versions
 
 SEED = 1986
@@ -122,7 +126,7 @@ def rows_to_join(folder: Path | None, n_rows: int) -> np.ndarray:
         shape = (n_rows, 256)
         return normalise(np.random.default_rng(SEED).normal(size=shape))
     x = np.load(folder / "embeddings.npy", mmap_mode="r")
-    return normalise(x, rows=np.arange(n_rows))
+    return normalise(x, np.arange(n_rows))
 
 
 def ward(folder: Path | None, n_rows: int) -> dict[str, Any]:
@@ -168,34 +172,113 @@ def assignments(folder: Path, n_rows: int) -> dict[str, Any]:
     return report
 
 
-def pseudo_labels(
-    folder: Path, n_centroids: int, n_clusters: list[int], assignment: str
+def two_levels(
+    x: np.ndarray,
+    speakers: np.ndarray,
+    n_centroids: int,
+    n_clusters: list[int],
 ) -> dict[str, Any]:
-    """Two levels as the stage has them, then one level for comparison.
+    """NMI with centroids weighted by their sizes, with equal ones, one level.
 
-    Centroids weighted by their sizes, and not, cut at several numbers; one
-    level at the last of these.
+    Two levels cut at several numbers of clusters, each beside k-means.
     """
-    speakers = np.load(folder / "speakers.npy")
-    report: dict[str, Any] = {"assignment": assignment}
-    with timed(report, "normalise"):
-        x = normalise(np.load(folder / "embeddings.npy", mmap_mode="r"))
-    with timed(report, "kmeans"):
-        first = kmeans(x, n_centroids, SEED, assignment=assignment)
-    with timed(report, "ward"):
-        tree = ward_tree(first.centroids, np.bincount(first.labels))
-    report["peak_mb"] = round(peak_mb())
-    trees = {"weighted": tree, "unweighted": ward_tree(first.centroids)}
-    for name, tree in trees.items():
-        for n in n_clusters:
-            labels = cut_tree(tree, n)[first.labels]
-            figures = truth_figures(labels, speakers)
-            report[f"two levels, {name}, {n} clusters"] = figures
-    with timed(report, "one_level"):
-        flat = kmeans(x, n_clusters[-1], SEED, assignment=assignment)
-    figures = truth_figures(flat.labels, speakers)
-    report[f"one level, {n_clusters[-1]} clusters"] = figures
+    first = kmeans(x, n_centroids, SEED)
+    trees = {
+        "weighted": ward_tree(first.centroids, np.bincount(first.labels)),
+        "equal": ward_tree(first.centroids),
+    }
+    report: dict[str, Any] = {"n": len(x), "n_centroids": n_centroids}
+    for n in n_clusters:
+        found = {
+            name: cut_tree(tree, n)[first.labels]
+            for name, tree in trees.items()
+        }
+        found["one level"] = kmeans(x, n, SEED).labels
+        report[f"nmi, {n} clusters"] = {
+            name: round(normalized_mutual_info_score(speakers, labels), 4)
+            for name, labels in found.items()
+        }
     return report
+
+
+def weights(n_utterances: int, n_speakers: int) -> dict[str, Any]:
+    """`two_levels` of a corpus of its own, twenty utterances a centroid."""
+    # As many clusters as speakers; the paper's 7,500 for 5,994.
+    numbers = [n_speakers, round(n_speakers * 7500 / 5994)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        draw_corpus(folder, n_utterances, n_speakers)
+        x = rows_to_join(folder, n_utterances)
+        speakers = np.load(folder / "speakers.npy")
+    return two_levels(x, speakers, n_utterances // 20, numbers)
+
+
+def write_manifests(folder: Path) -> None:
+    """What the stage reads beside ``embeddings.npy``; there is no sound."""
+    speakers = np.load(folder / "speakers.npy")
+    ids = np.array([f"{i:07d}" for i in range(len(speakers))])
+    rows = pd.DataFrame({"ID": ids, "duration": 1.0, "wav": ids + ".wav"})
+    rows = rows.assign(start=0, stop=16_000)
+    write_manifest(folder / "train.csv", rows, "utterances")
+    names = np.array([f"s{i:05d}" for i in range(speakers.max() + 1)])
+    oracle = pd.DataFrame({"ID": ids, "spk_id": names[speakers]})
+    write_manifest(folder / "oracle.csv", oracle, "oracle")
+    index = pd.DataFrame({"ID": ids, "row": np.arange(len(ids))})
+    write_manifest(folder / "embeddings.csv", index, "embeddings")
+
+
+def stage(folder: Path, n_centroids: int, assignment: str) -> dict[str, Any]:
+    """The recipe on the whole corpus, the number of clusters left to it."""
+    report: dict[str, Any] = {"assignment": assignment}
+    values = {
+        "embeddings_folder": folder,
+        "train_annotation": folder / "train.csv",
+        "oracle": folder / "oracle.csv",
+        "output_folder": folder / "labels",
+        "n_centroids": n_centroids,
+        "n_clusters": "auto",
+        "assignment": assignment,
+    }
+    leaf = "hparams/make_pseudo_labels.yaml"
+    with timed(report, "stage"):
+        make_pseudo_labels.main(
+            [leaf, *(f"--{key}={value}" for key, value in values.items())]
+        )
+    report["peak_mb"] = round(peak_mb())
+    clusters = read_json(folder / "labels" / "clusters.json")
+    choice = clusters["choice"]
+    report["figures"] = clusters["figures"]
+    report["numbers"] = choice["by_criterion"]
+    report["certain"] = choice["certain"]
+    return report
+
+
+def one_level(folder: Path, n_clusters: int, assignment: str) -> dict[str, Any]:
+    """k-means of the whole corpus straight into speakers."""
+    report: dict[str, Any] = {"n_clusters": n_clusters}
+    x = normalise(np.load(folder / "embeddings.npy", mmap_mode="r"))
+    with timed(report, "one_level"):
+        found = kmeans(x, n_clusters, SEED, assignment=assignment)
+    speakers = np.load(folder / "speakers.npy")
+    report["figures"] = truth_figures(found.labels, speakers)
+    return report
+
+
+def whole(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The stage, then one level with as many clusters as it found."""
+    alone(write_manifests, folder)
+    two = alone(stage, folder, arguments.n_centroids, arguments.assignment)
+    found = two["figures"]["n_clusters"]
+    print(f"{found} clusters of {arguments.n_speakers} speakers", flush=True)
+    one = alone(one_level, folder, found, arguments.assignment)
+    return {
+        "n_utterances": arguments.n_utterances,
+        "n_speakers": arguments.n_speakers,
+        "n_clusters_over_speakers": round(found / arguments.n_speakers, 3),
+        "n_centroids": arguments.n_centroids,
+        "two_levels": two,
+        "one_level": one,
+    }
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -222,21 +305,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         sizes = [alone(ward, where, n) for n in arguments.ward_sizes]
         both = alone(ward_and_scikit_learn, where, arguments.both_size)
         report[f"ward, {name}"] = {"sizes": sizes, "both": both}
-    report["k-means"] = alone(assignments, folder, arguments.n_compared)
-    # The paper's 7,500 for the 5,994 speakers of VoxCeleb2.
-    more = round(arguments.n_speakers * 7500 / 5994)
-    n_clusters = [arguments.n_speakers, more]
-    report["synthetic VoxCeleb2"] = {
-        "n_utterances": arguments.n_utterances,
-        "n_centroids": arguments.n_centroids,
-        **alone(
-            pseudo_labels,
-            folder,
-            arguments.n_centroids,
-            n_clusters,
-            arguments.assignment,
-        ),
-    }
+    n_compared = arguments.n_compared
+    report["k-means"] = alone(assignments, folder, n_compared)
+    share = n_compared / arguments.n_utterances
+    few = max(round(arguments.n_speakers * share), 20)
+    report["weights"] = alone(weights, n_compared, few)
+    report["synthetic VoxCeleb2"] = whole(folder, arguments)
     return report
 
 

@@ -73,12 +73,13 @@ from speechbrain_ext.manifest import (
     write_manifest,
 )
 from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.whitening import check_power, whiten_
 
 logger = logging.getLogger(__name__)
 
 PARAMETERS = (
     "seed n_centroids n_clusters criterion n_clusters_range cosine_threshold "
-    "center weighted min_cluster_size min_margin max_cluster_size "
+    "whiten weighted min_cluster_size min_margin max_cluster_size "
     "n_iterations n_restarts assignment stability_seed"
 ).split()
 
@@ -89,14 +90,10 @@ def main(argv: list[str] | None = None) -> None:
     settings = stage.settings
     train = read_manifest(settings["train_annotation"], "utterances")
     check_numbers(settings, len(train))
-    folder = settings["embeddings_folder"]
-    vectors, index = read_embeddings(folder)
-    rows = rows_for(index, train.ids, folder)
-    x = normalise(vectors, settings["center"], rows)
-    speakers = None
+    x = unit_embeddings(train, settings)
+    speakers, previous = None, None
     if settings["oracle"]:
         speakers = true_speakers(settings["oracle"], train)
-    previous = None
     if settings["previous_labels"]:
         previous = previous_clusters(settings["previous_labels"], train)
     if stage.is_done(inputs_of(settings)):
@@ -111,11 +108,7 @@ def main(argv: list[str] | None = None) -> None:
         settings["max_cluster_size"],
     )
     figures = measure(labels, found, reason, speakers)
-    if settings["stability_seed"] is not None:
-        figures.update(stability_figures(labels, again(x, labels, settings)))
-    if previous is not None:
-        rows, clusters = previous
-        figures.update(churn_figures(labels[rows], clusters))
+    figures.update(agreements(x, labels, previous, settings))
     for name, value in figures.items():
         logger.info(f"{name}: {value:g}")
     parameters = {key: settings[key] for key in PARAMETERS}
@@ -123,6 +116,15 @@ def main(argv: list[str] | None = None) -> None:
     names = write_labels(stage.folder, train, labels, found, reason)
     names += write_summary(stage.folder, labels, found, reason, summary, choice)
     stage.finish(names, true_labels=False, **figures)
+
+
+def unit_embeddings(train: Manifest, settings: dict[str, Any]) -> np.ndarray:
+    """Embeddings of the manifest's utterances, scaled to length one [N, D]."""
+    folder = settings["embeddings_folder"]
+    vectors, index = read_embeddings(folder)
+    rows = rows_for(index, train.ids, folder)
+    x = normalise(vectors, rows)
+    return x if settings["whiten"] is None else whiten_(x, settings["whiten"])
 
 
 def inputs_of(settings: dict[str, Any]) -> dict[str, Any]:
@@ -148,6 +150,8 @@ def check_numbers(settings: dict[str, Any], n_utterances: int) -> None:
         Naming the key, its value and the rule.
     """
     check_assignment(settings["assignment"])
+    if settings["whiten"] is not None:
+        check_power(settings["whiten"])
     n_centroids = settings["n_centroids"]
     least = 2
     if settings["n_clusters"] != "auto":
@@ -248,15 +252,25 @@ def measure(
     return figures
 
 
-def again(
-    x: np.ndarray, labels: np.ndarray, settings: dict[str, Any]
-) -> np.ndarray:
-    """The same clustering from another seed [N]."""
-    others = {
-        "seed": settings["stability_seed"],
-        "n_clusters": int(labels.max()) + 1,
-    }
-    return cluster(x, {**settings, **others})[0]
+def agreements(
+    x: np.ndarray,
+    labels: np.ndarray,
+    previous: tuple[np.ndarray, np.ndarray] | None,
+    settings: dict[str, Any],
+) -> dict[str, float]:
+    """Agreement with another seed's clusters and with the round before's."""
+    figures: dict[str, float] = {}
+    if settings["stability_seed"] is not None:
+        others = {
+            "seed": settings["stability_seed"],
+            "n_clusters": int(labels.max()) + 1,
+        }
+        again, _ = cluster(x, {**settings, **others})
+        figures.update(stability_figures(labels, again))
+    if previous is not None:
+        rows, clusters = previous
+        figures.update(churn_figures(labels[rows], clusters))
+    return figures
 
 
 def write_labels(

@@ -41,7 +41,7 @@ from speechbrain_ext.monitor import Monitor
 from speechbrain_ext.parameters import clip_each_, decay_groups
 from speechbrain_ext.plots import dino_health, save_png
 from speechbrain_ext.processes import share_batch_norm
-from speechbrain_ext.ranges import check_counts, check_positive
+from speechbrain_ext.ranges import check_counts, check_positive, check_shares
 from speechbrain_ext.rng import crop_keys, seed_step
 from speechbrain_ext.stage import Stage, run
 from speechbrain_ext.views import (
@@ -228,6 +228,15 @@ def check(stage: Stage, manifest: Manifest) -> None:
     check_counts(settings, n_ssps_epochs=0, num_workers=0)
     check_positive(settings, "student_temperature", "teacher_temperature")
     check_positive(settings, "teacher_temperature_start", "clip")
+    check_shares(settings, "center_momentum", "teacher_momentum")
+    sizes = {f"head.{key}": size for key, size in settings["head"].items()}
+    least = {key: int(key != "head.expander_size") for key in sizes}
+    check_counts(sizes, **least)
+    if settings["n_ssps_epochs"] > settings["n_epochs"]:
+        raise InputError(
+            f"n_ssps_epochs is {settings['n_ssps_epochs']}, the last of "
+            f"{settings['n_epochs']} n_epochs; give fewer"
+        )
     if settings["collapse_patience"] is not None:
         check_positive(settings, "collapse_patience")
     factor = stage.run_opts.grad_accumulation_factor

@@ -56,9 +56,7 @@ class KMeansResult(NamedTuple):
     inertia: float
 
 
-def normalise(
-    x: np.ndarray, center: bool = False, rows: np.ndarray | None = None
-) -> np.ndarray:
+def normalise(x: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """Embeddings scaled to length one, so that distance ranks as cosine.
 
     Read and scaled in blocks: beside the result nothing of its size is held,
@@ -68,8 +66,6 @@ def normalise(
     ---------
     x : numpy.ndarray
         Embeddings [N, D].
-    center : bool
-        Subtract the mean embedding first.
     rows : numpy.ndarray, optional
         Which embeddings, in which order [M]; all when None.
 
@@ -95,8 +91,6 @@ def normalise(
     for block in blocks:
         unit[block] = x[block if rows is None else rows[block]]
     check_vectors(unit)
-    if center:
-        unit -= unit.mean(axis=0, dtype=np.float64).astype(np.float32)
     for block in blocks:
         length = np.linalg.norm(unit[block], axis=1, keepdims=True)
         if not length.all():

@@ -82,20 +82,29 @@ class Plan:
         self.corpus = self.root / "corpus"
         self.steps: list[Step] = []
 
-    def add(self, name: str, kind: str, **values: Any) -> Step:
-        """Append a step of one of the YAML's ``stages``."""
+    def add(
+        self,
+        name: str,
+        kind: str,
+        change: dict[str, Any] | None = None,
+        **values: Any,
+    ) -> Step:
+        """Append a step of one of the YAML's ``stages``.
+
+        ``change`` wins over what the YAML sets, which wins over ``values``.
+        """
+        change = change or {}
         stage = self.settings["stages"][kind]
         late = {key: v for key, v in values.items() if callable(v)}
         fixed = {key: v for key, v in values.items() if not callable(v)}
-        # What the YAML sets wins over what the plan proposes.
-        for key in stage["set"]:
+        for key in (*stage["set"], *change):
             late.pop(key, None)
         step = Step(
             name,
             stage["recipe"],
             stage["hparams"],
             self.root / name,
-            {"seed": self.settings["seed"], **fixed, **stage["set"]},
+            {"seed": self.settings["seed"], **fixed, **stage["set"], **change},
             late,
             launched=kind not in ("prepare", "labels", "true_labels", "score"),
         )
@@ -236,6 +245,13 @@ class Plan:
         labels = self.labels("bootstrap", first)
         self.score(settings["bootstrap_name"], first, labels)
         start = {"init_from": self.initial(first)}
+        for number, (row, change) in enumerate(
+            settings["ablations"].items(), start=1
+        ):
+            model = self.train(
+                f"ablation{number}", "train", labels, change=change, **start
+            )
+            self.score(row, model, labels)
         rounds = rounds_of(settings)
         trained = [(first, labels)]
         for number in range(1, rounds.n_rounds + 1):
@@ -393,6 +409,12 @@ def load_plan(settings: dict[str, Any]) -> list[Step]:
             raise InputError(
                 f"stages.{kind} is {stage}; it has exactly recipe, hparams "
                 "and set (the values to change)"
+            )
+    for row, change in settings["ablations"].items():
+        if not isinstance(change, dict):
+            raise InputError(
+                f"ablations.{row} is {change!r}; it must be a mapping of "
+                "values of the train stage's YAML, e.g. {gate: null}"
             )
     check_rounds(settings)
     fixed = settings["stages"]["labels"]["set"]

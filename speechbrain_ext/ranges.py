@@ -65,3 +65,33 @@ def check_positive(settings: dict[str, Any], *keys: str) -> None:
                 f"{key} is {value}; it must be a number above 0: correct "
                 f"--{key}"
             )
+
+
+def check_shares(settings: dict[str, Any], *keys: str) -> None:
+    """Refuse what is no number from 0 to 1.
+
+    Arguments
+    ---------
+    settings : dict
+        A resolved YAML.
+    *keys : str
+        Which of its values.
+
+    Raises
+    ------
+    InputError
+        With the key and its value.
+
+    Example
+    -------
+    >>> check_shares({"momentum": 9}, "momentum")
+    Traceback (most recent call last):
+    speechbrain_ext.files.InputError: momentum is 9; it must be a number ...
+    """
+    for key in keys:
+        value = settings[key]
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise InputError(
+                f"{key} is {value}; it must be a number from 0 to 1: correct "
+                f"--{key}"
+            )

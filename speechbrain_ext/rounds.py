@@ -37,7 +37,9 @@ def decide(
     The rule: stop after a round whose churn is ``floor`` or less, or did not
     fall by more than ``tolerance`` of the churn before, or after
     ``max_rounds``. The last round is chosen, unless its labels moved more
-    than those of the round before, which is then chosen.
+    than those of the round before, by ``tolerance`` too: that one is then
+    chosen. (A smaller rise is chance: of 2,740 utterances, 26 % of which
+    move, the standard error is 3 % of that.)
 
     Arguments
     ---------
@@ -47,7 +49,7 @@ def decide(
     max_rounds : int
         The most.
     tolerance : float
-        Least relative fall that is worth a round.
+        Relative fall that is worth a round, relative rise that is not chance.
     floor : float
         Churn of labels that rest.
 
@@ -70,11 +72,11 @@ def decide(
         words += f" after {before:.4f}"
     if n_done and last <= floor:
         return Rounds(n_done, True, n_done, f"{words} is at rest ({floor:g})")
-    if before is not None and last > before:
+    if before is not None and last > (1 + tolerance) * before:
         reason = f"{words} rises, so round {n_done - 1} is taken"
         return Rounds(n_done, True, n_done - 1, reason)
     if before is not None and last >= (1 - tolerance) * before:
-        reason = f"{words} falls by no more than {tolerance:g} of it"
+        reason = f"{words} does not fall by more than {tolerance:g} of it"
         return Rounds(n_done, True, n_done, reason)
     if n_done >= max_rounds:
         return Rounds(n_done, True, n_done, f"{words}, max_rounds are done")

@@ -10,7 +10,8 @@ FLOORS = {
     0: "files forest rng",
     1: "manifest receipts schedules metrics yamls audio audio_tree curve "
     "finite monitor parameters processes projection quality ranges "
-    "regularizers rounds score_norm toy_sounds trials vectors ward workers",
+    "regularizers rounds score_norm toy_sounds trials vectors ward whitening "
+    "workers",
     2: "bootstrap calibration cllr cluster_curves clustering dino "
     "dino_schedules embedder embeddings health holdout label_churn "
     "label_cleaning label_quality margin measure checkpoints plan pooling "

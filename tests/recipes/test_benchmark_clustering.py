@@ -37,11 +37,27 @@ def test_embeddings_of_a_speaker_are_nearer_than_those_of_others(corpus):
     assert cosine[same].std() > 0.1
 
 
-def test_two_levels_beat_one_on_it(corpus):
-    report = clustering.pseudo_labels(corpus, 300, [40, 50], "approximate")
-    one = report["one level, 50 clusters"]["nmi"]
-    two = report["two levels, weighted, 50 clusters"]["nmi"]
-    assert 0.5 < one < two < 1
+def speakers_of(corpus):
+    return np.load(corpus / "speakers.npy")
+
+
+def test_weighted_equal_and_one_level_are_compared(corpus):
+    x, speakers = clustering.rows_to_join(corpus, 4000), speakers_of(corpus)
+    report = clustering.two_levels(x, speakers, 200, [40])
+    found = report["nmi, 40 clusters"]
+    assert 0.5 < found["one level"] < found["weighted"] < 1
+    assert 0.5 < found["equal"] < 1
+
+
+def test_the_stage_runs_on_it_and_beats_one_level(corpus):
+    arguments = clustering.parse([])
+    arguments.n_speakers, arguments.n_centroids = 40, 300
+    report = clustering.whole(corpus, arguments)
+    assert report["two_levels"]["peak_mb"] > 100
+    figures = [report[name]["figures"] for name in ("one_level", "two_levels")]
+    assert figures[0]["nmi"] < figures[1]["nmi"]
+    ratio = report["n_clusters_over_speakers"]
+    assert ratio == round(figures[1]["n_clusters"] / 40, 3)
 
 
 def test_the_two_trees_are_compared_on_the_same_rows(corpus):

@@ -165,7 +165,8 @@ def noisy(corpus):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 7}, {"weighted": False}, {"center": True}]
+    "change",
+    [{"seed": 7}, {"weighted": False}, {"whiten": 0}, {"whiten": 0.75}],
 )
 def test_each_switch_has_an_effect(corpus, change):
     noisy(corpus)
@@ -441,6 +442,7 @@ BAD = [
     (nothing, {"n_clusters": "many"}, "n_clusters is 'many'"),
     (nothing, {"n_restarts": 0}, "n_restarts is 0"),
     (nothing, {"assignment": "near"}, "'near'.*exact, approximate"),
+    (nothing, {"whiten": 2}, "whiten is 2.*set --whiten"),
     (nothing, {"n_cluster": 3}, "no key 'n_cluster'; did you mean"),
 ]
 

@@ -50,6 +50,21 @@ def test_large_margin_goes_on_from_the_last_round_and_its_labels(settings):
     assert options["train_annotation"] == labels
 
 
+def test_ablations_train_on_the_first_labels_with_values_of_their_own(settings):
+    settings["stages"]["train"]["set"]["crop"] = 2.0
+    settings["ablations"] = {"plain": {"crop": 1.5}, "+ long": {"n_epochs": 9}}
+    order = [name for name in names(settings) if name.endswith("/model")]
+    assert order[1:4] == ["ablation1/model", "ablation2/model", "round1/model"]
+    steps = by_name(settings)
+    usual = steps["round1/model"].options
+    assert steps["ablation1/model"].options == {**usual, "crop": 1.5}
+    assert steps["ablation2/model"].options == {**usual, "n_epochs": 9}
+    assert steps["ablation2/scores"].options["system"] == "+ long"
+    # Rounds go on from the usual training, not from the last ablation.
+    wanted = str(steps["bootstrap/labels"].folder / "pseudo_labels.csv")
+    assert usual["train_annotation"] == wanted
+
+
 def test_topline_differs_from_round_one_by_its_labels_alone(settings):
     steps = by_name(settings)
     true = dict(steps["topline/model"].options)
@@ -255,4 +270,12 @@ def test_auto_without_churn_is_refused(auto):
 def test_malformed_stages_are_refused(settings, change, message):
     settings["stages"].update(change)
     with pytest.raises(InputError, match=message):
+        load_plan(settings)
+
+
+def test_an_ablation_that_changes_nothing_readable_is_refused(settings):
+    settings["ablations"] = {"no gate": "gate"}
+    with pytest.raises(
+        InputError, match="ablations.no gate is 'gate'.*mapping"
+    ):
         load_plan(settings)

@@ -3,7 +3,7 @@
 import pytest
 
 from speechbrain_ext.files import InputError
-from speechbrain_ext.ranges import check_counts, check_positive
+from speechbrain_ext.ranges import check_counts, check_positive, check_shares
 
 
 def test_what_is_in_range_passes():
@@ -21,3 +21,10 @@ def test_a_count_is_whole_and_at_least_its_bound(value):
 def test_a_positive_number_is_above_nought(value):
     with pytest.raises(InputError, match=f"a is {value}.*above 0.*--a$"):
         check_positive({"a": value}, "a")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, None, "0.9", float("nan")])
+def test_a_share_is_from_nought_to_one(value):
+    check_shares({"a": 0, "b": 0.5, "c": 1}, *"abc")
+    with pytest.raises(InputError, match=f"a is {value}.*from 0 to 1.*--a$"):
+        check_shares({"a": value}, "a")

@@ -18,10 +18,12 @@ def test_a_first_round_is_always_planned_and_a_second_after_it():
 @pytest.mark.parametrize(
     ("churns", "chosen", "words"),
     [
-        ([0.3, 0.28], 2, "falls by no more than 0.1"),
-        ([0.3, 0.27], 2, "falls by no more"),
-        ([0.3, 0.3], 2, "falls by no more"),
-        ([0.3, 0.31], 1, "rises, so round 1 is taken"),
+        ([0.3, 0.28], 2, "does not fall by more than 0.1"),
+        ([0.3, 0.27], 2, "does not fall"),
+        ([0.3, 0.3], 2, "does not fall"),
+        # By chance: it was by 1.4 % on MiniVox, after the best round of all.
+        ([0.3, 0.32], 2, "does not fall"),
+        ([0.3, 0.34], 1, "rises, so round 1 is taken"),
         ([0.02], 1, "at rest"),
         ([0.3, 0.1, 0.01], 3, "at rest"),
     ],

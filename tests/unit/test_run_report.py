@@ -159,7 +159,7 @@ def test_the_choice_is_compared_with_the_best_round_afterwards(tmp_path):
     steps = [scored(tmp_path, name, eer) for name, eer in EERS.items()]
     results = collect_results("run", steps, tmp_path / "results")
     words = stopping_words(settings, results)
-    assert "churn 0.2900 after 0.3000 falls by no more" in words
+    assert "churn 0.2900 after 0.3000 does not fall by more" in words
     assert "chosen round 2 has an EER of 25.00 %" in words
     assert "the best, round 1, of 12.50 %" in words
     assert stopping_words({"n_rounds": 2}, results) == ""

@@ -1,0 +1,48 @@
+"""Whiten what an embedder gives, without labels, inside of the embedder.
+
+Its last layer is linear, so that partial whitening of its embeddings, learnt
+on the training utterances, is another such layer: the folder that is written
+loads like any other and needs no step after it. To run it:
+
+> python recipes/whiten_embedder.py hparams/whiten_embedder.yaml \
+    --embedder_folder=exp/dino/embedder \
+    --embeddings_folder=exp/dino/train_embeddings --output_folder=exp/whitened
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechbrain_ext.embedder import (
+    MODEL,
+    RECIPE,
+    load_embedder,
+    save_embedder,
+)
+from speechbrain_ext.embeddings import read_embeddings
+from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.whitening import check_power, fold_whitening_, whitening
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Embedder and its embeddings in, embedder out."""
+    stage = Stage(__file__, argv)
+    settings = stage.settings
+    check_power(settings["whiten"])
+    embedder = load_embedder(settings["embedder_folder"])
+    vectors, _ = read_embeddings(settings["embeddings_folder"])
+    source = Path(settings["embedder_folder"])
+    inputs = {
+        "embedder": source / MODEL,
+        "embedder_yaml": source / RECIPE,
+        "embeddings": Path(settings["embeddings_folder"]) / "embeddings.npy",
+    }
+    if stage.is_done(inputs):
+        return
+    fold_whitening_(embedder.model, whitening(vectors, settings["whiten"]))
+    names = save_embedder(stage.folder / "embedder", embedder)
+    stage.finish([f"embedder/{name}" for name in names])
+
+
+if __name__ == "__main__":
+    run(main)

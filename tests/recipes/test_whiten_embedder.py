@@ -1,0 +1,97 @@
+"""An embedder whitens by itself, after the recipe."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recipes import whiten_embedder
+from speechbrain_ext.embedder import (
+    build_embedder,
+    load_embedder,
+    save_embedder,
+)
+from speechbrain_ext.files import InputError
+from speechbrain_ext.manifest import write_manifest
+from speechbrain_ext.whitening import whitening
+
+LEAF = "hparams/whiten_embedder.yaml"
+ECAPA = {"width": 16, "width_last": 48, "embedding_size": 8}
+TINY = {
+    "encoder_source": None,
+    "encoder_config": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "conv_dim": [16, 16],
+        "conv_stride": [20, 16],
+        "conv_kernel": [20, 16],
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+    },
+    "embedding_size": 8,
+}
+EMBEDDERS = {
+    "ecapa": ECAPA,
+    "wavlm_mhfa": {**TINY, "n_heads": 4},
+    "wavlm_ecapa": {**TINY, "width": 16, "width_last": 48},
+}
+
+
+def arguments(folder, **others):
+    options = {
+        "embedder_folder": folder / "embedder",
+        "embeddings_folder": folder,
+        "output_folder": folder / "out",
+        **others,
+    }
+    return [LEAF] + [f"--{key}={value}" for key, value in options.items()]
+
+
+def save_embeddings(folder, dimension=8):
+    x = np.random.default_rng(0).normal(size=(40, dimension)) + 2
+    x = (x * np.exp(-np.arange(dimension))).astype(np.float32)
+    np.save(folder / "embeddings.npy", x)
+    ids = [f"u{row}" for row in range(40)]
+    table = pd.DataFrame({"ID": ids, "row": np.arange(40)})
+    write_manifest(folder / "embeddings.csv", table, "embeddings")
+    return x
+
+
+@pytest.mark.parametrize("name", sorted(EMBEDDERS))
+def test_the_new_embedder_gives_whitened_embeddings(tmp_path, name):
+    torch.manual_seed(0)
+    embedder = build_embedder(f"hparams/parts/{name}.yaml", EMBEDDERS[name])
+    save_embedder(tmp_path / "embedder", embedder)
+    x = save_embeddings(tmp_path)
+    whiten_embedder.main(arguments(tmp_path, whiten=0.75))
+    wavs = torch.randn(3, 8000)
+    mean, matrix = whitening(x, 0.75)
+    wanted = (embedder.embed(wavs).double().numpy() - mean) @ matrix
+    found = load_embedder(tmp_path / "out" / "embedder").embed(wavs).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    assert not np.allclose(found, embedder.embed(wavs).numpy(), atol=0.1)
+    # A second time it is skipped.
+    path = tmp_path / "out" / "embedder" / "embedding_model.ckpt"
+    before = path.stat().st_mtime_ns
+    whiten_embedder.main(arguments(tmp_path, whiten=0.75))
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("dimension", "options", "message"),
+    [
+        (7, {}, "linear layer of 7 outputs"),
+        (8, {"whiten": 2}, "whiten is 2.*from 0"),
+        (8, {"embedder_folder": "nowhere"}, "nowhere is not an embedder"),
+        (8, {"embeddings_folder": "nowhere"}, "nowhere"),
+    ],
+)
+def test_bad_input_is_one_clear_error(tmp_path, dimension, options, message):
+    embedder = build_embedder("hparams/parts/ecapa.yaml", ECAPA)
+    save_embedder(tmp_path / "embedder", embedder)
+    save_embeddings(tmp_path, dimension)
+    with pytest.raises(InputError, match=message):
+        whiten_embedder.main(arguments(tmp_path, **options))
+    assert not (tmp_path / "out" / "embedder").exists()
