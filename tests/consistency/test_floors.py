@@ -8,6 +8,7 @@ from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
     0: "files forest rng",
+<<<<<<< HEAD
     1: "audio audio_tree conv_front curve finite gated_attention log_mel "
     "lora manifest metrics monitor parameters processes projection "
     "quality ranges receipts regularizers rounds schedules score_norm "
@@ -19,6 +20,18 @@ FLOORS = {
     "pooling report scoring sound_bank ssl_models toy views",
     3: "augment cluster_number cohorts comparison corpus extraction "
     "plots ssps stage trial_speakers voices wavlm",
+=======
+    1: "manifest receipts schedules metrics yamls audio audio_tree curve "
+    "finite monitor parameters processes projection quality ranges "
+    "regularizers rounds score_norm toy_sounds trials vectors ward whitening "
+    "workers",
+    2: "bootstrap calibration cllr cluster_curves clustering dino "
+    "dino_schedules embedder embeddings health holdout label_churn "
+    "label_cleaning label_quality margin measure checkpoints plan pooling "
+    "report scoring sound_bank toy views wavlm",
+    3: "augment cluster_number cohorts comparison corpus extraction plots ssps "
+    "stage trial_speakers voices",
+>>>>>>> w9
     4: "backend breakdowns dino_modules eer_watch pseudo_trials",
     5: "results scoring_system",
     6: "run_report",
