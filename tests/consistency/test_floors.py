@@ -7,16 +7,17 @@ import pytest
 from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
-    0: "files forest rng",
-    1: "manifest receipts schedules metrics yamls audio audio_tree curve "
-    "finite monitor parameters processes ranges regularizers rounds "
-    "toy_sounds trials ward workers",
+    0: "files forest mixture rng",
+    1: "manifest receipts schedules metrics yamls audio audio_tree "
+    "class_sampler curve finite monitor parameters processes ranges "
+    "regularizers rounds toy_sounds trials ward workers",
     2: "cluster_curves clustering dino dino_schedules embedder embeddings "
-    "health holdout label_churn label_cleaning label_quality margin measure "
-    "checkpoints plan plots pooling report results scoring sound_bank toy "
-    "views wavlm",
-    3: "augment cluster_number corpus extraction ssps stage run_report",
-    4: "dino_modules eer_watch",
+    "health holdout label_churn label_cleaning label_quality loss_gate margin "
+    "measure checkpoints plan plots pooling report results scoring sound_bank "
+    "toy views wavlm weight_anchor",
+    3: "augment cluster_number corpus extraction noisy_labels ssps stage "
+    "run_report",
+    4: "dino_modules eer_watch gate_files speaker_modules",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}
