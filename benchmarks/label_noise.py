@@ -48,6 +48,12 @@ MODES: dict[str, dict[str, Any]] = {
     "gate": {"gate": "hard"},
     "soft gate": {"gate": "soft"},
     "gate + correction": {"gate": "hard", "correct": True},
+    "drawn gate": {"gate": "hard", "gate_fit": "drawn"},
+    "drawn gate + correction": {
+        "gate": "hard",
+        "gate_fit": "drawn",
+        "correct": True,
+    },
 }
 SMALL = (
     "{width: 32, width_last: 96, attention_channels: 32, embedding_size: 64}"

@@ -17,16 +17,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from speechbrain_ext.mixture import Mixture, fit_mixture
+from speechbrain_ext.mixture import Mixture, fit_beside, fit_mixture
 from speechbrain_ext.processes import from_first_process, gathered
 
 # The logarithm of the least positive float32: stands for that of zero.
 _LEAST = math.log(torch.finfo(torch.float32).tiny)
 _BINS = 60
+FITS = ("mixture", "drawn")
 
 
 class LossGate(torch.nn.Module):
     """Weights of utterances by their loss in the light of the last epoch's.
+
+    Two ways to find the Gaussians of right and of wrong labels:
+
+    - ``"mixture"``, of DLG: both are fitted to the log losses, by EM. If the
+      density has no valley there is one mode, and no threshold.
+    - ``"drawn"``, ours: each utterance also has its loss for another label,
+      drawn at random. That is how wrong labels look, so their Gaussian and
+      their share need not be guessed (`fit_beside`). The values are log odds
+      against the label, log(exp(loss) - 1): like log losses where they are
+      small, but great losses are not pressed together.
+
+    With few utterances right labels too have great losses and there is one
+    mode at most; then the second still works. It takes wrong labels to be of
+    any speaker: those of a similar speaker look less wrong than drawn ones.
 
     All processes hold all losses, so that a checkpoint has them and any
     number of processes goes on from it. Losses of zero are always kept and
@@ -42,6 +57,8 @@ class LossGate(torch.nn.Module):
         Weights are 1 or 0 by the threshold (DLG) or, soft, the posterior of
         the Gaussian of lower loss, as Cai et al., "Self-supervised
         reflective learning", 2024.
+    fit : str
+        ``"mixture"`` or ``"drawn"``.
 
     Example
     -------
@@ -57,12 +74,18 @@ class LossGate(torch.nn.Module):
     """
 
     log_losses: torch.Tensor
+    log_drawn: torch.Tensor
     epochs: torch.Tensor
 
-    def __init__(self, n_utterances: int, soft: bool = False):
+    def __init__(
+        self, n_utterances: int, soft: bool = False, fit: str = "mixture"
+    ):
         super().__init__()
         self.soft = soft
+        self.fit = fit
         self.register_buffer("log_losses", torch.zeros(n_utterances))
+        n_drawn = n_utterances if fit == "drawn" else 0
+        self.register_buffer("log_drawn", torch.zeros(n_drawn))
         # The epoch in which it was seen last; 0 for never.
         epochs = torch.zeros(n_utterances, dtype=torch.int32)
         self.register_buffer("epochs", epochs)
@@ -72,7 +95,11 @@ class LossGate(torch.nn.Module):
 
     @torch.no_grad()
     def record(
-        self, rows: torch.Tensor, losses: torch.Tensor, epoch: int
+        self,
+        rows: torch.Tensor,
+        losses: torch.Tensor,
+        epoch: int,
+        drawn: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Note the losses of a batch of each process.
 
@@ -84,45 +111,69 @@ class LossGate(torch.nn.Module):
             Losses of their own labels [B].
         epoch : int
             From 1.
+        drawn : torch.Tensor, optional
+            Losses of labels drawn at random among the others [B], needed by
+            the fit of that name.
 
         Returns
         -------
         torch.Tensor
             The logarithms of the losses [B].
         """
-        log_losses = losses.float().log().clamp(min=_LEAST)
+        log_losses = _log(losses)
         all_rows = gathered(rows)
         self.log_losses[all_rows] = gathered(log_losses)
+        if drawn is not None:
+            self.log_drawn[all_rows] = gathered(_log(drawn))
         self.epochs[all_rows] = epoch
         return log_losses
 
     def weights(self, log_losses: torch.Tensor) -> torch.Tensor:
         """Weights [B] in [0, 1] of utterances of such log losses [B]."""
+        x = self._scaled(log_losses)
         if not self.soft or self.mixture is None:
-            return (log_losses <= self.threshold).float()
-        lower = self.mixture.lower_share(log_losses.cpu().numpy())
+            return (x <= self.threshold).float()
+        lower = self.mixture.lower_share(x.cpu().numpy())
         return torch.from_numpy(lower).to(log_losses)
 
     def close(self, epoch: int) -> float:
-        """Fit the losses of an epoch; the threshold of the next."""
-        seen = self.log_losses[self.epochs == epoch].cpu().numpy()
-        fit, history = from_first_process(_summary, seen)
-        crossing = None
-        if fit is not None and fit.has_two_modes():
-            crossing = fit.crossing()
+        """Fit the losses of an epoch; the threshold of the next.
+
+        It is a log loss or, with the fit ``"drawn"``, log odds.
+        """
+        seen = self.epochs == epoch
+        x = self._scaled(self.log_losses[seen])
+        x = x[self.log_losses[seen] > _LEAST].double().cpu().numpy()
+        if self.fit == "drawn":
+            drawn = self._scaled(self.log_drawn[seen]).double().cpu().numpy()
+            mixture, crossing = from_first_process(_fit_drawn, x, drawn)
+        else:
+            mixture, crossing = from_first_process(_fit_mixture, x)
         if crossing is not None:
-            self.threshold, self.mixture = crossing, fit
+            self.threshold, self.mixture = crossing, mixture
+        counts, edges = np.histogram(x, bins=_BINS)
         self.history.append(
             {
                 "epoch": epoch,
-                **history,
-                "mixture": fit and dataclasses.asdict(fit),
+                "scale": "log odds" if self.fit == "drawn" else "log loss",
+                "n_losses": int(seen.sum()),
+                "n_zero": int(seen.sum()) - len(x),
+                "edges": [float(edges[0]), float(edges[-1])],
+                "counts": counts.tolist(),
+                "mixture": mixture and dataclasses.asdict(mixture),
                 # JSON knows no infinity.
                 "threshold": _finite(self.threshold),
                 "is_new": crossing is not None,
             }
         )
         return self.threshold
+
+    def _scaled(self, log_losses: torch.Tensor) -> torch.Tensor:
+        """What the Gaussians are of [B]: log losses or log odds."""
+        if self.fit != "drawn":
+            return log_losses
+        losses = log_losses.exp()
+        return losses + torch.log(-torch.expm1(-losses))
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint has besides the buffers."""
@@ -140,20 +191,28 @@ class LossGate(torch.nn.Module):
         self.history = state["history"]
 
 
+def _log(losses: torch.Tensor) -> torch.Tensor:
+    return losses.float().log().clamp(min=_LEAST)
+
+
+def _fit_mixture(x: np.ndarray) -> tuple[Mixture | None, float | None]:
+    """The Gaussians and where they cross, if there are two modes."""
+    mixture = fit_mixture(x)
+    if mixture is None or not mixture.has_two_modes():
+        return mixture, None
+    return mixture, mixture.crossing()
+
+
+def _fit_drawn(
+    x: np.ndarray, drawn: np.ndarray
+) -> tuple[Mixture | None, float | None]:
+    """The Gaussians, the upper that of drawn labels, and the crossing."""
+    mixture = fit_beside(x, drawn)
+    return mixture, mixture and mixture.crossing()
+
+
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _summary(log_losses: np.ndarray) -> tuple[Mixture | None, dict[str, Any]]:
-    """The fit, and a histogram for those who look at it later."""
-    positive = log_losses[log_losses > _LEAST]
-    counts, edges = np.histogram(positive, bins=_BINS)
-    return fit_mixture(positive), {
-        "n_losses": len(log_losses),
-        "n_zero": len(log_losses) - len(positive),
-        "edges": [float(edges[0]), float(edges[-1])],
-        "counts": counts.tolist(),
-    }
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ _SPLITS = (0.3, 0.5, 0.7, 0.9, 0.97)
 _N_FITTED = 100_000
 _LEAST_MEMBERS = 5
 _GRID = 512
+# Share of the reference below which nothing is counted as of it.
+_LOWER_TAIL = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Mixture:
         # negative, and of the two roots this one lies between.
         return self.means[0] + 2 * c / (-b + math.sqrt(b * b - 4 * a * c))
 
-    def has_two_modes(self, depth: float = 0.1) -> bool:
+    def has_two_modes(self, depth: float = 0.2) -> bool:
         """Whether the density has a valley between the means.
 
         A single skewed mode is fitted best by two Gaussians too, which then
@@ -164,6 +166,62 @@ def fit_mixture(x: np.ndarray) -> Mixture | None:
             upper,
         ),
     )
+
+
+def fit_beside(
+    x: np.ndarray, reference: np.ndarray, distance: float = 2.5
+) -> Mixture | None:
+    r"""A Gaussian beside that of a reference, of which x has some share.
+
+    With Q the lower fifth of the reference, the share of x that is like it is
+    estimated from what lies above,
+
+    .. math:: w_2 = \frac{P(x > Q)}{0.8},
+
+    too low rather than too high if the upper values of x are below those of
+    the reference. The upper Gaussian has the moments of the reference and the
+    lower one those that x has left without it.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Finite values [N].
+    reference : numpy.ndarray
+        Finite values [M], as those of x that one looks for.
+    distance : float
+        A quarter of x must be so many standard deviations of the reference
+        below its mean, or else no share of x can be told from the rest.
+
+    Returns
+    -------
+    Mixture or None
+        None without that distance, or if fewer than five values of x are
+        like the reference.
+
+    Example
+    -------
+    >>> x = np.concatenate([np.linspace(-2, 2, 80), np.linspace(8, 10, 20)])
+    >>> fit = fit_beside(x, reference=np.linspace(8, 10, 50))
+    >>> np.round([*fit.weights, *fit.means], 1).tolist()
+    [0.8, 0.2, 0.0, 9.0]
+    """
+    if min(len(x), len(reference)) < 2 * _LEAST_MEMBERS:
+        return None
+    mean, variance = float(x.mean()), float(x.var())
+    upper, square = float(reference.mean()), float(reference.var())
+    if np.quantile(x, 0.25) > upper - distance * math.sqrt(square):
+        return None
+    above = float((x > np.quantile(reference, _LOWER_TAIL)).mean())
+    share = above / (1 - _LOWER_TAIL)
+    if share * len(x) < _LEAST_MEMBERS or share >= 1:
+        return None
+    lower = (mean - share * upper) / (1 - share)
+    second = variance + mean**2 - share * (square + upper**2)
+    left = second / (1 - share) - lower**2
+    if min(left, square) <= 0:
+        return None
+    stds = math.sqrt(left), math.sqrt(square)
+    return Mixture((1 - share, share), (lower, upper), stds)
 
 
 def _fit_from(z: np.ndarray, split: float) -> tuple | None:

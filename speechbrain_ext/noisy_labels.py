@@ -18,6 +18,7 @@ from speechbrain_ext.loss_gate import LossGate, correct_labels
 from speechbrain_ext.manifest import Manifest
 from speechbrain_ext.margin import AAMSoftmax
 from speechbrain_ext.processes import gathered, n_processes, process_sum
+from speechbrain_ext.rng import hash_key, uniforms
 
 _RATE = 0.1
 
@@ -109,6 +110,8 @@ class NoisyLabels(torch.nn.Module):
         Rows N of the training manifest.
     gate : str or None
         ``"hard"``, ``"soft"`` or none.
+    gate_fit : str
+        Of `LossGate`.
     gate_from_epoch : int
         The first whose utterances are gated, by the losses of the one
         before; from 1.
@@ -132,6 +135,7 @@ class NoisyLabels(torch.nn.Module):
         self,
         n_utterances: int,
         gate: str | None = None,
+        gate_fit: str = "mixture",
         gate_from_epoch: int = 5,
         correct_from_epoch: int | None = None,
         correct_confidence: float = 0.5,
@@ -142,7 +146,7 @@ class NoisyLabels(torch.nn.Module):
         super().__init__()
         self.gate = None
         if gate is not None:
-            self.gate = LossGate(n_utterances, soft=gate == "soft")
+            self.gate = LossGate(n_utterances, gate == "soft", gate_fit)
         self.gate_from_epoch = gate_from_epoch
         self.correct_from_epoch = correct_from_epoch
         self.correct_confidence = correct_confidence
@@ -199,7 +203,11 @@ class NoisyLabels(torch.nn.Module):
             return labels, _normalised(weights)
         cosines = classifier.cosines(embeddings)
         losses = classifier.losses(cosines, labels)
-        log_losses = self.gate.record(rows, losses, epoch)
+        drawn = None
+        if self.gate.fit == "drawn":
+            others = other_labels(rows, labels, cosines.shape[1], epoch)
+            drawn = classifier.losses(cosines, others)
+        log_losses = self.gate.record(rows, losses, epoch, drawn)
         gate = torch.ones_like(weights)
         if epoch >= self.gate_from_epoch:
             gate = self.gate.weights(log_losses)
@@ -288,6 +296,42 @@ class NoisyLabels(torch.nn.Module):
             "kept": given >= 0.5,
             "corrected": new,
         }
+
+
+def other_labels(
+    rows: torch.Tensor, labels: torch.Tensor, n_classes: int, epoch: int
+) -> torch.Tensor:
+    """A label that is not its own for each utterance of a batch.
+
+    Any other is as likely. It is a function of row, label and epoch, so that
+    it depends on neither batch nor process.
+
+    Arguments
+    ---------
+    rows : torch.Tensor
+        Of the utterances in the training manifest [B].
+    labels : torch.Tensor
+        Their own labels [B].
+    n_classes : int
+        C, 2 or more.
+    epoch : int
+        From 1.
+
+    Returns
+    -------
+    torch.Tensor
+        [B], int64.
+
+    Example
+    -------
+    >>> other_labels(torch.arange(3), torch.tensor([0, 1, 1]), 2, epoch=1)
+    tensor([1, 0, 0])
+    """
+    keys = rows.cpu().numpy().astype(np.uint64)
+    keys += np.uint64(hash_key("other label", epoch) >> 8)
+    steps = np.floor(uniforms(keys, 1)[:, 0] * (n_classes - 1)).astype(int)
+    offset = torch.from_numpy(steps).to(labels.device) + 1
+    return (labels + offset) % n_classes
 
 
 def _normalised(weights: torch.Tensor) -> torch.Tensor:

@@ -601,9 +601,10 @@ def gate_fits(history: Sequence[Mapping[str, Any]]) -> Figure:
     Example
     -------
     >>> entry = {"epoch": 1, "counts": [3, 1], "edges": [-2.0, 2.0],
-    ...          "mixture": None, "threshold": None, "is_new": False}
+    ...          "mixture": None, "threshold": None, "is_new": False,
+    ...          "scale": "log loss"}
     >>> gate_fits([entry]).get_label()
-    'Histograms of log losses. Thresholds by epoch: 1 none.'
+    'Histograms of log loss. Thresholds by epoch: 1 none.'
     """
     _need(history, "epoch of a gate")
     n_shown = min(len(history), _MOST_PANELS)
@@ -617,11 +618,13 @@ def gate_fits(history: Sequence[Mapping[str, Any]]) -> Figure:
     for axes in panels[n_shown:]:
         axes.set_axis_off()
     for axes in panels[:n_shown][-_CURVES_A_ROW:]:
-        axes.set_xlabel("log loss")
+        axes.set_xlabel(history[0]["scale"])
     words = ", ".join(
         f"{entry['epoch']} {_threshold_in_words(entry)}" for entry in history
     )
-    figure.set_label(f"Histograms of log losses. Thresholds by epoch: {words}.")
+    figure.set_label(
+        f"Histograms of {history[0]['scale']}. Thresholds by epoch: {words}."
+    )
     return _laid_out(figure)
 
 
@@ -675,7 +678,8 @@ def gate_shares(history: Sequence[Mapping[str, Any]]) -> Figure:
 
     Example
     -------
-    >>> entry = {"epoch": 1, "mixture": None, "threshold": 0.5, "kept": 1.0}
+    >>> entry = {"epoch": 1, "mixture": None, "threshold": 0.5, "kept": 1.0,
+    ...          "scale": "log loss"}
     >>> gate_shares([entry, {**entry, "epoch": 2, "kept": 0.8}]).get_label()
     'Threshold 0.50 to 0.50; kept 100.0 % to 80.0 % in 2 epochs.'
     """
@@ -694,7 +698,7 @@ def gate_shares(history: Sequence[Mapping[str, Any]]) -> Figure:
             linestyle=_DASHES[place],
             label=name,
         )
-    left.set_ylabel("log loss")
+    left.set_ylabel(table["scale"][0])
     for name, colour in zip(("kept", "corrected"), _COLOURS, strict=False):
         if name in table:
             right.plot(

@@ -8,6 +8,7 @@ import torch
 
 from speechbrain_ext.embedder import Embedder, build_embedder, load_weights
 from speechbrain_ext.files import InputError
+from speechbrain_ext.loss_gate import FITS
 from speechbrain_ext.manifest import Manifest
 from speechbrain_ext.margin import AAMSoftmax
 from speechbrain_ext.noisy_labels import NoisyLabels, label_confidence
@@ -145,6 +146,11 @@ def check_noisy_labels(settings: dict[str, Any]) -> None:
         raise InputError(
             f"gate is {gate!r}; it must be one of null, hard and soft"
         )
+    fit = settings["gate_fit"]
+    if fit not in FITS:
+        raise InputError(
+            f"gate_fit is {fit!r}; it must be one of {' and '.join(FITS)}"
+        )
     check_counts(settings, gate_from_epoch=1)
     confidence = settings["correct_confidence"]
     if not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
@@ -176,6 +182,7 @@ def _noisy_labels(settings: dict[str, Any], manifest: Manifest) -> NoisyLabels:
     return NoisyLabels(
         len(manifest),
         settings["gate"],
+        settings["gate_fit"],
         settings["gate_from_epoch"],
         settings["correct_from_epoch"],
         settings["correct_confidence"],

@@ -109,3 +109,47 @@ def test_no_threshold_is_null_in_the_history():
     gate = closed(losses=torch.ones(90))
     assert gate.threshold == math.inf
     assert gate.history[0]["threshold"] is None
+
+
+def closed_beside_drawn(soft=False):
+    """A gate that knows how wrong labels look: the upper third of them."""
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randn(600, generator=generator) + 4
+    wrong, drawn = (
+        1.5 * torch.randn(n, generator=generator) + 12 for n in (300, 900)
+    )
+    losses = torch.cat([right, wrong]).clamp(min=0.1)
+    gate = LossGate(900, soft, "drawn")
+    gate.record(torch.arange(900), losses, 1, drawn)
+    gate.close(1)
+    return gate
+
+
+def test_beside_drawn_labels_wrong_ones_are_left_out():
+    gate = closed_beside_drawn()
+    weights = gate.weights(gate.log_losses)
+    assert weights[:600].mean() > 0.99
+    assert weights[600:].mean() < 0.05
+    assert gate.history[0]["mixture"]["weights"][1] == pytest.approx(1 / 3, 0.1)
+    assert gate.history[0]["scale"] == "log odds"
+
+
+def test_log_odds_are_log_losses_where_small_and_losses_where_great():
+    gate = LossGate(1, fit="drawn")
+    log_losses = torch.tensor([-60.0, -20.0, 0.0, 2.5, 4.0])
+    expected = [-60.0, -20.0, math.log(math.e - 1), math.exp(2.5), math.exp(4)]
+    assert gate._scaled(log_losses).tolist() == pytest.approx(expected, 1e-5)
+
+
+def test_soft_weights_beside_drawn_labels_fall_with_the_loss():
+    hard, soft = closed_beside_drawn(), closed_beside_drawn(soft=True)
+    x = torch.linspace(-9, 4, 400)
+    weights = soft.weights(x)
+    assert (weights.diff() <= 1e-6).all()
+    assert torch.equal(weights >= 0.5, hard.weights(x) == 1)
+
+
+def test_losses_of_zero_are_kept_beside_drawn_labels():
+    gate = closed_beside_drawn()
+    zero = gate.record(torch.tensor([0]), torch.zeros(1), 2, torch.ones(1))
+    assert gate.weights(zero).tolist() == [1.0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_ext.mixture import Mixture, fit_mixture
+from speechbrain_ext.mixture import Mixture, fit_beside, fit_mixture
 
 
 def drawn(n, share, seed=0):
@@ -74,3 +74,47 @@ def test_the_densities_are_of_the_whole():
     lower, upper = Mixture((0.3, 0.7), (-1.0, 2.0), (1.0, 2.0)).densities(x)
     assert lower.sum() * 0.01 == pytest.approx(0.3, abs=1e-3)
     assert upper.sum() * 0.01 == pytest.approx(0.7, abs=1e-3)
+
+
+def beside(share, n=4000, distance=6.0, seed=0):
+    """Values of which a share is like a reference, and the reference."""
+    generator = np.random.default_rng(seed)
+    n_high = round(share * n)
+    low = generator.normal(0, 2, n - n_high)
+    high, reference = (
+        generator.normal(distance, 1.5, size) for size in (n_high, n)
+    )
+    return np.concatenate([low, high]), reference
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.4, 0.6])
+def test_the_share_like_a_reference_is_found(share):
+    fit = fit_beside(*beside(share))
+    assert fit.weights[1] == pytest.approx(share, abs=0.02)
+    assert fit.means == pytest.approx((0, 6), abs=0.3)
+    assert fit.stds == pytest.approx((2, 1.5), abs=0.3)
+
+
+def test_of_no_share_no_more_than_a_tail_is_taken():
+    fit = fit_beside(*beside(0.0))
+    assert fit is None or fit.weights[1] < 0.02
+
+
+def test_a_share_that_is_lower_than_its_reference_is_not_overestimated():
+    # Wrong labels are learnt a little, drawn ones are not.
+    x, reference = beside(0.2)
+    fit = fit_beside(x, reference + 1)
+    assert 0.05 < fit.weights[1] < 0.2
+
+
+def test_what_cannot_be_told_from_its_reference_is_left_alone():
+    # As before a network has learnt anything.
+    x, reference = beside(0.2, distance=1.0)
+    assert fit_beside(x, reference) is None
+    assert fit_beside(reference, reference) is None
+
+
+def test_few_or_equal_values_have_no_fit_beside_a_reference():
+    x, reference = beside(0.2, n=8)
+    assert fit_beside(x, reference) is None
+    assert fit_beside(np.zeros(50), np.ones(50)) is None

@@ -14,6 +14,7 @@ from speechbrain_ext.noisy_labels import (
     NoisyLabels,
     Sharpening,
     label_confidence,
+    other_labels,
 )
 
 N, B, C, D = 90, 12, 6, 5
@@ -307,3 +308,28 @@ def test_margins_that_are_missing_or_nil_are_said_to_be():
         label_confidence(Manifest(table, "pseudo_labels"), 0.5)
     with pytest.raises(InputError, match="margin of 0 or less"):
         label_confidence(manifest([-0.1, -0.1, 0.3]), 0.25)
+
+
+def test_other_labels_are_any_but_the_own():
+    rows, labels = torch.arange(6000), torch.arange(6000) % 6
+    found = other_labels(rows, labels, 6, epoch=3)
+    assert (found != labels).all()
+    counts = torch.bincount((found - labels) % 6, minlength=6)
+    assert counts[0] == 0
+    assert (counts[1:] - 1200).abs().max() < 150
+
+
+def test_other_labels_depend_on_row_and_epoch_alone():
+    rows, labels = torch.arange(60), torch.arange(60) % 6
+    whole = other_labels(rows, labels, 6, epoch=3)
+    assert torch.equal(other_labels(rows[7:9], labels[7:9], 6, 3), whole[7:9])
+    assert not torch.equal(other_labels(rows, labels, 6, epoch=4), whole)
+
+
+def test_the_losses_of_other_labels_are_recorded():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    noisy = NoisyLabels(N, "hard", "drawn", gate_from_epoch=1)
+    noisy.decide(1, rows, labels, embeddings, loss, never)
+    others = other_labels(rows, labels, C, 1)
+    expected = loss(embeddings, others).log()
+    torch.testing.assert_close(noisy.gate.log_drawn[rows], expected)
