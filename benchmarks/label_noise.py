@@ -79,7 +79,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--embedder", default=SMALL)
     parser.add_argument("--crop", type=float, default=1.5)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--n_epochs", type=int, default=18)
+    parser.add_argument("--n_epochs", type=int, default=25)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--gate_from_epoch", type=int, default=5)
     parser.add_argument("--correct_from_epoch", type=int, default=9)
     parser.add_argument("--num_workers", type=int, default=0)
@@ -208,6 +209,7 @@ def do_cell(
         crop=arguments.crop,
         batch_size=arguments.batch_size,
         n_epochs=arguments.n_epochs,
+        lr=arguments.lr,
         valid_fraction=0.0,
         gate_from_epoch=arguments.gate_from_epoch,
         correct_from_epoch=correct,

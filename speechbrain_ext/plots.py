@@ -611,10 +611,11 @@ def gate_fits(history: Sequence[Mapping[str, Any]]) -> Figure:
     shown = np.linspace(0, len(history) - 1, n_shown).round().astype(int)
     n_rows = -(-n_shown // _CURVES_A_ROW)
     figure = Figure(figsize=(9, 2.4 * n_rows + 0.6))
-    grid = figure.subplots(n_rows, _CURVES_A_ROW, squeeze=False, sharex=True)
-    panels = list(grid.flat)
+    panels = list(figure.subplots(n_rows, _CURVES_A_ROW, squeeze=False).flat)
+    ends = [entry["edges"] for entry in history]
     for axes, place in zip(panels, shown, strict=False):
         _gate_panel(axes, history[place])
+        axes.set_xlim(min(e[0] for e in ends), max(e[1] for e in ends))
     for axes in panels[n_shown:]:
         axes.set_axis_off()
     for axes in panels[:n_shown][-_CURVES_A_ROW:]:
