@@ -7,6 +7,7 @@ import pytest
 from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
+<<<<<<< HEAD
     0: "files forest rng",
 <<<<<<< HEAD
     1: "audio audio_tree conv_front curve finite gated_attention log_mel "
@@ -35,6 +36,19 @@ FLOORS = {
     4: "backend breakdowns dino_modules eer_watch pseudo_trials",
     5: "results scoring_system",
     6: "run_report",
+=======
+    0: "files forest mixture rng",
+    1: "manifest receipts schedules metrics yamls audio audio_tree "
+    "class_sampler curve finite monitor parameters processes ranges "
+    "regularizers rounds toy_sounds trials ward workers",
+    2: "cluster_curves clustering dino dino_schedules embedder embeddings "
+    "health holdout label_churn label_cleaning label_quality loss_gate margin "
+    "measure checkpoints plan plots pooling report results scoring sound_bank "
+    "toy views wavlm weight_anchor",
+    3: "augment cluster_number corpus extraction noisy_labels ssps stage "
+    "run_report",
+    4: "dino_modules eer_watch gate_files speaker_modules",
+>>>>>>> w8
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}

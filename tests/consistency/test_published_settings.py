@@ -3,9 +3,13 @@
 import shlex
 
 import pytest
+import torch
 import yaml
-from house import ROOT
+from house import leaves
 
+from speechbrain_ext.parameters import parameter_groups
+from speechbrain_ext.pooling import MHFA
+from speechbrain_ext.wavlm import WavLMSpeaker
 from speechbrain_ext.yamls import (
     check_overrides,
     parse_yaml,
@@ -14,42 +18,88 @@ from speechbrain_ext.yamls import (
     resolve,
 )
 
-LEAF = ROOT / "hparams" / "train_dino_ecapa.yaml"
+LEAVES = {leaf.stem: leaf for leaf in leaves()}
+# What a setting says again for its reader's sake.
+AGAIN = ("lr", "n_epochs")
 
 
-def published() -> dict[str, dict]:
-    """Overrides by the name of the setting."""
-    settings: dict[str, dict] = {}
-    for line in LEAF.read_text("utf-8").splitlines():
+def published(leaf) -> dict[str, dict]:
+    """Overrides by the name of the setting, as the first lines have them."""
+    settings: dict[str, list] = {}
+    for line in leaf.read_text("utf-8").splitlines():
         text = line.removeprefix("#").strip()
         if not line.startswith("#"):
             break
-        if text.endswith(":") and "%" in text:
-            settings[text] = name = {}
+        if text.endswith(":"):
+            settings[text] = words = []
         elif text.startswith("--"):
-            for word in shlex.split(text):
-                key, value = word.removeprefix("--").split("=", 1)
-                name[key] = yaml.safe_load(value)
-    return settings
+            words += shlex.split(text)
+    pairs = {
+        name: [word.removeprefix("--").split("=", 1) for word in words]
+        for name, words in settings.items()
+    }
+    return {
+        name: {key: yaml.safe_load(value) for key, value in found}
+        for name, found in pairs.items()
+        if found
+    }
 
 
-def test_three_settings_are_given():
-    assert [len(v) for v in published().values()] == [2, 7, 8]
+SETTINGS = [
+    (stem, name) for stem, leaf in LEAVES.items() for name in published(leaf)
+]
 
 
-@pytest.mark.parametrize("name", published())
-def test_they_change_what_the_leaf_has(name):
-    overrides = published()[name]
-    check_overrides(LEAF, read_yaml(LEAF), overrides)
+def test_settings_are_given():
+    counts = {
+        stem: [len(v) for v in published(LEAVES[stem]).values()]
+        for stem, _ in SETTINGS
+    }
+    assert counts == {
+        "train_dino_ecapa": [2, 7, 8],
+        "train_speaker_wavlm_mhfa": [7, 11, 13],
+    }
+
+
+@pytest.mark.parametrize(("stem", "name"), SETTINGS)
+def test_they_change_what_the_leaf_has(stem, name):
+    leaf = LEAVES[stem]
+    overrides = published(leaf)[name]
+    check_overrides(leaf, read_yaml(leaf), overrides)
     needed = dict.fromkeys(
         ("output_folder", "train_annotation", "data_folder"), "x"
     )
-    found = plain(parse_yaml(resolve(LEAF, {**needed, **overrides})))
-    without = plain(parse_yaml(resolve(LEAF, needed)))
+    found = plain(parse_yaml(resolve(leaf, {**needed, **overrides})))
+    without = plain(parse_yaml(resolve(leaf, needed)))
     for key, value in overrides.items():
         if isinstance(value, dict):
             assert value.items() <= found[key].items()
         else:
             assert found[key] == value
-        # Which the setting says again for its reader's sake.
-        assert found[key] != without[key] or key == "lr"
+        assert found[key] != without[key] or key in AGAIN
+
+
+TINY = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [8, 8],
+    "conv_stride": [20, 16],
+    "conv_kernel": [20, 16],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+RATED = [(s, n) for s, n in SETTINGS if "lr_parts" in published(LEAVES[s])[n]]
+
+
+@pytest.mark.parametrize(("stem", "name"), RATED)
+def test_parts_with_a_rate_of_their_own_are_parts_of_a_wavlm(stem, name):
+    overrides = published(LEAVES[stem])[name]
+    rates = {k: float(v) for k, v in overrides["lr_parts"].items()}
+    freeze = overrides["embedder"]["freeze"]
+    model = WavLMSpeaker(None, TINY, MHFA, freeze=freeze)
+    classifier = torch.nn.Linear(2, 2)
+    lr = float(overrides["lr"])
+    groups = parameter_groups(model, classifier, lr, rates)
+    assert {group["lr"] for group in groups} == {lr, *rates.values()}

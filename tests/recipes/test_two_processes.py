@@ -62,8 +62,23 @@ MORE = {
     "eer_interval": 1,
 }
 
+# Gate, correction, weights and a capped sampler: six batches an epoch.
+NOISY = {
+    "valid_fraction": 0,
+    "n_epochs": 6,
+    "lr": 1e-3,
+    "gate": "soft",
+    "gate_from_epoch": 4,
+    "correct_from_epoch": 5,
+    "correct_confidence": 0.3,
+    "label_confidence": 0.2,
+    "max_per_class": 6,
+    "margin_rise": "[1, 2]",
+}
+
 # After a checkpoint, in mid-epoch.
 N_KILLED = {"train_dino": 5, "train_speaker": 6}
+N_NOISY_KILLED = 28
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +86,11 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     rows = write_tones(folder, n_utterances=5)
     write_manifest(folder / "labels.csv", rows, "pseudo_labels")
+    (folder / "noisy").mkdir()
+    table = pd.DataFrame(write_tones(folder / "noisy", n_utterances=7))
+    table["margin"] = np.linspace(0.1, 0.2, len(table))
+    table.loc[[0, 9, 18], "spk_id"] = ["s2", "s0", "s1"]
+    write_manifest(folder / "noisy" / "labels.csv", table, "pseudo_labels")
     rows = without_speakers(rows)
     write_manifest(folder / "train.csv", rows, "utterances")
     generator = np.random.default_rng(1)
@@ -94,6 +114,14 @@ def more(corpus, folder):
     folder = folder / "more"
     whole = job(corpus, folder, "train_dino", **MORE, **sounds, **watch)
     return {**whole, "name": "more"}
+
+
+def noisy(corpus, folder):
+    """A training on labels of which some are wrong."""
+    others = {**NOISY, "data_folder": corpus / "noisy"}
+    others["train_annotation"] = corpus / "noisy" / "labels.csv"
+    whole = job(corpus, folder / "noisy", "train_speaker", **others)
+    return {**whole, "name": "noisy"}
 
 
 def job(corpus, folder, recipe, **others):
@@ -137,7 +165,7 @@ def alone(corpus, tmp_path_factory):
     """Each training in this one process."""
     folder = tmp_path_factory.mktemp("alone")
     jobs = [job(corpus, folder, recipe) for recipe in TRAININGS]
-    jobs.append(more(corpus, folder))
+    jobs += [more(corpus, folder), noisy(corpus, folder)]
     return folder, {job["name"]: record_losses.run(job) for job in jobs}
 
 
@@ -153,7 +181,9 @@ def pair(corpus, tmp_path_factory):
         jobs += [{**whole, **killed}, whole, {**odd, "name": f"odd {recipe}"}]
     left = job(corpus, folder / "left", "train_speaker")
     jobs.append({**left, "name": "left", "kill_after": 2})
-    jobs.append(more(corpus, folder))
+    killed = {"name": "killed noisy", "kill_after": N_NOISY_KILLED}
+    whole = noisy(corpus, folder)
+    jobs += [more(corpus, folder), {**whole, **killed}, whole]
     return folder, launch(jobs, folder)
 
 
@@ -183,6 +213,23 @@ def test_augmentation_positives_and_eer_do_not_know_of_processes(alone, pair):
     ]
     assert curves[0].eer.notna().all()
     pd.testing.assert_frame_equal(*curves, rtol=TOLERANCE)
+
+
+def test_gate_and_correction_do_not_know_of_processes_nor_of_a_kill(
+    alone, pair
+):
+    expected = alone[1]["noisy"]["losses"]
+    halves = np.array([losses_of(found, "noisy") for found in pair[1]])
+    assert len(pair[1][0]["killed noisy"]["losses"]) == N_NOISY_KILLED
+    means = halves.mean(axis=0)
+    np.testing.assert_allclose(means, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    first, second = (
+        pd.read_csv(folder / "noisy" / "train_speaker" / "label_states.csv")
+        for folder in (alone[0], pair[0])
+    )
+    pd.testing.assert_frame_equal(first, second, atol=0.01)
+    # It did gate, and correct.
+    assert not first.kept.all() and first.corrected.notna().any()
 
 
 @pytest.mark.parametrize("recipe", TRAININGS)

@@ -65,11 +65,17 @@ def test_ablations_train_on_the_first_labels_with_values_of_their_own(settings):
     assert usual["train_annotation"] == wanted
 
 
-def test_topline_differs_from_round_one_by_its_labels_alone(settings):
+def test_topline_differs_from_round_one_by_its_labels_and_trust_alone(
+    settings,
+):
+    settings["stages"]["train"]["set"]["gate"] = "soft"
     steps = by_name(settings)
     true = dict(steps["topline/model"].options)
     pseudo = dict(steps["round1/model"].options)
     assert true.pop("train_annotation") != pseudo.pop("train_annotation")
+    doubts = ("gate", "correct_from_epoch", "label_confidence")
+    assert [true.pop(key) for key in doubts] == [None] * 3
+    assert pseudo.pop("gate") == "soft"
     assert true == pseudo
 
 

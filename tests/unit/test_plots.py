@@ -19,6 +19,8 @@ from speechbrain_ext.plots import (
     det,
     eer_by_round,
     embedding_map,
+    gate_fits,
+    gate_shares,
     save_figure,
     save_png,
     score_histogram,
@@ -47,6 +49,29 @@ def result(system, eer, trials="dev", backend=""):
 
 def yardstick(system, eer):
     return SimpleNamespace(system=system, eer_percent=eer)
+
+
+def gate_history(n_epochs):
+    """Entries of a gate: no threshold at first, then new and kept ones."""
+    generator = np.random.default_rng(0)
+    entries = []
+    for epoch in range(1, n_epochs + 1):
+        counts, edges = np.histogram(generator.normal(size=200), bins=20)
+        pair = {"weights": (0.8, 0.2), "means": (-1, 1), "stds": (1, 0.5)}
+        entries.append(
+            {
+                "epoch": epoch,
+                "scale": "log loss",
+                "counts": counts.tolist(),
+                "edges": [edges[0], edges[-1]],
+                "mixture": None if epoch == 2 else pair,
+                "threshold": None if epoch == 1 else 0.5,
+                "is_new": epoch % 3 == 0,
+                "kept": 1 - 0.02 * epoch,
+                "corrected": 0.01 * epoch,
+            }
+        )
+    return entries
 
 
 def legend_of(figure):
@@ -103,6 +128,10 @@ FIGURES = {
     "training": lambda: training_curves(
         {f"stage {n}": [(1, 8.0), (2, 5.0), (3, 4.0)] for n in range(5)}
     ),
+    "gate": lambda: gate_fits(gate_history(5)),
+    "gate of many epochs": lambda: gate_fits(gate_history(40)),
+    "gate by epoch": lambda: gate_shares(gate_history(5)),
+    "gate by epoch, of one": lambda: gate_shares(gate_history(1)),
     "training of one epoch": lambda: training_curves({"DINO": [(1, 8.0)]}),
 }
 
@@ -301,3 +330,37 @@ def test_a_map_has_a_point_an_utterance_and_a_colour_a_name():
 def test_pictures_of_nothing_are_refused(figure):
     with pytest.raises(InputError, match="to draw"):
         figure({})
+
+
+def test_of_many_epochs_of_a_gate_twelve_are_drawn_the_last_among_them():
+    figure = gate_fits(gate_history(40))
+    titles = [axes.get_title() for axes in figure.axes if axes.axison]
+    assert len(titles) == 12
+    assert titles[0] == "epoch 1: none"
+    assert titles[-1] == "epoch 40: 0.50 (kept)"
+
+
+def test_a_gates_threshold_is_drawn_where_it_is_and_dotted_if_it_is_old():
+    figure = gate_fits(gate_history(3))
+    lines = [
+        [line for line in axes.lines if set(line.get_xdata()) == {0.5}]
+        for axes in figure.axes
+    ]
+    assert [len(found) for found in lines] == [0, 1, 1]
+    assert lines[1][0].get_linestyle() == ":"
+    assert lines[2][0].get_linestyle() == "-"
+
+
+def test_both_gaussians_are_drawn_with_their_areas():
+    first = gate_fits(gate_history(1)).axes[0]
+    areas = [
+        np.trapezoid(line.get_ydata(), line.get_xdata())
+        for line in first.lines[:2]
+    ]
+    assert areas == pytest.approx([0.8, 0.2], abs=0.15)
+
+
+def test_a_gate_without_epochs_is_refused():
+    for figure in (gate_fits, gate_shares):
+        with pytest.raises(InputError, match="epoch of a gate"):
+            figure([])

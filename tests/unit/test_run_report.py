@@ -97,6 +97,23 @@ def test_the_health_of_a_bootstrap_is_shown(tmp_path):
     assert "ln K 7.6; rank 7." in sections[1][2].get_label()
 
 
+def test_the_gate_of_a_gated_training_is_shown(tmp_path):
+    first, second = (modelled(tmp_path, name) for name in ("round1", "round2"))
+    entry = {"epoch": 1, "scale": "log loss", "counts": [1, 2]}
+    entry |= {"edges": [0.0, 2.0], "mixture": None, "threshold": 1.5}
+    write_json(
+        second.folder / "gate.json", [{**entry, "is_new": True, "kept": 0.75}]
+    )
+    sections = curve_sections([first, second])
+    assert [heading for heading, _, _ in sections] == [
+        "Training",
+        "Gate, round2",
+        "Gate by epoch, round2",
+    ]
+    assert "Thresholds by epoch: 1 1.50" in sections[1][2].get_label()
+    assert "kept 75.0 % to 75.0 %" in sections[2][2].get_label()
+
+
 def test_a_run_without_scores_leaves_a_report_and_names_its_model(
     tmp_path, capsys
 ):

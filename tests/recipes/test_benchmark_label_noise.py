@@ -1,0 +1,133 @@
+"""The label noise study corrupts what it says and counts what was caught."""
+
+import importlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import label_noise
+from speechbrain_ext.files import InputError
+from speechbrain_ext.manifest import read_manifest, write_manifest
+
+SPEAKERS = np.repeat([f"s{n}" for n in range(10)], 10)
+
+
+def draw(kind, share, seed=0):
+    generator = np.random.default_rng(seed)
+    return label_noise.CORRUPTIONS[kind](SPEAKERS, share, generator)
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.4])
+def test_so_many_labels_are_of_any_other_speaker(share):
+    labels = draw("uniform", share)
+    assert (labels != SPEAKERS).sum() == 100 * share
+    assert set(labels) <= set(SPEAKERS)
+
+
+def test_merged_speakers_have_one_label():
+    labels = draw("merges", 0.2)
+    moved = labels != SPEAKERS
+    assert moved.sum() == 20
+    for name in set(SPEAKERS[moved]):
+        assert len(set(labels[name == SPEAKERS])) == 1
+
+
+def test_split_speakers_have_two():
+    labels = draw("splits", 0.2)
+    assert (labels != SPEAKERS).sum() == 20
+    names = pd.Series(labels).groupby(SPEAKERS).nunique()
+    assert sorted(names) == [1] * 6 + [2] * 4
+
+
+@pytest.mark.parametrize("kind", label_noise.CORRUPTIONS)
+def test_a_corruption_is_of_its_seed(kind):
+    assert (draw(kind, 0.3) == draw(kind, 0.3)).all()
+    assert (draw(kind, 0.3) != draw(kind, 0.3, seed=1)).any()
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """Six utterances; b's label is wrong, and a merged one is c's."""
+    ids = list("abcdef")
+    speakers = ["s", "t", "s", "t", "t", "s"]
+    table = pd.DataFrame({"ID": ids, "spk_id": speakers})
+    write_manifest(tmp_path / "oracle.csv", table, "oracle")
+    row = {"duration": 1.0, "wav": "x", "start": 0, "stop": 9}
+    given = pd.DataFrame({"ID": ids}).assign(**row)
+    given["spk_id"] = ["A", "A", "A", "B", "B", "B"]
+    write_manifest(tmp_path / "labels.csv", given, "pseudo_labels")
+    return tmp_path
+
+
+def test_what_was_caught_is_counted_against_the_truth(judged):
+    # Wrong: b (in A, which stands for s) and f (in B, which stands for t).
+    states = {
+        "ID": ["f", "e", "d", "c", "b", "a"],
+        "kept": [False, True, False, False, True, True],
+        "corrected": ["A", "", "B", "B", "", ""],
+    }
+    pd.DataFrame(states).to_csv(judged / "states.csv", index=False)
+    assert label_noise.caught(
+        judged / "states.csv", judged, judged / "labels.csv"
+    ) == {
+        "wrong": pytest.approx(2 / 6, abs=1e-4),
+        "caught (of wrong)": 0.5,
+        # d was rejected and given back its own label.
+        "lost (of right)": 0.25,
+        "put right (of wrong)": 0.5,
+        "put wrong (of all)": pytest.approx(1 / 6, abs=1e-4),
+    }
+
+
+def test_means_leave_out_what_is_not_there():
+    cells = [{"a": 1.0, "b": None}, {"a": 2.0, "b": None}]
+    assert label_noise.mean_of(cells) == {"a": 1.5, "b": None}
+
+
+def test_an_unknown_mode_is_named(tmp_path):
+    with pytest.raises(InputError, match="modes .'gat'. are not of"):
+        label_noise.main([f"--output_folder={tmp_path}", "--modes", "gat"])
+
+
+def in_this_process(recipe, leaf, **options):
+    """As `label_noise.start`, without waiting for another Python."""
+    words = [
+        f"--{k}={v if isinstance(v, str) else json.dumps(v)}"
+        for k, v in options.items()
+    ]
+    module = importlib.import_module(f"recipes.{recipe}")
+    module.main([f"hparams/{leaf}", "--noprogressbar", *words])
+
+
+def test_the_study_runs_and_a_second_time_skips(tmp_path, monkeypatch):
+    monkeypatch.setattr(label_noise, "start", in_this_process)
+    argv = [
+        f"--output_folder={tmp_path / 'out'}",
+        f"--output={tmp_path / 'noise.json'}",
+        "--toy={n_speakers: 4, n_test_speakers: 2, n_sessions: 2, "
+        "n_utterances: 3, min_seconds: 0.6, max_seconds: 0.8, n_trials: 20, "
+        "n_sounds: 1, num_workers: 1}",
+        "--embedder={width: 8, width_last: 16, attention_channels: 8, "
+        "embedding_size: 8}",
+        *"--shares 0.25 --modes gate --n_epochs 2 --crop 0.5".split(),
+        *"--batch_size 8 --gate_from_epoch 2 --correct_from_epoch 2".split(),
+    ]
+    label_noise.main(argv)
+    report = json.loads((tmp_path / "noise.json").read_text())
+    (row,) = report["rows"]
+    assert row["share"] == row["wrong"] == 0.25
+    assert 0 <= row["eer toy"] <= 100
+    assert (tmp_path / "noise.png").exists()
+    assert (tmp_path / "noise_gate_fits.png").exists()
+    labels = tmp_path / "out" / "uniform-25-1986" / "pseudo_labels.csv"
+    assert len(read_manifest(labels, "pseudo_labels")) == 24
+    receipts = {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("stage.json")
+    }
+    assert len(receipts) == 4
+    label_noise.main(argv)
+    for path, when in receipts.items():
+        assert path.stat().st_mtime_ns == when
+    assert json.loads((tmp_path / "noise.json").read_text())["rows"] == [row]
