@@ -7,48 +7,23 @@ import pytest
 from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
-<<<<<<< HEAD
-    0: "files forest rng",
-<<<<<<< HEAD
-    1: "audio audio_tree conv_front curve finite gated_attention log_mel "
-    "lora manifest metrics monitor parameters processes projection "
-    "quality ranges receipts regularizers rounds schedules score_norm "
-    "toy_sounds trials vectors ward wavlm_official whitening workers "
-    "yamls",
+    0: "files forest mixture rng",
+    1: "audio audio_tree class_sampler conv_front curve finite "
+    "gated_attention log_mel lora manifest metrics monitor parameters "
+    "processes projection quality ranges receipts regularizers rounds "
+    "schedules score_norm toy_sounds trials vectors ward "
+    "wavlm_official whitening workers yamls",
     2: "bootstrap calibration checkpoints cllr cluster_curves clustering "
     "dino dino_schedules embedder embeddings health holdout "
-    "label_churn label_cleaning label_quality margin measure plan "
-    "pooling report scoring sound_bank ssl_models toy views",
+    "label_churn label_cleaning label_quality loss_gate margin "
+    "measure plan pooling report scoring sound_bank ssl_models toy "
+    "views weight_anchor",
     3: "augment cluster_number cohorts comparison corpus extraction "
-    "plots ssps stage trial_speakers voices wavlm",
-=======
-    1: "manifest receipts schedules metrics yamls audio audio_tree curve "
-    "finite monitor parameters processes projection quality ranges "
-    "regularizers rounds score_norm toy_sounds trials vectors ward whitening "
-    "workers",
-    2: "bootstrap calibration cllr cluster_curves clustering dino "
-    "dino_schedules embedder embeddings health holdout label_churn "
-    "label_cleaning label_quality margin measure checkpoints plan pooling "
-    "report scoring sound_bank toy views wavlm",
-    3: "augment cluster_number cohorts comparison corpus extraction plots ssps "
-    "stage trial_speakers voices",
->>>>>>> w9
-    4: "backend breakdowns dino_modules eer_watch pseudo_trials",
+    "noisy_labels plots ssps stage trial_speakers voices wavlm",
+    4: "backend breakdowns dino_modules eer_watch gate_files "
+    "pseudo_trials speaker_modules",
     5: "results scoring_system",
     6: "run_report",
-=======
-    0: "files forest mixture rng",
-    1: "manifest receipts schedules metrics yamls audio audio_tree "
-    "class_sampler curve finite monitor parameters processes ranges "
-    "regularizers rounds toy_sounds trials ward workers",
-    2: "cluster_curves clustering dino dino_schedules embedder embeddings "
-    "health holdout label_churn label_cleaning label_quality loss_gate margin "
-    "measure checkpoints plan plots pooling report results scoring sound_bank "
-    "toy views wavlm weight_anchor",
-    3: "augment cluster_number corpus extraction noisy_labels ssps stage "
-    "run_report",
-    4: "dino_modules eer_watch gate_files speaker_modules",
->>>>>>> w8
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}
