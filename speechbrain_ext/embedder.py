@@ -54,7 +54,7 @@ class Embedder(torch.nn.Module):
         self.features = modules["compute_features"]
         self.norm = modules["mean_var_norm"]
         self.model = modules["embedding_model"]
-        self.yaml_text = _with_config(yaml_text, self.model)
+        self.yaml_text = _published(yaml_text, self.model)
         _skip_empty_padding(self.model)
 
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
@@ -96,21 +96,20 @@ def _skip_empty_padding(model: torch.nn.Module) -> None:
                 module.padding = "valid"
 
 
-def _with_config(yaml_text: str, model: torch.nn.Module) -> str:
-    """The YAML with a pre-trained encoder's source replaced by its config.
+def _published(yaml_text: str, model: torch.nn.Module) -> str:
+    """The YAML with the arguments that the model wants to be published with.
 
-    A published model must load offline: its weights are in the folder, so
-    only the architecture is needed from wherever the encoder came.
+    For instance a pre-trained encoder's architecture in place of its source:
+    a published model must load offline, its weights are in the folder.
     """
-    config = getattr(model, "encoder_config", None)
-    if config is None:
+    arguments = getattr(model, "published_arguments", None)
+    if arguments is None:
         return yaml_text
     yaml = YAML()
     tree = yaml.load(yaml_text)
     # References are resolved: the model's arguments are copies of the keys.
     for node in (tree, tree["embedding_model"]):
-        node["encoder_source"] = None
-        node["encoder_config"] = config
+        node.update({k: v for k, v in arguments.items() if k in node})
     stream = io.StringIO()
     yaml.dump(tree, stream)
     return stream.getvalue()
@@ -165,9 +164,11 @@ def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
         The names written, for the receipt.
     """
     folder = Path(folder)
+    model = embedder.model
+    state_dict = getattr(model, "published_state", model.state_dict)()
     state = {
         key: value.detach().cpu().contiguous()
-        for key, value in embedder.model.state_dict().items()
+        for key, value in state_dict.items()
     }
     # Given a path, torch would write its (temporary) name into the file.
     with atomic_path(folder / MODEL) as part, open(part, "wb") as stream:

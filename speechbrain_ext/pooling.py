@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
+from speechbrain_ext.files import InputError
+
 
 class MHFA(torch.nn.Module):
     """Multi-head factorised attentive pooling.
@@ -53,7 +55,9 @@ class MHFA(torch.nn.Module):
         self.value_layers = torch.nn.Parameter(torch.ones(n_layers))
         self.key = torch.nn.Linear(input_size, compression_size)
         self.value = torch.nn.Linear(input_size, compression_size)
-        self.attention = torch.nn.Linear(compression_size, n_heads)
+        self.attention: torch.nn.Module = torch.nn.Linear(
+            compression_size, n_heads
+        )
         self.output = torch.nn.Linear(
             n_heads * compression_size, embedding_size
         )
@@ -63,10 +67,84 @@ class MHFA(torch.nn.Module):
         weights = torch.stack([self.key_layers, self.value_layers])
         weights = weights.softmax(dim=1)
         keys, values = torch.einsum("wl,lbtc->wbtc", weights, hidden)
-        attention = self.attention(self.key(keys)).softmax(dim=1)
+        attention = self._logits(self.key(keys)).softmax(dim=1)
         values = self.value(values)
         heads = torch.einsum("bth,btc->bhc", attention, values)
         return self.output(heads.flatten(1))
+
+    def _logits(self, keys: torch.Tensor) -> torch.Tensor:
+        """Keys [B, T', compression_size] to attention logits [B, T', H]."""
+        return self.attention(keys)
+
+
+class ContextAwareMHFA(MHFA):
+    """MHFA whose queries see the frames around the one they weigh.
+
+    Peng et al., "CA-MHFA: a context-aware multi-head factorized attentive
+    pooling for SSL-based speaker verification", ICASSP 2025. In place of
+    MHFA's W_a k_t + b_a, head h has a group of 2 R + 1 queries:
+
+        logits_{t,h} = sum_{r=-R}^{R} q_{h,r} . k_{t+r}
+
+    with zeros beyond the ends of the utterance; keys and values are shared
+    by all groups. One frame of context is MHFA without b_a.
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+    input_size : int
+        Channels C of a hidden state.
+    n_heads : int
+        Groups of queries H.
+    context : int
+        Frames that a group sees, 2 R + 1: an odd number.
+    compression_size : int
+        Channels of keys and values.
+    embedding_size : int
+        Channels D of the embedding.
+
+    Raises
+    ------
+    InputError
+        ``context`` is no odd positive number.
+
+    Example
+    -------
+    >>> pooling = ContextAwareMHFA(
+    ...     n_layers=3, input_size=8, n_heads=4, embedding_size=5
+    ... )
+    >>> pooling(torch.randn(3, 2, 50, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        input_size: int = 768,
+        n_heads: int = 64,
+        context: int = 9,
+        compression_size: int = 128,
+        embedding_size: int = 256,
+    ):
+        super().__init__(
+            n_layers, input_size, n_heads, compression_size, embedding_size
+        )
+        if context < 1 or context % 2 == 0:
+            raise InputError(
+                f"context is {context} frames; it must be odd, with as many "
+                "before as after the frame in the middle: e.g. 9"
+            )
+        self.attention = torch.nn.Conv1d(
+            compression_size,
+            n_heads,
+            context,
+            padding=context // 2,
+            bias=False,
+        )
+
+    def _logits(self, keys: torch.Tensor) -> torch.Tensor:
+        return self.attention(keys.transpose(1, 2)).transpose(1, 2)
 
 
 class WeightedSumECAPA(torch.nn.Module):

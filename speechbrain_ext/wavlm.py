@@ -1,38 +1,24 @@
 """WavLM as a speaker embedder: hidden states of all layers, then pooling.
 
-WavLM (Chen et al., IEEE JSTSP 2022) comes from the hub, a local folder or a
-plain config; in the last case its weights are random and it says so.
+WavLM (Chen et al., IEEE JSTSP 2022) and its kin: HuBERT, wav2vec 2.0,
+UniSpeech-SAT and w2v-BERT 2.0. `speechbrain_ext.ssl_models` gets them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    WavLMConfig,
-    WavLMModel,
-)
-from transformers.utils import logging as transformers_logging
+from torch.utils.checkpoint import checkpoint
 
+from speechbrain_ext.conv_front import convolve
 from speechbrain_ext.files import InputError, PathLike
+from speechbrain_ext.log_mel import LogMel
+from speechbrain_ext.lora import add_lora, merged_state
+from speechbrain_ext.ssl_models import architecture, load_model
 
-FREEZE = ("all", "cnn", "none")
-# What a WavLM is made of; a saved embedder carries these, explicitly.
-_ARCHITECTURE = (
-    "hidden_size num_hidden_layers num_attention_heads intermediate_size "
-    "hidden_act hidden_dropout activation_dropout attention_dropout "
-    "feat_proj_dropout layer_norm_eps feat_extract_norm "
-    "feat_extract_activation conv_dim conv_stride conv_kernel conv_bias "
-    "num_conv_pos_embeddings num_conv_pos_embedding_groups num_buckets "
-    "max_bucket_distance do_stable_layer_norm"
-).split()
+FREEZE = ("all", "front", "cnn", "none")
 
 
 class WavLMEncoder(torch.nn.Module):
@@ -41,26 +27,36 @@ class WavLMEncoder(torch.nn.Module):
     LayerDrop and SpecAugment are off: the first changes the number of
     hidden states, the second is not part of speaker fine-tuning. Audio is
     normalised to zero mean and unit variance per utterance where the
-    checkpoint's preprocessor says so (Large), and left alone elsewhere
-    (Base, Base+).
+    model's preprocessor says so (WavLM Large), and left alone elsewhere
+    (WavLM Base, Base+).
 
     Arguments
     ---------
     source : str or os.PathLike, optional
-        Hub id or local folder in transformers' format.
+        Hub id, local folder in transformers' format, or a ``.pt`` file as
+        Microsoft published WavLM.
     config : mapping, optional
-        Fields of ``transformers.WavLMConfig``, instead of ``source``: the
-        weights are random. ``do_normalize`` may be among them.
+        Fields of transformers' config, instead of ``source``: the weights
+        are random. ``model_type`` (default ``"wavlm"``) and ``do_normalize``
+        may be among them.
     freeze : str
-        ``"all"``: nothing is trained. ``"cnn"``: the transformer layers are;
-        CNN, projection, positional convolution and the LayerNorms around
-        them stay as pre-trained (Miara et al., Interspeech 2024). ``"none"``:
-        everything is trained. Frozen parts stay in eval mode.
+        What stays as pre-trained, in eval mode and without autograd.
+        ``"front"``, as Miara et al. (Interspeech 2024): all before the first
+        transformer layer, that is CNN, projection, positional convolution
+        and the LayerNorms between them. ``"cnn"``: the CNN alone.
+        ``"all"``, ``"none"``.
+    lora_rank : int
+        With ``freeze="all"``: rank of what is trained beside the queries and
+        values of each layer (`speechbrain_ext.lora`); 0 for nothing.
+    checkpoint_layers : bool
+        Keep only the layers' inputs for the backward pass and compute each
+        layer again: a fraction of the memory, a third more time.
 
     Raises
     ------
     InputError
-        The source cannot be had or is not a WavLM, or a field is unknown.
+        The source cannot be had or is of another kind, a field is unknown,
+        or the options contradict each other.
 
     Example
     -------
@@ -76,29 +72,34 @@ class WavLMEncoder(torch.nn.Module):
     True
     """
 
+    # Of transformers, whose modules mypy cannot see through.
+    model: Any
+
     def __init__(
         self,
         source: PathLike | None = None,
         config: Mapping[str, Any] | None = None,
-        freeze: str = "cnn",
+        freeze: str = "front",
+        lora_rank: int = 0,
+        checkpoint_layers: bool = False,
     ):
         super().__init__()
         if freeze not in FREEZE:
             raise InputError(
                 f"freeze is {freeze!r}; it must be one of {list(FREEZE)}"
             )
-        if bool(source) == bool(config):
+        if lora_rank and freeze != "all":
             raise InputError(
-                f"encoder_source is {source!r} and encoder_config "
-                f"{config or None!r}; give exactly one: a hub id or folder, "
-                "or a plain config (and set the other to null or {})"
+                f"lora_rank is {lora_rank} and freeze {freeze!r}; low-rank "
+                "matrices are trained beside frozen ones: set freeze to all, "
+                "or lora_rank to 0"
             )
         self.is_random = bool(config)
-        if config:
-            self.model, self.do_normalize = _from_config(config)
-        else:
-            self.model, self.do_normalize = _from_source(str(source))
+        self.model, self.do_normalize = load_model(source, config)
+        self.log_mel = LogMel() if self._has_no_cnn else None
         self.freeze = freeze
+        self.lora_rank = lora_rank
+        self.checkpoint_layers = checkpoint_layers
         self._set_requires_grad()
         self.train()
 
@@ -115,11 +116,7 @@ class WavLMEncoder(torch.nn.Module):
     @property
     def plain_config(self) -> dict[str, Any]:
         """The architecture as a mapping that ``config`` takes."""
-        config = self.model.config
-        fields = {name: getattr(config, name) for name in _ARCHITECTURE}
-        for name, value in fields.items():
-            if isinstance(value, tuple):
-                fields[name] = list(value)
+        fields = architecture(self.model.config)
         return {**fields, "do_normalize": self.do_normalize}
 
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
@@ -134,7 +131,8 @@ class WavLMEncoder(torch.nn.Module):
         -------
         torch.Tensor
             [L + 1, B, T', C]: the input of the first transformer layer,
-            then the output of each.
+            then the output of each (without the LayerNorm that follows the
+            last one in models like WavLM Large).
 
         Raises
         ------
@@ -146,36 +144,94 @@ class WavLMEncoder(torch.nn.Module):
             wavs = torch.nn.functional.layer_norm(
                 wavs, wavs.shape[1:], eps=1e-7
             )
-        tracked = torch.is_grad_enabled() and self.freeze != "all"
-        with torch.set_grad_enabled(tracked):
-            output = self.model(wavs, output_hidden_states=True)
-            return torch.stack(output.hidden_states)
+        x = self._front(wavs)
+        states = [x]
+        with self._tracked(self.freeze != "all" or self.lora_rank > 0):
+            shared = self._shared(x)
+            for layer in self.model.encoder.layers:
+                if self.checkpoint_layers and torch.is_grad_enabled():
+                    x = checkpoint(layer, x, use_reentrant=False, **shared)
+                else:
+                    x = layer(x, **shared)
+                # WavLM's layers pass on the position bias.
+                x = x[0] if isinstance(x, tuple) else x
+                states.append(x)
+            return torch.stack(states)
 
     def train(self, mode: bool = True) -> WavLMEncoder:
         """Train mode for what is trained; the rest stays in eval mode."""
         super().train(mode)
-        if self.freeze != "none":
+        if self.freeze in ("all", "front"):
             self.model.eval()
-        if self.freeze == "cnn":
+        if self.freeze == "front" or self.lora_rank:
             self.model.encoder.layers.train(mode)
+        if self.freeze == "cnn" and not self._has_no_cnn:
+            self.model.feature_extractor.eval()
         return self
 
+    def _front(self, wavs: torch.Tensor) -> torch.Tensor:
+        """What enters the first layer [B, T', C]."""
+        model, encoder = self.model, self.model.encoder
+        with self._tracked(self.freeze not in ("all", "front")):
+            if self.log_mel is not None:
+                return encoder.dropout(
+                    model.feature_projection(self.log_mel(wavs))[0]
+                )
+            with self._tracked(self.freeze == "none"):
+                x = convolve(model.feature_extractor, wavs)
+            x = model.feature_projection(x)
+            # HuBERT's gives the projection alone.
+            x = x[0] if isinstance(x, tuple) else x
+            x = x + encoder.pos_conv_embed(x)
+            if not model.config.do_stable_layer_norm:
+                x = encoder.layer_norm(x)
+            return encoder.dropout(x)
+
+    def _shared(self, x: torch.Tensor) -> dict[str, Any]:
+        """What all layers are given besides: how positions enter attention."""
+        encoder = self.model.encoder
+        if self.model.config.model_type == "wavlm":
+            first = encoder.layers[0].attention
+            return {"position_bias": first.position_bias(x.shape[1])}
+        if getattr(encoder, "embed_positions", None) is not None:
+            return {"relative_position_embeddings": encoder.embed_positions(x)}
+        return {}
+
+    @staticmethod
+    def _tracked(wanted: bool) -> torch.set_grad_enabled:
+        """No graph of what is frozen, whatever the caller's mode."""
+        return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
+
+    @property
+    def _has_no_cnn(self) -> bool:
+        return self.model.config.model_type == "wav2vec2-bert"
+
     def _set_requires_grad(self) -> None:
-        self.model.requires_grad_(self.freeze == "none")
-        if self.freeze == "cnn":
-            self.model.encoder.layers.requires_grad_(True)
+        model = self.model
+        model.requires_grad_(self.freeze in ("cnn", "none"))
+        if self.freeze == "front":
+            model.encoder.layers.requires_grad_(True)
+        if self.freeze == "cnn" and not self._has_no_cnn:
+            model.feature_extractor.requires_grad_(False)
+        if getattr(model.config, "do_stable_layer_norm", False):
+            # It follows the last hidden state.
+            model.encoder.layer_norm.requires_grad_(False)
+        if self.lora_rank:
+            add_lora(model.encoder.layers, self.lora_rank)
 
     def _check_length(self, n_frames: int) -> None:
-        config = self.model.config
-        needed = 1
-        layers = zip(config.conv_kernel, config.conv_stride, strict=True)
-        for kernel, stride in reversed(list(layers)):
-            needed = (needed - 1) * stride + kernel
+        if self.log_mel is not None:
+            needed = self.log_mel.n_samples
+        else:
+            config, needed = self.model.config, 1
+            layers = zip(config.conv_kernel, config.conv_stride, strict=True)
+            for kernel, stride in reversed(list(layers)):
+                needed = (needed - 1) * stride + kernel
         if n_frames < needed:
             raise InputError(
                 f"an utterance of {n_frames} samples is shorter than the "
-                f"{needed} that WavLM needs for one frame; drop such files "
-                "when preparing the corpus"
+                f"{needed} that the encoder needs for one frame; drop such "
+                "files when preparing the corpus"
             )
 
 
@@ -191,7 +247,7 @@ class WavLMSpeaker(torch.nn.Module):
     pooling : callable
         Makes the back-end from ``n_layers`` and ``input_size``, for
         instance `speechbrain_ext.pooling.MHFA`.
-    freeze : str
+    freeze, lora_rank, checkpoint_layers : str, int, bool
         As `WavLMEncoder`'s.
 
     Example
@@ -214,10 +270,18 @@ class WavLMSpeaker(torch.nn.Module):
         encoder_source: PathLike | None,
         encoder_config: Mapping[str, Any] | None,
         pooling: Callable[..., torch.nn.Module],
-        freeze: str = "cnn",
+        freeze: str = "front",
+        lora_rank: int = 0,
+        checkpoint_layers: bool = False,
     ):
         super().__init__()
-        self.encoder = WavLMEncoder(encoder_source, encoder_config, freeze)
+        self.encoder = WavLMEncoder(
+            encoder_source,
+            encoder_config,
+            freeze,
+            lora_rank,
+            checkpoint_layers,
+        )
         self.pooling = pooling(
             n_layers=self.encoder.n_layers, input_size=self.encoder.output_size
         )
@@ -228,13 +292,21 @@ class WavLMSpeaker(torch.nn.Module):
 
     @property
     def is_random(self) -> bool:
-        """Whether training began from random, not pre-trained, WavLM."""
+        """Whether training began from random, not pre-trained, weights."""
         return bool(self.random_start)
 
     @property
-    def encoder_config(self) -> dict[str, Any]:
-        """What a saved embedder needs instead of ``encoder_source``."""
-        return self.encoder.plain_config
+    def published_arguments(self) -> dict[str, Any]:
+        """What a saved embedder is made with: no source, nothing to merge."""
+        return {
+            "encoder_source": None,
+            "encoder_config": self.encoder.plain_config,
+            "lora_rank": 0,
+        }
+
+    def published_state(self) -> dict[str, torch.Tensor]:
+        """The weights that go with `published_arguments`."""
+        return merged_state(self)
 
     def forward(
         self, wavs: torch.Tensor, lengths: torch.Tensor | None = None
@@ -276,94 +348,3 @@ class RawWaveform(torch.nn.Module):
     ) -> torch.Tensor:
         """``x`` itself."""
         return x
-
-
-def _without_masks(config: WavLMConfig) -> WavLMConfig:
-    config.layerdrop = 0.0
-    config.apply_spec_augment = False
-    # At 0 transformers does not make the vector that would never be trained.
-    config.mask_time_prob = config.mask_feature_prob = 0.0
-    return config
-
-
-def _from_config(config: Mapping[str, Any]) -> tuple[WavLMModel, bool]:
-    fields = dict(config)
-    do_normalize = bool(fields.pop("do_normalize", False))
-    known = WavLMConfig().to_dict()
-    for name in fields:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            way = f"did you mean {near[0]!r}?" if near else "remove it"
-            raise InputError(
-                f"encoder_config has a field {name!r} that "
-                f"transformers.WavLMConfig lacks; {way}"
-            )
-    try:
-        model = WavLMModel(_without_masks(WavLMConfig(**fields)))
-    # Of many kinds, according to which field contradicts which.
-    except Exception as error:
-        raise InputError(
-            f"encoder_config makes no WavLM: {error}; correct its fields, "
-            "see transformers.WavLMConfig"
-        ) from error
-    return model, do_normalize
-
-
-def _from_source(source: str) -> tuple[WavLMModel, bool]:
-    options: dict[str, Any] = {"local_files_only": Path(source).is_dir()}
-    # Its annotation does not know what output_loading_info returns.
-    load: Any = WavLMModel.from_pretrained
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-        if not isinstance(config, WavLMConfig):
-            raise InputError(
-                f"encoder_source {source} is a {config.model_type} model; "
-                "give a WavLM, e.g. microsoft/wavlm-base-plus"
-            )
-        with _quiet_transformers():
-            model, report = load(
-                source,
-                config=_without_masks(config),
-                dtype=torch.float32,
-                output_loading_info=True,
-                **options,
-            )
-    except InputError:
-        raise
-    # OSError, a hub client's or a JSON error: all mean that it is not there.
-    except Exception as error:
-        raise InputError(
-            f"encoder_source {source} cannot be loaded ({_first_line(error)}); "
-            "give a local folder with a WavLM in transformers' format, or "
-            "encoder_config, a plain config with random weights"
-        ) from error
-    if report["missing_keys"]:
-        raise InputError(
-            f"encoder_source {source} lacks the weights "
-            f"{sorted(report['missing_keys'])[:3]}; give a complete WavLM"
-        )
-    return model, _wants_normalized(source, config, options)
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Spare the user a warning of the unused vector of SpecAugment."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _wants_normalized(source: str, config: WavLMConfig, options: dict) -> bool:
-    try:
-        extractor = AutoFeatureExtractor.from_pretrained(source, **options)
-    except (OSError, ValueError):
-        # Without a preprocessor_config.json: as the models were released.
-        return config.feat_extract_norm == "layer"
-    return bool(extractor.do_normalize)

@@ -8,14 +8,15 @@ from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
     0: "files forest rng",
-    1: "manifest receipts schedules metrics yamls audio audio_tree curve "
-    "finite monitor parameters processes ranges regularizers rounds "
-    "toy_sounds trials ward whitening workers",
-    2: "cluster_curves clustering dino dino_schedules embedder embeddings "
-    "health holdout label_churn label_cleaning label_quality margin measure "
-    "checkpoints plan plots pooling report results scoring sound_bank toy "
-    "views wavlm",
-    3: "augment cluster_number corpus extraction ssps stage run_report",
+    1: "audio audio_tree conv_front curve finite gated_attention log_mel "
+    "lora manifest metrics monitor parameters processes ranges "
+    "receipts regularizers rounds schedules toy_sounds trials ward "
+    "wavlm_official whitening workers yamls",
+    2: "checkpoints cluster_curves clustering dino dino_schedules "
+    "embedder embeddings health holdout label_churn label_cleaning "
+    "label_quality margin measure plan plots pooling report results "
+    "scoring sound_bank ssl_models toy views",
+    3: "augment cluster_number corpus extraction run_report ssps stage wavlm",
     4: "dino_modules eer_watch",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.

@@ -129,6 +129,61 @@ def test_another_embedder_is_another_request(corpus, extracted, tmp_path):
         extract_embeddings.main(argv)
 
 
+WAVLM = {
+    "encoder_source": None,
+    "n_heads": 2,
+    "compression_size": 4,
+    "embedding_size": 8,
+    "encoder_config": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "conv_dim": [8, 8],
+        "conv_stride": [20, 16],
+        "conv_kernel": [20, 16],
+        "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {"feat_extract_norm": "group"},
+        {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
+    ],
+)
+def test_wavlm_embeds_alike_alone_and_in_any_batch(
+    corpus, tmp_path, architecture
+):
+    torch.manual_seed(0)
+    config = {**WAVLM["encoder_config"], **architecture}
+    embedder = build_embedder(
+        "hparams/parts/wavlm_mhfa.yaml", {**WAVLM, "encoder_config": config}
+    )
+    save_embedder(tmp_path / "embedder", embedder)
+    manifest = read_manifest(corpus / "all.csv", "utterances", corpus)
+    alone = []
+    for utterance in manifest.ids:
+        part = manifest[utterance]
+        n_frames = part["stop"] - part["start"]
+        wav = read_crop(part["wav"], part["start"], n_frames)
+        alone.append(embedder.embed(wav[None])[0].numpy())
+    assert np.std(alone, axis=0).min() > 1e-3
+    for seconds in (0.1, 0.8, 100.0):
+        argv = arguments(
+            corpus,
+            tmp_path / f"{seconds}",
+            embedder_folder=tmp_path / "embedder",
+            max_batch_seconds=seconds,
+        )
+        extract_embeddings.main(argv)
+        found, _ = read_embeddings(tmp_path / f"{seconds}")
+        np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-5)
+
+
 class Killed(Exception):
     pass
 

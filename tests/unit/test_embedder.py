@@ -39,6 +39,10 @@ CASES = {
         "hparams/parts/wavlm_mhfa.yaml",
         {**RANDOM, "n_heads": 2, "compression_size": 4, "embedding_size": 8},
     ),
+    "wavlm_camhfa": (
+        "hparams/parts/wavlm_camhfa.yaml",
+        {**RANDOM, "n_heads": 2, "compression_size": 4, "embedding_size": 8},
+    ),
     "wavlm_ecapa": ("hparams/parts/wavlm_ecapa.yaml", {**RANDOM, **ECAPA}),
 }
 
@@ -124,6 +128,52 @@ def test_a_saved_wavlm_does_not_need_its_source(pretrained, wavs, tmp_path):
     tree = YAML(typ="rt").load(text)
     assert tree["encoder_source"] is None
     assert tree["encoder_config"]["hidden_size"] == 16
+
+
+def test_every_kind_of_encoder_is_saved_with_its_kind(wavs, tmp_path):
+    path, overrides = CASES["wavlm_mhfa"]
+    config = {**TINY, "model_type": "hubert"}
+    hubert = build_embedder(path, {**overrides, "encoder_config": config})
+    save_embedder(tmp_path, hubert)
+    loaded = load_embedder(tmp_path)
+    assert type(loaded.model.encoder.model).__name__ == "HubertModel"
+    assert torch.equal(loaded.embed(wavs), hubert.embed(wavs))
+
+
+@pytest.fixture
+def adapted():
+    """An embedder with low-rank matrices that change it."""
+    torch.manual_seed(0)
+    path, overrides = CASES["wavlm_mhfa"]
+    lora = {"freeze": "all", "lora_rank": 2}
+    embedder = build_embedder(path, {**overrides, **lora})
+    for name, parameter in embedder.named_parameters():
+        if name.endswith("lora_b"):
+            torch.nn.init.normal_(parameter)
+    return embedder
+
+
+def test_low_rank_matrices_are_merged_into_what_is_saved(
+    adapted, wavs, tmp_path
+):
+    save_embedder(tmp_path, adapted)
+    loaded = load_embedder(tmp_path)
+    assert not any("lora" in name for name in loaded.state_dict())
+    assert "lora_rank: 0" in (tmp_path / "hyperparams.yaml").read_text()
+    torch.testing.assert_close(
+        loaded.embed(wavs), adapted.embed(wavs), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_training_may_start_from_what_was_adapted(adapted, wavs, tmp_path):
+    save_embedder(tmp_path, adapted)
+    path, overrides = CASES["wavlm_mhfa"]
+    for options in ({}, {"freeze": "all", "lora_rank": 4}):
+        embedder = build_embedder(path, {**overrides, **options})
+        load_weights(embedder, tmp_path)
+        torch.testing.assert_close(
+            embedder.embed(wavs), adapted.embed(wavs), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_only_a_wavlm_from_a_plain_config_is_random(pretrained, tmp_path):

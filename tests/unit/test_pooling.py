@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from speechbrain_ext.pooling import MHFA, WeightedSumECAPA
+from speechbrain_ext.files import InputError
+from speechbrain_ext.pooling import MHFA, ContextAwareMHFA, WeightedSumECAPA
 
 SMALL = {"width": 16, "width_last": 24, "attention_channels": 8}
 
@@ -39,6 +40,25 @@ def test_mhfa_layers_have_separate_weights_for_keys_and_values():
         before = after
 
 
+def test_context_aware_mhfa_depends_on_the_order_of_frames():
+    torch.manual_seed(0)
+    pooling = ContextAwareMHFA(3, 8, n_heads=2, compression_size=4)
+    hidden = torch.randn(3, 2, 20, 8)
+    order = torch.randperm(20)
+    assert not torch.allclose(pooling(hidden), pooling(hidden[:, :, order]))
+
+
+def test_context_aware_mhfa_embeds_less_than_its_context():
+    pooling = ContextAwareMHFA(3, 8, n_heads=2, context=9, embedding_size=5)
+    assert pooling(torch.randn(3, 2, 1, 8)).isfinite().all()
+
+
+@pytest.mark.parametrize("context", [-1, 0, 4])
+def test_context_must_have_a_middle(context):
+    with pytest.raises(InputError, match=f"context is {context}.*odd"):
+        ContextAwareMHFA(3, 8, context=context)
+
+
 def test_ecapa_starts_with_all_layers_alike():
     pooling = WeightedSumECAPA(3, 8, **SMALL, embedding_size=5).eval()
     hidden = torch.randn(3, 2, 20, 8)
@@ -59,6 +79,7 @@ def test_ecapa_s_layer_weights_select_a_layer():
 def test_every_parameter_is_trained(n_layers):
     for pooling in (
         MHFA(n_layers, 8, n_heads=2, compression_size=4, embedding_size=5),
+        ContextAwareMHFA(n_layers, 8, n_heads=2, compression_size=4),
         WeightedSumECAPA(n_layers, 8, **SMALL, embedding_size=5),
     ):
         pooling(torch.randn(n_layers, 3, 20, 8)).square().sum().backward()

@@ -1,0 +1,162 @@
+"""WavLM's self-attention with a gated relative position bias, fused.
+
+Chen et al., "WavLM", IEEE JSTSP 2022, Eqs. 1-5. The weights are those of
+``transformers``; the arithmetic goes through PyTorch's fused attention, the
+bias is made once for all layers and is not copied for every utterance.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from transformers import WavLMModel
+
+
+class GatedAttention(torch.nn.Module):
+    """Takes the place, the weights and their names of ``WavLMAttention``.
+
+    Every frame gates the bias of its own row from what it holds:
+
+        logits[i, j] = q_i . k_j / sqrt(d) + g_i d_{j - i}
+        g = a (b c - 1) + 2,    a, b = sigmoid(u . h), sigmoid(w . h)
+
+    with h the frame's part for the head and c, u, w learnt.
+
+    Arguments
+    ---------
+    attention : transformers.models.wavlm.modeling_wavlm.WavLMAttention
+        Of a WavLM of transformers.
+
+    Example
+    -------
+    >>> from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+    >>> attention = GatedAttention(WavLMAttention(embed_dim=8, num_heads=2))
+    >>> bias = attention.position_bias(5)
+    >>> bias.shape
+    torch.Size([2, 5, 5])
+    >>> attention(torch.randn(3, 5, 8), position_bias=bias)[0].shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, attention: Any):
+        super().__init__()
+        self.n_heads = attention.num_heads
+        self.dropout = attention.dropout
+        self.n_buckets = attention.num_buckets
+        self.max_distance = attention.max_distance
+        self.k_proj = attention.k_proj
+        self.v_proj = attention.v_proj
+        self.q_proj = attention.q_proj
+        self.out_proj = attention.out_proj
+        self.gru_rel_pos_const = attention.gru_rel_pos_const
+        self.gru_rel_pos_linear = attention.gru_rel_pos_linear
+        # In the first layer only: the others share its bias.
+        if hasattr(attention, "rel_attn_embed"):
+            self.rel_attn_embed = attention.rel_attn_embed
+
+    def position_bias(self, n_frames: int) -> torch.Tensor:
+        """The bias d_{j - i} of every pair of frames [heads, T', T']."""
+        device = self.rel_attn_embed.weight.device
+        distances = torch.arange(1 - n_frames, n_frames, device=device)
+        buckets = bucket(distances, self.n_buckets, self.max_distance)
+        diagonals = self.rel_attn_embed(buckets).T
+        return diagonals.unfold(1, n_frames, 1).flip(1)
+
+    def gate(self, heads: torch.Tensor) -> torch.Tensor:
+        """How much bias a frame wants: [B, heads, T', d] to [..., T', 1]."""
+        linear = self.gru_rel_pos_linear
+        # Of its eight outputs, four are summed to each: so are their weights.
+        weight = linear.weight.view(2, 4, -1).sum(1)
+        gates = torch.nn.functional.linear(
+            heads, weight, linear.bias.view(2, 4).sum(1)
+        )
+        reset, update = gates.sigmoid().chunk(2, dim=-1)
+        return reset * (update * self.gru_rel_pos_const - 1) + 2
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_bias: torch.Tensor | None = None,
+        **unused: Any,
+    ) -> tuple[torch.Tensor, None, torch.Tensor]:
+        """As ``WavLMAttention``, without masks: no batch has padding.
+
+        Arguments
+        ---------
+        hidden_states : torch.Tensor
+            [B, T', C]
+        position_bias : torch.Tensor, optional
+            Of the first layer's `position_bias`; that layer makes it.
+        **unused : Any
+            What transformers passes besides.
+
+        Returns
+        -------
+        tuple
+            Hidden states [B, T', C], None and ``position_bias``.
+        """
+        if position_bias is None:
+            position_bias = self.position_bias(hidden_states.shape[1])
+        queries = self._split(self.q_proj(hidden_states))
+        # Both in the precision of the queries: their product is the largest
+        # tensor here.
+        gate = self.gate(self._split(hidden_states)).to(queries.dtype)
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            queries,
+            self._split(self.k_proj(hidden_states)),
+            self._split(self.v_proj(hidden_states)),
+            attn_mask=gate * position_bias.to(queries.dtype),
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        attended = attended.transpose(1, 2).flatten(2)
+        return self.out_proj(attended), None, position_bias
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T', C] to [B, heads, T', d]."""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+
+def bucket(
+    distances: torch.Tensor, n_buckets: int, max_distance: int
+) -> torch.Tensor:
+    """Relative positions to their buckets (Raffel et al., JMLR 2020).
+
+    Half of the buckets are for frames that follow; of a half, half is for
+    one distance each, the rest grow with it, up to ``max_distance``.
+
+    Arguments
+    ---------
+    distances : torch.Tensor
+        Positions of keys minus positions of queries, integers.
+    n_buckets : int
+        Buckets in all.
+    max_distance : int
+        From here on distances share the last bucket.
+
+    Returns
+    -------
+    torch.Tensor
+        Indices from 0 to ``n_buckets - 1``, of the shape of ``distances``.
+
+    Example
+    -------
+    >>> bucket(torch.tensor([-900, -9, -1, 0, 1, 9, 900]), 16, 100)
+    tensor([ 7,  5,  1,  0,  9, 13, 15])
+    """
+    half = n_buckets // 2
+    n_exact = half // 2
+    sizes = distances.abs()
+    # In float32 and in this order: a frame on the edge of a bucket must fall
+    # where it fell in pre-training.
+    grown = torch.log(sizes.clamp(min=1).float() / n_exact)
+    grown = grown / math.log(max_distance / n_exact) * (half - n_exact)
+    far = (n_exact + grown).long().clamp(max=half - 1)
+    return (distances > 0) * half + torch.where(sizes < n_exact, sizes, far)
+
+
+def fuse_attention(model: WavLMModel) -> None:
+    """Put `GatedAttention` in all layers of a WavLM, weights kept."""
+    for layer in model.encoder.layers:
+        layer.attention = GatedAttention(layer.attention)
