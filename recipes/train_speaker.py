@@ -2,7 +2,9 @@
 
 The model is an embedder YAML: WavLM with MHFA, WavLM with ECAPA-TDNN, or
 ECAPA-TDNN on mel bands. The labels are the manifest's ``spk_id``: clusters in
-a round, true speakers in the supervised topline. To run it:
+a round, true speakers in the supervised topline. Labels that may be wrong can
+be gated by their losses, corrected, or weighted by how sure clustering was of
+them; what became of each is written at the end. To run it:
 
 > python recipes/train_speaker.py hparams/train_speaker_wavlm_mhfa.yaml \
       --train_annotation=exp/pseudo_labels.csv --data_folder=DATA_ROOT \
@@ -26,21 +28,19 @@ from speechbrain.utils.distributed import get_rank, run_on_main
 from speechbrain_ext.audio import RandomCrop, check_audio, check_crop
 from speechbrain_ext.augment import from_folder
 from speechbrain_ext.checkpoints import WholeCheckpointer
+from speechbrain_ext.class_sampler import CappedSampler
 from speechbrain_ext.curve import TrainCurve
-from speechbrain_ext.embedder import (
-    MODEL,
-    build_embedder,
-    load_weights,
-    save_embedder,
-)
+from speechbrain_ext.embedder import MODEL, save_embedder
 from speechbrain_ext.files import InputError, atomic_path
 from speechbrain_ext.finite import require_finite
+from speechbrain_ext.gate_files import write_gate_files
 from speechbrain_ext.holdout import hold_out
 from speechbrain_ext.manifest import Manifest, read_manifest
-from speechbrain_ext.margin import AAMSoftmax
+from speechbrain_ext.margin import margin_at
 from speechbrain_ext.parameters import parameter_groups
 from speechbrain_ext.processes import process_mean, share_batch_norm
 from speechbrain_ext.rng import crop_keys, seed_step
+from speechbrain_ext.speaker_modules import build_modules, initialise
 from speechbrain_ext.stage import Stage, run
 
 logger = logging.getLogger(__name__)
@@ -66,21 +66,44 @@ class SpeakerBrain(sb.Brain):
     def compute_objectives(
         self, predictions: torch.Tensor, batch: Any, stage: sb.Stage
     ) -> torch.Tensor:
-        """AAM-softmax, averaged over the batch; counts errors in validation."""
+        """AAM-softmax over the batch; counts errors in validation."""
         if stage == sb.Stage.VALID:
             guess = self.classifier.logits(predictions).argmax(dim=1)
             self.n_wrong += int((guess != batch.label).sum())
             self.n_valid += len(batch.label)
-        return self.modules.classifier(predictions, batch.label).mean()
+            return self.modules.classifier(predictions, batch.label).mean()
+        rows = torch.from_numpy(self.manifest.rows_of(batch.id))
+        labels, factors = self.noisy_labels.decide(
+            self.epochs.current,
+            rows.to(self.device),
+            batch.label,
+            predictions,
+            self.classifier,
+            lambda chosen: self.embedder.embed(batch.sig.data[chosen]),
+        )
+        losses = self.modules.classifier(predictions, labels)
+        loss = (factors * losses).sum()
+        return self.anchor.scale(loss) if self.anchor else loss
 
     def step_key(self) -> tuple[int, int, int]:
         """Seed, batches begun so far and process: a key for dropout."""
         done = (self.epochs.current - 1) * self.n_batches + self.step
         return self.hparams.seed, done, get_rank() or 0
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Of the optimiser."""
+        return self.n_batches // self.grad_accumulation_factor
+
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Dropout is drawn for the step, so that a resumed run replays it."""
         seed_step(*self.step_key())
+        self.classifier.margin = margin_at(
+            self.optimizer_step,
+            self.steps_per_epoch,
+            self.hparams.margin,
+            self.hparams.margin_rise,
+        )
 
     def _wrap_distributed(self) -> None:
         if self.distributed_launch:
@@ -100,6 +123,7 @@ class SpeakerBrain(sb.Brain):
                 self.classifier,
                 self.hparams.lr,
                 self.hparams.lr_parts,
+                self.hparams.layer_decay,
             )
         )
         self.optimizers_dict = {"opt_class": self.optimizer}
@@ -107,7 +131,7 @@ class SpeakerBrain(sb.Brain):
 
     def optimizers_step(self) -> None:
         """Step with the scheduled rates and all gradients clipped together."""
-        per_epoch = self.n_batches // self.grad_accumulation_factor
+        per_epoch = self.steps_per_epoch
         factor = self.hparams.lr_schedule(
             self.optimizer_step,
             self.hparams.n_epochs * per_epoch,
@@ -119,6 +143,8 @@ class SpeakerBrain(sb.Brain):
         for group in groups:
             group["lr"] = group["peak"] * factor
         self.scaler.unscale_(self.optimizer)
+        if self.anchor:
+            self.anchor.pull_()
         if self.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(
                 [p for group in groups for p in group["params"]],
@@ -145,10 +171,13 @@ class SpeakerBrain(sb.Brain):
     ) -> None:
         """After the last stage of an epoch, log it and checkpoint."""
         if stage == sb.Stage.TRAIN:
-            self.train_loss = stage_loss
+            self.figures = {"loss": stage_loss}
+            self.figures.update(self.noisy_labels.close(epoch))
+            if self.anchor:
+                self.figures["l2"] = self.anchor.distance()
         if self.has_valid and stage == sb.Stage.TRAIN:
             return
-        figures = {"loss": self.train_loss}
+        figures = self.figures
         if self.has_valid:
             figures["valid_error"] = self.n_wrong / self.n_valid
         # The last group is the pooling's or the whole model's: rate `lr`.
@@ -204,27 +233,17 @@ def build_brain(
     """The brain with all that it trains, checkpoints and draws from."""
     settings, hparams = stage.settings, stage.load()
     n_frames = check_crop(manifest, settings["crop"], "crop")
-    embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
-    if settings["init_from"] is not None:
-        load_weights(embedder, settings["init_from"])
-    if embedder.is_random:
+    modules = build_modules(settings, manifest, n_classes)
+    anchor = initialise(settings, modules["embedder"], modules["classifier"])
+    if modules["embedder"].is_random:
         logger.warning("random WavLM: its training began without pre-training")
-    classifier = AAMSoftmax(
-        embedder.embedding_size,
-        n_classes,
-        settings["scale"],
-        settings["margin"],
-    )
-    if settings["init_classifier"] is not None:
-        load_classifier(classifier, settings["init_classifier"])
     recoverables = {
-        "embedder": embedder,
-        "classifier": classifier,
+        **modules,
         "epochs": sb.utils.epoch_loop.EpochCounter(settings["n_epochs"]),
         "curve": TrainCurve(stage.folder / CURVE),
     }
     brain = SpeakerBrain(
-        {"embedder": embedder, "classifier": classifier},
+        modules,
         hparams["opt_class"],
         hparams,
         stage.run_opts,
@@ -233,6 +252,8 @@ def build_brain(
     # As they are, whereas `modules` may wrap them for several processes.
     for name, part in recoverables.items():
         setattr(brain, name, part)
+    brain.manifest = manifest
+    brain.anchor = anchor.to(brain.device) if anchor else None
     brain.random_crop = RandomCrop([n_frames], settings["seed"])
     brain.augment = from_folder(hparams["augment"], settings["augment_folder"])
     brain.logger = sb.utils.train_logger.FileTrainLogger(
@@ -241,55 +262,57 @@ def build_brain(
     return brain
 
 
-def load_classifier(classifier: AAMSoftmax, path: str) -> None:
-    """Go on from a classifier of the same pseudo-speakers."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["prototypes"].shape != classifier.prototypes.shape:
-        raise InputError(
-            f"init_classifier {path} has {list(state['prototypes'].shape)} "
-            f"prototypes and this training {list(classifier.prototypes.shape)}"
-            "; give the classifier of a training on the same labels, or null"
-        )
-    classifier.load_state_dict(state)
-
-
-def save(folder: Path, brain: SpeakerBrain) -> list[str]:
-    """Write what the training leaves; names for the receipt."""
-    names = save_embedder(folder / "embedder", brain.embedder)
+def save(folder: Path, brain: SpeakerBrain, names: list[str]) -> list[str]:
+    """Write what the training leaves; its files, for the receipt."""
+    files = save_embedder(folder / "embedder", brain.embedder)
     state = {k: v.cpu() for k, v in brain.classifier.state_dict().items()}
     # Through a stream: the archive would else hold the temporary name.
     with atomic_path(folder / CLASSIFIER) as part, open(part, "wb") as stream:
         torch.save(state, stream)
-    return [*(f"embedder/{name}" for name in names), CLASSIFIER, CURVE]
+    gate_files = write_gate_files(
+        folder, brain.noisy_labels, brain.manifest.ids, names
+    )
+    outputs = [f"embedder/{name}" for name in files]
+    return [*outputs, CLASSIFIER, CURVE, *gate_files]
+
+
+def sampler(
+    settings: dict[str, Any], dataset: DynamicItemDataset, manifest: Manifest
+) -> torch.utils.data.Sampler:
+    """Order of the utterances in an epoch: all, or so many a speaker."""
+    cap, seed = settings["max_per_class"], settings["seed"]
+    if cap is not None:
+        return CappedSampler(manifest.spk_id, cap, seed)
+    # With `shuffle`, several processes would draw another order than one.
+    return ReproducibleRandomSampler(dataset, seed)
 
 
 def train(stage: Stage, manifest: Manifest, names: list[str]) -> SpeakerBrain:
     """Build, resume and fit."""
     settings = stage.settings
-    brain = build_brain(stage, manifest, len(names))
     train_part, valid_part = hold_out(
         manifest, settings["valid_fraction"], settings["seed"]
     )
+    brain = build_brain(stage, train_part, len(names))
     label_of = {name: label for label, name in enumerate(names)}
     options = {
         "batch_size": stage.share(settings["batch_size"]),
         "num_workers": settings["num_workers"],
     }
     dataset = dataio(train_part, brain.random_crop, label_of)
-    # With `shuffle`, several processes would draw another order than one.
-    brain.train_sampler = ReproducibleRandomSampler(dataset, settings["seed"])
+    order = brain.train_sampler = sampler(settings, dataset, train_part)
     loader = brain.make_dataloader(
         dataset,
         sb.Stage.TRAIN,
-        sampler=brain.train_sampler,
+        sampler=order,
         drop_last=True,
         **options,
     )
     brain.n_batches = len(loader)
     if brain.n_batches == 0:
         raise InputError(
-            f"{len(train_part)} training utterances do not fill one batch of "
-            f"{settings['batch_size']}; lower --batch_size"
+            f"{len(order)} utterances an epoch do not fill one "
+            f"batch of {settings['batch_size']}; lower --batch_size"
         )
     brain.has_valid = valid_part is not None
     valid_set = None
@@ -321,7 +344,7 @@ def main(argv: list[str] | None = None) -> None:
     check_audio(manifest)
     names = speakers(manifest)
     brain = train(stage, manifest, names)
-    outputs = run_on_main(save, [stage.folder, brain])
+    outputs = run_on_main(save, [stage.folder, brain, names])
     last = brain.curve.rows[-1]
     stage.finish(
         outputs,
@@ -330,6 +353,8 @@ def main(argv: list[str] | None = None) -> None:
         hours=float(manifest.duration.sum() / 3600),
         final_loss=last["loss"],
         valid_error=last.get("valid_error"),
+        kept=last.get("kept"),
+        corrected=last.get("corrected"),
         random_encoder=brain.embedder.is_random,
     )
 

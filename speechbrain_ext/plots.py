@@ -21,6 +21,7 @@ from scipy.special import ndtri
 
 from speechbrain_ext.files import InputError, PathLike, atomic_path
 from speechbrain_ext.metrics import equal_error_rate, error_rates, thin
+from speechbrain_ext.mixture import Mixture
 
 DPI = 160
 # Okabe and Ito's palette less its yellow: told apart by colour-blind eyes.
@@ -33,6 +34,7 @@ _DET_TICKS = (
 _DET_POINTS = 1000
 _BINS = 60
 _CURVES_A_ROW = 3
+_MOST_PANELS = 12
 
 
 def save_png(figure: Figure, path: PathLike) -> None:
@@ -574,6 +576,141 @@ def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
         f"DINO after epoch {last.epoch:.0f}: loss {last.loss:.3g} and entropy "
         f"{last.entropy:.3g} nats, ln K {ln_k:.3g}; rank "
         f"{last.effective_rank:.3g}."
+    )
+    return _laid_out(figure)
+
+
+def gate_fits(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Log losses of training epochs, their two Gaussians, the threshold.
+
+    Arguments
+    ---------
+    history : sequence of mapping
+        `loss_gate.LossGate.history`, or ``gate.json``: one entry an epoch. Of
+        more than twelve, the first, the last and others evenly between.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no epoch.
+
+    Example
+    -------
+    >>> entry = {"epoch": 1, "counts": [3, 1], "edges": [-2.0, 2.0],
+    ...          "mixture": None, "threshold": None, "is_new": False}
+    >>> gate_fits([entry]).get_label()
+    'Histograms of log losses. Thresholds by epoch: 1 none.'
+    """
+    _need(history, "epoch of a gate")
+    n_shown = min(len(history), _MOST_PANELS)
+    shown = np.linspace(0, len(history) - 1, n_shown).round().astype(int)
+    n_rows = -(-n_shown // _CURVES_A_ROW)
+    figure = Figure(figsize=(9, 2.4 * n_rows + 0.6))
+    grid = figure.subplots(n_rows, _CURVES_A_ROW, squeeze=False, sharex=True)
+    panels = list(grid.flat)
+    for axes, place in zip(panels, shown, strict=False):
+        _gate_panel(axes, history[place])
+    for axes in panels[n_shown:]:
+        axes.set_axis_off()
+    for axes in panels[:n_shown][-_CURVES_A_ROW:]:
+        axes.set_xlabel("log loss")
+    words = ", ".join(
+        f"{entry['epoch']} {_threshold_in_words(entry)}" for entry in history
+    )
+    figure.set_label(f"Histograms of log losses. Thresholds by epoch: {words}.")
+    return _laid_out(figure)
+
+
+def _gate_panel(axes: Axes, entry: Mapping[str, Any]) -> None:
+    edges = np.linspace(*entry["edges"], len(entry["counts"]) + 1)
+    axes.hist(
+        edges[:-1],
+        edges.tolist(),
+        weights=entry["counts"],
+        density=sum(entry["counts"]) > 0,
+        color="0.8",
+    )
+    if entry["mixture"]:
+        x = np.linspace(edges[0], edges[-1], 300)
+        pair = Mixture(**entry["mixture"]).densities(x)
+        for values, colour, dash in zip(pair, _COLOURS, _DASHES, strict=False):
+            axes.plot(x, values, color=colour, linestyle=dash)
+    if entry["threshold"] is not None:
+        # Dotted: of an earlier epoch, since this one gave none.
+        dash = "-" if entry["is_new"] else ":"
+        axes.axvline(entry["threshold"], color="black", linestyle=dash)
+    axes.set_title(
+        f"epoch {entry['epoch']}: {_threshold_in_words(entry)}", fontsize=10
+    )
+    axes.set_yticks([])
+
+
+def _threshold_in_words(entry: Mapping[str, Any]) -> str:
+    if entry["threshold"] is None:
+        return "none"
+    kept = "" if entry["is_new"] else " (kept)"
+    return f"{entry['threshold']:.2f}{kept}"
+
+
+def gate_shares(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Threshold over epochs, and what was kept and corrected.
+
+    Arguments
+    ---------
+    history : sequence of mapping
+        As `gate_fits`.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no epoch.
+
+    Example
+    -------
+    >>> entry = {"epoch": 1, "mixture": None, "threshold": 0.5, "kept": 1.0}
+    >>> gate_shares([entry, {**entry, "epoch": 2, "kept": 0.8}]).get_label()
+    'Threshold 0.50 to 0.50; kept 100.0 % to 80.0 % in 2 epochs.'
+    """
+    _need(history, "epoch of a gate")
+    figure = Figure(figsize=(8, 3.2))
+    left, right = figure.subplots(1, 2, sharex=True)
+    table = pd.DataFrame(list(history))
+    thresholds = table.threshold.astype(float)
+    left.plot(table.epoch, thresholds, "k.-", label="threshold")
+    for place, name in enumerate(("lower mean", "upper mean")):
+        means = [m["means"][place] if m else np.nan for m in table.mixture]
+        left.plot(
+            table.epoch,
+            means,
+            color=_COLOURS[place],
+            linestyle=_DASHES[place],
+            label=name,
+        )
+    left.set_ylabel("log loss")
+    for name, colour in zip(("kept", "corrected"), _COLOURS, strict=False):
+        if name in table:
+            right.plot(
+                table.epoch, 100 * table[name], ".-", color=colour, label=name
+            )
+    right.set_ylabel("utterances (%)")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.grid(color="0.9")
+        axes.legend(frameon=False, fontsize=9)
+    known = [f"{t:.2f}" for t in thresholds.dropna()] or ["none"]
+    kept = [f"{100 * share:.1f} %" for share in table.kept]
+    figure.set_label(
+        f"Threshold {known[0]} to {known[-1]}; kept {kept[0]} to {kept[-1]} "
+        f"in {len(table)} epochs."
     )
     return _laid_out(figure)
 

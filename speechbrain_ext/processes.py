@@ -166,6 +166,32 @@ def process_mean(
     return process_sum(value.to(device)) / n_processes()
 
 
+@torch.no_grad()
+def gathered(rows: torch.Tensor) -> torch.Tensor:
+    """Rows of all processes, one process after the other; no gradients.
+
+    Arguments
+    ---------
+    rows : torch.Tensor
+        [B, ...], of one shape in all processes.
+
+    Returns
+    -------
+    torch.Tensor
+        [P B, ...], the same in each process; in one alone, the rows.
+
+    Example
+    -------
+    >>> gathered(torch.tensor([1, 2]))
+    tensor([1, 2])
+    """
+    if n_processes() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(n_processes())]
+    torch.distributed.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
 def n_processes() -> int:
     """How many train together; 1 outside a process group.
 

@@ -253,4 +253,21 @@ def curve_sections(steps: Sequence[Step]) -> list[Section]:
         if "effective_rank" in curve:
             figure = plots.dino_health(curve, step.receipt()["ln_k"])
             sections.append((f"Health, {step.system}", caption, figure))
+    return sections + gate_sections(models)
+
+
+def gate_sections(models: Sequence[Step]) -> list[Section]:
+    """What the gates of gated trainings saw and did."""
+    sections: list[Section] = []
+    for step in models:
+        path = step.folder / "gate.json"
+        if not path.exists():
+            continue
+        history = read_json(path)
+        caption = "Losses in each epoch: two Gaussians, and where they cross."
+        figure = plots.gate_fits(history)
+        sections.append((f"Gate, {step.system}", caption, figure))
+        caption = "Threshold, and shares of labels kept and corrected."
+        figure = plots.gate_shares(history)
+        sections.append((f"Gate by epoch, {step.system}", caption, figure))
     return sections

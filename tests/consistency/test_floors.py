@@ -7,17 +7,18 @@ import pytest
 from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
-    0: "files forest rng",
-    1: "audio audio_tree conv_front curve finite gated_attention log_mel "
-    "lora manifest metrics monitor parameters processes ranges "
-    "receipts regularizers rounds schedules toy_sounds trials ward "
-    "wavlm_official whitening workers yamls",
+    0: "files forest mixture rng",
+    1: "audio audio_tree class_sampler conv_front curve finite "
+    "gated_attention log_mel lora manifest metrics monitor parameters "
+    "processes ranges receipts regularizers rounds schedules "
+    "toy_sounds trials ward wavlm_official whitening workers yamls",
     2: "checkpoints cluster_curves clustering dino dino_schedules "
     "embedder embeddings health holdout label_churn label_cleaning "
-    "label_quality margin measure plan plots pooling report results "
-    "scoring sound_bank ssl_models toy views",
-    3: "augment cluster_number corpus extraction run_report ssps stage wavlm",
-    4: "dino_modules eer_watch",
+    "label_quality loss_gate margin measure plan plots pooling report "
+    "results scoring sound_bank ssl_models toy views weight_anchor",
+    3: "augment cluster_number corpus extraction noisy_labels run_report "
+    "ssps stage wavlm",
+    4: "dino_modules eer_watch gate_files speaker_modules",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}

@@ -1,5 +1,6 @@
-"""AAM-softmax against ArcFace's equation, with angles, in loops."""
+"""AAM-softmax against its equations, with angles, in loops."""
 
+import itertools
 import math
 
 import pytest
@@ -8,41 +9,75 @@ import torch
 from speechbrain_ext.margin import AAMSoftmax
 
 
-def naive(embeddings, prototypes, labels, scale, margin):
+def angle_of(embedding, subcentres):
+    """Angle with the nearest prototype of a class."""
+    angles = []
+    for prototype in subcentres:
+        cosine = (embedding @ prototype) / (
+            embedding.square().sum().sqrt() * prototype.square().sum().sqrt()
+        )
+        angles.append(torch.acos(cosine))
+    return min(angles)
+
+
+def target_logit(theta, m):
+    """ArcFace's, with the field's tail where the cosine would rise."""
+    if theta < math.pi - m:
+        return torch.cos(theta + m)
+    return torch.cos(theta) - m * math.sin(m)
+
+
+def penalised_logit(theta, m):
+    """Inter-top-k's, continued where the cosine would fall."""
+    if theta > m:
+        return torch.cos(theta - m)
+    return torch.cos(theta) + 1 - math.cos(m)
+
+
+def naive(embeddings, prototypes, labels, scale, margin, n_nearest, near):
     losses = []
     for embedding, label in zip(embeddings, labels.tolist(), strict=True):
+        angles = [angle_of(embedding, centres) for centres in prototypes]
+        others = [j for j in range(len(angles)) if j != label]
+        nearest = sorted(others, key=lambda j: angles[j].item())[:n_nearest]
         logits = []
-        for j, prototype in enumerate(prototypes):
-            cosine = (embedding @ prototype) / (
-                embedding.square().sum().sqrt()
-                * prototype.square().sum().sqrt()
-            )
-            theta = torch.acos(cosine)
-            if j != label:
-                logits.append(scale * torch.cos(theta))
-            elif theta < math.pi - margin:
-                logits.append(scale * torch.cos(theta + margin))
+        for j, theta in enumerate(angles):
+            if j == label:
+                logits.append(scale * target_logit(theta, margin))
+            elif j in nearest:
+                logits.append(scale * penalised_logit(theta, near))
             else:
-                tail = torch.cos(theta) - margin * math.sin(margin)
-                logits.append(scale * tail)
+                logits.append(scale * torch.cos(theta))
         total = sum(logit.exp() for logit in logits)
         losses.append(-(logits[label].exp() / total).log())
     return torch.stack(losses)
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.2, 0.5, 2.0])
-def test_values_and_gradients_are_those_of_the_equation(margin):
+OPTIONS = itertools.product(
+    [0.0, 0.2, 0.5, 2.0], [1, 2, 3], [0, 1, 2, 4], [0.06, 0.5]
+)
+
+
+@pytest.mark.parametrize(
+    ("margin", "n_subcentres", "n_nearest", "near"),
+    # The angle of a penalty on none is nothing.
+    [(m, k, n, near) for m, k, n, near in OPTIONS if n or near == 0.5],
+)
+def test_values_and_gradients_are_those_of_the_equations(
+    margin, n_subcentres, n_nearest, near
+):
     torch.manual_seed(0)
-    loss = AAMSoftmax(3, 4, scale=8.0, margin=margin)
+    # Few dimensions, many draws: some targets are beyond pi - margin, some
+    # others nearer than their margin.
+    loss = AAMSoftmax(3, 5, 8.0, margin, n_subcentres, n_nearest, near)
     embeddings = torch.randn(40, 3, requires_grad=True)
-    labels = torch.arange(40) % 4
-    # A large margin and 40 draws: some targets are beyond pi - margin.
+    labels = torch.arange(40) % 5
     inputs = [embeddings, loss.prototypes]
     weights = torch.rand(40)
     value = loss(embeddings, labels)
     fast = [value, *torch.autograd.grad((value * weights).sum(), inputs)]
     doubles = [x.detach().double().requires_grad_() for x in inputs]
-    value = naive(*doubles, labels, 8.0, margin)
+    value = naive(*doubles, labels, 8.0, margin, n_nearest, near)
     slow = [value, *torch.autograd.grad((value * weights).sum(), doubles)]
     for found, expected in zip(fast, slow, strict=True):
         torch.testing.assert_close(

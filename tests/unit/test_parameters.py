@@ -58,6 +58,75 @@ def test_a_misspelt_part_is_refused(model, classifier):
         parameter_groups(model, classifier, 0.1, {"zzz": 0.01})
 
 
+def transformer(n_layers=3):
+    """A model whose encoder has layers, and something before them."""
+    encoder = torch.nn.ModuleDict(
+        {
+            "cnn": torch.nn.Linear(2, 2),
+            "layers": torch.nn.ModuleList(
+                torch.nn.Linear(2, 2) for _ in range(n_layers)
+            ),
+        }
+    )
+    pooling = torch.nn.Linear(2, 2)
+    return torch.nn.ModuleDict({"encoder": encoder, "pooling": pooling})
+
+
+def rates_of(model, classifier, *settings):
+    """Rate of the weight of each part."""
+    groups = parameter_groups(model, classifier, *settings)
+    rates = {id(p): g["peak"] for g in groups for p in g["params"]}
+    return {
+        name.removesuffix(".weight"): pytest.approx(rates[id(parameter)])
+        for name, parameter in model.named_parameters()
+        if name.endswith("weight")
+    }
+
+
+def test_rates_fall_from_the_top_layer_down(classifier):
+    rates = rates_of(transformer(), classifier, 0.1, {"encoder": 0.08}, 0.5)
+    assert rates == {
+        "encoder.cnn": 0.01,
+        "encoder.layers.0": 0.02,
+        "encoder.layers.1": 0.04,
+        "encoder.layers.2": 0.08,
+        "pooling": 0.1,
+    }
+
+
+def test_a_part_of_a_part_has_its_own_rate(classifier):
+    parts = {"encoder": 0.08, "encoder.cnn": 0.008, "encoder.layers.1": 0.5}
+    assert rates_of(transformer(), classifier, 0.1, parts) == {
+        "encoder.cnn": 0.008,
+        "encoder.layers.0": 0.08,
+        "encoder.layers.1": 0.5,
+        "encoder.layers.2": 0.08,
+        "pooling": 0.1,
+    }
+
+
+def test_a_part_is_not_that_whose_name_begins_alike(classifier):
+    model = torch.nn.ModuleDict(
+        {"a": torch.nn.Linear(2, 2), "ab": torch.nn.Linear(2, 2)}
+    )
+    rates = rates_of(model, classifier, 0.1, {"a": 0.5})
+    assert rates == {"a": 0.5, "ab": 0.1}
+
+
+def test_the_last_group_has_the_rate_of_the_classifier(classifier):
+    model = transformer()
+    groups = parameter_groups(model, classifier, 0.1, {"pooling": 0.3}, 0.9)
+    assert groups[-1]["peak"] == 0.1
+    assert groups[-1]["params"] == [classifier.weight]
+
+
+def test_a_decay_without_layers_is_refused(model, classifier):
+    with pytest.raises(InputError, match="has 0 transformer layers"):
+        parameter_groups(model, classifier, 0.1, {}, 0.9)
+    with pytest.raises(InputError, match="layer_decay is 0"):
+        parameter_groups(transformer(), classifier, 0.1, {}, 0.0)
+
+
 def test_each_gradient_is_clipped_as_torch_clips_one():
     """Long, short, nil, missing and scalar, whatever their type."""
     generator = torch.Generator().manual_seed(0)

@@ -1,0 +1,192 @@
+"""Two Gaussians on a line: their fit, where they cross, how far one goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+# Where the first guesses split the values: halves, and small upper modes.
+_SPLITS = (0.3, 0.5, 0.7, 0.9, 0.97)
+_N_FITTED = 100_000
+_LEAST_MEMBERS = 5
+_GRID = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Two weighted Gaussians, the first having the lower mean.
+
+    Arguments
+    ---------
+    weights, means, stds : tuple of float
+        Of the lower and of the upper Gaussian.
+
+    Example
+    -------
+    >>> pair = Mixture((0.5, 0.5), (-1.0, 3.0), (0.5, 0.5))
+    >>> pair.crossing(), pair.has_two_modes()
+    (1.0, True)
+    >>> pair.lower_share(np.array([-9.0, 1.0, 9.0])).round(3).tolist()
+    [1.0, 0.5, 0.0]
+    """
+
+    weights: tuple[float, float]
+    means: tuple[float, float]
+    stds: tuple[float, float]
+
+    def crossing(self) -> float | None:
+        r"""Where both Gaussians are as likely, between their means.
+
+        The root of
+
+        .. math:: x^2 \left(\frac{1}{2 s_2^2} - \frac{1}{2 s_1^2}\right)
+            + x \left(\frac{\mu_1}{s_1^2} - \frac{\mu_2}{s_2^2}\right)
+            + \frac{\mu_2^2}{2 s_2^2} - \frac{\mu_1^2}{2 s_1^2}
+            + \ln \frac{w_1 s_2}{w_2 s_1} = 0
+
+        whose left side falls all the way between the means. Solved for
+        x - mu_1, in the form that has no division by the difference of the
+        variances: if they are equal, the equation is linear.
+
+        Returns
+        -------
+        float or None
+            None if one Gaussian is the likelier all the way.
+        """
+        (w1, w2), (s1, s2) = self.weights, self.stds
+        gap = self.means[1] - self.means[0]
+        a = 0.5 / s2**2 - 0.5 / s1**2
+        b = -gap / s2**2
+        c = 0.5 * (gap / s2) ** 2 + math.log(w1 * s2 / (w2 * s1))
+        if c <= 0 or (a * gap + b) * gap + c >= 0:
+            return None
+        # Opposite signs at the ends: the discriminant is positive, b is
+        # negative, and of the two roots this one lies between.
+        return self.means[0] + 2 * c / (-b + math.sqrt(b * b - 4 * a * c))
+
+    def has_two_modes(self, depth: float = 0.1) -> bool:
+        """Whether the density has a valley between the means.
+
+        A single skewed mode is fitted best by two Gaussians too, which then
+        cross in the midst of it; only a valley says that there are two kinds
+        of values.
+
+        Arguments
+        ---------
+        depth : float
+            How much lower than both modes the valley is, as a share of the
+            lower one.
+        """
+        density = sum(self._densities(np.linspace(*self.means, _GRID)))
+        left = np.maximum.accumulate(density)
+        right = np.maximum.accumulate(density[::-1])[::-1]
+        return bool((density <= (1 - depth) * np.minimum(left, right)).any())
+
+    def lower_share(self, x: np.ndarray) -> np.ndarray:
+        """Posterior [N] of the lower Gaussian at each x [N].
+
+        Outside of the means their values hold on: of two Gaussians the wider
+        is the likelier on both sides, and a very low value would else belong
+        to the upper one.
+        """
+        lower, upper = self._densities(np.clip(x, *self.means), log=True)
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(upper - lower))
+
+    def densities(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weighted densities [N] of both at each x [N]."""
+        lower, upper = self._densities(x)
+        return lower, upper
+
+    def _densities(self, x: np.ndarray, log: bool = False) -> list[np.ndarray]:
+        logs = [
+            math.log(weight / (std * math.sqrt(2 * math.pi)))
+            - 0.5 * ((x - mean) / std) ** 2
+            for weight, mean, std in zip(
+                self.weights, self.means, self.stds, strict=True
+            )
+        ]
+        return logs if log else [np.exp(values) for values in logs]
+
+
+def fit_mixture(x: np.ndarray) -> Mixture | None:
+    """Two Gaussians by maximum likelihood, from several fixed starts.
+
+    EM (scikit-learn's) begins from the moments of the lower and the upper
+    part of the sorted values, split in five places; the likeliest fit is
+    taken. Nothing is drawn: the same values in any order give the same fit.
+    Of more than 100,000 values as many are used, evenly spaced by rank.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Finite values [N].
+
+    Returns
+    -------
+    Mixture or None
+        None if no two Gaussians of five values or more each can be told
+        apart, for instance because the values are few or all the same.
+
+    Example
+    -------
+    >>> x = np.concatenate([np.linspace(-1, 1, 60), np.linspace(8, 9, 40)])
+    >>> np.round(fit_mixture(x).means, 2).tolist()
+    [0.0, 8.5]
+    >>> fit_mixture(np.ones(100)) is None
+    True
+    """
+    x = np.sort(np.asarray(x, dtype=np.float64))
+    if len(x) < 2 * _LEAST_MEMBERS:
+        return None
+    center, scale = float(x.mean()), float(x.std())
+    if scale <= 1e-6 * max(abs(center), 1.0):
+        return None
+    ranks = np.linspace(0, len(x) - 1, min(len(x), _N_FITTED))
+    z = (x[ranks.round().astype(int)] - center) / scale
+    found = [_fit_from(z, split) for split in _SPLITS]
+    fits = [fit for fit in found if fit is not None]
+    if not fits:
+        return None
+    _, best = max(fits, key=lambda fit: fit[0])
+    lower, upper = np.argsort(best.means_[:, 0])
+    return Mixture(
+        _pair(best.weights_, lower, upper),
+        _pair(center + scale * best.means_[:, 0], lower, upper),
+        _pair(
+            scale * np.sqrt(best.covariances_[:, 0, 0]),
+            lower,
+            upper,
+        ),
+    )
+
+
+def _fit_from(z: np.ndarray, split: float) -> tuple | None:
+    """Likelihood and fit from one start; None if a Gaussian has died."""
+    n_lower = min(max(round(split * len(z)), 1), len(z) - 1)
+    parts = z[:n_lower], z[n_lower:]
+    model = GaussianMixture(
+        2,
+        tol=1e-6,
+        max_iter=500,
+        # Of unit variance: a spike of equal values keeps a width.
+        reg_covar=1e-4,
+        weights_init=[len(part) / len(z) for part in parts],
+        means_init=[[part.mean()] for part in parts],
+        precisions_init=[[[1 / (part.var() + 1e-2)]] for part in parts],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(z[:, None])
+    dead = model.weights_.min() * len(z) < _LEAST_MEMBERS
+    together = abs(model.means_[0, 0] - model.means_[1, 0]) < 1e-3
+    return None if dead or together else (model.lower_bound_, model)
+
+
+def _pair(values: np.ndarray, lower: int, upper: int) -> tuple[float, float]:
+    return float(values[lower]), float(values[upper])
