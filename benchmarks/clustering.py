@@ -14,12 +14,11 @@ the better part of an hour on two cores, and 1.3 GB of disk. To run it:
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ import torch
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from benchmarks.measuring import alone, peak_mb
 from recipes import make_pseudo_labels
 from speechbrain_ext.clustering import cut_tree, kmeans, normalise, ward_tree
 from speechbrain_ext.files import read_json, write_json
@@ -96,19 +96,6 @@ def draw_corpus(
         x[rows] = centre[speaker[rows]] + offset[session[rows]]
         x[rows] += UTTERANCE_SPREAD * noise
     x.flush()
-
-
-def peak_mb() -> float:
-    """Most memory this process has held, in MB."""
-    status = Path("/proc/self/status").read_text()
-    line = next(li for li in status.splitlines() if li.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
-
-
-def alone(function: Callable[..., dict[str, Any]], *arguments: Any) -> Any:
-    """What a function returns, computed by a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
 
 
 @contextmanager

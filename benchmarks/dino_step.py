@@ -16,13 +16,9 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -33,10 +29,10 @@ import speechbrain as sb
 import torch
 from speechbrain.dataio.batch import PaddedBatch
 
+from benchmarks.measuring import N_WARM_UP, commit, in_turns, machine
 from recipes import train_dino
 from speechbrain_ext.files import InputError, write_json
 from speechbrain_ext.manifest import read_manifest, write_manifest
-from speechbrain_ext.receipts import versions
 from speechbrain_ext.stage import Stage, run
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +40,6 @@ LEAF = ROOT / "hparams" / "train_dino_ecapa.yaml"
 N_GLOBAL, N_LOCAL = 2, 4
 # Of their setting that gave 2.82 %; the leaf has the others of both.
 EMBEDDING_SIZE, LR, WEIGHT_DECAY = 512, 0.2, 5e-5
-N_WARM_UP = 2
 
 # Parameters that are trained, and a step that returns its loss.
 Trained = list[torch.nn.Parameter]
@@ -257,29 +252,6 @@ def peak_memory(
     return round(peak, 3)
 
 
-def in_turns(steps: dict[str, Step], n_repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, one after the other and again."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(N_WARM_UP + n_repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            # The loss is read, so that the device has finished ...
-            step()
-            if torch.cuda.is_available():
-                # ... but for what comes after the loss.
-                torch.cuda.synchronize()
-            if repeat >= N_WARM_UP:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def commit(checkout: str) -> str:
-    """Which state of their code it is."""
-    command = ["git", "-C", checkout, "rev-parse", "HEAD"]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    return answer.stdout.strip() or "unknown"
-
-
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Sizes, memory, times and their ratio."""
     wavs = draw(arguments)
@@ -304,23 +276,13 @@ def describe(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = vars(arguments).copy()
     settings["sslsv_commit"] = commit(settings.pop("sslsv"))
     del settings["output"]
-    on_gpu = torch.device(arguments.device).type == "cuda"
-    name = torch.cuda.get_device_name() if on_gpu else platform.machine()
     return {
         "kind": "benchmark",
         "what": "one training step of DINO, ECAPA-TDNN, from waveforms: "
         "median seconds; ratio is sslsv's over ours",
         **settings,
         "local_crop": arguments.global_crop / 2,
-        "device_name": name,
-        "n_cores": os.cpu_count(),
-        "n_threads": torch.get_num_threads(),
-        "environment": {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith(("MALLOC_", "OMP_"))
-        },
-        "versions": versions(),
+        **machine(arguments.device),
     }
 
 

@@ -96,6 +96,8 @@ class WeightAnchor:
         if self.form == "squared":
             return loss
         constant = process_mean(loss.detach(), loss.device)
+        # A batch of which the gate rejects all has no loss.
+        constant = torch.where(constant > 0, constant, 1.0)
         # The value of CE / sg(CE) would say nothing.
         return loss / constant + (loss - loss / constant).detach()
 

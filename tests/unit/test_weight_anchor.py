@@ -55,3 +55,12 @@ def test_the_normalised_form_hardly_holds_what_has_gone_far():
 def test_an_unknown_form_is_refused():
     with pytest.raises(InputError, match="anchor_form is 'cubed'"):
         WeightAnchor([], 0.1, "cubed")
+
+
+def test_the_normalised_form_of_no_loss_has_no_gradient():
+    anchor = WeightAnchor([], form="normalised")
+    loss = torch.tensor([1.0, 2.0], requires_grad=True)
+    scaled = anchor.scale((0 * loss).sum())
+    scaled.backward()
+    assert scaled == 0
+    assert torch.equal(loss.grad, torch.zeros(2))

@@ -1,0 +1,482 @@
+"""One step of fine-tuning WavLM + MHFA: our time and the authors', in turns.
+
+From waveforms to moved weights, with the loss gate on: encoder, back-end,
+AAM-softmax, backward, L2 toward the pre-trained weights, AdamW. Ours is the
+recipe's own ``SpeakerBrain.fit_batch`` with the paper's leaf; theirs is one
+turn of the training loop that the authors of the paper released
+(github.com/theolepage/wavlm_ssl_sv), read from a local checkout. Both get the
+same batch and train as many parameters. Reading and augmenting audio is
+counted for neither. Peak memory is that of a side alone in its process. To run
+it, from the root of this repository:
+
+> PYTHONPATH=. python benchmarks/finetune_step.py --authors PATH \
+      --device cuda --precision bf16
+
+Their loop is left as it is, with these stand-ins: of their wrapper for
+several GPUs, which would add communication; on a CPU, of ``.cuda()``; and of
+the 12 layers and 768 channels that they have typed in, where other sizes are
+asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import speechbrain as sb
+import torch
+from speechbrain.dataio.batch import PaddedBatch
+
+from benchmarks.measuring import (
+    N_WARM_UP,
+    alone,
+    commit,
+    in_turns,
+    machine,
+    peak_mb,
+)
+from recipes import train_speaker
+from speechbrain_ext.files import InputError, write_json
+from speechbrain_ext.manifest import read_manifest, write_manifest
+from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.yamls import read_yaml
+
+ROOT = Path(__file__).parents[1]
+LEAF = ROOT / "hparams" / "train_speaker_wavlm_mhfa.yaml"
+HEAD_SIZE = 64  # of WavLM's attention
+# The size of WavLM Base+, and half of the authors' batch of a GPU, for theirs
+# keeps two graphs; on a CPU less, the CNN's share of the work as in Base+,
+# where half as much goes into it as into the transformer's forward.
+SIZES = {
+    "cuda": {
+        "hidden_size": 768,
+        "n_layers": 12,
+        "conv_dim": 512,
+        "batch_size": 60,
+    },
+    "cpu": {
+        "hidden_size": 384,
+        "n_layers": 4,
+        "conv_dim": 144,
+        "batch_size": 8,
+    },
+}
+THEIR_CONFIG = Path("configs") / "wavlm_mhfa_dlg_lc.yaml"
+# Their command line's defaults; the rates fall by the epoch, of which each
+# step is one here, so they are kept.
+THEIR_DEFAULTS = {
+    "optimizer": "adamw",
+    "scheduler": "steplr",
+    "lr": 0.001,
+    "nPerSpeaker": 1,
+    "gpu": 0,
+    "mixedprec": False,
+    "test_interval": 10**9,
+}
+# Their correction begins after this epoch, typed in; ours by the leaf too.
+LAST_WITHOUT_CORRECTION = 8
+
+
+@dataclass(frozen=True)
+class Phase:
+    """An epoch, and the share of a batch that the gate rejects in it."""
+
+    epoch: int
+    rejected: float
+
+
+# A step of a phase, which returns its loss; parameters that are trained.
+Step = Callable[[Phase], float]
+Trained = list[torch.nn.Parameter]
+Side = Callable[[argparse.Namespace], tuple[Trained, Step]]
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; sizes that are not given depend on the device."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--authors", required=True, help="folder of their checkout"
+    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=("fp32", "bf16"),
+        help="of ours; theirs has an option that does nothing",
+    )
+    parser.add_argument("--hidden_size", type=int, help="of WavLM")
+    parser.add_argument("--n_layers", type=int, help="of WavLM")
+    parser.add_argument("--conv_dim", type=int, help="of WavLM's CNN")
+    parser.add_argument("--batch_size", type=int)
+    parser.add_argument("--n_classes", type=int, default=7500)
+    parser.add_argument("--crop", type=float, default=3.0, help="s")
+    parser.add_argument(
+        "--rejected",
+        type=float,
+        default=0.25,
+        help="share of a batch that the gate rejects",
+    )
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument(
+        "--output", default="results/benchmark_finetune_step.json"
+    )
+    arguments = parser.parse_args(argv)
+    for name, size in SIZES[arguments.device].items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, size)
+    check_sizes(arguments)
+    return arguments
+
+
+def check_sizes(arguments: argparse.Namespace) -> None:
+    """Refuse what one of the two models cannot be."""
+    size, n_layers = arguments.hidden_size, arguments.n_layers
+    if size % HEAD_SIZE or size == arguments.conv_dim:
+        raise InputError(
+            f"--hidden_size={size} and --conv_dim={arguments.conv_dim}: the "
+            f"first must be a multiple of {HEAD_SIZE} and not be the second, "
+            "for theirs has no projection between equal sizes"
+        )
+    if not 1 <= n_layers <= 12:
+        raise InputError(
+            f"--n_layers={n_layers}; theirs gives at most 12 layers to its "
+            "back-end: give 1 to 12"
+        )
+
+
+def phases(arguments: argparse.Namespace) -> dict[str, Phase]:
+    """Before correction and after; the last is after at its most costly."""
+    last, share = LAST_WITHOUT_CORRECTION, arguments.rejected
+    return {
+        "before_correction": Phase(last, share),
+        "after": Phase(last + 1, share),
+        "after_all_rejected": Phase(last + 1, 1.0),
+    }
+
+
+def draw(arguments: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise [B, T] and labels [B]."""
+    generator = torch.Generator().manual_seed(0)
+    n_rows = arguments.batch_size
+    wavs = torch.randn(
+        n_rows, round(16000 * arguments.crop), generator=generator
+    )
+    labels = torch.randint(arguments.n_classes, (n_rows,), generator=generator)
+    return 0.1 * wavs, labels
+
+
+def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
+    """The recipe's step, with its brain built by the recipe."""
+    with tempfile.TemporaryDirectory() as folder:
+        brain = build_brain(arguments, Path(folder))
+        brain.n_batches = 1000
+        brain.on_fit_start()
+    brain.modules.train()
+    brain.on_stage_start(sb.Stage.TRAIN, 1)
+    wavs, labels = draw(arguments)
+    names = brain.manifest.ids
+    rows = zip(names, wavs, labels.tolist(), strict=True)
+    batch = PaddedBatch([{"id": i, "sig": s, "label": c} for i, s, c in rows])
+    batch = batch.to(brain.device)
+
+    def step(phase: Phase) -> float:
+        brain.epochs.current = phase.epoch
+        kept = torch.ones(len(wavs), device=brain.device)
+        kept[: round(phase.rejected * len(wavs))] = 0
+        # In place of a threshold, so that the share is known.
+        brain.noisy_labels.gate.weights = lambda log_losses: kept
+        brain.step += 1
+        return brain.fit_batch(batch).item()
+
+    groups = brain.optimizer.param_groups
+    return [p for group in groups for p in group["params"]], step
+
+
+def build_brain(
+    arguments: argparse.Namespace, folder: Path
+) -> train_speaker.SpeakerBrain:
+    """The recipe's brain for a corpus that has a manifest and no sound."""
+    rows = [
+        {
+            "ID": f"utterance{row}",
+            "duration": arguments.crop,
+            "wav": f"$data_root/{row}.wav",
+            "start": 0,
+            "stop": round(16000 * arguments.crop),
+            "spk_id": "anyone",
+        }
+        for row in range(arguments.batch_size)
+    ]
+    write_manifest(folder / "train.csv", rows, "pseudo_labels")
+    encoder = {
+        "hidden_size": arguments.hidden_size,
+        "num_hidden_layers": arguments.n_layers,
+        "num_attention_heads": arguments.hidden_size // HEAD_SIZE,
+        "intermediate_size": 4 * arguments.hidden_size,
+        "conv_dim": [arguments.conv_dim] * 7,
+        "activation_dropout": 0.0,
+    }
+    options = {
+        "train_annotation": folder / "train.csv",
+        "data_folder": folder,
+        "output_folder": folder / "out",
+        "embedder_yaml": ROOT / "hparams" / "parts" / "wavlm_mhfa.yaml",
+        "embedder": json.dumps(
+            {"encoder_source": None, "encoder_config": encoder}
+        ),
+        "crop": arguments.crop,
+        "batch_size": arguments.batch_size,
+        "correct_from_epoch": LAST_WITHOUT_CORRECTION + 1,
+        # What theirs computes; it takes a little more than `squared`.
+        "anchor_form": "normalised",
+        "device": arguments.device,
+        "precision": arguments.precision,
+    }
+    argv = [f"--{key}={value}" for key, value in options.items()]
+    stage = Stage(train_speaker.__file__, [str(LEAF), *argv])
+    manifest = read_manifest(folder / "train.csv", "pseudo_labels", folder)
+    return train_speaker.build_brain(stage, manifest, arguments.n_classes)
+
+
+class OneBatch(list):
+    """Stands for their loader: an epoch of one batch."""
+
+    batch_size = 0
+
+
+class Unwrapped(torch.nn.Module):
+    """Stands for their wrapper for several GPUs: passes on all arguments."""
+
+    def __init__(self, module: torch.nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *values: Any, **named: Any) -> Any:
+        """What the model returns."""
+        return self.module(*values, **named)
+
+
+def authors(arguments: argparse.Namespace) -> tuple[Trained, Step]:
+    """What their loop does with a batch, with their model and trainer."""
+    checkout = Path(arguments.authors)
+    theirs = import_authors(checkout)
+    on_gpu = arguments.device == "cuda"
+    with tempfile.TemporaryDirectory() as folder, quietly():
+        path = Path(folder) / "wavlm.pt"
+        write_checkpoint(arguments, theirs, path)
+        options = {
+            **THEIR_DEFAULTS,
+            **read_yaml(checkout / THEIR_CONFIG),
+            "pretrained_model_path": str(path),
+            "nClasses": arguments.n_classes,
+        }
+        trainer = build_trainer(arguments, theirs["SpeakerNet"], options)
+        checkpoint = torch.load(path)
+    wavs, labels = draw(arguments)
+    names = [f"/a/b/c/d/e/{row}.wav" for row in range(len(wavs))]
+    # A batch [B, 1, T], clean and augmented, as their loader gives it.
+    loader = OneBatch([(wavs[:, None], wavs[:, None], labels, names)])
+    loader.batch_size = len(wavs)
+
+    def step(phase: Phase) -> float:
+        # The checkpoint is read once an epoch; that is not a step's.
+        read = mock.patch("torch.load", lambda path: checkpoint)
+        with read, quietly(), cuda_or_stand_in(on_gpu):
+            with tempfile.NamedTemporaryFile(suffix=".txt") as file:
+                loss, _ = trainer.train_network(
+                    loader, file.name, phase.epoch, verbose=True
+                )
+        return float(loss)
+
+    groups = trainer.__optimizer__.param_groups
+    return [p for group in groups for p in group["params"]], step
+
+
+def build_trainer(
+    arguments: argparse.Namespace,
+    theirs: ModuleType,
+    options: dict[str, Any],
+) -> Any:
+    """Their trainer of their model, at other sizes than they have typed in."""
+    model = theirs.SpeakerNet(**options)
+    n_layers, back_end = arguments.n_layers, model.__S__.backend
+    for name in "kv":
+        weights = torch.nn.Parameter(torch.ones(n_layers + 1))
+        setattr(back_end, f"weights_{name}", weights)
+        linear = torch.nn.Linear(arguments.hidden_size, back_end.cmp_dim)
+        setattr(back_end, f"cmp_linear_{name}", linear)
+    # Their one use of `range` goes over the layers.
+    layers = mock.Mock(return_value=range(n_layers))
+    with mock.patch.object(theirs, "range", layers, create=True):
+        return theirs.ModelTrainer(
+            Unwrapped(model).to(arguments.device), **options
+        )
+
+
+@contextlib.contextmanager
+def cuda_or_stand_in(on_gpu: bool) -> Iterator[None]:
+    """Let ``tensor.cuda()`` do nothing where there is no GPU."""
+    if on_gpu:
+        yield
+        return
+    with mock.patch.object(torch.Tensor, "cuda", lambda tensor: tensor):
+        yield
+
+
+def quietly() -> contextlib.redirect_stdout:
+    """Without what they print."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+def write_checkpoint(
+    arguments: argparse.Namespace, theirs: dict[str, ModuleType], path: Path
+) -> None:
+    """Random weights of their WavLM, as Microsoft publishes its own."""
+    size, width = arguments.hidden_size, arguments.conv_dim
+    cfg = {
+        "encoder_layers": arguments.n_layers,
+        "encoder_embed_dim": size,
+        "encoder_ffn_embed_dim": 4 * size,
+        "encoder_attention_heads": size // HEAD_SIZE,
+        "conv_feature_layers": f"[({width},10,5)] + [({width},3,2)] * 4 "
+        f"+ [({width},2,2)] * 2",
+        "relative_position_embedding": True,
+        "gru_rel_pos": True,
+        "num_buckets": 320,
+        "max_distance": 800,
+        # As in Base+: now and then theirs leaves out a layer.
+        "encoder_layerdrop": 0.05,
+    }
+    module = theirs["models.Baseline.Spk_Encoder"]
+    model = module.WavLM(module.WavLMConfig(cfg))
+    torch.save({"cfg": cfg, "model": model.state_dict()}, path)
+
+
+def import_authors(checkout: Path) -> dict[str, ModuleType]:
+    """The modules of their code that a step needs."""
+    names = "models.Baseline.Spk_Encoder", "SpeakerNet"
+    for name in (f"{names[0].replace('.', '/')}.py", THEIR_CONFIG):
+        if not (checkout / name).is_file():
+            raise InputError(
+                f"--authors={checkout} has no {name}; give the folder of a "
+                "checkout of github.com/theolepage/wavlm_ssl_sv"
+            )
+    sys.path.insert(0, str(checkout))
+    try:
+        return {name: importlib.import_module(name) for name in names}
+    except ImportError as error:
+        raise InputError(
+            f"the authors' code cannot be imported: {error}; install what it "
+            "names"
+        ) from None
+
+
+SIDES: dict[str, Side] = {"ours": ours, "authors": authors}
+
+
+def peak_memory(
+    arguments: argparse.Namespace, side: str, phase: Phase
+) -> dict[str, float]:
+    """GiB that a side takes, called in a process of its own.
+
+    On a GPU what it allocates there, on a CPU what is resident, and how much
+    of that was so before the model was made.
+    """
+    on_gpu = arguments.device == "cuda"
+    before = 0.0 if on_gpu else peak_mb() / 1024
+    _, step = SIDES[side](arguments)
+    for _ in range(N_WARM_UP):
+        step(phase)
+    peak = peak_mb() / 1024
+    if on_gpu:
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    return {"peak_gib": round(peak, 3), "before_gib": round(before, 3)}
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Sizes, memory, times and their ratios, phase by phase."""
+    report: dict[str, Any] = {"phases": {}}
+    for name, phase in phases(arguments).items():
+        report["phases"][name] = {
+            "epoch": phase.epoch,
+            "rejected": phase.rejected,
+            "memory": {
+                side: alone(peak_memory, arguments, side, phase)
+                for side in SIDES
+            },
+        }
+    steps = {}
+    for side, build in SIDES.items():
+        parameters, steps[side] = build(arguments)
+        n_trained = sum(p.numel() for p in parameters)
+        report[f"{side}_trained_parameters"] = n_trained
+    for name, phase in phases(arguments).items():
+        calls = {side: partial(step, phase) for side, step in steps.items()}
+        measured = in_turns(calls, arguments.repeats)
+        report["phases"][name].update(summary(measured, arguments.batch_size))
+    return report
+
+
+def summary(
+    measured: dict[str, list[float]], batch_size: int
+) -> dict[str, Any]:
+    """Medians of the seconds, utterances a second, and the ratio."""
+    found: dict[str, Any] = {}
+    for side, seconds in measured.items():
+        median = statistics.median(seconds)
+        found[f"{side}_seconds"] = round(median, 4)
+        found[f"{side}_utterances_per_second"] = round(batch_size / median, 3)
+        found[f"{side}_seconds_all"] = [round(s, 4) for s in seconds]
+    ratio = found["authors_seconds"] / found["ours_seconds"]
+    return {**found, "ratio": round(ratio, 3)}
+
+
+def describe(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Setting and machine."""
+    settings = vars(arguments).copy()
+    settings["authors_commit"] = commit(settings.pop("authors"))
+    del settings["output"], settings["rejected"]
+    return {
+        "kind": "benchmark",
+        "what": "one step of fine-tuning WavLM + MHFA with AAM-softmax and "
+        "loss gate, random weights, from waveforms: median seconds; ratio is "
+        "the authors' over ours",
+        **settings,
+        **machine(arguments.device),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Time, compare, print and write."""
+    arguments = parse(argv)
+    import_authors(Path(arguments.authors))
+    report = {**describe(arguments), **compare(arguments)}
+    n_ours, n_theirs = (report[f"{side}_trained_parameters"] for side in SIDES)
+    print(f"trained parameters: ours {n_ours}, the authors' {n_theirs}")
+    for name, phase in report["phases"].items():
+        memory = phase["memory"]
+        print(
+            f"{name}: ours {phase['ours_seconds']:.3f} s a step and "
+            f"{memory['ours']['peak_gib']:.2f} GiB, the authors' "
+            f"{phase['authors_seconds']:.3f} s and "
+            f"{memory['authors']['peak_gib']:.2f} GiB: "
+            f"{phase['ratio']:.2f} times as long"
+        )
+    write_json(arguments.output, report)
+
+
+if __name__ == "__main__":
+    run(main)
