@@ -278,7 +278,7 @@ def save(folder: Path, brain: SpeakerBrain, names: list[str]) -> list[str]:
 
 def sampler(
     settings: dict[str, Any], dataset: DynamicItemDataset, manifest: Manifest
-) -> torch.utils.data.Sampler:
+) -> CappedSampler | ReproducibleRandomSampler:
     """Order of the utterances in an epoch: all, or so many a speaker."""
     cap, seed = settings["max_per_class"], settings["seed"]
     if cap is not None:

@@ -48,7 +48,7 @@ class CappedSampler(torch.utils.data.Sampler):
     (3, 3, [0, 1, 2, 3, 4])
     """
 
-    def __init__(self, labels: Sequence, cap: int, seed: int):
+    def __init__(self, labels: Sequence | np.ndarray, cap: int, seed: int):
         if not isinstance(cap, int) or cap < 1:
             raise InputError(
                 f"max_per_class is {cap}; it must be null or a whole number, "

@@ -142,8 +142,9 @@ class LossGate(torch.nn.Module):
         It is a log loss or, with the fit ``"drawn"``, log odds.
         """
         seen = self.epochs == epoch
-        x = self._scaled(self.log_losses[seen])
-        x = x[self.log_losses[seen] > _LEAST].double().cpu().numpy()
+        scaled = self._scaled(self.log_losses[seen])
+        positive = self.log_losses[seen] > _LEAST
+        x = scaled[positive].double().cpu().numpy()
         if self.fit == "drawn":
             drawn = self._scaled(self.log_drawn[seen]).double().cpu().numpy()
             mixture, crossing = from_first_process(_fit_drawn, x, drawn)
@@ -208,7 +209,7 @@ def _fit_drawn(
 ) -> tuple[Mixture | None, float | None]:
     """The Gaussians, the upper that of drawn labels, and the crossing."""
     mixture = fit_beside(x, drawn)
-    return mixture, mixture and mixture.crossing()
+    return mixture, None if mixture is None else mixture.crossing()
 
 
 def _finite(value: float) -> float | None:
@@ -217,7 +218,9 @@ def _finite(value: float) -> float | None:
 
 @torch.no_grad()
 def correct_labels(
-    cosines: torch.Tensor, sharpening: float, confidence: float = 0.5
+    cosines: torch.Tensor,
+    sharpening: float | torch.Tensor,
+    confidence: float = 0.5,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels that the network itself would give, where it is confident.
 

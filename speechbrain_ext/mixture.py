@@ -84,7 +84,8 @@ class Mixture:
             How much lower than both modes the valley is, as a share of the
             lower one.
         """
-        density = sum(self._densities(np.linspace(*self.means, _GRID)))
+        lower, upper = self._densities(np.linspace(*self.means, _GRID))
+        density = lower + upper
         left = np.maximum.accumulate(density)
         right = np.maximum.accumulate(density[::-1])[::-1]
         return bool((density <= (1 - depth) * np.minimum(left, right)).any())

@@ -213,10 +213,10 @@ class NoisyLabels(torch.nn.Module):
             gate = self.gate.weights(log_losses)
         weights = weights * gate
         new = torch.full_like(labels, -1)
-        corrects = self.correct_from_epoch is not None
-        if corrects:
+        first = self.correct_from_epoch
+        if first is not None:
             self.sharpening.update(cosines, labels, (gate >= 0.5).float())
-        if not corrects or epoch < self.correct_from_epoch:
+        if first is None or epoch < first:
             self._note(rows, gate, new)
             return labels, _normalised(weights)
         rejected = gate < 0.5

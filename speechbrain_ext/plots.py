@@ -788,7 +788,8 @@ def gate_fits(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _gate_panel(axes: Axes, entry: Mapping[str, Any]) -> None:
-    edges = np.linspace(*entry["edges"], len(entry["counts"]) + 1)
+    low, high = entry["edges"]
+    edges = np.linspace(low, high, len(entry["counts"]) + 1)
     axes.hist(
         edges[:-1],
         edges.tolist(),

@@ -21,7 +21,7 @@ AUTO = "auto"
 
 def build_modules(
     settings: dict[str, Any], manifest: Manifest, n_classes: int
-) -> dict[str, torch.nn.Module]:
+) -> dict[str, Any]:
     """What a checkpoint of train_speaker holds of modules.
 
     Arguments

@@ -7,6 +7,7 @@ the one that was pre-trained. Their slides and their code differ.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -15,6 +16,11 @@ from speechbrain_ext.processes import process_mean
 
 FORMS = ("squared", "normalised")
 _EPSILON = 1e-5
+
+
+# Their annotations know only some of what they take.
+_foreach_add_: Any = torch._foreach_add_
+_foreach_sub: Any = torch._foreach_sub
 
 
 class WeightAnchor:
@@ -106,19 +112,16 @@ class WeightAnchor:
         """Add the term's gradient to each parameter's ``grad``."""
         if not self.parameters:
             return
-        for parameter in self.parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad for p in self.parameters]
+        gradients = [_gradient(p) for p in self.parameters]
         offsets, norms = self._offsets()
         if self.form == "squared":
-            torch._foreach_add_(gradients, offsets, alpha=2 * self.weight)
+            _foreach_add_(gradients, offsets, alpha=2 * self.weight)
             return
         # At the pre-trained values the norm has the gradient 0.
         scales = self.weight / (norms.sum() + _EPSILON) / norms
         scales = torch.where(norms > 0, scales, 0.0)
         torch._foreach_mul_(offsets, list(scales.unbind()))
-        torch._foreach_add_(gradients, offsets)
+        _foreach_add_(gradients, offsets)
 
     @torch.no_grad()
     def distance(self) -> float:
@@ -132,5 +135,12 @@ class WeightAnchor:
 
     def _offsets(self) -> tuple[list[torch.Tensor], torch.Tensor]:
         """How far each tensor has gone, and the norms of that."""
-        offsets = list(torch._foreach_sub(self.parameters, self.pretrained))
+        offsets = list(_foreach_sub(self.parameters, self.pretrained))
         return offsets, torch.stack(torch._foreach_norm(offsets))
+
+
+def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """Its gradient, made of zeros where there is none."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
