@@ -68,6 +68,7 @@ NOISY = {
     "n_epochs": 6,
     "lr": 1e-3,
     "gate": "soft",
+    "gate_fit": "mixture",
     "gate_from_epoch": 4,
     "correct_from_epoch": 5,
     "correct_confidence": 0.3,
