@@ -112,7 +112,8 @@ def groups_of(
     Raises
     ------
     InputError
-        The metadata lack one of the list's utterances or speakers.
+        The metadata lack one of the list's utterances or speakers, or the
+        edges do not rise.
 
     Example
     -------
@@ -121,6 +122,7 @@ def groups_of(
     >>> [group.value for group in groups_of(parse_trials("x", "x", text))]
     ['different session', 'same session']
     """
+    _check_edges(edges)
     values: dict[str, NDArray] = {}
     sessions = sessions_of(trials)
     if metadata is not None:
@@ -132,9 +134,12 @@ def groups_of(
     if sessions is not None:
         same = sessions[0] == sessions[1]
         values[SESSION] = np.where(same, "same session", "different session")
-    if durations is not None and len(edges):
-        values[DURATION] = _by_duration(np.minimum(*durations), edges)
     kinds = {by: np.unique(of_trials) for by, of_trials in values.items()}
+    if durations is not None and len(edges):
+        number = np.searchsorted(edges, np.minimum(*durations), side="right")
+        names = _duration_names(edges)
+        values[DURATION] = np.array(names)[number]
+        kinds[DURATION] = np.array([names[n] for n in np.unique(number)])
     return [
         Group(by, str(kind), _with_both(values[by] == kind, trials.labels))
         for by in values
@@ -248,13 +253,20 @@ def _pairs(enrol: NDArray, test: NDArray) -> NDArray:
     return first.astype(object) + " - " + last.astype(object)
 
 
-def _by_duration(seconds: NDArray, edges: Sequence[float]) -> NDArray:
-    """Name of the group that each duration [N] is in."""
+def _check_edges(edges: Sequence[float]) -> None:
+    numbers = all(isinstance(edge, (int, float)) for edge in edges)
+    if not numbers or list(edges) != sorted(set(edges)):
+        raise InputError(
+            f"duration_edges is {edges}; give rising numbers of seconds, as "
+            "[4, 8]"
+        )
+
+
+def _duration_names(edges: Sequence[float]) -> list[str]:
+    """Names of the groups, from the shortest to the longest."""
     bounds = [f"{edge:g}" for edge in edges]
-    names = [f"below {bounds[0]} s"]
-    names += [
+    between = [
         f"{low} to {high} s"
         for low, high in zip(bounds[:-1], bounds[1:], strict=True)
     ]
-    names.append(f"{bounds[-1]} s or more")
-    return np.array(names)[np.searchsorted(edges, seconds, side="right")]
+    return [f"below {bounds[0]} s", *between, f"{bounds[-1]} s or more"]

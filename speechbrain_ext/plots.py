@@ -207,10 +207,13 @@ def det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     eers = {name: equal_error_rate(*pair)[0] for name, pair in systems.items()}
     # No probit shows a rate of 0: it lies on the edge, below half a trial.
     largest = max(_larger_class(labels) for _, labels in systems.values())
-    low = max(0.5 / largest, _DET_TICKS[0])
     high = 0.6 if max(eers.values()) < 0.3 else 0.9
-    for number, (name, pair) in enumerate(systems.items()):
-        p_miss, p_fa = _det_points(*pair, low)
+    curves = {name: _det_points(*pair) for name, pair in systems.items()}
+    reached = [_least_visible(*curve, high) for curve in curves.values()]
+    below = [tick for tick in _DET_TICKS if tick <= min(0.1, *reached)]
+    low = max(0.5 / largest, below[-1] if below else _DET_TICKS[0])
+    for number, (name, curve) in enumerate(curves.items()):
+        p_miss, p_fa = (np.clip(rate, low, 1 - low) for rate in curve)
         colour = _COLOURS[number % len(_COLOURS)]
         axes.plot(
             ndtri(p_fa),
@@ -236,14 +239,19 @@ def _larger_class(labels: ArrayLike) -> int:
 
 
 def _det_points(
-    scores: ArrayLike, labels: ArrayLike, least: float
+    scores: ArrayLike, labels: ArrayLike
 ) -> tuple[NDArray, NDArray]:
     p_miss, p_fa, _ = error_rates(scores, labels)
     kept = thin(p_miss, p_fa, _DET_POINTS)
     # The curve starts by accepting everything, which no score does.
     p_miss = np.concatenate([[0], p_miss[kept]])
-    p_fa = np.concatenate([[1], p_fa[kept]])
-    return np.clip(p_miss, least, 1 - least), np.clip(p_fa, least, 1 - least)
+    return p_miss, np.concatenate([[1], p_fa[kept]])
+
+
+def _least_visible(p_miss: NDArray, p_fa: NDArray, high: float) -> float:
+    """The smallest rate of a curve while the other is not above ``high``."""
+    at_left, at_right = p_fa[p_miss <= high], p_miss[p_fa <= high]
+    return float(min(at_left.min(), at_right.min()))
 
 
 def _probit_axes(axes: Axes, low: float, high: float) -> None:

@@ -350,7 +350,8 @@ def tables(
 ) -> dict[str, list[dict[str, str]]]:
     """Rows of text for a reader, one table a run and trial list.
 
-    A system's rows stand together, the raw scores' first.
+    A system's rows stand together, the raw scores' first; calibrated scores
+    have a further table.
 
     Arguments
     ---------
@@ -375,7 +376,7 @@ def tables(
     {'quickstart: toy, dev (2 targets, 2 non-targets)':
         [{'system': 'DINO', 'EER %': '0.00 [0.00, 0.00]',
           'minDCF': '0.0000 [0.0000, 0.0000]', 'minDCF, p=0.05': '0.0000',
-          'min Cllr': '0.000', 'caveat': 'toy data'}]}
+          'caveat': 'toy data'}]}
     """
     groups: dict[tuple, list[Result]] = {}
     for result in results:
@@ -401,7 +402,26 @@ def tables(
         ]
         rows += [_row(result) for result in in_order(members)]
         found[heading] = _without_empty_columns(rows)
+        calibrated = [
+            _costs(r) for r in in_order(members) if r.cllr is not None
+        ]
+        if calibrated:
+            found[f"{heading}: what calibration costs"] = calibrated
     return found
+
+
+def _costs(result: Result) -> dict[str, str]:
+    """A row on log-likelihood ratios: as they are, and at best."""
+    return {
+        "system": result.system,
+        "scores": scores_of(result),
+        "actual DCF": _number(result.actual_dcf, ".4f"),
+        "minDCF": _number(result.min_dcf, ".4f"),
+        "actual DCF, p=0.05": _number(result.actual_dcf_05, ".4f"),
+        "minDCF, p=0.05": _number(result.min_dcf_05, ".4f"),
+        "Cllr": _number(result.cllr, ".3f"),
+        "min Cllr": _number(result.min_cllr, ".3f"),
+    }
 
 
 def breakdown_tables(
@@ -432,7 +452,8 @@ def breakdown_tables(
             for group in result.breakdowns:
                 if group["by"] == by:
                     row[_group_name(group)] = _group_eer(group)
-            found.setdefault(heading + by, []).append(row)
+            key = f"{heading}{by} (targets / non-targets)"
+            found.setdefault(key, []).append(row)
     return found
 
 
@@ -478,9 +499,6 @@ def _row(result: Result) -> dict[str, str]:
         "EER %": "{:.2f} [{:.2f}, {:.2f}]".format(*eer),
         "minDCF": "{:.4f} [{:.4f}, {:.4f}]".format(*cost) + prior,
         "minDCF, p=0.05": _number(result.min_dcf_05, ".4f"),
-        "actual DCF": _number(result.actual_dcf, ".4f"),
-        "Cllr": _number(result.cllr, ".3f"),
-        "min Cllr": _number(result.min_cllr, ".3f"),
         "NMI": _number(result.nmi, ".3f"),
         "ARI": _number(result.ari, ".3f"),
         "clusters": _number(result.n_clusters, ",d"),
@@ -523,9 +541,9 @@ def render_table(
     >>> print(render_table([result]))
     ## quickstart: toy, dev (2 targets, 2 non-targets)
     <BLANKLINE>
-    | system | EER % | minDCF | minDCF, p=0.05 | min Cllr |
-    |---|---|---|---|---|
-    | DINO | 0.00 [0.00, 0.00] | 0.0000 [0.0000, 0.0000] | 0.0000 | 0.000 |
+    | system | EER % | minDCF | minDCF, p=0.05 |
+    |---|---|---|---|
+    | DINO | 0.00 [0.00, 0.00] | 0.0000 [0.0000, 0.0000] | 0.0000 |
     <BLANKLINE>
     """
     parts = []

@@ -236,8 +236,8 @@ def comparison_tables(
         stale.unlink()
     found = []
     for first, second in zip(scored[:-1], scored[1:], strict=True):
-        for path in sorted(second.folder.glob("result_*.json")):
-            result = read_result(path)
+        paths = sorted(second.folder.glob("result_*.json"))
+        for result in in_order([read_result(path) for path in paths]):
             name, backend = result.trials, result.backend
             if scores_path(first, name, backend).exists():
                 one = compare(first, second, result)

@@ -52,6 +52,7 @@ SHRINK = {
     },
     "extract_embeddings": {"num_workers": 0},
     "make_pseudo_labels": {"n_centroids": 12, "n_clusters": 4},
+    "score_trials": {"top_k": 2},
     "train_speaker_ecapa": {**TRAINING, "embedder": ECAPA, "crop": 0.8},
     "train_speaker_wavlm_mhfa": {
         **TRAINING,

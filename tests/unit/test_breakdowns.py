@@ -56,6 +56,12 @@ def test_durations_are_of_the_shorter_side():
     }
 
 
+@pytest.mark.parametrize("edges", [[8, 4], [4, 4], ["a"]])
+def test_edges_that_do_not_rise_are_refused(edges):
+    with pytest.raises(InputError, match="duration_edges is"):
+        groups_of(trials(), edges=edges)
+
+
 def test_columns_of_speakers_pair_both_sides(tmp_path):
     path = tmp_path / "meta.csv"
     path.write_text("spk_id,gender\ns1,f\ns2,m\ns3,m\n")

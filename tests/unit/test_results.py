@@ -130,6 +130,16 @@ def test_rows_of_a_system_stand_together_the_raw_ones_first():
     ]
 
 
+def test_calibrated_scores_have_a_table_of_what_they_cost():
+    rows = [result(backend="raw"), result(backend="raw+qmf", calibrated=True)]
+    first, second = tables(rows).items()
+    assert second[0] == f"{first[0]}: what calibration costs"
+    (row,) = second[1]
+    assert row["scores"] == "raw+qmf"
+    assert float(row["actual DCF"]) >= float(row["minDCF"])
+    assert float(row["Cllr"]) >= float(row["min Cllr"])
+
+
 def test_breakdowns_have_a_column_a_group():
     groups = [
         Group("duration", "below 4 s", np.arange(200) < 120),
@@ -138,7 +148,8 @@ def test_breakdowns_have_a_column_a_group():
     rows = [result(groups=groups), result(system="round 1", groups=groups)]
     found = breakdown_tables([*rows, result(system="none")])
     (heading,) = found
-    assert heading == "minivox: MiniVox, dev, EER % by duration"
+    begin = "minivox: MiniVox, dev, EER % by duration"
+    assert heading == f"{begin} (targets / non-targets)"
     first, second = found[heading]
     assert second["system"] == "round 1"
     assert first["below 4 s (60 / 60)"].count(",") == 1
