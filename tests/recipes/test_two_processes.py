@@ -66,7 +66,6 @@ MORE = {
 NOISY = {
     "valid_fraction": 0,
     "n_epochs": 6,
-    "lr": 1e-3,
     "gate": "soft",
     "gate_fit": "mixture",
     "gate_from_epoch": 4,
