@@ -1,7 +1,7 @@
 """What gate and correction are worth when labels are known to be wrong.
 
 True speakers as labels, of which a share is corrupted; on each, the same small
-ECAPA-TDNN is trained without a gate, with a hard one, with a soft one, and
+ECAPA-TDNN (from scratch, or from a bootstrap) is trained without a gate, with a hard one, with a soft one, and
 with label correction, and scored on the corpus' trials. As the truth is known
 here, so is which labels the gate caught. Training never sees it.
 
@@ -11,7 +11,9 @@ one (train.csv, test.csv, oracle.csv, trials/) is given. To run it:
 
 > python benchmarks/label_noise.py --output_folder=exp/label_noise
 > python benchmarks/label_noise.py --output_folder=exp/label_noise_minivox \
-      --corpus=exp/minivox/corpus --crop=2.0
+      --corpus=exp/minivox/corpus --crop=2.0 \\
+      --init_from=exp/minivox/bootstrap/model/embedder --embedder="{width: 64, \\
+      width_last: 192, attention_channels: 64, embedding_size: 128}"
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", default=list(MODES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1986])
     parser.add_argument("--embedder", default=SMALL)
+    parser.add_argument("--init_from", help="an embedder of that size")
     parser.add_argument("--crop", type=float, default=1.5)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--n_epochs", type=int, default=25)
@@ -203,6 +206,7 @@ def do_cell(
         data_folder=data,
         output_folder=str(folder / "model"),
         embedder=arguments.embedder,
+        init_from=arguments.init_from,
         augment_folder=sounds,
         crop=arguments.crop,
         batch_size=arguments.batch_size,

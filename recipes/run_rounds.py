@@ -12,7 +12,7 @@ is skipped, one that was interrupted resumes. To run it:
 With ``--n_rounds=auto`` rounds go on until the labels come to rest: after each
 the plan grows, or ends. ``--dry_run=True`` prints the plan;
 ``--from_stage=round1/model`` moves that step and all later ones aside and does
-them again.
+them again; ``--debug`` runs the whole plan on synthetic voices, models tiny.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_ext.debug_plan import debug_plan, debug_words
 from speechbrain_ext.files import InputError, read_json, write_json
 from speechbrain_ext.plan import Step, load_plan, longest_plan, rounds_of
 from speechbrain_ext.receipts import RECEIPT, REQUEST, move_aside
@@ -141,14 +142,18 @@ def show(step: Step) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Plan, check, do, report."""
-    stage = Stage(__file__, argv)
+    stage = Stage(__file__, debug_words(sys.argv[1:] if argv is None else argv))
     settings: dict[str, Any] = stage.settings
+    if stage.run_opts.debug:
+        settings = debug_plan(settings)
+        # The small plan is run whole: its steps are not cut short as well.
+        stage.run_opts.overridden_args.discard("debug")
     longest = longest_plan(settings)
     check_steps(longest)
     first = settings["from_stage"]
     if settings["overwrite"]:
         first = longest[0].name
-    note = stage.folder / "restart.json"
+    note = Path(settings["output_folder"]) / "restart.json"
     if first is not None and not settings["dry_run"]:
         restart_from(longest, first, note)
     print_plan(load_plan(settings))

@@ -140,6 +140,14 @@ class Comparison:
             f"points, p = {change.p_value:.3f}: {verdict}"
         )
 
+    def ratio_in_words(self) -> str:
+        """One line: the second's EER over the first's."""
+        first, second = self.eer_percent
+        return (
+            f"{self.trials}: EER of {self.second} over that of {self.first}: "
+            f"{second:.2f} / {first:.2f} = {_ratio(first, second)}"
+        )
+
 
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
     """Rows of text for a reader.
@@ -154,6 +162,7 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
             "second": found.second,
             "first": found.first,
             "trials": found.trials,
+            "EER ratio": _ratio(*found.eer_percent),
             "EER difference": _in_points(found.eer_difference, ".2f"),
             "p (EER)": f"{found.eer_difference.p_value:.3f}",
             "minDCF difference": _in_points(found.min_dcf_difference, ".4f"),
@@ -161,6 +170,10 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
         }
         for found in comparisons
     ]
+
+
+def _ratio(first: float, second: float) -> str:
+    return f"{second / first:.3f}" if first > 0 else "–"
 
 
 def _in_points(change: Difference, form: str) -> str:

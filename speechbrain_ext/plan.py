@@ -22,6 +22,7 @@ Late = Callable[[], Any]
 # Stages that are one process, whatever starts the others.
 ALONE = ("prepare", "labels", "true_labels", "whiten", "score")
 N_CROPS = 15  # of an utterance, under the paper's protocol
+TOPLINE = "topline"  # how the names of systems with true labels begin
 # Of train_speaker: what is for labels that may be wrong.
 TRUSTED = {"gate": None, "correct_from_epoch": None, "label_confidence": None}
 
@@ -213,7 +214,7 @@ class Plan:
             values["cohort_folder"] = str(train.folder)
             path = speakers.folder / "pseudo_labels.csv"
             values["cohort_labels"] = str(path)
-            if model.system not in ("bootstrap", "topline"):
+            if model.system != "bootstrap" and not is_topline(model):
                 # Clusters that owe least to the embeddings to be calibrated.
                 path = self.root / "bootstrap" / "labels" / "pseudo_labels.csv"
                 values["calibration_labels"] = str(path)
@@ -269,12 +270,14 @@ class Plan:
         if not rounds.stopped:
             return self.steps
         final, used = trained[rounds.chosen]
-        if settings["large_margin"] and rounds.chosen:
-            final = self.large_margin(final, used)
+        tuned = settings["large_margin"] and rounds.chosen > 0
+        if tuned:
+            final = self.large_margin("large_margin", final, used)
+            self.score("+ large margin", final, None, cohort=used)
         if settings["whiten_scores"] is not None:
             self.whiten(final)
         if settings["topline"] and settings["scored"]:
-            self.topline(start)
+            self.topline(start, tuned)
         return self.steps
 
     def whiten(self, model: Step) -> None:
@@ -288,30 +291,32 @@ class Plan:
             whiten=self.settings["whiten_scores"],
         )
 
-    def large_margin(self, model: Step, labels: Step) -> Step:
-        """The chosen round's model, tuned on with a larger margin."""
-        tuned = self.train(
-            "large_margin",
+    def large_margin(self, system: str, model: Step, labels: Step) -> Step:
+        """A model, tuned on with a larger margin."""
+        return self.train(
+            system,
             "large_margin",
             labels,
             init_from=str(model.folder / "embedder"),
             init_classifier=str(model.folder / "classifier.ckpt"),
         )
-        self.score("+ large margin", tuned, None, cohort=labels)
-        return tuned
 
-    def topline(self, start: dict[str, Any]) -> None:
-        """The same training with true speakers."""
+    def topline(self, start: dict[str, Any], tuned: bool) -> None:
+        """The same training with true speakers, tuned on if the model is."""
         labels = self.add(
-            "topline/labels",
+            f"{TOPLINE}/labels",
             "true_labels",
             train_annotation=str(self.corpus / "train.csv"),
             oracle=str(self.corpus / "oracle.csv"),
         )
-        model = self.train("topline", "train", labels, **start)
+        model = self.train(TOPLINE, "train", labels, **start)
         # True labels are not doubted, whatever the rounds' setting.
         model.options.update(TRUSTED)
         self.score("topline (true labels)", model, None, cohort=labels)
+        if tuned:
+            model = self.large_margin(f"{TOPLINE}_tuned", model, labels)
+            model.options.update(TRUSTED)
+            self.score("topline + large margin", model, None, cohort=labels)
 
     def initial(self, bootstrap: Step) -> str | None:
         """Weights that every round, and the topline, starts from."""
@@ -324,6 +329,17 @@ class Plan:
             f"round_init is {choice!r}; give null (the encoder's own start, "
             "as the paper) or bootstrap (its embedder, of the same YAML)"
         )
+
+
+def is_topline(step: Step) -> bool:
+    """Whether a step is of a system with true labels.
+
+    Example
+    -------
+    >>> is_topline(Step("topline/model", "", "", Path(), {}))
+    True
+    """
+    return step.system.startswith(TOPLINE)
 
 
 def rounds_of(settings: dict[str, Any]) -> Rounds:

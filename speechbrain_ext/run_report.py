@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from speechbrain_ext.embeddings import read_embeddings, rows_for
 from speechbrain_ext.files import read_json
 from speechbrain_ext.label_quality import true_speakers
 from speechbrain_ext.manifest import read_manifest, select
-from speechbrain_ext.plan import Step, churns_of, rounds_of
+from speechbrain_ext.plan import Step, churns_of, is_topline, rounds_of
 from speechbrain_ext.projection import project
 from speechbrain_ext.report import write_report
 from speechbrain_ext.results import (
@@ -231,11 +232,14 @@ def read_scoring(
 def comparison_tables(
     run: str, scored: Sequence[Step], folder: Path
 ) -> dict[str, list[dict[str, str]]]:
-    """Each system against the one before it, on each list; also as files."""
+    """Each system against the one before it, on each list; also as files.
+
+    The last of those without labels is compared with the last topline.
+    """
     for stale in folder.glob(f"{run}-comparison-*.json"):
         stale.unlink()
     found = []
-    for first, second in zip(scored[:-1], scored[1:], strict=True):
+    for first, second in pairs(scored):
         paths = sorted(second.folder.glob("result_*.json"))
         for result in in_order([read_result(path) for path in paths]):
             name, backend = result.trials, result.backend
@@ -244,10 +248,22 @@ def comparison_tables(
                 stem = f"{run}-comparison-{second.system}_{name}_{backend}"
                 one.write(folder / f"{stem}.json")
                 found.append(one)
+                if is_topline(first) and not is_topline(second):
+                    print(one.ratio_in_words())
     if not found:
         return {}
     heading = f"{run}: each system against the one before, {found[0].interval}"
     return {heading: comparison_rows(found)}
+
+
+def pairs(scored: Sequence[Step]) -> list[tuple[Step, Step]]:
+    """Steps whose scores are compared, first and second."""
+    ours = [step for step in scored if not is_topline(step)]
+    true = [step for step in scored if is_topline(step)]
+    found = list(itertools.pairwise(ours))
+    if ours and true:
+        found.append((true[-1], ours[-1]))
+    return found + list(itertools.pairwise(true))
 
 
 def compare(first: Step, second: Step, result: Result) -> Comparison:

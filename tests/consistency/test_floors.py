@@ -16,7 +16,7 @@ FLOORS = {
     2: "bootstrap calibration checkpoints cllr cluster_curves clustering "
     "dino dino_schedules embedder embeddings health holdout "
     "label_churn label_cleaning label_quality loss_gate margin "
-    "measure plan pooling report scoring sound_bank ssl_models toy "
+    "measure debug_plan plan pooling report scoring sound_bank ssl_models toy "
     "views weight_anchor",
     3: "augment cluster_number cohorts comparison corpus extraction "
     "noisy_labels plots ssps stage trial_speakers voices wavlm",

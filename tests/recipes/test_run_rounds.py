@@ -131,9 +131,10 @@ def test_the_results_name_their_corpus_and_training_size(chain):
         "round 1",
         "+ large margin",
         "topline (true labels)",
+        "topline + large margin",
     ]
     backends = {"raw", "as-norm", "as-norm+qmf"}
-    assert len(rows) == 4 * len(backends)
+    assert len(rows) == 5 * len(backends)
     assert {row["backend"] for row in rows} == backends
     assert {row["n_units"] for row in rows} == {4}
     assert {row["n_train"] for row in rows} == {24}
@@ -162,9 +163,10 @@ def test_systems_are_compared_one_after_the_other(chain):
     assert raw == {
         ("DINO, raw", "round 1, raw"),
         ("round 1, raw", "+ large margin, raw"),
-        ("+ large margin, raw", "topline (true labels), raw"),
+        ("topline + large margin, raw", "+ large margin, raw"),
+        ("topline (true labels), raw", "topline + large margin, raw"),
     }
-    assert len(found) == 9
+    assert len(found) == 12
     page = (folder / "report.html").read_text()
     assert "each system against the one before" in page
 
@@ -291,7 +293,7 @@ def test_automatic_rounds_end_by_themselves(tmp_path, monkeypatch, capsys):
     assert "stopped after round 3: churn 0.2800 after 0.3000" in text
 
 
-LAST = ["large_margin", "topline"]
+LAST = ["large_margin", "topline", "topline_tuned"]
 
 
 @pytest.mark.parametrize(
@@ -320,3 +322,36 @@ def test_a_failed_step_stops_the_run_and_says_where(tmp_path):
     assert done.returncode == 2
     assert "step corpus ended with status 2" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_debug_runs_every_step_of_the_papers_plan(tmp_path):
+    plan = "hparams/voxceleb.yaml"
+    words = [plan, "--debug", f"--output_folder={tmp_path}/exp"]
+    done = subprocess.run(
+        [sys.executable, "recipes/run_rounds.py", *words, "--noprogressbar"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    folder = tmp_path / "exp_debug"
+    rows = [
+        json.loads(path.read_text())
+        for path in sorted(folder.glob("results/voxceleb_debug-[0-9]*.json"))
+    ]
+    assert list(dict.fromkeys(row["system"] for row in rows)) == [
+        "DINO",
+        "round 1",
+        "round 2",
+        "+ large margin",
+        "topline (true labels)",
+        "topline + large margin",
+    ]
+    assert {row["caveat"] for row in rows} == {"debug", "debug; random WavLM"}
+    for system in ("round1", "round2", "large_margin"):
+        fits = json.loads((folder / system / "model/gate.json").read_text())
+        assert len(fits) == 3
+    assert not (folder / "topline" / "model" / "gate.json").exists()
+    assert "over that of topline + large margin, raw" in done.stdout
+    assert (folder / "report.html").exists()

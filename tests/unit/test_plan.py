@@ -5,7 +5,12 @@ import json
 import pytest
 
 from speechbrain_ext.files import InputError, write_json
-from speechbrain_ext.plan import load_plan, longest_plan, rounds_of
+from speechbrain_ext.plan import (
+    is_topline,
+    load_plan,
+    longest_plan,
+    rounds_of,
+)
 from speechbrain_ext.yamls import parse_yaml, plain, resolve
 
 
@@ -79,6 +84,19 @@ def test_topline_differs_from_round_one_by_its_labels_and_trust_alone(
     assert true == pseudo
 
 
+def test_the_topline_is_tuned_on_as_the_model_is_and_trusted(settings):
+    settings["stages"]["large_margin"]["set"]["gate"] = "soft"
+    steps = by_name({**settings, "large_margin": True})
+    tuned = steps["topline_tuned/model"].options
+    assert tuned["init_from"] == str(steps["topline/model"].folder / "embedder")
+    assert tuned["train_annotation"] == str(
+        steps["topline/labels"].folder / "pseudo_labels.csv"
+    )
+    assert tuned["gate"] is None
+    assert steps["large_margin/model"].options["gate"] == "soft"
+    assert "calibration_labels" not in steps["topline_tuned/scores"].options
+
+
 def test_rounds_start_from_the_bootstrap_only_when_told(settings):
     steps = by_name({**settings, "round_init": None})
     assert steps["round1/model"].options["init_from"] is None
@@ -86,7 +104,7 @@ def test_rounds_start_from_the_bootstrap_only_when_told(settings):
 
 def test_no_training_step_is_given_the_oracle(settings):
     for step in load_plan(settings):
-        if step.name.endswith("/model") and step.system != "topline":
+        if step.name.endswith("/model") and not is_topline(step):
             assert "oracle" not in json.dumps(step.options)
             assert "oracle" not in step.late
 
@@ -263,7 +281,8 @@ def test_the_longest_plan_has_every_step_that_may_come(auto):
     longest = {step.name for step in longest_plan(auto)}
     assert {"round4/labels", "large_margin/model", "topline/model"} <= longest
     assert "round5/model" not in longest
-    assert longest_plan({**auto, "n_rounds": 1})[-1].system == "topline"
+    last = longest_plan({**auto, "n_rounds": 1})[-1]
+    assert last.system == "topline_tuned"
 
 
 def test_auto_without_churn_is_refused(auto):

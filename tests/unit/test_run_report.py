@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from speechbrain_ext.bootstrap import single_trials
+from speechbrain_ext.comparison import Comparison
 from speechbrain_ext.files import write_json, write_text
 from speechbrain_ext.manifest import write_manifest
+from speechbrain_ext.metrics import equal_error_rate
 from speechbrain_ext.plan import Step
 from speechbrain_ext.results import Result
 from speechbrain_ext.run_report import (
@@ -281,6 +284,43 @@ def test_each_system_is_compared_with_the_one_before(steps, tmp_path):
     assert "a-comparison-round 1_dev_raw.json" in names
     value = json.loads((folder / names[-1]).read_text())
     assert value["kind"] == "comparison"
+
+
+def test_what_labels_would_have_brought_is_printed(tmp_path, capsys):
+    steps = [
+        with_scores(tmp_path, name, gain)
+        for name, gain in (("DINO", 1), ("topline", 3), ("topline_tuned", 4))
+    ]
+    comparison_tables("a", steps, tmp_path / "results")
+    lines = capsys.readouterr().out.splitlines()
+    first, second = (
+        equal_error_rate(np.load(path), np.arange(400) % 2)[0] * 100
+        for path in (
+            tmp_path / "topline_tuned" / "scores_dev_raw.npy",
+            tmp_path / "DINO" / "scores_dev_raw.npy",
+        )
+    )
+    assert lines[0] == (
+        "dev: EER of DINO, raw over that of topline_tuned, raw: "
+        f"{second:.2f} / {first:.2f} = {second / first:.3f}"
+    )
+    assert len(lines) == len(BACKENDS)
+
+
+def test_a_topline_without_errors_has_no_ratio():
+    labels = [0, 1] * 20
+    found = Comparison.of_scores(
+        labels,
+        [0.5, 0.4] * 20,
+        labels,
+        single_trials(40),
+        n_bootstrap=5,
+        first="a",
+        second="b",
+        trials="dev",
+        trials_sha256="0",
+    )
+    assert found.ratio_in_words().endswith("100.00 / 0.00 = –")
 
 
 def test_one_system_is_compared_with_nothing(steps, tmp_path):
