@@ -1,9 +1,10 @@
 """What gate and correction are worth when labels are known to be wrong.
 
 True speakers as labels, of which a share is corrupted; on each, the same small
-ECAPA-TDNN (from scratch, or from a bootstrap) is trained without a gate, with a hard one, with a soft one, and
-with label correction, and scored on the corpus' trials. As the truth is known
-here, so is which labels the gate caught. Training never sees it.
+ECAPA-TDNN (from scratch, or from a bootstrap) is trained without a gate, with
+a hard one, with a soft one, and with label correction, and scored on the
+corpus' trials. As the truth is known here, so is which labels the gate caught.
+Training never sees it.
 
 Every cell is made of stages, so that the same command goes on after a kill and
 skips what is done. The corpus is made of synthetic voices unless a prepared
@@ -11,8 +12,8 @@ one (train.csv, test.csv, oracle.csv, trials/) is given. To run it:
 
 > python benchmarks/label_noise.py --output_folder=exp/label_noise
 > python benchmarks/label_noise.py --output_folder=exp/label_noise_minivox \
-      --corpus=exp/minivox/corpus --crop=2.0 \\
-      --init_from=exp/minivox/bootstrap/model/embedder --embedder="{width: 64, \\
+      --corpus=exp/minivox/corpus --crop=2.0 \
+      --init_from=exp/minivox/bootstrap/model/embedder --embedder="{width: 64, \
       width_last: 192, attention_channels: 64, embedding_size: 128}"
 """
 

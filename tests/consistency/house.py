@@ -6,7 +6,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "speechbrain_ext"
 DRIVER = "run_rounds"
 # Plans of the driver: named for what is run, not for the recipe.
-PLANS = ("quickstart", "folder", "minivox", "voxceleb")
+PLANS = ("quickstart", "folder", "minivox", "minivox_wavlm", "voxceleb")
 
 
 def recipes() -> dict[str, Path]:

@@ -8,7 +8,7 @@ from speechbrain_ext.files import InputError
 from speechbrain_ext.plan import load_plan
 from speechbrain_ext.yamls import parse_yaml, plain, read_yaml, resolve
 
-PLANS = ["quickstart", "folder", "minivox", "voxceleb"]
+PLANS = ["quickstart", "folder", "minivox", "minivox_wavlm", "voxceleb"]
 
 
 def settings_of(plan, folder):
