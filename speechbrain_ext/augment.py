@@ -1,10 +1,10 @@
-"""Noise, music, babble and reverberation, drawn afresh for every crop.
+"""Noise, music, babble, rooms and channels, drawn afresh for every crop.
 
 Every decision is a pure function of a crop's 64-bit key, made on the CPU; the
 arithmetic is batched on the device of the waveforms. So CPU and GPU agree,
 and a crop is augmented the same in any batch, on any process, in a resumed
 run. Ranges follow the x-vector recipe (Snyder et al., ICASSP 2018) as Miara
-et al. (Interspeech 2024) use it.
+et al. (Interspeech 2024) use it; a random frequency response may come last.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from speechbrain_ext.channel_filter import (
+    N_NUMBERS,
+    apply_responses,
+    check_range,
+    responses,
+)
 from speechbrain_ext.files import InputError, PathLike
 from speechbrain_ext.rng import uniforms
 from speechbrain_ext.sound_bank import SoundBank, read_folder, trim_response
@@ -33,6 +39,8 @@ class Draws(NamedTuple):
     n_sounds: np.ndarray  # [B], recordings added: talkers of a babble, 1 or 0
     sound: np.ndarray  # [B, J], recordings, the first n_sounds of which count
     begin: np.ndarray  # [B, J], where in each the cut begins, 0 to 1
+    filtered: np.ndarray  # [B], whether a random response is applied last
+    response: np.ndarray  # [B, N_NUMBERS], what it is made of
 
     def of(self, rows: np.ndarray) -> Draws:
         """The draws of some crops."""
@@ -68,6 +76,11 @@ class Augment(torch.nn.Module):
     rir_folder : str or os.PathLike, optional
         Impulse responses, e.g. ``RIRS_NOISES/simulated_rirs``; ``folder/rir``
         when None.
+    filter_too : float
+        Probability that a crop, of any kind, is at last given a random
+        frequency response (`channel_filter.responses`).
+    filter_db : float
+        Of that response: the range of its gains, dB.
 
     Example
     -------
@@ -97,8 +110,12 @@ class Augment(torch.nn.Module):
         n_talkers: Sequence[int] = (3, 8),
         max_hours: float = 8.0,
         rir_folder: PathLike | None = None,
+        filter_too: float = 0.0,
+        filter_db: float = 6.0,
     ):
         super().__init__()
+        check_range(filter_db)
+        self.filter_too, self.filter_db = filter_too, filter_db
         self.bounds = _upper_bounds(probabilities)
         self.reverb_too = reverb_too
         # Ranges by kind; clean and rir add nothing.
@@ -170,6 +187,12 @@ class Augment(torch.nn.Module):
             snr = torch.from_numpy(of.snr).to(wavs)
             sounds = mix(bank, of, wavs.shape[1])
             out[place] = add_at_snr(out[place], sounds, snr)
+        rows = np.flatnonzero(draws.filtered)
+        if len(rows):
+            place = torch.from_numpy(rows).to(wavs.device)
+            gains = responses(draws.response[rows], self.filter_db)
+            gains = torch.from_numpy(gains).to(wavs)
+            out[place] = apply_responses(out[place], gains)
         return out
 
     def draw(self, keys: np.ndarray) -> Draws:
@@ -185,7 +208,9 @@ class Augment(torch.nn.Module):
         Draws
             Of B crops.
         """
-        u = uniforms(keys, 5 + 2 * self.n_sounds.max())
+        n_before = 5 + 2 * self.n_sounds.max()
+        u = uniforms(keys, n_before + 1 + N_NUMBERS)
+        u, filtering = u[:, :n_before], u[:, n_before:]
         kind = np.searchsorted(self.bounds, u[:, 0], side="right")
         wet = (kind == 1) | ((kind > 1) & (u[:, 1] < self.reverb_too))
         rir = np.where(wet, _integers(u[:, 2], len(self.rirs)), -1)
@@ -201,6 +226,8 @@ class Augment(torch.nn.Module):
             n_sounds=least + _integers(u[:, 4], most - least + 1),
             sound=_integers(u[:, 5::2], sizes[kind][:, None]),
             begin=u[:, 6::2],
+            filtered=filtering[:, 0] < self.filter_too,
+            response=filtering[:, 1:],
         )
 
 

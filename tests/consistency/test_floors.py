@@ -8,7 +8,7 @@ from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
     0: "files forest mixture rng",
-    1: "audio audio_tree class_sampler conv_front curve finite "
+    1: "audio audio_tree channel_filter class_sampler conv_front curve finite "
     "gated_attention log_mel lora manifest metrics monitor parameters "
     "processes projection quality ranges receipts regularizers rounds "
     "schedules score_norm toy_sounds trials vectors ward "

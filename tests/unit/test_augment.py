@@ -302,6 +302,29 @@ def test_two_crops_of_an_utterance_get_other_rooms_and_noises(minirooms):
     assert not alike.any()
 
 
+def test_a_response_comes_last_as_often_as_asked(folder):
+    keys = keys_of(400)
+    plain, often = Augment(folder), Augment(folder, filter_too=0.25)
+    wavs = crops(400)[:, :2000]
+    same = (often.by_keys(wavs, keys) == plain.by_keys(wavs, keys)).all(1)
+    assert 0.7 < same.float().mean() < 0.8
+    filtered = often.draw(keys).filtered
+    assert (~same.numpy() == filtered).all()
+    # Without it nothing else is drawn otherwise.
+    for one, other in zip(often.draw(keys), plain.draw(keys), strict=True):
+        if one.dtype != bool:
+            assert (one == other).all()
+
+
+def test_a_response_is_of_its_crop_alone(folder):
+    augment, wavs = Augment(folder, ONLY["clean"], filter_too=1.0), crops(20)
+    keys = keys_of(20)
+    whole = augment.by_keys(wavs, keys)
+    assert (whole != wavs).any(1).all()
+    alone = augment.by_keys(wavs[7:8], keys[7:8])
+    torch.testing.assert_close(alone[0], whole[7], rtol=0, atol=1e-6)
+
+
 def test_a_crop_is_augmented_the_same_in_any_batch(folder):
     augment, wavs = Augment(folder, reverb_too=0.5), crops(40)
     keys = keys_of(40)
