@@ -72,7 +72,7 @@ def print_plan(steps: list[Step]) -> None:
             state = "done"
         elif (step.folder / REQUEST).exists():
             state = "resume"
-        print(f"  {state:7}{step.name:26}{step.recipe}  {step.hparams}")
+        print(f"  {state:7}{step.name:28}{step.recipe}  {step.hparams}")
 
 
 def restart_from(steps: list[Step], name: str, note: Path) -> None:
