@@ -164,10 +164,15 @@ def collect_curves(run: str, steps: Sequence[Step], folder: Path) -> None:
     """Copy the training curves of a run beside its results."""
     for stale in folder.glob(f"{run}-curve-*.csv"):
         stale.unlink()
-    for step in steps:
-        if step.name.endswith("/model"):
-            copy = folder / f"{run}-curve-{step.system}.csv"
-            shutil.copy(step.folder / "train_curve.csv", copy)
+    for step in trained(steps):
+        copy = folder / f"{run}-curve-{step.system}.csv"
+        shutil.copy(step.folder / "train_curve.csv", copy)
+
+
+def trained(steps: Sequence[Step]) -> list[Step]:
+    """Models that were trained: the whitened one was not."""
+    models = [step for step in steps if step.name.endswith("/model")]
+    return [m for m in models if (m.folder / "train_curve.csv").exists()]
 
 
 def eer_sections(
@@ -384,7 +389,7 @@ def number_sections(steps: Sequence[Step]) -> list[Section]:
 
 def curve_sections(steps: Sequence[Step]) -> list[Section]:
     """Training loss of every model, and the health of a DINO."""
-    models = [step for step in steps if step.name.endswith("/model")]
+    models = trained(steps)
     curves = {
         step.system: pd.read_csv(step.folder / "train_curve.csv")
         for step in models

@@ -100,6 +100,17 @@ def test_the_health_of_a_bootstrap_is_shown(tmp_path):
     assert "ln K 7.6; rank 7." in sections[1][2].get_label()
 
 
+def test_a_model_that_was_not_trained_has_no_curve(tmp_path):
+    steps = [modelled(tmp_path, "round1")]
+    steps.append(Step("whitened/model", "", "", tmp_path / "whitened", {}))
+    ((heading, _, figure),) = curve_sections(steps)
+    assert heading == "Training" and len(figure.axes) == 1
+    (tmp_path / "results").mkdir()
+    collect_curves("a", steps, tmp_path / "results")
+    copies = [path.name for path in (tmp_path / "results").iterdir()]
+    assert copies == ["a-curve-round1.csv"]
+
+
 def test_the_gate_of_a_gated_training_is_shown(tmp_path):
     first, second = (modelled(tmp_path, name) for name in ("round1", "round2"))
     entry = {"epoch": 1, "scale": "log loss", "counts": [1, 2]}
