@@ -48,6 +48,8 @@ _RESULT, _YARDSTICKS = "result", "yardsticks"
 # The prior of the second minimum cost, beside a result's own.
 _SECOND_PRIOR = 0.05
 _EMPTY = "–"
+# Columns that are said once, above the table, where all its rows agree.
+_IN_HEADING = ("protocol", "training utterances", "device")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,7 +353,7 @@ def tables(
     """Rows of text for a reader, one table a run and trial list.
 
     A system's rows stand together, the raw scores' first; calibrated scores
-    have a further table.
+    have a further table. What is the same in all rows is in the heading.
 
     Arguments
     ---------
@@ -400,8 +402,9 @@ def tables(
             for yardstick in yardsticks
             if (yardstick.corpus, yardstick.trials) == (corpus, trials)
         ]
-        rows += [_row(result) for result in in_order(members)]
-        found[heading] = _without_empty_columns(rows)
+        ours = [_row(result) for result in in_order(members)]
+        heading += "".join(_said_once(ours))
+        found[heading] = _without_empty_columns(rows + ours)
         calibrated = [
             _costs(r) for r in in_order(members) if r.cllr is not None
         ]
@@ -520,6 +523,18 @@ def _cited_row(yardstick: Yardstick) -> dict[str, str]:
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
+
+
+def _said_once(rows: list[dict[str, str]]) -> list[str]:
+    """Words for the heading in place of columns in which all rows agree."""
+    words = []
+    for name in _IN_HEADING if len(rows) > 1 else ():
+        value = rows[0][name]
+        if value and all(row[name] == value for row in rows):
+            words.append(f"; {name}: {value}")
+            for row in rows:
+                row[name] = ""
+    return words
 
 
 def _without_empty_columns(rows: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -227,6 +227,21 @@ def test_empty_columns_are_left_out_and_holes_filled():
     assert (first["NMI"], second["NMI"]) == ("0.500", "–")
 
 
+def test_what_all_rows_share_is_said_once_above_them():
+    facts = {"device": "CPU", "n_train": 24, "protocol": "full, whitened 0"}
+    rows = [result(**facts), result(system="round 1", **facts)]
+    ((heading, found),) = tables(rows).items()
+    assert heading.endswith(
+        "non-targets); protocol: full, whitened 0; training utterances: 24; "
+        "device: CPU"
+    )
+    assert not {"device", "protocol", "training utterances"} & set(found[0])
+    rows[1] = result(system="round 1", **{**facts, "device": "GPU"})
+    ((heading, found),) = tables(rows).items()
+    assert [row["device"] for row in found] == ["CPU", "GPU"]
+    assert "device" not in heading
+
+
 def test_another_prior_is_said():
     (rows,) = tables([result(p_target=0.05)]).values()
     assert rows[0]["minDCF"].endswith("(p=0.05)")
