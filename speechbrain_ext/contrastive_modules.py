@@ -188,10 +188,12 @@ def check_positives(settings: dict[str, Any]) -> None:
             f"oracle is {oracle!r} and positives {kind!r}, which reads no "
             "true speakers: leave --oracle out"
         )
-    if kind == "ssps" and settings["n_ssps_epochs"] < 1:
+    n_epochs = settings["n_ssps_epochs"]
+    if (kind == "ssps") != bool(n_epochs):
         raise InputError(
-            "positives is 'ssps' and n_ssps_epochs is 0; give how many of "
-            "the last epochs have them: --n_ssps_epochs=20"
+            f"positives is {kind!r} and n_ssps_epochs is {n_epochs}; SSPS "
+            "needs both, --positives=ssps and in how many of the last epochs, "
+            "e.g. --n_ssps_epochs=20; without it that is 0"
         )
 
 

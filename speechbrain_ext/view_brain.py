@@ -80,7 +80,8 @@ class ViewBrain(sb.Brain):
         self.folder = stage.folder
         self.epochs = sb.utils.epoch_loop.EpochCounter(settings["n_epochs"])
         self.curve = TrainCurve(stage.folder / CURVE)
-        kept = {**modules, "epochs": self.epochs, "curve": self.curve}
+        kept = {name: m for name, m in modules.items() if m.state_dict()}
+        kept |= {"epochs": self.epochs, "curve": self.curve}
         super().__init__(
             modules,
             hparams["opt_class"],

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from speechbrain_ext.files import InputError
-from speechbrain_ext.pooling import MHFA, ContextAwareMHFA, WeightedSumECAPA
+from speechbrain_ext.pooling import (
+    MHFA,
+    ContextAwareMHFA,
+    WeightedSumECAPA,
+    WeightedSumTDNN,
+)
 
 SMALL = {"width": 16, "width_last": 24, "attention_channels": 8}
 
@@ -75,12 +80,39 @@ def test_ecapa_s_layer_weights_select_a_layer():
     torch.testing.assert_close(pooling(hidden), expected)
 
 
+def test_the_tdnn_sees_the_layers_average():
+    pooling = WeightedSumTDNN(3, 8, 16, 24, embedding_size=5).eval()
+    with torch.no_grad():
+        pooling.layer_weights[2] = 1
+    hidden = torch.randn(3, 2, 20, 8)
+    weights = torch.tensor([1, 1, 2.718281828]) / 4.718281828
+    mixed = sum(w * h for w, h in zip(weights, hidden, strict=True))
+    expected = pooling.tdnn(mixed)[:, 0]
+    torch.testing.assert_close(pooling(hidden), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_tdnn_is_superbs():
+    found = [
+        (layer.conv.out_channels, *layer.conv.kernel_size, *layer.conv.dilation)
+        for layer in WeightedSumTDNN(13).tdnn.blocks
+        if hasattr(layer, "conv")
+    ]
+    assert found == [
+        (512, 5, 1),
+        (512, 3, 2),
+        (512, 3, 3),
+        (512, 1, 1),
+        (1500, 1, 1),
+    ]
+
+
 @pytest.mark.parametrize("n_layers", [1, 13])
 def test_every_parameter_is_trained(n_layers):
     for pooling in (
         MHFA(n_layers, 8, n_heads=2, compression_size=4, embedding_size=5),
         ContextAwareMHFA(n_layers, 8, n_heads=2, compression_size=4),
         WeightedSumECAPA(n_layers, 8, **SMALL, embedding_size=5),
+        WeightedSumTDNN(n_layers, 8, 16, 24, embedding_size=5),
     ):
         pooling(torch.randn(n_layers, 3, 20, 8)).square().sum().backward()
         for name, parameter in pooling.named_parameters():
