@@ -227,6 +227,26 @@ class WeightedSumECAPA(WeightedSum):
         return self.ecapa(self.average(hidden))[:, 0]
 
 
+class MeanAndDeviation(torch.nn.Module):
+    """Statistics pooling: what a channel is over time, and how it varies.
+
+    Snyder et al., ICASSP 2018.
+
+    Example
+    -------
+    >>> MeanAndDeviation()(torch.tensor([[[1.0], [3.0]]]))
+    tensor([[[2., 1.]]])
+    """
+
+    def forward(
+        self, x: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Frames [B, T, C], none of them padding, to [B, 1, 2 C]."""
+        variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+        # The root has no gradient at 0, where nothing varies.
+        return torch.cat([mean, variance.clamp(min=1e-10).sqrt()], dim=2)
+
+
 class WeightedSumTDNN(WeightedSum):
     """An x-vector network on a learnt average of the layers.
 
@@ -272,6 +292,8 @@ class WeightedSumTDNN(WeightedSum):
             tdnn_channels=[width] * 4 + [width_last],
             lin_neurons=embedding_size,
         )
+        # SpeechBrain's adds noise, in evaluation too.
+        self.tdnn.blocks[-2] = MeanAndDeviation()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""

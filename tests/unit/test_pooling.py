@@ -7,6 +7,7 @@ from speechbrain_ext.files import InputError
 from speechbrain_ext.pooling import (
     MHFA,
     ContextAwareMHFA,
+    MeanAndDeviation,
     WeightedSumECAPA,
     WeightedSumTDNN,
 )
@@ -89,6 +90,24 @@ def test_the_tdnn_sees_the_layers_average():
     mixed = sum(w * h for w, h in zip(weights, hidden, strict=True))
     expected = pooling.tdnn(mixed)[:, 0]
     torch.testing.assert_close(pooling(hidden), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_tdnn_gives_the_same_twice_and_alone():
+    pooling = WeightedSumTDNN(3, 8, 16, 24, embedding_size=5).eval()
+    hidden = torch.randn(3, 4, 20, 8)
+    together = pooling(hidden)
+    assert torch.equal(pooling(hidden), together)
+    alone = torch.cat([pooling(hidden[:, [n]]) for n in range(4)])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-6)
+
+
+def test_what_does_not_vary_has_a_deviation_of_nought_and_a_gradient():
+    x = torch.ones(2, 5, 3, requires_grad=True)
+    found = MeanAndDeviation()(x)
+    assert found[..., :3].eq(1).all() and found[..., 3:].max() < 1e-4
+    found.sum().backward()
+    assert x.grad.isfinite().all()
+    assert MeanAndDeviation()(x[:, :1]).isfinite().all()
 
 
 def test_the_tdnn_is_superbs():
