@@ -230,9 +230,7 @@ class MoCoLoss(torch.nn.Module):
     ):
         super().__init__()
         self.contrast = Contrast(temperature, margin, margin_form)
-        self.queues = torch.nn.ModuleList(
-            MoCoQueue(n_keys, size) for _ in range(2)
-        )
+        self.first, self.second = (MoCoQueue(n_keys, size) for _ in range(2))
 
     def forward(
         self, queries: torch.Tensor, keys: torch.Tensor
@@ -254,7 +252,7 @@ class MoCoLoss(torch.nn.Module):
         with torch.autocast(queries.device.type, enabled=False):
             queries = F.normalize(queries.float(), dim=2)
             others = F.normalize(keys.detach().float(), dim=2).flip(0)
-            queues = [self.queues[1].keys, self.queues[0].keys]
+            queues = [self.second.keys, self.first.keys]
             losses = [
                 self.contrast((query * key).sum(1), query @ queue.T)
                 for query, key, queue in zip(
@@ -267,8 +265,8 @@ class MoCoLoss(torch.nn.Module):
     def push(self, keys: torch.Tensor) -> None:
         """Put the batch's keys [2, B, D] into the queues, after the loss."""
         units = F.normalize(keys.float(), dim=2)
-        for queue, unit in zip(self.queues, units, strict=True):
-            queue.push(unit)
+        self.first.push(units[0])
+        self.second.push(units[1])
 
 
 class Projection(torch.nn.Module):

@@ -190,7 +190,7 @@ class ViewBrain(sb.Brain):
         remedy = f"lower --lr (now {self.hparams.lr})"
         require_finite(loss, self.random_crop.epoch, self.step, remedy)
 
-    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+    def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
         """Crops are drawn for the epoch that begins; positives, if any."""
         self.random_crop.epoch = epoch
         if epoch > self.hparams.n_epochs - self.n_positive_epochs:
@@ -213,7 +213,7 @@ class ViewBrain(sb.Brain):
         )
 
     def on_stage_end(
-        self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
+        self, stage: sb.Stage, stage_loss: float, epoch: Any = None
     ) -> None:
         """Log the epoch and checkpoint everything that changed."""
         if epoch > self.hparams.n_epochs - self.n_averaged_epochs:

@@ -113,7 +113,7 @@ def test_nt_xent_and_its_gradient(temperature, margin, form):
 def test_moco_and_its_gradient(temperature, margin, form):
     exact, keys = inputs().requires_grad_(), inputs(1)
     loss = MoCoLoss(SIZE, N_KEYS, temperature, margin, form)
-    queues = [queue.keys.double() for queue in loss.queues]
+    queues = [queue.keys.double() for queue in (loss.first, loss.second)]
     expected = naive_moco(exact, keys, queues, temperature, margin, form)
     queries = exact.detach().float().requires_grad_()
     momentum = keys.float().requires_grad_()
@@ -139,14 +139,16 @@ def naive_push(queue, place, keys):
 
 def test_the_queues_hold_the_last_keys_of_each_view():
     loss = MoCoLoss(SIZE, N_KEYS)
-    expected = [[k.double() for k in queue.keys] for queue in loss.queues]
+    expected = [
+        [k.double() for k in queue.keys] for queue in (loss.first, loss.second)
+    ]
     place = [0, 0]
     for step in range(4):
         keys = inputs(step + 5, n_utterances=4)
         loss.push(keys.float())
         for view in (0, 1):
             place[view] = naive_push(expected[view], place[view], keys[view])
-            found = loss.queues[view]
+            found = (loss.first, loss.second)[view]
             assert int(found.place) == place[view]
             torch.testing.assert_close(
                 found.keys.double(),
@@ -208,7 +210,8 @@ def work(rank, n_processes, folder):
         moco.push(keys)
     found["moco"] = torch.stack(losses), torch.stack(gradients)
     found["queues"] = [
-        queue.keys[queue.keys[:, 0].argsort()] for queue in moco.queues
+        queue.keys[queue.keys[:, 0].argsort()]
+        for queue in (moco.first, moco.second)
     ]
     health = ContrastiveHealth(SIZE)
     first, second = inputs(4)[:, rank::n_processes]

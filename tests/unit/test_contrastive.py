@@ -82,13 +82,13 @@ def test_a_queue_begins_with_unit_keys_and_forgets_the_oldest():
 def test_the_loss_does_not_change_the_queue_before_the_gradient():
     loss, (queries, keys) = MoCoLoss(6, 16), views(4).split(2)
     queries.requires_grad_()
-    began = loss.queues[0].keys.clone()
+    began = loss.first.keys.clone()
     value = loss(queries, keys)
-    assert torch.equal(loss.queues[0].keys, began)
+    assert torch.equal(loss.first.keys, began)
     value.backward()
     loss.push(keys)
     unit = torch.nn.functional.normalize(keys, dim=2)
-    for queue, expected in zip(loss.queues, unit, strict=True):
+    for queue, expected in zip((loss.first, loss.second), unit, strict=True):
         torch.testing.assert_close(queue.keys[:8], expected)
 
 
