@@ -21,14 +21,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import platform
 import re
 import shutil
-import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,16 +31,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from recipes.run_rounds import CPU_ENVIRONMENT
-from speechbrain_ext.files import InputError, read_json, write_json
+from benchmarks import cells
+from speechbrain_ext.files import InputError
 from speechbrain_ext.label_quality import true_speakers
 from speechbrain_ext.manifest import read_manifest, write_manifest
-from speechbrain_ext.plots import save_png
-from speechbrain_ext.receipts import versions
 from speechbrain_ext.stage import run
-from speechbrain_ext.yamls import parse_yaml, plain
 
-ROOT = Path(__file__).parents[1]
 # The paper's fit needs losses of two modes, which small corpora do not have.
 _DRAWN = {"gate_fit": "drawn"}
 MODES: dict[str, dict[str, Any]] = {
@@ -64,11 +54,7 @@ SMALL = (
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output_folder", type=Path, required=True)
-    parser.add_argument("--corpus", type=Path, help="prepared; else made")
-    parser.add_argument("--data_folder", help="of the corpus; else its own")
-    parser.add_argument("--augment_folder", help="else that of made voices")
-    parser.add_argument("--toy", default="{}", help="values of prepare_toy")
+    cells.add_arguments(parser)
     parser.add_argument(
         "--kind", choices=sorted(CORRUPTIONS), default="uniform"
     )
@@ -76,7 +62,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--shares", type=float, nargs="+", default=[0, 0.2, 0.4]
     )
     parser.add_argument("--modes", nargs="+", default=list(MODES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1986])
     parser.add_argument("--embedder", default=SMALL)
     parser.add_argument("--init_from", help="an embedder of that size")
     parser.add_argument("--crop", type=float, default=1.5)
@@ -85,7 +70,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--gate_from_epoch", type=int, default=5)
     parser.add_argument("--correct_from_epoch", type=int, default=9)
-    parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument(
         "--output", default="results/benchmark_label_noise.json"
     )
@@ -150,28 +134,6 @@ def stands_for(labels: np.ndarray, speakers: np.ndarray) -> dict[str, str]:
     return table.idxmax(axis=1).to_dict()
 
 
-def start(recipe: str, leaf: str, **options: Any) -> None:
-    """Run a recipe to its end, or skip it if it was."""
-    words = [sys.executable, str(ROOT / "recipes" / f"{recipe}.py")]
-    words += [str(ROOT / "hparams" / leaf), "--noprogressbar"]
-    for key, value in options.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        words.append(f"--{key}={text}")
-    environment = {**CPU_ENVIRONMENT, **os.environ, "PYTHONPATH": str(ROOT)}
-    if subprocess.run(words, env=environment).returncode:
-        raise InputError(f"{recipe} into {options['output_folder']} failed")
-
-
-def make_corpus(arguments: argparse.Namespace) -> Path:
-    """The given corpus, or one of synthetic voices."""
-    if arguments.corpus is not None:
-        return arguments.corpus
-    folder = arguments.output_folder / "corpus"
-    sizes = plain(parse_yaml(arguments.toy))
-    start("prepare_toy", "prepare_toy.yaml", output_folder=str(folder), **sizes)
-    return folder
-
-
 def write_labels(
     path: Path, corpus: Path, kind: str, share: float, seed: int
 ) -> None:
@@ -193,22 +155,17 @@ def do_cell(
     seed: int,
 ) -> None:
     """Train, embed and score one cell."""
-    options = {"seed": seed, "num_workers": arguments.num_workers}
-    data = arguments.data_folder or str(corpus)
-    sounds = arguments.augment_folder
-    if sounds is None and arguments.corpus is None:
-        sounds = str(corpus / "augment")
     how = dict(MODES[mode])
     correct = arguments.correct_from_epoch if how.pop("correct", None) else None
-    start(
+    cells.train(
+        arguments,
+        corpus,
+        folder,
         "train_speaker",
         "train_speaker_ecapa.yaml",
         train_annotation=str(labels),
-        data_folder=data,
-        output_folder=str(folder / "model"),
         embedder=arguments.embedder,
         init_from=arguments.init_from,
-        augment_folder=sounds,
         crop=arguments.crop,
         batch_size=arguments.batch_size,
         n_epochs=arguments.n_epochs,
@@ -216,37 +173,15 @@ def do_cell(
         valid_fraction=0.0,
         gate_from_epoch=arguments.gate_from_epoch,
         correct_from_epoch=correct,
-        **how,
-        **options,
-    )
-    start(
-        "extract_embeddings",
-        "extract_embeddings.yaml",
-        embedder_folder=str(folder / "model" / "embedder"),
-        annotation=str(corpus / "test.csv"),
-        data_folder=data,
-        output_folder=str(folder / "embeddings"),
-        **options,
-    )
-    lists = {p.stem: str(p) for p in sorted((corpus / "trials").glob("*.txt"))}
-    start(
-        "score_trials",
-        "score_trials.yaml",
-        embeddings_folder=str(folder / "embeddings"),
-        trials=lists,
-        output_folder=str(folder / "scores"),
-        system=mode,
         seed=seed,
+        **how,
     )
+    cells.score(arguments, corpus, folder, mode, seed)
 
 
 def figures_of(folder: Path, corpus: Path, labels: Path) -> dict[str, Any]:
     """EER of each list and, against the truth, what the gate did."""
-    figures: dict[str, Any] = {}
-    for path in sorted((folder / "scores").glob("result_*.json")):
-        result = read_json(path)
-        figures[f"eer {result['trials']}"] = result["eer_percent"]
-        figures[f"min_dcf {result['trials']}"] = result["min_dcf"]
+    figures = cells.error_rates(folder)
     path = folder / "model" / "label_states.csv"
     if path.exists():
         figures.update(caught(path, corpus, labels))
@@ -283,21 +218,12 @@ def share_of(chosen: np.ndarray, among: np.ndarray) -> float | None:
     return round(float(chosen[among].mean()), 4) if among.any() else None
 
 
-def mean_of(cells: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """Means over seeds, figure by figure."""
-    means: dict[str, float | None] = {}
-    for key in cells[0]:
-        values = [cell[key] for cell in cells if cell[key] is not None]
-        means[key] = round(statistics.fmean(values), 4) if values else None
-    return means
-
-
 def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """All cells; a row a share and mode."""
-    corpus = make_corpus(arguments)
+    corpus = cells.make_corpus(arguments)
     rows = []
     for share, mode in itertools.product(arguments.shares, arguments.modes):
-        cells = []
+        found = []
         for seed in arguments.seeds:
             folder = arguments.output_folder / (
                 f"{arguments.kind}-{100 * share:.0f}-{seed}"
@@ -306,11 +232,10 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             write_labels(labels, corpus, arguments.kind, share, seed)
             cell = folder / re.sub(r"\W+", "_", mode)
             do_cell(arguments, corpus, cell, labels, mode, seed)
-            cells.append(figures_of(cell, corpus, labels))
-        row = {"share": share, "mode": mode, **mean_of(cells), "seeds": cells}
-        rows.append(row)
-        shown = {k: v for k, v in row.items() if k != "seeds"}
-        print(json.dumps(shown), flush=True)
+            found.append(figures_of(cell, corpus, labels))
+        row = {"share": share, "mode": mode}
+        rows.append({**row, **cells.mean_of(found), "seeds": found})
+        cells.show(rows[-1])
     return rows
 
 
@@ -333,20 +258,8 @@ def picture(rows: Sequence[dict[str, Any]]) -> Figure:
 
 def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """The table, and pictures beside it."""
-    options = {k: str(v) for k, v in vars(arguments).items()}
-    output = Path(arguments.output)
-    report = {
-        "kind": "benchmark",
-        "what": "training on labels of which a share is wrong",
-        "corpus": str(arguments.corpus or "synthetic voices"),
-        "rows": rows,
-        "options": options,
-        "processor": platform.machine(),
-        "n_cores": os.cpu_count(),
-        "versions": versions(),
-    }
-    write_json(output, report)
-    save_png(picture(rows), output.with_suffix(".png"))
+    what = "training on labels of which a share is wrong"
+    output = cells.write(arguments, what, rows, picture(rows))
     last = arguments.output_folder / (
         f"{arguments.kind}-{100 * max(arguments.shares):.0f}-"
         f"{arguments.seeds[0]}"
@@ -356,7 +269,6 @@ def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         if drawn.exists():
             copy = output.with_name(f"{output.stem}_{name}.png")
             shutil.copy(drawn, copy)
-    print(f"written: {output}")
 
 
 def main(argv: list[str] | None = None) -> None:

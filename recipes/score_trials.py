@@ -45,7 +45,11 @@ from speechbrain_ext.voices import durations_of
 
 logger = logging.getLogger(__name__)
 
-_RANDOM = "random WavLM"
+# What of a training a reader of its results must know.
+_CAVEATS = {
+    "random_encoder": "random WavLM",
+    "oracle_positives": "true speakers chose the positives",
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -132,7 +136,7 @@ def training_facts(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     receipt = read_json(path)
-    keys = ("n_utterances", "random_encoder")
+    keys = ("n_utterances", *_CAVEATS)
     return {key: receipt[key] for key in keys if key in receipt}
 
 
@@ -157,8 +161,9 @@ def system_facts(
     facts["n_train"] = trained.get("n_utterances")
     facts["seconds"] = training_seconds(settings["train_receipt"])
     caveat = settings["caveat"]
-    if trained.get("random_encoder") and _RANDOM not in caveat:
-        caveat = f"{caveat}; {_RANDOM}".removeprefix("; ")
+    for fact, words in _CAVEATS.items():
+        if trained.get(fact) and words not in caveat:
+            caveat = f"{caveat}; {words}".removeprefix("; ")
     if settings["clusters"] is not None:
         figures = read_json(settings["clusters"])["figures"]
         for key in ("nmi", "ari", "n_clusters"):

@@ -18,8 +18,9 @@ import math
 
 import torch
 
+from speechbrain_ext.epoch_figures import EpochFigures
 from speechbrain_ext.files import InputError
-from speechbrain_ext.processes import n_processes, process_mean
+from speechbrain_ext.processes import n_processes
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,8 @@ def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
     return max(round(epochs * steps_per_epoch), 1)
 
 
-class Health(torch.nn.Module):
+class Health(EpochFigures):
     """Figures of an epoch, and the end of a run that has collapsed.
-
-    Everything is accumulated in buffers, the same in all processes, so that
-    a checkpoint in mid-epoch resumes it.
 
     Arguments
     ---------
@@ -83,10 +81,6 @@ class Health(torch.nn.Module):
     (0.5, 1.0)
     """
 
-    sums: torch.Tensor
-    mean: torch.Tensor
-    second: torch.Tensor
-    n_steps: torch.Tensor
     n_collapsed: torch.Tensor
 
     def __init__(
@@ -97,18 +91,11 @@ class Health(torch.nn.Module):
         uniform_gap: float = 0.5,
         one_hot_usage: float = 4.0,
     ):
-        super().__init__()
+        super().__init__(FIGURES, embedding_size)
         self.uniform = math.log(n_prototypes)
         self.patience = patience
         self.uniform_gap = uniform_gap
         self.one_hot_usage = one_hot_usage
-        sums = torch.zeros(len(FIGURES), dtype=torch.float64)
-        self.register_buffer("sums", sums)
-        # Moments of the unit embeddings.
-        mean = torch.zeros(embedding_size, dtype=torch.float64)
-        self.register_buffer("mean", mean)
-        self.register_buffer("second", torch.outer(mean, mean))
-        self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("n_collapsed", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -148,23 +135,15 @@ class Health(torch.nn.Module):
         CollapseError
             ``patience`` steps in a row were collapsed.
         """
-        unit = torch.nn.functional.normalize(embeddings.float(), dim=1)
-        own = [loss[None], entropy[None], usage, unit.mean(0)]
-        own.append((unit.T @ unit / len(unit)).flatten())
-        parts = process_mean(torch.cat(own), loss.device).double()
-        loss, entropy, usage, mean, second = parts.split(
-            [1, 1, len(usage), len(own[3]), len(own[4])]
+        loss, entropy, usage = self.over_processes(
+            [loss[None], entropy[None], usage], embeddings
         )
         variety = torch.special.entr(usage).sum()
         values = [loss, loss - entropy, entropy, variety - entropy]
         values += [variety.exp(), center.double().norm()]
-        step = torch.stack([value.squeeze() for value in values])
-        self.sums += step
-        self.mean += mean
-        self.second += second.view_as(self.second)
-        self.n_steps += 1
-        figures = dict(zip(FIGURES, step.tolist(), strict=True))
-        least = min(self.one_hot_usage, len(unit) * n_processes() / 4)
+        figures = self.count(values)
+        n_targets = len(embeddings) * n_processes()
+        least = min(self.one_hot_usage, n_targets / 4)
         self._check(figures, least)
         return figures
 
@@ -197,54 +176,3 @@ class Health(torch.nn.Module):
         )
         logger.error(message)
         raise CollapseError(message)
-
-    def close(self) -> dict[str, float]:
-        """Figures of the epoch, and begin another.
-
-        Returns
-        -------
-        dict of str to float
-            Means of the steps' figures; ``spread``, the variance of the unit
-            embeddings (0: all the same, 1: in all directions), and their
-            ``effective_rank`` (Roy and Vetterli, EUSIPCO 2007): of how many
-            directions the embeddings make use.
-        """
-        n_steps = max(int(self.n_steps), 1)
-        means = (self.sums / n_steps).tolist()
-        figures = dict(zip(FIGURES, means, strict=True))
-        mean, second = self.mean / n_steps, self.second / n_steps
-        figures["spread"] = 1 - float(mean.square().sum())
-        covariance = second - torch.outer(mean, mean)
-        figures["effective_rank"] = effective_rank(covariance)
-        for buffer in (self.sums, self.mean, self.second, self.n_steps):
-            buffer.zero_()
-        return figures
-
-
-def effective_rank(covariance: torch.Tensor) -> float:
-    """exp of the entropy of the normalised eigenvalues.
-
-    Roy and Vetterli, "The effective rank", EUSIPCO 2007, Eq. 2, of the
-    covariance in place of the data's singular values.
-
-    Arguments
-    ---------
-    covariance : torch.Tensor
-        Symmetric, positive semi-definite [D, D].
-
-    Returns
-    -------
-    float
-        Between 1 and D; 1 if it is zero.
-
-    Example
-    -------
-    >>> round(effective_rank(torch.diag(torch.tensor([2.0, 2.0, 0.0]))), 4)
-    2.0
-    """
-    values = torch.linalg.eigvalsh(covariance.double().cpu()).clamp(min=0)
-    total = values.sum()
-    if total <= 0:
-        return 1.0
-    shares = values / total
-    return float(torch.exp(-torch.special.xlogy(shares, shares).sum()))

@@ -131,7 +131,7 @@ class AAMSoftmax(torch.nn.Module):
     ) -> torch.Tensor:
         """As `forward`, of cosines [B, C] in place of embeddings."""
         columns = labels[:, None]
-        target = self._add_margin(cosines.gather(1, columns))
+        target = add_angle(cosines.gather(1, columns), self.margin)
         others = cosines.scatter(1, columns, -torch.inf)
         if self.n_nearest:
             near = others.topk(self.n_nearest)
@@ -140,17 +140,37 @@ class AAMSoftmax(torch.nn.Module):
         rivals = torch.logsumexp(self.scale * others, dim=1)
         return softplus(rivals - self.scale * target.squeeze(1))
 
-    def _add_margin(self, cosine: torch.Tensor) -> torch.Tensor:
-        m = self.margin
-        shifted = cosine * math.cos(m) - _sine(cosine) * math.sin(m)
-        linear_tail = cosine - m * math.sin(m)
-        return torch.where(cosine > -math.cos(m), shifted, linear_tail)
-
     def _penalise(self, cosine: torch.Tensor) -> torch.Tensor:
         m = self.nearest_margin
         shifted = cosine * math.cos(m) + _sine(cosine) * math.sin(m)
         linear_tail = cosine + 1 - math.cos(m)
         return torch.where(cosine < math.cos(m), shifted, linear_tail)
+
+
+def add_angle(cosine: torch.Tensor, margin: float) -> torch.Tensor:
+    """Cosines of angles that are larger by a margin; see `AAMSoftmax`.
+
+    Arguments
+    ---------
+    cosine : torch.Tensor
+        cos(theta), any shape.
+    margin : float
+        m, radians.
+
+    Returns
+    -------
+    torch.Tensor
+        cos(theta + m), and beyond theta = pi - m what keeps falling.
+
+    Example
+    -------
+    >>> angles = torch.tensor([0.5, 3.1])
+    >>> add_angle(angles.cos(), 0.2) - (angles + 0.2).cos()
+    tensor([ 0.0000, -0.0514])
+    """
+    shifted = cosine * math.cos(margin) - _sine(cosine) * math.sin(margin)
+    linear_tail = cosine - margin * math.sin(margin)
+    return torch.where(cosine > -math.cos(margin), shifted, linear_tail)
 
 
 def _sine(cosine: torch.Tensor) -> torch.Tensor:

@@ -709,31 +709,131 @@ def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
     >>> dino_health(pd.DataFrame([row]), ln_k=7.6).get_label()
     'DINO after epoch 1: loss 4 and entropy 3 nats, ln K 7.6; rank 30.'
     """
-    figure = Figure(figsize=(8, 5))
-    panels = figure.subplots(2, 2, sharex=True).flat
-    pairs = (
-        ("loss", "entropy", "nats"),
-        ("kl", "information", "nats"),
-        ("effective_rank", "prototypes", "in use"),
-        ("spread", "center_norm", ""),
+    figure = _pairs_by_epoch(
+        curve,
+        (
+            ("loss", "entropy", "nats"),
+            ("kl", "information", "nats"),
+            ("effective_rank", "prototypes", "in use"),
+            ("spread", "center_norm", ""),
+        ),
     )
-    for axes, (first, second, unit) in zip(panels, pairs, strict=True):
-        for name, colour in zip((first, second), _COLOURS, strict=False):
-            label = name.replace("_", " ")
-            axes.plot(curve.epoch, curve[name], ".-", color=colour, label=label)
-        axes.set_ylabel(unit)
-        axes.grid(color="0.9")
-        axes.xaxis.set_major_locator(_whole_numbers())
-        if first == "loss":
-            axes.axhline(ln_k, color="0.5", linestyle=":", label="ln K")
-        axes.legend(frameon=False, fontsize=9)
-    for axes in figure.axes[2:]:
-        axes.set_xlabel("epoch")
+    axes = figure.axes[0]
+    axes.axhline(ln_k, color="0.5", linestyle=":", label="ln K")
+    axes.legend(frameon=False, fontsize=9)
     last = curve.iloc[-1]
     figure.set_label(
         f"DINO after epoch {last.epoch:.0f}: loss {last.loss:.3g} and entropy "
         f"{last.entropy:.3g} nats, ln K {ln_k:.3g}; rank "
         f"{last.effective_rank:.3g}."
+    )
+    return _laid_out(figure)
+
+
+def contrastive_health(curve: pd.DataFrame) -> Figure:
+    """How a contrastive training did, epoch by epoch, without labels.
+
+    Arguments
+    ---------
+    curve : pandas.DataFrame
+        ``train_curve.csv`` of train_contrastive:
+        `hypersphere.ContrastiveHealth` by epoch.
+
+    Returns
+    -------
+    Figure
+
+    Example
+    -------
+    >>> row = {"epoch": 1, "loss": 4.0, "alignment": 0.5, "uniformity": -3.0}
+    >>> row |= {"spread": 0.9, "effective_rank": 30.0, "lr": 0.001}
+    >>> contrastive_health(pd.DataFrame([row])).get_label()
+    'After epoch 1: loss 4 nats, alignment 0.5, uniformity -3, rank 30.'
+    """
+    figure = _pairs_by_epoch(
+        curve,
+        (
+            ("loss", "nats"),
+            ("alignment", "uniformity", ""),
+            ("effective_rank", "in use"),
+            ("spread", ""),
+        ),
+    )
+    last = curve.iloc[-1]
+    figure.set_label(
+        f"After epoch {last.epoch:.0f}: loss {last.loss:.3g} nats, alignment "
+        f"{last.alignment:.3g}, uniformity {last.uniformity:.3g}, rank "
+        f"{last.effective_rank:.3g}."
+    )
+    return _laid_out(figure)
+
+
+def _pairs_by_epoch(
+    curve: pd.DataFrame, panels: Sequence[tuple[str, ...]]
+) -> Figure:
+    """Four panels of columns by epoch; the unit is a panel's last word."""
+    figure = Figure(figsize=(8, 5))
+    grid = figure.subplots(2, 2, sharex=True).flat
+    for axes, (*columns, unit) in zip(grid, panels, strict=True):
+        for name, colour in zip(columns, _COLOURS, strict=False):
+            label = name.replace("_", " ")
+            axes.plot(curve.epoch, curve[name], ".-", color=colour, label=label)
+        axes.set_ylabel(unit)
+        axes.grid(color="0.9")
+        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.legend(frameon=False, fontsize=9)
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("epoch")
+    return figure
+
+
+def layers_moved(table: pd.DataFrame) -> Figure:
+    """How far each layer of an encoder has gone, a line an epoch.
+
+    The figure of Miara et al., Interspeech 2024, on what a loss changes of
+    WavLM.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        ``layer_distances.csv``: ``epoch``, ``front``, ``layer_1``, ...; of
+        more than six epochs, the first, the last and others evenly between.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no epoch.
+
+    Example
+    -------
+    >>> row = {"epoch": 1, "front": 0.0, "layer_1": 0.02, "layer_2": 0.01}
+    >>> layers_moved(pd.DataFrame([row])).get_label()
+    'Distance from the first weights after epoch 1: 2.00 % in layer_1 at most.'
+    """
+    _need(table, "epoch of distances")
+    layers = [str(name) for name in table.columns if name != "epoch"]
+    shown = np.linspace(0, len(table) - 1, min(len(table), 6)).astype(int)
+    figure = Figure(figsize=(max(4.2, 0.5 * len(layers) + 1.5), 3.4))
+    axes = figure.subplots()
+    for number, row in enumerate(shown):
+        values = 100 * table[layers].iloc[row].to_numpy(float)
+        shade = str(0.8 * (1 - (number + 1) / len(shown)))
+        epoch = f"epoch {table.epoch.iloc[row]:.0f}"
+        axes.plot(range(len(layers)), values, ".-", color=shade, label=epoch)
+    names = [name.removeprefix("layer_") for name in layers]
+    axes.set_xticks(range(len(layers)), names)
+    axes.set_xlabel("transformer layer")
+    axes.set_ylabel("distance (% of its norm)")
+    axes.grid(color="0.9")
+    _outer_legend(axes)
+    most = layers[int(values.argmax())]
+    figure.set_label(
+        f"Distance from the first weights after {epoch}: {values.max():.2f} % "
+        f"in {most} at most."
     )
     return _laid_out(figure)
 

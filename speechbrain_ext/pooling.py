@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.lobes.models.Xvector import Xvector
 
 from speechbrain_ext.files import InputError
 
@@ -147,12 +148,37 @@ class ContextAwareMHFA(MHFA):
         return self.attention(keys.transpose(1, 2)).transpose(1, 2)
 
 
-class WeightedSumECAPA(torch.nn.Module):
+class WeightedSum(torch.nn.Module):
+    """A learnt average of the layers, as SUPERB's.
+
+    Yang et al., Interspeech 2021. Layers start with equal weights.
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+
+    Example
+    -------
+    >>> mean = WeightedSum(n_layers=3).average(torch.randn(3, 2, 50, 8))
+    >>> mean.shape
+    torch.Size([2, 50, 8])
+    """
+
+    def __init__(self, n_layers: int):
+        super().__init__()
+        self.layer_weights = torch.nn.Parameter(torch.zeros(n_layers))
+
+    def average(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [L + 1, B, T', C] to their average [B, T', C]."""
+        weights = self.layer_weights.softmax(dim=0)
+        return torch.einsum("l,lbtc->btc", weights, hidden)
+
+
+class WeightedSumECAPA(WeightedSum):
     """ECAPA-TDNN on a learnt average of the layers, in place of mel bands.
 
-    The average is SUPERB's (Yang et al., Interspeech 2021), the pair with
-    ECAPA-TDNN that of Chen et al. (WavLM, IEEE JSTSP 2022). Layers start
-    with equal weights.
+    The pair of Chen et al. (WavLM, IEEE JSTSP 2022).
 
     Arguments
     ---------
@@ -188,8 +214,7 @@ class WeightedSumECAPA(torch.nn.Module):
         attention_channels: int = 128,
         embedding_size: int = 192,
     ):
-        super().__init__()
-        self.layer_weights = torch.nn.Parameter(torch.zeros(n_layers))
+        super().__init__(n_layers)
         self.ecapa = ECAPA_TDNN(
             input_size,
             lin_neurons=embedding_size,
@@ -199,5 +224,77 @@ class WeightedSumECAPA(torch.nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
-        weights = self.layer_weights.softmax(dim=0)
-        return self.ecapa(torch.einsum("l,lbtc->btc", weights, hidden))[:, 0]
+        return self.ecapa(self.average(hidden))[:, 0]
+
+
+class MeanAndDeviation(torch.nn.Module):
+    """Statistics pooling: what a channel is over time, and how it varies.
+
+    Snyder et al., ICASSP 2018.
+
+    Example
+    -------
+    >>> MeanAndDeviation()(torch.tensor([[[1.0], [3.0]]]))
+    tensor([[[2., 1.]]])
+    """
+
+    def forward(
+        self, x: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Frames [B, T, C], none of them padding, to [B, 1, 2 C]."""
+        variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+        # The root has no gradient at 0, where nothing varies.
+        return torch.cat([mean, variance.clamp(min=1e-10).sqrt()], dim=2)
+
+
+class WeightedSumTDNN(WeightedSum):
+    """An x-vector network on a learnt average of the layers.
+
+    The speaker verification of SUPERB (Yang et al., Interspeech 2021): five
+    time-delay layers, the mean and deviation of the last over time, and a
+    linear layer (Snyder et al., ICASSP 2018; the embedding is what they name
+    segment 6).
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+    input_size : int
+        Channels C of a hidden state.
+    width : int
+        Channels of the first four time-delay layers.
+    width_last : int
+        Channels of the fifth.
+    embedding_size : int
+        Channels D of the embedding.
+
+    Example
+    -------
+    >>> pooling = WeightedSumTDNN(
+    ...     n_layers=3, input_size=8, width=16, width_last=48,
+    ...     embedding_size=5,
+    ... )
+    >>> pooling(torch.randn(3, 2, 50, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        input_size: int = 768,
+        width: int = 512,
+        width_last: int = 1500,
+        embedding_size: int = 512,
+    ):
+        super().__init__(n_layers)
+        self.tdnn = Xvector(
+            in_channels=input_size,
+            tdnn_channels=[width] * 4 + [width_last],
+            lin_neurons=embedding_size,
+        )
+        # SpeechBrain's adds noise, in evaluation too.
+        self.tdnn.blocks[-2] = MeanAndDeviation()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        return self.tdnn(self.average(hidden))[:, 0]

@@ -192,6 +192,36 @@ def gathered(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts)
 
 
+def joined(rows: torch.Tensor) -> torch.Tensor:
+    """As `gathered`, with gradients.
+
+    A row's gradient is the sum of those from all processes, so that the mean
+    over processes of their losses, which DistributedDataParallel's mean of
+    gradients stands for, has the gradient it would have in one.
+
+    Arguments
+    ---------
+    rows : torch.Tensor
+        [B, ...], of one shape in all processes.
+
+    Returns
+    -------
+    torch.Tensor
+        [P B, ...], the same in each process; in one alone, the rows.
+
+    Example
+    -------
+    >>> joined(torch.tensor([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    if n_processes() == 1:
+        return rows
+    places = [torch.zeros_like(rows) for _ in range(n_processes())]
+    places[torch.distributed.get_rank()] = rows
+    # Sums with zeros are exact; their gradient is `process_sum`'s.
+    return process_sum(torch.cat(places))
+
+
 def n_processes() -> int:
     """How many train together; 1 outside a process group.
 

@@ -388,7 +388,7 @@ def number_sections(steps: Sequence[Step]) -> list[Section]:
 
 
 def curve_sections(steps: Sequence[Step]) -> list[Section]:
-    """Training loss of every model, and the health of a DINO."""
+    """Training loss of every model, and the health of a bootstrap."""
     models = trained(steps)
     curves = {
         step.system: pd.read_csv(step.folder / "train_curve.csv")
@@ -398,13 +398,27 @@ def curve_sections(steps: Sequence[Step]) -> list[Section]:
     sections: list[Section] = [
         ("Training", caption, plots.training_curves(curves))
     ]
-    caption = "Figures that need no labels; a collapse would show in them."
     for step in models:
-        curve = curves[step.system]
-        if "effective_rank" in curve:
-            figure = plots.dino_health(curve, step.receipt()["ln_k"])
-            sections.append((f"Health, {step.system}", caption, figure))
+        sections += health_sections(step, curves[step.system])
     return sections + gate_sections(models)
+
+
+def health_sections(step: Step, curve: pd.DataFrame) -> list[Section]:
+    """How a training without labels did, and what it changed of an encoder."""
+    if "effective_rank" not in curve:
+        return []
+    caption = "Figures that need no labels; a collapse would show in them."
+    if "uniformity" in curve:
+        figure = plots.contrastive_health(curve)
+    else:
+        figure = plots.dino_health(curve, step.receipt()["ln_k"])
+    sections: list[Section] = [(f"Health, {step.system}", caption, figure)]
+    path = step.folder / "layer_distances.csv"
+    if path.exists():
+        caption = "Relative distance of each layer from where it began."
+        figure = plots.layers_moved(pd.read_csv(path))
+        sections.append((f"Layers, {step.system}", caption, figure))
+    return sections
 
 
 def gate_sections(models: Sequence[Step]) -> list[Section]:

@@ -21,10 +21,51 @@ from speechbrain_ext.processes import from_first_process
 from speechbrain_ext.rng import step_seed
 
 
-class PositiveSampler(torch.nn.Module):
+class Positives(torch.nn.Module):
     """The row of each utterance's positive, drawn anew for every epoch.
 
     The rows are a buffer: a checkpoint in mid-epoch resumes with them.
+
+    Arguments
+    ---------
+    n_utterances : int
+        Rows N of the training manifest.
+    seed : int
+        With the epoch, it decides the draws.
+    """
+
+    # Whether `draw` needs to know where utterances are.
+    by_embeddings = False
+    rows: torch.Tensor
+    epoch: torch.Tensor
+
+    def __init__(self, n_utterances: int, seed: int):
+        super().__init__()
+        self.seed = seed
+        self.register_buffer("rows", torch.arange(n_utterances))
+        self.register_buffer("epoch", torch.tensor(-1))
+
+    def draw(self, embeddings: np.ndarray | None, epoch: int) -> None:
+        """Draw; the first process does it for all.
+
+        Arguments
+        ---------
+        embeddings : numpy.ndarray or None
+            Of the clean utterances [N, D], in the order of the manifest;
+            needed if ``by_embeddings``.
+        epoch : int
+            The epoch to come.
+        """
+        rows = from_first_process(self._rows, embeddings, epoch)
+        self.rows.copy_(torch.from_numpy(rows))
+        self.epoch.fill_(epoch)
+
+    def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
+        raise NotImplementedError
+
+
+class PositiveSampler(Positives):
+    """Positives from clusters near an utterance's own: SSPS.
 
     Arguments
     ---------
@@ -52,13 +93,12 @@ class PositiveSampler(torch.nn.Module):
     True
     """
 
-    rows: torch.Tensor
-    epoch: torch.Tensor
+    by_embeddings = True
 
     def __init__(
         self, n_utterances: int, n_clusters: int, n_neighbours: int, seed: int
     ):
-        super().__init__()
+        super().__init__(n_utterances, seed)
         if not 0 <= n_neighbours < n_clusters <= n_utterances:
             raise InputError(
                 f"{n_clusters} clusters of {n_utterances} utterances with "
@@ -68,25 +108,10 @@ class PositiveSampler(torch.nn.Module):
             )
         self.n_clusters = n_clusters
         self.n_neighbours = n_neighbours
-        self.seed = seed
-        self.register_buffer("rows", torch.arange(n_utterances))
-        self.register_buffer("epoch", torch.tensor(-1))
 
-    def draw(self, embeddings: np.ndarray, epoch: int) -> None:
-        """Cluster and draw; the first process does it for all.
-
-        Arguments
-        ---------
-        embeddings : numpy.ndarray
-            Of the clean utterances [N, D], in the order of the manifest.
-        epoch : int
-            The epoch to come.
-        """
-        rows = from_first_process(self._rows, embeddings, epoch)
-        self.rows.copy_(torch.from_numpy(rows))
-        self.epoch.fill_(epoch)
-
-    def _rows(self, embeddings: np.ndarray, epoch: int) -> np.ndarray:
+    def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
+        if embeddings is None:
+            raise ValueError("clusters are of embeddings")
         seed = step_seed(self.seed, epoch)
         found = kmeans(normalise(embeddings), self.n_clusters, seed)
         near = nearest_clusters(found.centroids, self.n_neighbours)

@@ -56,6 +56,8 @@ def test_settings_are_given():
         for stem, _ in SETTINGS
     }
     assert counts == {
+        "train_contrastive_ecapa": [1, 3, 1],
+        "train_contrastive_wavlm": [1, 1, 1],
         "train_dino_ecapa": [2, 7, 8],
         "train_speaker_wavlm_mhfa": [7, 11, 13],
     }

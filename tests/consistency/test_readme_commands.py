@@ -4,9 +4,10 @@ import re
 import shlex
 
 import pytest
-from house import ROOT, recipe_of, recipes
+from house import DRIVER, ROOT, recipe_of, recipes
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_ext.debug_plan import debug_words
 from speechbrain_ext.files import InputError
 from speechbrain_ext.yamls import (
     check_keys,
@@ -48,6 +49,8 @@ def check_make(words):
 def check_recipe(script, argv):
     """What `Stage` checks before it opens a folder."""
     assert script in {f"recipes/{stem}.py" for stem in recipes()}, script
+    if script == f"recipes/{DRIVER}.py":
+        argv = debug_words(argv)
     name, _, overrides = RunOptions.from_command_line_args(argv)
     leaf = ROOT / name
     tree = read_yaml(leaf)

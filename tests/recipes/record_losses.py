@@ -17,7 +17,11 @@ from tones import Killed, killed_after
 
 from speechbrain_ext.files import InputError
 
-BRAINS = {"train_dino": "DinoBrain", "train_speaker": "SpeakerBrain"}
+BRAINS = {
+    "train_dino": "DinoBrain",
+    "train_contrastive": "ContrastiveBrain",
+    "train_speaker": "SpeakerBrain",
+}
 
 
 def noting(monkeypatch, brain, losses):

@@ -1,13 +1,13 @@
 """The label noise study corrupts what it says and counts what was caught."""
 
-import importlib
 import json
 
+import in_this_process
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import label_noise
+from benchmarks import cells, label_noise
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import read_manifest, write_manifest
 
@@ -81,28 +81,13 @@ def test_what_was_caught_is_counted_against_the_truth(judged):
     }
 
 
-def test_means_leave_out_what_is_not_there():
-    cells = [{"a": 1.0, "b": None}, {"a": 2.0, "b": None}]
-    assert label_noise.mean_of(cells) == {"a": 1.5, "b": None}
-
-
 def test_an_unknown_mode_is_named(tmp_path):
     with pytest.raises(InputError, match="modes .'gat'. are not of"):
         label_noise.main([f"--output_folder={tmp_path}", "--modes", "gat"])
 
 
-def in_this_process(recipe, leaf, **options):
-    """As `label_noise.start`, without waiting for another Python."""
-    words = [
-        f"--{k}={v if isinstance(v, str) else json.dumps(v)}"
-        for k, v in options.items()
-    ]
-    module = importlib.import_module(f"recipes.{recipe}")
-    module.main([f"hparams/{leaf}", "--noprogressbar", *words])
-
-
 def test_the_study_runs_and_a_second_time_skips(tmp_path, monkeypatch):
-    monkeypatch.setattr(label_noise, "start", in_this_process)
+    monkeypatch.setattr(cells, "start", in_this_process.start)
     argv = [
         f"--output_folder={tmp_path / 'out'}",
         f"--output={tmp_path / 'noise.json'}",

@@ -50,6 +50,16 @@ SHRINK = {
         "global_crop": 0.8,
         "local_crop": 0.5,
     },
+    "train_contrastive_ecapa_small": {
+        **TRAINING,
+        "embedder": ECAPA,
+        "crop": 0.5,
+    },
+    "train_contrastive_wavlm": {
+        **TRAINING,
+        "embedder": f"{{freeze: all, width: 8, width_last: 16, {CONFIG}}}",
+        "crop": 0.8,
+    },
     "extract_embeddings": {"num_workers": 0},
     "make_pseudo_labels": {"n_centroids": 12, "n_clusters": 4},
     "score_trials": {"top_k": 2},

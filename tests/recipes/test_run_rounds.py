@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from recipes import run_rounds
 from speechbrain_ext.files import write_json
 from speechbrain_ext.plan import Step
+from speechbrain_ext.yamls import read_yaml
 
 ROOT = Path(__file__).parents[2]
 PLAN = "hparams/quickstart.yaml"
@@ -355,3 +357,34 @@ def test_debug_runs_every_step_of_the_papers_plan(tmp_path):
     assert not (folder / "topline" / "model" / "gate.json").exists()
     assert "over that of topline + large margin, raw" in done.stdout
     assert (folder / "report.html").exists()
+
+
+def test_a_run_may_begin_with_a_contrastive_training(tmp_path):
+    tree = read_yaml(PLAN)
+    changes = tree["stages"]["bootstrap"]["set"]
+    for key in ("global_crop", "local_crop"):
+        del changes[key]
+    changes.update(n_epochs=1, batch_size=8, crop=0.8)
+    tree["stages"]["bootstrap"].update(
+        recipe="train_contrastive",
+        hparams="hparams/train_contrastive_ecapa_small.yaml",
+    )
+    plan = tmp_path / "plan.yaml"
+    with open(plan, "w", encoding="utf-8") as stream:
+        YAML().dump(tree, stream)
+    stages = {kind: TINY[kind] for kind in ("prepare", "labels", "score")}
+    done = subprocess.run(
+        [sys.executable, "recipes/run_rounds.py", plan]
+        + [f"--output_folder={tmp_path / 'run'}", "--bootstrap_name=SimCLR"]
+        + [f"--stages={json.dumps(stages)}", "--topline=False"]
+        + [f"--embedder={json.dumps(EMBEDDER)}", "--n_rounds=0"]
+        + ["--backends=raw", "--noprogressbar"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "-- SimCLR, raw, on toy: EER" in done.stdout
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "uniformity" in page

@@ -339,6 +339,7 @@ def test_names_with_spaces_and_windows_line_ends_are_scored(corpus):
 def test_the_result_tells_where_the_system_came_from(corpus):
     folder, *_ = corpus
     receipt = {"n_utterances": 99, "seconds": 12.5, "random_encoder": True}
+    receipt["oracle_positives"] = True
     (folder / "stage.json").write_text(json.dumps(receipt))
     figures = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
     clusters = json.dumps({"figures": figures, "sizes": [1]})
@@ -356,7 +357,8 @@ def test_the_result_tells_where_the_system_came_from(corpus):
     result = read_result(folder / "scores" / "result_dev_raw.json")
     assert (result.n_train, result.seconds) == (99, 12.5)
     assert (result.nmi, result.ari, result.n_clusters) == (0.9, 0.8, 7)
-    assert result.caveat == "toy data; random WavLM"
+    words = "toy data; random WavLM; true speakers chose the positives"
+    assert result.caveat == words
     assert (result.run, result.corpus) == ("quickstart", "toy")
 
 

@@ -49,8 +49,20 @@ SPEAKER = {
     "valid_fraction": 0.2,
     "lr": 3e-4,
 }
+# The queue goes round three times. No projection: its BatchNorm would ignore
+# the embeddings' bias, whose gradient were rounding.
+CONTRASTIVE = {
+    "method": "moco",
+    "n_keys": 30,
+    "key_momentum": 0.8,
+    "crop": 0.3,
+    "batch_size": 6,
+    "n_epochs": 7,
+    "lr": 3e-4,
+}
 TRAININGS = {
     "train_dino": ("train_dino_ecapa", DINO),
+    "train_contrastive": ("train_contrastive_ecapa", CONTRASTIVE),
     "train_speaker": ("train_speaker_ecapa", SPEAKER),
 }
 
@@ -61,6 +73,9 @@ MORE = {
     "ssps_clusters": 4,
     "eer_interval": 1,
 }
+
+# SimCLR, whose negatives are of all processes, with the same.
+SIMCLR = {**MORE, "method": "simclr", "positives": "ssps", "margin": 0.1}
 
 # Gate, correction, weights and a capped sampler: six batches an epoch.
 NOISY = {
@@ -77,7 +92,7 @@ NOISY = {
 }
 
 # After a checkpoint, in mid-epoch.
-N_KILLED = {"train_dino": 5, "train_speaker": 6}
+N_KILLED = {"train_dino": 5, "train_contrastive": 5, "train_speaker": 6}
 N_NOISY_KILLED = 28
 
 
@@ -104,16 +119,20 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def more(corpus, folder):
-    """A DINO with all that a DINO may have."""
+def more(corpus, folder, name="more", recipe="train_dino", options=MORE):
+    """A training on views with all that one may have."""
     sounds = {"augment_folder": corpus / "augment"}
     watch = {
         "eer_trials": corpus / "list.txt",
         "eer_annotation": corpus / "train.csv",
     }
-    folder = folder / "more"
-    whole = job(corpus, folder, "train_dino", **MORE, **sounds, **watch)
-    return {**whole, "name": "more"}
+    whole = job(corpus, folder / name, recipe, **options, **sounds, **watch)
+    return {**whole, "name": name}
+
+
+def simclr(corpus, folder):
+    """The same with SimCLR."""
+    return more(corpus, folder, "simclr", "train_contrastive", SIMCLR)
 
 
 def noisy(corpus, folder):
@@ -165,7 +184,8 @@ def alone(corpus, tmp_path_factory):
     """Each training in this one process."""
     folder = tmp_path_factory.mktemp("alone")
     jobs = [job(corpus, folder, recipe) for recipe in TRAININGS]
-    jobs += [more(corpus, folder), noisy(corpus, folder)]
+    jobs += [more(corpus, folder), simclr(corpus, folder)]
+    jobs.append(noisy(corpus, folder))
     return folder, {job["name"]: record_losses.run(job) for job in jobs}
 
 
@@ -183,7 +203,8 @@ def pair(corpus, tmp_path_factory):
     jobs.append({**left, "name": "left", "kill_after": 2})
     killed = {"name": "killed noisy", "kill_after": N_NOISY_KILLED}
     whole = noisy(corpus, folder)
-    jobs += [more(corpus, folder), {**whole, **killed}, whole]
+    jobs += [more(corpus, folder), simclr(corpus, folder)]
+    jobs += [{**whole, **killed}, whole]
     return folder, launch(jobs, folder)
 
 
@@ -203,12 +224,18 @@ def test_two_processes_follow_one(alone, pair, recipe):
     assert (np.abs(halves[0] / halves[1] - 1) > 100 * TOLERANCE).mean() > 0.8
 
 
-def test_augmentation_positives_and_eer_do_not_know_of_processes(alone, pair):
-    expected = alone[1]["more"]["losses"]
-    halves = np.array([found["more"]["losses"] for found in pair[1]])
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [("more", "train_dino"), ("simclr", "train_contrastive")],
+)
+def test_augmentation_positives_and_eer_do_not_know_of_processes(
+    alone, pair, name, recipe
+):
+    expected = alone[1][name]["losses"]
+    halves = np.array([found[name]["losses"] for found in pair[1]])
     np.testing.assert_allclose(halves.mean(axis=0), expected, rtol=TOLERANCE)
     curves = [
-        pd.read_csv(folder / "more" / "train_dino" / "train_curve.csv")
+        pd.read_csv(folder / name / recipe / "train_curve.csv")
         for folder in (alone[0], pair[0])
     ]
     assert curves[0].eer.notna().all()

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_ext.health import (
-    CollapseError,
-    Health,
-    effective_rank,
-    patience_steps,
-)
+from speechbrain_ext.health import CollapseError, Health, patience_steps
 
 
 def entropy_of(p):
@@ -135,15 +130,6 @@ def test_one_healthy_step_restores_the_patience():
     for _ in range(3):
         step(health, flat)
         step(health, well)
-
-
-@pytest.mark.parametrize(
-    ("spectrum", "rank"), [([1, 1, 1], 3.0), ([1, 0, 0], 1.0), ([0, 0, 0], 1.0)]
-)
-def test_the_effective_rank_counts_directions(spectrum, rank):
-    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
-    diagonal = torch.diag(torch.tensor(spectrum, dtype=torch.float64))
-    assert effective_rank(turn @ diagonal @ turn.T) == pytest.approx(rank)
 
 
 def test_embeddings_that_are_all_the_same_have_no_spread():

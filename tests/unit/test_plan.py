@@ -11,13 +11,29 @@ from speechbrain_ext.plan import (
     longest_plan,
     rounds_of,
 )
-from speechbrain_ext.yamls import parse_yaml, plain, resolve
+from speechbrain_ext.yamls import (
+    check_overrides,
+    parse_yaml,
+    plain,
+    read_yaml,
+    resolve,
+)
 
 
 @pytest.fixture
 def settings(tmp_path):
     text = resolve("hparams/quickstart.yaml", {"output_folder": str(tmp_path)})
     return plain(parse_yaml(text))
+
+
+def contrastive(settings, **values):
+    """A plan that begins with a contrastive training."""
+    settings["stages"]["bootstrap"] = {
+        "recipe": "train_contrastive",
+        "hparams": "hparams/train_contrastive_ecapa_small.yaml",
+        "set": values,
+    }
+    return settings
 
 
 def names(settings):
@@ -326,3 +342,38 @@ def test_the_model_of_the_run_whitens_as_its_scores_were_whitened(settings):
     scored = steps["large_margin/scores"].options
     assert scored["whiten"] == 0.5
     assert scored["cohort_folder"] == str(learnt_on)
+
+
+def test_a_contrastive_training_may_be_the_bootstrap(settings):
+    dino = by_name(settings)["bootstrap/model"]
+    step = by_name(contrastive(settings, n_epochs=3))["bootstrap/model"]
+    assert step.recipe == "train_contrastive" and step.launched
+    assert step.folder == dino.folder
+    # What the plan itself gives is the same.
+    given = {"seed", "train_annotation", "augment_folder"}
+    assert step.options == {
+        **{k: dino.options[k] for k in given},
+        "n_epochs": 3,
+    }
+    embeddings = by_name(settings)["bootstrap/train_embeddings"].options
+    assert embeddings["embedder_folder"] == str(step.folder / "embedder")
+
+
+def test_minivox_takes_it_by_an_override(tmp_path):
+    # As the README has it.
+    stage = {
+        "recipe": "train_contrastive",
+        "hparams": "hparams/train_contrastive_ecapa_small.yaml",
+    }
+    changed = {"stages": {"bootstrap": stage}, "bootstrap_name": "SimCLR"}
+    changed |= {"output_folder": str(tmp_path), "data_folder": "x"}
+    settings = plain(parse_yaml(resolve("hparams/minivox.yaml", changed)))
+    step = by_name(settings)["bootstrap/model"]
+    assert step.recipe == "train_contrastive"
+    check_overrides(step.hparams, read_yaml(step.hparams), step.options)
+
+
+def test_a_bootstrap_on_true_speakers_is_refused(settings):
+    contrastive(settings, positives="oracle", oracle="oracle.csv")
+    with pytest.raises(InputError, match="would owe to true speakers"):
+        load_plan(settings)

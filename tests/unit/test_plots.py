@@ -16,11 +16,13 @@ from speechbrain_ext.plots import (
     churn_by_round,
     cluster_number,
     cluster_sizes,
+    contrastive_health,
     det,
     eer_by_round,
     embedding_map,
     gate_fits,
     gate_shares,
+    layers_moved,
     save_figure,
     save_png,
     score_histogram,
@@ -78,6 +80,19 @@ def legend_of(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def distances(n_epochs, n_layers):
+    """As layer_distances.csv: middle layers move most."""
+    rows = [
+        {"epoch": epoch, "front": 0.0}
+        | {
+            f"layer_{layer}": epoch * layer * (n_layers + 1 - layer) / 1e3
+            for layer in range(1, n_layers + 1)
+        }
+        for epoch in range(1, n_epochs + 1)
+    ]
+    return pd.DataFrame(rows)
+
+
 FIGURES = {
     "eer": lambda: eer_by_round(
         [result("DINO", 21), result("round 2 + large-margin tuning", 18)],
@@ -132,6 +147,8 @@ FIGURES = {
     "gate of many epochs": lambda: gate_fits(gate_history(40)),
     "gate by epoch": lambda: gate_shares(gate_history(5)),
     "gate by epoch, of one": lambda: gate_shares(gate_history(1)),
+    "layers": lambda: layers_moved(distances(30, 24)),
+    "layers of one epoch": lambda: layers_moved(distances(1, 2)),
     "training of one epoch": lambda: training_curves({"DINO": [(1, 8.0)]}),
 }
 
@@ -273,11 +290,33 @@ def test_training_curves_read_the_frame_of_a_stage():
         (churn_by_round, {}),
         (training_curves, {}),
         (training_curves, {"DINO": []}),
+        (layers_moved, pd.DataFrame(columns=["epoch", "front"])),
     ],
 )
 def test_nothing_to_draw_is_refused(function, empty):
     with pytest.raises(InputError, match="to draw"):
         function(empty)
+
+
+def test_layers_are_drawn_for_some_epochs_in_percent():
+    table = distances(30, 4)
+    (axes,) = layers_moved(table).axes
+    assert [line.get_label() for line in axes.lines] == [
+        f"epoch {n}" for n in (1, 6, 12, 18, 24, 30)
+    ]
+    last = 100 * table.iloc[-1].drop("epoch").to_numpy(float)
+    np.testing.assert_allclose(axes.lines[-1].get_ydata(), last)
+
+
+def test_the_health_of_a_contrastive_training_has_its_columns():
+    curve = pd.DataFrame({"epoch": [1, 2], "loss": [4.0, 2.0]})
+    columns = ("alignment", "uniformity", "spread", "effective_rank")
+    curve = curve.assign(**dict.fromkeys(columns, 0.5))
+    figure = contrastive_health(curve)
+    drawn = [line.get_label() for a in figure.axes for line in a.lines]
+    assert sorted(drawn) == sorted(
+        ["loss", *(column.replace("_", " ") for column in columns)]
+    )
 
 
 def test_a_picture_is_written_twice_and_repeats(tmp_path):

@@ -111,6 +111,21 @@ def test_a_model_that_was_not_trained_has_no_curve(tmp_path):
     assert copies == ["a-curve-round1.csv"]
 
 
+def test_a_contrastive_bootstrap_shows_its_own_figures(tmp_path):
+    columns = "epoch,loss,alignment,uniformity,spread,effective_rank,lr"
+    first = modelled(tmp_path, "bootstrap", columns, "1,5,2,-3,1,7,0.1")
+    distances = "epoch,front,layer_1\n1,0,0.02\n"
+    write_text(first.folder / "layer_distances.csv", distances)
+    sections = curve_sections([first])
+    assert [heading for heading, _, _ in sections] == [
+        "Training",
+        "Health, bootstrap",
+        "Layers, bootstrap",
+    ]
+    assert "uniformity -3" in sections[1][2].get_label()
+    assert "2.00 % in layer_1" in sections[2][2].get_label()
+
+
 def test_the_gate_of_a_gated_training_is_shown(tmp_path):
     first, second = (modelled(tmp_path, name) for name in ("round1", "round2"))
     entry = {"epoch": 1, "scale": "log loss", "counts": [1, 2]}

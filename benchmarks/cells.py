@@ -1,0 +1,172 @@
+"""What tables of trainings share: each cell a chain of stages, resumed by them.
+
+A cell is trained, embeds the test utterances and is scored on the corpus'
+trials, each by its recipe, so that the same command goes on after a kill and
+skips what is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from recipes.run_rounds import CPU_ENVIRONMENT
+from speechbrain_ext.files import InputError, read_json, write_json
+from speechbrain_ext.plots import save_png
+from speechbrain_ext.receipts import versions
+from speechbrain_ext.yamls import parse_yaml, plain
+
+ROOT = Path(__file__).parents[1]
+SYNTHETIC = "synthetic voices"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where cells are, on what corpus, with which seeds."""
+    parser.add_argument("--output_folder", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, help="prepared; else made")
+    parser.add_argument("--data_folder", help="of the corpus; else its own")
+    parser.add_argument("--augment_folder", help="else that of made voices")
+    parser.add_argument("--toy", default="{}", help="values of prepare_toy")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1986])
+    parser.add_argument("--num_workers", type=int, default=0)
+
+
+def start(recipe: str, leaf: str, **options: Any) -> None:
+    """Run a recipe to its end, or skip it if it was."""
+    words = [sys.executable, str(ROOT / "recipes" / f"{recipe}.py")]
+    words += [str(ROOT / "hparams" / leaf), "--noprogressbar"]
+    for key, value in options.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        words.append(f"--{key}={text}")
+    environment = {**CPU_ENVIRONMENT, **os.environ, "PYTHONPATH": str(ROOT)}
+    if subprocess.run(words, env=environment).returncode:
+        raise InputError(f"{recipe} into {options['output_folder']} failed")
+
+
+def make_corpus(arguments: argparse.Namespace) -> Path:
+    """The given corpus, or one of synthetic voices."""
+    if arguments.corpus is not None:
+        return arguments.corpus
+    folder = arguments.output_folder / "corpus"
+    sizes = plain(parse_yaml(arguments.toy))
+    start("prepare_toy", "prepare_toy.yaml", output_folder=str(folder), **sizes)
+    return folder
+
+
+def train(
+    arguments: argparse.Namespace,
+    corpus: Path,
+    folder: Path,
+    recipe: str,
+    leaf: str,
+    **options: Any,
+) -> None:
+    """A cell's training, into ``folder/model``."""
+    sounds = arguments.augment_folder
+    if sounds is None and arguments.corpus is None:
+        sounds = str(corpus / "augment")
+    start(
+        recipe,
+        leaf,
+        data_folder=arguments.data_folder or str(corpus),
+        output_folder=str(folder / "model"),
+        augment_folder=sounds,
+        num_workers=arguments.num_workers,
+        **options,
+    )
+
+
+def score(
+    arguments: argparse.Namespace,
+    corpus: Path,
+    folder: Path,
+    system: str,
+    seed: int,
+    **options: Any,
+) -> None:
+    """Embed the test utterances and score the corpus' trials."""
+    start(
+        "extract_embeddings",
+        "extract_embeddings.yaml",
+        embedder_folder=str(folder / "model" / "embedder"),
+        annotation=str(corpus / "test.csv"),
+        data_folder=arguments.data_folder or str(corpus),
+        output_folder=str(folder / "embeddings"),
+        num_workers=arguments.num_workers,
+        seed=seed,
+    )
+    lists = {p.stem: str(p) for p in sorted((corpus / "trials").glob("*.txt"))}
+    start(
+        "score_trials",
+        "score_trials.yaml",
+        embeddings_folder=str(folder / "embeddings"),
+        trials=lists,
+        output_folder=str(folder / "scores"),
+        system=system,
+        seed=seed,
+        **options,
+    )
+
+
+def results_of(folder: Path) -> list[dict[str, Any]]:
+    """The results of a cell, one a trial list."""
+    paths = sorted((folder / "scores").glob("result_*.json"))
+    return [read_json(path) for path in paths]
+
+
+def error_rates(folder: Path) -> dict[str, Any]:
+    """EER and minDCF of a cell on each list."""
+    figures: dict[str, Any] = {}
+    for result in results_of(folder):
+        figures[f"eer {result['trials']}"] = result["eer_percent"]
+        figures[f"min_dcf {result['trials']}"] = result["min_dcf"]
+    return figures
+
+
+def mean_of(cells: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Means over seeds, figure by figure."""
+    means: dict[str, float | None] = {}
+    for key in cells[0]:
+        values = [cell[key] for cell in cells if cell[key] is not None]
+        means[key] = round(statistics.fmean(values), 4) if values else None
+    return means
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a row as soon as it is known."""
+    shown = {key: value for key, value in row.items() if key != "seeds"}
+    print(json.dumps(shown), flush=True)
+
+
+def write(
+    arguments: argparse.Namespace,
+    what: str,
+    rows: list[dict[str, Any]],
+    picture: Figure,
+) -> Path:
+    """The table as ``arguments.output``, and its picture beside it."""
+    output = Path(arguments.output)
+    report = {
+        "kind": "benchmark",
+        "what": what,
+        "corpus": str(arguments.corpus or SYNTHETIC),
+        "rows": rows,
+        "options": {k: str(v) for k, v in vars(arguments).items()},
+        "processor": platform.machine(),
+        "n_cores": os.cpu_count(),
+        "versions": versions(),
+    }
+    write_json(output, report)
+    save_png(picture, output.with_suffix(".png"))
+    print(f"written: {output}")
+    return output

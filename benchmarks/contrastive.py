@@ -1,0 +1,274 @@
+"""What a contrastive loss gives: WavLM tuned or not, by back-end and positives.
+
+The paper's first finding (Miara et al., Interspeech 2024) at a small scale:
+a WavLM, frozen or tuned by SimCLR, with a TDNN, ECAPA-TDNN or MHFA, and
+positives of the same utterance, of nearby clusters (SSPS) or, as a diagnostic,
+of the true speaker; beside it ECAPA-TDNN on mel bands with SimCLR and MoCo.
+WavLM is small and random unless --wavlm names another.
+
+Every cell is made of stages, so that the same command goes on after a kill and
+skips what is done. The corpus is made of synthetic voices unless a prepared
+one (train.csv, test.csv, oracle.csv, trials/) is given. To run it:
+
+> python benchmarks/contrastive.py --output_folder=exp/contrastive
+> python benchmarks/contrastive.py --output_folder=exp/contrastive_some \
+      --cells "tuned MHFA ssps" "ECAPA moco"
+> python benchmarks/contrastive.py --output_folder=exp/contrastive_minivox \
+      --corpus=exp/minivox/corpus --ssps_clusters=1300
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks import cells
+from speechbrain_ext.contrastive_modules import POSITIVES
+from speechbrain_ext.files import InputError
+from speechbrain_ext.receipts import RECEIPT
+from speechbrain_ext.stage import run
+from speechbrain_ext.yamls import parse_yaml, plain
+
+# A WavLM that trains on CPU cores: frames of 20 ms, as Base+.
+SMALL_WAVLM = json.dumps(
+    {
+        "encoder_source": None,
+        "encoder_config": {
+            "hidden_size": 64,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+            "conv_dim": [32, 32, 32],
+            "conv_stride": [10, 8, 4],
+            "conv_kernel": [20, 8, 4],
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 4,
+        },
+    }
+)
+SMALL_BACK_ENDS = json.dumps(
+    {
+        "TDNN": {"width": 64, "width_last": 192, "embedding_size": 64},
+        "ECAPA": {
+            "width": 64,
+            "width_last": 192,
+            "attention_channels": 32,
+            "embedding_size": 64,
+        },
+        "MHFA": {"n_heads": 8, "compression_size": 32, "embedding_size": 64},
+    }
+)
+SMALL_ECAPA = (
+    "{width: 32, width_last: 96, attention_channels: 32, embedding_size: 64}"
+)
+FREEZE = {"frozen": "all", "tuned": "front"}
+LEAF = {
+    "frozen": "train_contrastive_wavlm.yaml",
+    "tuned": "train_contrastive_wavlm.yaml",
+    "none": "train_contrastive_ecapa_small.yaml",
+}
+BACK_ENDS = ("TDNN", "ECAPA", "MHFA")
+
+
+def all_cells() -> dict[str, dict[str, str]]:
+    """What is in each cell, by its name."""
+    rows = [
+        {"encoder": encoder, "back-end": back_end, "positives": positives}
+        for encoder, back_end, positives in itertools.product(
+            FREEZE, BACK_ENDS, POSITIVES
+        )
+    ]
+    found = {" ".join(row.values()): row | {"method": "simclr"} for row in rows}
+    for method in ("simclr", "moco"):
+        found[f"ECAPA {method}"] = {
+            "encoder": "none",
+            "back-end": "ECAPA",
+            "positives": "utterance",
+            "method": method,
+        }
+    return found
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    cells.add_arguments(parser)
+    parser.add_argument("--cells", nargs="+", default=list(all_cells()))
+    parser.add_argument("--wavlm", default=SMALL_WAVLM, help="overrides")
+    parser.add_argument(
+        "--back_ends", default=SMALL_BACK_ENDS, help="overrides of each"
+    )
+    parser.add_argument("--ecapa", default=SMALL_ECAPA, help="overrides")
+    parser.add_argument("--crop", type=float, default=1.5)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--n_epochs", type=int, default=20)
+    parser.add_argument("--n_ssps_epochs", type=int, default=5)
+    parser.add_argument("--ssps_clusters", type=int, default=240)
+    parser.add_argument("--n_keys", type=int, default=512)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument(
+        "--lr_encoder", type=float, default=2e-4, help="of a tuned WavLM"
+    )
+    parser.add_argument(
+        "--output", default="results/benchmark_contrastive.json"
+    )
+    return parser.parse_args(argv)
+
+
+def model_of(
+    arguments: argparse.Namespace, cell: dict[str, str]
+) -> dict[str, Any]:
+    """Options that make a cell's embedder and its learning rates."""
+    if cell["encoder"] == "none":
+        ecapa = plain(parse_yaml(arguments.ecapa))
+        return {
+            "embedder_yaml": "hparams/parts/ecapa.yaml",
+            "embedder": ecapa,
+            "lr_parts": {},
+        }
+    name = cell["back-end"]
+    sizes = plain(parse_yaml(arguments.back_ends))[name]
+    freeze = {"freeze": FREEZE[cell["encoder"]]}
+    return {
+        "embedder_yaml": f"hparams/parts/wavlm_{name.lower()}.yaml",
+        "embedder": {**plain(parse_yaml(arguments.wavlm)), **sizes, **freeze},
+        "lr_parts": {"encoder": arguments.lr_encoder},
+    }
+
+
+def do_cell(
+    arguments: argparse.Namespace,
+    corpus: Path,
+    folder: Path,
+    name: str,
+    seed: int,
+) -> None:
+    """Train, embed and score one cell."""
+    cell = all_cells()[name]
+    chosen: dict[str, Any] = {"positives": cell["positives"]}
+    if cell["positives"] == "ssps":
+        chosen["n_ssps_epochs"] = arguments.n_ssps_epochs
+        chosen["ssps_clusters"] = arguments.ssps_clusters
+    if cell["positives"] == "oracle":
+        chosen["oracle"] = str(corpus / "oracle.csv")
+    cells.train(
+        arguments,
+        corpus,
+        folder,
+        "train_contrastive",
+        LEAF[cell["encoder"]],
+        train_annotation=str(corpus / "train.csv"),
+        method=cell["method"],
+        n_keys=arguments.n_keys,
+        crop=arguments.crop,
+        batch_size=arguments.batch_size,
+        n_epochs=arguments.n_epochs,
+        lr=arguments.lr,
+        seed=seed,
+        **model_of(arguments, cell),
+        **chosen,
+    )
+    cells.score(
+        arguments,
+        corpus,
+        folder,
+        name,
+        seed,
+        caveat=cells.SYNTHETIC if arguments.corpus is None else "",
+        train_receipt=str(folder / "model" / RECEIPT),
+    )
+
+
+def figures_of(folder: Path) -> dict[str, Any]:
+    """Error rates, and what the training ended with."""
+    figures = cells.error_rates(folder)
+    last = pd.read_csv(folder / "model" / "train_curve.csv").iloc[-1]
+    for name in ("loss", "alignment", "uniformity"):
+        figures[name] = round(float(last[name]), 4)
+    path = folder / "model" / "layer_distances.csv"
+    if path.exists():
+        moved = pd.read_csv(path).iloc[-1].drop(["epoch", "front"])
+        # Of norms; the paper's figure is of these by layer.
+        figures.update({str(k): round(float(v), 5) for k, v in moved.items()})
+    return figures
+
+
+def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The cells; a row each."""
+    corpus = cells.make_corpus(arguments)
+    rows = []
+    for name in arguments.cells:
+        found, caveats = [], set()
+        for seed in arguments.seeds:
+            folder = arguments.output_folder / (
+                f"{name.lower().replace(' ', '_')}-{seed}"
+            )
+            do_cell(arguments, corpus, folder, name, seed)
+            found.append(figures_of(folder))
+            caveats |= {r["caveat"] for r in cells.results_of(folder)}
+        row = {**all_cells()[name], **cells.mean_of(found)}
+        rows.append({**row, "caveat": "; ".join(caveats), "seeds": found})
+        cells.show(rows[-1])
+    return rows
+
+
+def picture(rows: Sequence[dict[str, Any]]) -> Figure:
+    """EER of each model, a colour a kind of positives and a panel a list."""
+    table = pd.DataFrame(rows)
+    models = [model_name(row) for row in rows]
+    names = list(dict.fromkeys(models))
+    lists = [name for name in table if str(name).startswith("eer ")]
+    size = (max(5, 0.9 * len(names) + 2) * len(lists), 3.8)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(lists), squeeze=False)[0]
+    kinds = [kind for kind in POSITIVES if kind in set(table.positives)]
+    width = 0.8 / len(kinds)
+    for axes, name in zip(panels, lists, strict=True):
+        for number, kind in enumerate(kinds):
+            at = [
+                names.index(model)
+                for model, row in zip(models, rows, strict=True)
+                if row["positives"] == kind
+            ]
+            values = table.loc[table.positives == kind, name]
+            axes.bar(np.array(at) + number * width, values, width, label=kind)
+        middle = np.arange(len(names)) + width * (len(kinds) - 1) / 2
+        axes.set_xticks(middle, names, rotation=45, ha="right")
+        axes.set_title(str(name).removeprefix("eer "))
+        axes.set_ylabel("EER (%)")
+        axes.grid(axis="y", color="0.9")
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, title="positives")
+    return figure
+
+
+def model_name(row: dict[str, Any]) -> str:
+    """As in the picture: what is trained, and how."""
+    if row["encoder"] == "none":
+        return f"ECAPA, {row['method']}"
+    return f"{row['encoder']} WavLM, {row['back-end']}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Every cell, then the table."""
+    arguments = parse(argv)
+    unknown = set(arguments.cells) - set(all_cells())
+    if unknown:
+        raise InputError(
+            f"cells {sorted(unknown)} are not of {list(all_cells())}"
+        )
+    rows = study(arguments)
+    what = "contrastive training by encoder, back-end and positives"
+    cells.write(arguments, what, rows, picture(rows))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,89 @@
+"""How far the layers of a pre-trained encoder have gone while it is tuned.
+
+Miara, Lepage and Dehak, Interspeech 2024, show what a contrastive loss does
+to WavLM by the distance of each layer from its pre-trained weights.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+FRONT = "front"
+
+
+class LayerDistances:
+    r"""Relative distance of each layer from the weights it began with.
+
+    .. math:: d_l = \frac{\|\theta_l - \theta_l^*\|}{\|\theta_l^*\|}
+
+    with theta_l all parameters of layer l and theta_l^* what they were when
+    this was made.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        Transformer layers are those of a list named ``layers``; everything
+        else is ``front``.
+
+    Example
+    -------
+    >>> encoder = torch.nn.ModuleDict({"cnn": torch.nn.PReLU()})
+    >>> encoder["layers"] = torch.nn.ModuleList([torch.nn.PReLU()])
+    >>> distances = LayerDistances(encoder)
+    >>> _ = encoder["layers"][0].weight.data.mul_(1.5)
+    >>> distances()
+    {'front': 0.0, 'layer_1': 0.5}
+    """
+
+    def __init__(self, encoder: torch.nn.Module):
+        self.of_layer: dict[str, list[torch.nn.Parameter]] = {FRONT: []}
+        for name, parameter in encoder.named_parameters():
+            found = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+            layer = f"layer_{int(found[1]) + 1}" if found else FRONT
+            self.of_layer.setdefault(layer, []).append(parameter)
+        # On the CPU: needed once an epoch.
+        self.began = {
+            layer: [p.detach().cpu().clone() for p in parameters]
+            for layer, parameters in self.of_layer.items()
+        }
+
+    @torch.no_grad()
+    def __call__(self) -> dict[str, float]:
+        """Distances now, by layer, from the front to the last."""
+        return {
+            layer: _distance(parameters, self.began[layer])
+            for layer, parameters in self.of_layer.items()
+        }
+
+
+def _distance(
+    parameters: list[torch.nn.Parameter], began: list[torch.Tensor]
+) -> float:
+    gone = size = 0.0
+    for parameter, start in zip(parameters, began, strict=True):
+        gone += float((parameter.cpu() - start).double().square().sum())
+        size += float(start.double().square().sum())
+    return (gone / size) ** 0.5 if size else 0.0
+
+
+def of_embedder(model: torch.nn.Module) -> LayerDistances | None:
+    """Those of an embedding model's encoder; None if none of it is trained.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        Its encoder, if it has one, is the attribute ``encoder``.
+
+    Example
+    -------
+    >>> of_embedder(torch.nn.Linear(2, 2)) is None
+    True
+    """
+    encoder = getattr(model, "encoder", None)
+    if encoder is None:
+        return None
+    if not any(p.requires_grad for p in encoder.parameters()):
+        return None
+    return LayerDistances(encoder)

@@ -1,0 +1,82 @@
+"""The contrastive table: its cells, their caveats, skipped when done."""
+
+import json
+
+import in_this_process
+import pytest
+
+from benchmarks import cells, contrastive
+from speechbrain_ext.files import InputError
+
+
+def test_the_table_is_the_issues():
+    found = contrastive.all_cells()
+    assert len(found) == 2 * 3 * 3 + 2
+    assert found["tuned MHFA ssps"] == {
+        "encoder": "tuned",
+        "back-end": "MHFA",
+        "positives": "ssps",
+        "method": "simclr",
+    }
+    assert found["ECAPA moco"]["method"] == "moco"
+
+
+def test_means_leave_out_what_is_not_there():
+    rows = [{"a": 1.0, "b": None}, {"a": 2.0, "b": None}]
+    assert cells.mean_of(rows) == {"a": 1.5, "b": None}
+
+
+def test_an_unknown_cell_is_named(tmp_path):
+    with pytest.raises(InputError, match="cells .'warm'. are not of"):
+        contrastive.main([f"--output_folder={tmp_path}", "--cells", "warm"])
+
+
+TINY_WAVLM = {
+    "encoder_source": None,
+    "encoder_config": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "conv_dim": [8, 8],
+        "conv_stride": [20, 16],
+        "conv_kernel": [20, 16],
+        "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2,
+    },
+}
+
+
+def test_some_cells_run_and_a_second_time_skip(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "start", in_this_process.start)
+    argv = [
+        f"--output_folder={tmp_path / 'out'}",
+        f"--output={tmp_path / 'table.json'}",
+        "--toy={n_speakers: 4, n_test_speakers: 2, n_sessions: 2, "
+        "n_utterances: 3, min_seconds: 0.6, max_seconds: 0.8, n_trials: 20, "
+        "n_sounds: 1, num_workers: 1}",
+        f"--wavlm={json.dumps(TINY_WAVLM)}",
+        *"--n_epochs 1 --n_ssps_epochs 1 --ssps_clusters 8 --n_keys 16".split(),
+        *"--batch_size 8 --crop 0.5 --cells".split(),
+        *("tuned TDNN oracle", "frozen MHFA ssps", "ECAPA moco"),
+    ]
+    contrastive.main(argv)
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert [row["positives"] for row in rows] == ["oracle", "ssps", "utterance"]
+    assert all(0 <= row["eer toy"] <= 100 for row in rows)
+    assert [row["caveat"] for row in rows] == [
+        "synthetic voices; random WavLM; true speakers chose the positives",
+        "synthetic voices; random WavLM",
+        "synthetic voices",
+    ]
+    # Only what was tuned has moved.
+    assert [row.get("layer_1", 0) > 0 for row in rows] == [True, False, False]
+    assert (tmp_path / "table.png").exists()
+    receipts = {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("stage.json")
+    }
+    assert len(receipts) == 1 + 3 * 3
+    contrastive.main(argv)
+    for path, when in receipts.items():
+        assert path.stat().st_mtime_ns == when
+    assert json.loads((tmp_path / "table.json").read_text())["rows"] == rows

@@ -1,0 +1,48 @@
+"""Distances of layers: by layer, relative, from where they began."""
+
+import pytest
+import torch
+
+from speechbrain_ext.layer_distances import LayerDistances, of_embedder
+from speechbrain_ext.pooling import MHFA
+from speechbrain_ext.wavlm import WavLMSpeaker
+
+TINY = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [8, 8],
+    "conv_stride": [20, 16],
+    "conv_kernel": [20, 16],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+def test_a_layer_that_moves_is_named_and_the_others_stay():
+    model = WavLMSpeaker(None, TINY, MHFA)
+    distances = of_embedder(model)
+    assert set(distances()) == {"front", "layer_1", "layer_2", "layer_3"}
+    assert set(distances().values()) == {0.0}
+    layer = model.encoder.model.encoder.layers[1]
+    squares = sum(float(p.square().sum()) for p in layer.parameters())
+    with torch.no_grad():
+        layer.feed_forward.output_dense.bias += 0.5
+    found = distances()
+    expected = (16 * 0.25 / squares) ** 0.5
+    assert found.pop("layer_2") == pytest.approx(expected, rel=1e-5)
+    assert set(found.values()) == {0.0}
+    assert list(distances()) == ["front", "layer_1", "layer_2", "layer_3"]
+
+
+def test_ten_layers_and_more_are_in_order():
+    encoder = torch.nn.ModuleDict({"cnn": torch.nn.PReLU()})
+    encoder["layers"] = torch.nn.ModuleList(torch.nn.PReLU() for _ in range(12))
+    wanted = ["front", *(f"layer_{n}" for n in range(1, 13))]
+    assert list(LayerDistances(encoder)()) == wanted
+
+
+def test_what_is_not_trained_has_no_distance():
+    assert of_embedder(WavLMSpeaker(None, TINY, MHFA, freeze="all")) is None
+    assert of_embedder(torch.nn.Linear(2, 2)) is None
