@@ -21,8 +21,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from recipes.run_rounds import CPU_ENVIRONMENT
+from speechbrain_ext.figures import save_png
 from speechbrain_ext.files import InputError, read_json, write_json
-from speechbrain_ext.plots import save_png
 from speechbrain_ext.receipts import versions
 from speechbrain_ext.yamls import parse_yaml, plain
 

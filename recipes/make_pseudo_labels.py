@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext import plots
+from speechbrain_ext import plots_clusters
 from speechbrain_ext.cluster_curves import candidates
 from speechbrain_ext.cluster_number import (
     Choice,
@@ -44,6 +44,7 @@ from speechbrain_ext.clustering import (
     ward_tree,
 )
 from speechbrain_ext.embeddings import read_embeddings, rows_for
+from speechbrain_ext.figures import save_png
 from speechbrain_ext.files import InputError, atomic_path, write_json
 from speechbrain_ext.label_churn import (
     churn_figures,
@@ -321,17 +322,17 @@ def write_summary(
         "choice": choice.as_json() if choice else None,
     }
     write_json(folder / "clusters.json", content)
-    figure = plots.cluster_sizes({folder.name: sizes})
-    plots.save_png(figure, folder / "cluster_sizes.png")
+    figure = plots_clusters.cluster_sizes({folder.name: sizes})
+    save_png(figure, folder / "cluster_sizes.png")
     names = ["clusters.json", "cluster_sizes.png"]
     if choice:
-        figure = plots.cluster_number(
+        figure = plots_clusters.cluster_number(
             choice.numbers,
             choice.curves,
             choice.by_criterion,
             choice.n_clusters,
         )
-        plots.save_png(figure, folder / "cluster_number.png")
+        save_png(figure, folder / "cluster_number.png")
         names.append("cluster_number.png")
     return names
 

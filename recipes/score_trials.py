@@ -25,11 +25,16 @@ from typing import Any
 
 import numpy as np
 
-from speechbrain_ext import plots
 from speechbrain_ext.backend import parse_backends
 from speechbrain_ext.breakdowns import groups_of, read_metadata
 from speechbrain_ext.embeddings import read_embeddings
+from speechbrain_ext.figures import save_figure
 from speechbrain_ext.files import atomic_path, read_json
+from speechbrain_ext.plots_scores import (
+    bayes_errors,
+    det,
+    score_histograms,
+)
 from speechbrain_ext.results import Result
 from speechbrain_ext.scoring import read_trials
 from speechbrain_ext.scoring_system import System, input_files, read_optional
@@ -185,18 +190,17 @@ def write_outputs(
             np.save(part, scores[result.backend])
         result.write(folder / f"result_{stem}.json")
         names += [f"scores_{stem}.npy", f"result_{stem}.json"]
-        pictures[f"histogram_{stem}"] = plots.score_histogram(
-            scores[result.backend], trials.labels
-        )
+        pair = (scores[result.backend], trials.labels)
+        pictures[f"histogram_{stem}"] = score_histograms({stem: pair})
     curves = {b: (found, trials.labels) for b, found in scores.items()}
-    pictures[f"det_{name}"] = plots.det(curves)
+    pictures[f"det_{name}"] = det(curves)
     calibrated = {
         r.backend: curves[r.backend] for r in results if r.cllr is not None
     }
     if calibrated:
-        pictures[f"calibration_{name}"] = plots.bayes_errors(calibrated)
+        pictures[f"calibration_{name}"] = bayes_errors(calibrated)
     for stem, figure in pictures.items():
-        names += plots.save_figure(figure, folder, stem)
+        names += save_figure(figure, folder, stem)
     return names
 
 

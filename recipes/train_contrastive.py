@@ -36,10 +36,11 @@ from speechbrain_ext.contrastive_modules import (
 from speechbrain_ext.curve import TrainCurve
 from speechbrain_ext.eer_watch import watch_from
 from speechbrain_ext.embedder import save_embedder
+from speechbrain_ext.figures import save_png
 from speechbrain_ext.layer_distances import of_embedder
 from speechbrain_ext.manifest import Manifest, read_manifest
 from speechbrain_ext.parameters import parameter_groups
-from speechbrain_ext.plots import contrastive_health, layers_moved, save_png
+from speechbrain_ext.plots_training import contrastive_health, layers_moved
 from speechbrain_ext.ranges import check_counts, check_positive, check_shares
 from speechbrain_ext.stage import Stage, run
 from speechbrain_ext.view_brain import CURVE, ViewBrain, check_views, unwrapped

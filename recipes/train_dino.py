@@ -26,9 +26,10 @@ from speechbrain_ext.dino_modules import build_modules
 from speechbrain_ext.dino_schedules import DinoSchedules
 from speechbrain_ext.eer_watch import watch_from
 from speechbrain_ext.embedder import save_embedder
+from speechbrain_ext.figures import save_png
 from speechbrain_ext.manifest import Manifest, read_manifest
 from speechbrain_ext.parameters import decay_groups
-from speechbrain_ext.plots import dino_health, save_png
+from speechbrain_ext.plots_training import dino_health
 from speechbrain_ext.ranges import check_counts, check_positive, check_shares
 from speechbrain_ext.stage import Stage, run
 from speechbrain_ext.view_brain import CURVE, ViewBrain, check_views

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from speechbrain_ext.figures import save_png
 from speechbrain_ext.files import atomic_path, write_json
 from speechbrain_ext.noisy_labels import NoisyLabels
-from speechbrain_ext.plots import gate_fits, gate_shares, save_png
+from speechbrain_ext.plots_training import gate_fits, gate_shares
 
 
 def write_gate_files(

@@ -12,13 +12,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext import plots
 from speechbrain_ext.comparison import Comparison, comparison_rows
 from speechbrain_ext.embeddings import read_embeddings, rows_for
 from speechbrain_ext.files import read_json
 from speechbrain_ext.label_quality import true_speakers
 from speechbrain_ext.manifest import read_manifest, select
 from speechbrain_ext.plan import Step, churns_of, is_topline, rounds_of
+from speechbrain_ext.plots_clusters import (
+    churn_by_round,
+    cluster_number,
+    cluster_sizes,
+    embedding_map,
+)
+from speechbrain_ext.plots_scores import (
+    bayes_errors,
+    det,
+    eer_by_round,
+    score_histograms,
+)
+from speechbrain_ext.plots_training import (
+    contrastive_health,
+    dino_health,
+    gate_fits,
+    gate_shares,
+    layers_moved,
+    training_curves,
+)
 from speechbrain_ext.projection import project
 from speechbrain_ext.report import write_report
 from speechbrain_ext.results import (
@@ -182,7 +201,7 @@ def eer_sections(
     lists = {(result.corpus, result.trials) for result in results}
     cited = [y for y in yardsticks if (y.corpus, y.trials) in lists]
     caption = "Equal error rate of each system with its 95 % interval."
-    figure = plots.eer_by_round(results, cited)
+    figure = eer_by_round(results, cited)
     return [("EER by round", caption, figure)]
 
 
@@ -200,16 +219,15 @@ def score_sections(
         words = f"trial list {name}, {backend} scores"
         title = f"{name}, {backend}"
         caption = f"{words.capitalize()}. A dot marks the equal error rate."
-        sections.append((f"DET, {title}", caption, plots.det(systems)))
+        sections.append((f"DET, {title}", caption, det(systems)))
         if "+" in backend:
             caption = f"{words.capitalize()}: what a user's threshold costs."
-            figure = plots.bayes_errors(systems)
+            figure = bayes_errors(systems)
             sections.append((f"Calibration, {title}", caption, figure))
         if backend == results[0].backend:  # the others' are beside the scores
-            for row, (scores, labels) in systems.items():
-                figure = plots.score_histogram(scores, labels)
-                heading = f"Scores, {row}, {title}"
-                sections.append((heading, f"{row}, {words}.", figure))
+            caption = f"{words.capitalize()}."
+            figure = score_histograms(systems)
+            sections.append((f"Scores, {title}", caption, figure))
     return sections
 
 
@@ -310,7 +328,7 @@ def churn_sections(settings: dict[str, Any]) -> list[Section]:
         "Share of training utterances outside of the clusters that match "
         "those of the round before: no true label is used."
     )
-    figure = plots.churn_by_round(churns, chosen)
+    figure = churn_by_round(churns, chosen)
     return [("Churn", caption, figure)]
 
 
@@ -324,7 +342,7 @@ def cluster_sections(steps: Sequence[Step]) -> list[Section]:
     if not sizes:
         return []
     caption = "Utterances of each pseudo-speaker, largest first."
-    sections = [("Cluster sizes", caption, plots.cluster_sizes(sizes))]
+    sections = [("Cluster sizes", caption, cluster_sizes(sizes))]
     return sections + number_sections(steps)
 
 
@@ -354,7 +372,7 @@ def map_sections(steps: Sequence[Step]) -> list[Section]:
         ids = select(labels, chosen).ids
         points = project(unit_rows(vectors, rows_for(index, ids, embeddings)))
         panels = {title: names[chosen] for title, names in panels.items()}
-        figure = plots.embedding_map(points, panels)
+        figure = embedding_map(points, panels)
         sections.append((f"Map, {step.system}", caption, figure))
     return sections
 
@@ -376,7 +394,7 @@ def number_sections(steps: Sequence[Step]) -> list[Section]:
         path = step.folder / "clusters.json"
         choice = read_json(path).get("choice") if path.exists() else None
         if choice:
-            figure = plots.cluster_number(
+            figure = cluster_number(
                 choice["numbers"],
                 choice["curves"],
                 choice["by_criterion"],
@@ -395,9 +413,7 @@ def curve_sections(steps: Sequence[Step]) -> list[Section]:
         for step in models
     }
     caption = "Mean training loss of each epoch, one panel a model."
-    sections: list[Section] = [
-        ("Training", caption, plots.training_curves(curves))
-    ]
+    sections: list[Section] = [("Training", caption, training_curves(curves))]
     for step in models:
         sections += health_sections(step, curves[step.system])
     return sections + gate_sections(models)
@@ -409,14 +425,14 @@ def health_sections(step: Step, curve: pd.DataFrame) -> list[Section]:
         return []
     caption = "Figures that need no labels; a collapse would show in them."
     if "uniformity" in curve:
-        figure = plots.contrastive_health(curve)
+        figure = contrastive_health(curve)
     else:
-        figure = plots.dino_health(curve, step.receipt()["ln_k"])
+        figure = dino_health(curve, step.receipt()["ln_k"])
     sections: list[Section] = [(f"Health, {step.system}", caption, figure)]
     path = step.folder / "layer_distances.csv"
     if path.exists():
         caption = "Relative distance of each layer from where it began."
-        figure = plots.layers_moved(pd.read_csv(path))
+        figure = layers_moved(pd.read_csv(path))
         sections.append((f"Layers, {step.system}", caption, figure))
     return sections
 
@@ -430,9 +446,9 @@ def gate_sections(models: Sequence[Step]) -> list[Section]:
             continue
         history = read_json(path)
         caption = "Losses in each epoch: two Gaussians, and where they cross."
-        figure = plots.gate_fits(history)
+        figure = gate_fits(history)
         sections.append((f"Gate, {step.system}", caption, figure))
         caption = "Threshold, and shares of labels kept and corrected."
-        figure = plots.gate_shares(history)
+        figure = gate_shares(history)
         sections.append((f"Gate by epoch, {step.system}", caption, figure))
     return sections

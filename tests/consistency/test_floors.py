@@ -8,7 +8,7 @@ from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
     0: "files forest mixture rng",
-    1: "audio audio_tree channel_filter class_sampler conv_front curve "
+    1: "audio audio_tree channel_filter class_sampler figures conv_front curve "
     "finite gated_attention layer_distances log_mel lora manifest "
     "metrics monitor parameters processes projection quality ranges "
     "receipts regularizers rounds schedules score_norm toy_sounds "
@@ -19,7 +19,8 @@ FLOORS = {
     "margin measure plan pooling report scoring sound_bank ssl_models "
     "toy views weight_anchor",
     3: "augment cluster_number cohorts comparison contrastive corpus "
-    "extraction health hypersphere noisy_labels plots ssps stage "
+    "extraction health hypersphere noisy_labels plots_clusters "
+    "plots_scores plots_training ssps stage "
     "trial_speakers voices wavlm",
     4: "backend breakdowns dino_modules eer_watch gate_files "
     "oracle_positives pseudo_trials speaker_modules",

@@ -9,23 +9,26 @@ from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.special import ndtr
 
+from speechbrain_ext.figures import save_figure, save_png
 from speechbrain_ext.files import InputError
 from speechbrain_ext.metrics import actual_dcf, min_dcf, normalised_dcf
-from speechbrain_ext.plots import (
-    bayes_errors,
+from speechbrain_ext.plots_clusters import (
     churn_by_round,
     cluster_number,
     cluster_sizes,
-    contrastive_health,
+    embedding_map,
+)
+from speechbrain_ext.plots_scores import (
+    bayes_errors,
     det,
     eer_by_round,
-    embedding_map,
+    score_histograms,
+)
+from speechbrain_ext.plots_training import (
+    contrastive_health,
     gate_fits,
     gate_shares,
     layers_moved,
-    save_figure,
-    save_png,
-    score_histogram,
     training_curves,
 )
 from speechbrain_ext.results import read_yardsticks
@@ -117,7 +120,7 @@ FIGURES = {
             for b in ("raw", "as-norm", "as-norm+qmf")
         ]
     ),
-    "histogram": lambda: score_histogram(*trials()),
+    "histogram": lambda: score_histograms({"DINO": trials()}),
     "calibration": lambda: bayes_errors(
         {name: trials(seed=n) for n, name in enumerate("abc")}
     ),
@@ -239,13 +242,23 @@ def test_a_large_det_is_drawn_with_few_points():
 def test_histogram_bars_of_a_class_sum_to_all_of_it():
     labels = np.r_[np.ones(50), np.zeros(950)]
     scores = np.random.default_rng(0).normal(size=1000) + labels
-    axes = score_histogram(scores, labels).axes[0]
+    axes = score_histograms({"DINO": (scores, labels)}).axes[0]
     for patch in axes.patches:
         points = patch.get_xy()
         widths = np.diff(points[:, 0])
         area = np.abs(np.sum(widths * points[:-1, 1]))
         width = (scores.max() - scores.min()) / 60
         assert area / width == pytest.approx(100, rel=1e-3)
+
+
+def test_systems_have_a_panel_each_and_say_which():
+    systems = {name: trials(200, seed=n) for n, name in enumerate("abc")}
+    figure = score_histograms(systems)
+    titles = [axes.get_title() for axes in figure.axes if axes.axison]
+    assert titles == ["a", "b", "c"]
+    assert len(legend_of(figure)) == 3
+    for name in "abc":
+        assert f"{name}: " in figure.get_label()
 
 
 def test_clusters_are_sorted_by_size():

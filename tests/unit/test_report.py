@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.figure import Figure
 
-from speechbrain_ext.plots import cluster_sizes
+from speechbrain_ext.plots_clusters import cluster_sizes
 from speechbrain_ext.report import write_report
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\""
