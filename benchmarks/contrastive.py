@@ -246,7 +246,13 @@ def picture(rows: Sequence[dict[str, Any]]) -> Figure:
         axes.set_ylabel("EER (%)")
         axes.grid(axis="y", color="0.9")
         axes.set_axisbelow(True)
-        axes.legend(frameon=False, title="positives")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=len(kinds),
+        frameon=False,
+        title="positives",
+    )
     return figure
 
 
