@@ -191,8 +191,8 @@ class Augment(torch.nn.Module):
         if len(rows):
             place = torch.from_numpy(rows).to(wavs.device)
             gains = responses(draws.response[rows], self.filter_db)
-            gains = torch.from_numpy(gains).to(wavs)
-            out[place] = apply_responses(out[place], gains)
+            response = torch.from_numpy(gains).to(wavs)
+            out[place] = apply_responses(out[place], response)
         return out
 
     def draw(self, keys: np.ndarray) -> Draws:
