@@ -38,6 +38,7 @@ from speechbrain_ext.trials import read_trial_file
 from speechbrain_ext.vectors import unit_rows
 
 Section = tuple[str, str, Any]
+_CURVE = "train_curve.csv"
 _MAPPED_SPEAKERS, _MAPPED = 24, 1000  # of a map: speakers, utterances
 
 
@@ -96,9 +97,17 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
     if results:
         print("\n" + render_table(results, yardsticks))
         print(f"table:  {folder / 'TABLE.md'}")
-    print(f"model:  {final_model(settings, steps).folder / 'embedder'}")
+    print(f"model:  {model_folder(settings, steps)}")
     print(f"report: {page}")
     return page
+
+
+def model_folder(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
+    """Where a run's model is: the folder to share, else its embedder."""
+    for step in steps:
+        if step.recipe == "export_model":
+            return step.folder / "model"
+    return final_model(settings, steps).folder / "embedder"
 
 
 def final_model(settings: dict[str, Any], steps: Sequence[Step]) -> Step:
@@ -163,10 +172,14 @@ def collect_curves(run: str, steps: Sequence[Step], folder: Path) -> None:
     """Copy the training curves of a run beside its results."""
     for stale in folder.glob(f"{run}-curve-*.csv"):
         stale.unlink()
-    for step in steps:
-        if step.name.endswith("/model"):
-            copy = folder / f"{run}-curve-{step.system}.csv"
-            shutil.copy(step.folder / "train_curve.csv", copy)
+    for step in trainings(steps):
+        copy = folder / f"{run}-curve-{step.system}.csv"
+        shutil.copy(step.folder / _CURVE, copy)
+
+
+def trainings(steps: Sequence[Step]) -> list[Step]:
+    """The steps that trained a model."""
+    return [step for step in steps if (step.folder / _CURVE).exists()]
 
 
 def eer_sections(
@@ -368,11 +381,8 @@ def number_sections(steps: Sequence[Step]) -> list[Section]:
 
 def curve_sections(steps: Sequence[Step]) -> list[Section]:
     """Training loss of every model, and the health of a DINO."""
-    models = [step for step in steps if step.name.endswith("/model")]
-    curves = {
-        step.system: pd.read_csv(step.folder / "train_curve.csv")
-        for step in models
-    }
+    models = trainings(steps)
+    curves = {step.system: pd.read_csv(step.folder / _CURVE) for step in models}
     caption = "Mean training loss of each epoch, one panel a model."
     sections: list[Section] = [
         ("Training", caption, plots.training_curves(curves))
