@@ -28,8 +28,8 @@ def upload(
 ) -> str:
     """Create a model repository if need be, and send a folder's files.
 
-    All of them in one commit: others never see half a model. The token is the hub client's: of the variable ``HF_TOKEN`` or of
-    ``hf auth login``.
+    All of them in one commit: others never see half a model. The token is the
+    hub client's: of the variable ``HF_TOKEN`` or of ``hf auth login``.
 
     Arguments
     ---------

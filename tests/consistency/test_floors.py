@@ -9,15 +9,15 @@ from house import DRIVER, PACKAGE, recipes
 FLOORS = {
     0: "files forest mixture rng",
     1: "audio audio_tree class_sampler conv_front curve finite "
-    "gated_attention hub_upload log_mel lora manifest metrics monitor parameters "
-    "processes projection quality ranges receipts regularizers rounds "
-    "schedules score_norm toy_sounds trials vectors ward "
+    "gated_attention hub_upload log_mel lora manifest metrics monitor "
+    "parameters processes projection quality ranges receipts regularizers "
+    "rounds schedules score_norm toy_sounds trials vectors ward "
     "wavlm_official whitening workers yamls",
     2: "bootstrap calibration checkpoints cllr cluster_curves clustering "
     "dino dino_schedules embedder embeddings health holdout "
     "label_churn label_cleaning label_formats label_quality lineage "
-    "loss_gate margin measure plan pooling report scoring sound_bank ssl_models toy "
-    "views weight_anchor",
+    "loss_gate margin measure plan pooling report scoring sound_bank "
+    "ssl_models toy views weight_anchor",
     3: "augment cluster_number cohorts comparison corpus embedding_formats "
     "extraction noisy_labels plots ssps stage trial_speakers voices wavlm",
     4: "backend breakdowns dino_modules eer_watch gate_files "
