@@ -127,8 +127,10 @@ def _write_npy(folder: Path, ids: np.ndarray, vectors: np.ndarray) -> list[str]:
 def _write_pt(folder: Path, ids: np.ndarray, vectors: np.ndarray) -> list[str]:
     # Rows of one tensor: torch saves their memory once.
     rows = torch.from_numpy(np.ascontiguousarray(vectors))
-    with atomic_path(folder / f"{_STEM}.pt") as part:
-        torch.save(dict(zip(map(str, ids), rows, strict=True)), part)
+    named = dict(zip(map(str, ids), rows, strict=True))
+    # Given a path, torch would write its (temporary) name into the file.
+    with atomic_path(folder / f"{_STEM}.pt") as part, open(part, "wb") as file:
+        torch.save(named, file)
     return [f"{_STEM}.pt"]
 
 
