@@ -431,7 +431,7 @@ def longest_plan(settings: dict[str, Any]) -> list[Step]:
     >>> settings = plain(read_yaml("hparams/quickstart.yaml"))
     >>> settings.update(n_rounds="auto", max_rounds=3, output_folder="none")
     >>> len(load_plan(settings)), len(longest_plan(settings))
-    (13, 28)
+    (11, 28)
     """
     if settings["n_rounds"] == AUTO:
         settings = {**settings, "n_rounds": settings["max_rounds"]}
