@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from recipes import convert_embeddings, convert_labels
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import write_manifest
 
+ROOT = Path(__file__).parents[2]
 CHECKOUT = "SPEECHBRAIN_CHECKOUT"
 
 
@@ -124,6 +127,14 @@ def test_embeddings_of_an_unknown_format_are_one_clear_error(tmp_path):
         )
 
 
+def readme_command():
+    """Options of the command that the README gives for that recipe."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    (line,) = re.findall(r"^.*train_speaker_embeddings\.py.*$", text, re.M)
+    words = [w for w in shlex.split(line) if w.startswith("--")]
+    return dict(word[2:].split("=", 1) for word in words)
+
+
 @pytest.mark.skipif(CHECKOUT not in os.environ, reason=f"no {CHECKOUT}")
 def test_speechbrains_own_recipe_trains_on_our_labels(corpus):
     """The command of the README, on a small network."""
@@ -134,28 +145,33 @@ def test_speechbrains_own_recipe_trains_on_our_labels(corpus):
     # What it would download is copied when it is a path.
     none = corpus / "none"
     none.touch()
+    places = {
+        "data_folder": corpus,
+        "output_folder": corpus / "out",
+        "train_annotation": corpus / "labels.csv",
+        "valid_annotation": corpus / "labels.csv",
+        "verification_file": none,
+        "out_n_neurons": 4,
+    }
+    assert places.keys() < readme_command().keys()
+    small = {
+        "data_folder_noise": corpus / "sounds" / "noise",
+        "data_folder_rir": corpus / "sounds" / "rir",
+        "NOISE_DATASET_URL": none,
+        "RIR_DATASET_URL": none,
+        "embedding_model": "{channels: [16, 16, 16, 16, 48]}",
+        "batch_size": 4,
+        "num_workers": 0,
+        "device": "cpu",
+    }
+    options = {**readme_command(), **places, **small}
     done = subprocess.run(
         [
             sys.executable,
             "train_speaker_embeddings.py",
             "hparams/train_ecapa_tdnn.yaml",
-            f"--data_folder={corpus}",
-            f"--output_folder={corpus / 'out'}",
-            f"--train_annotation={corpus / 'labels.csv'}",
-            f"--valid_annotation={corpus / 'labels.csv'}",
-            "--out_n_neurons=4",
-            "--skip_prep=True",
-            f"--verification_file={none}",
-            f"--data_folder_noise={corpus / 'sounds' / 'noise'}",
-            f"--data_folder_rir={corpus / 'sounds' / 'rir'}",
-            f"--NOISE_DATASET_URL={none}",
-            f"--RIR_DATASET_URL={none}",
-            "--embedding_model={channels: [16, 16, 16, 16, 48]}",
-            "--sentence_len=2.0",
-            "--batch_size=4",
-            "--num_workers=0",
+            *(f"--{key}={value}" for key, value in options.items()),
             "--debug",
-            "--device=cpu",
             "--noprogressbar",
         ],
         cwd=recipe,
