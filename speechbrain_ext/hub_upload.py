@@ -60,11 +60,11 @@ def upload(
     """
     check_id(repository)
     api = HfApi(endpoint=endpoint)
-    given = {name: str(Path(folder) / name) for name in sorted(names)}
-    operations = [
-        CommitOperationAdd(name, path)
-        for name, path in {**given, **(contents or {})}.items()
-    ]
+    given: dict[str, str | bytes] = {
+        name: str(Path(folder) / name) for name in sorted(names)
+    }
+    given.update(contents or {})
+    operations = [CommitOperationAdd(*item) for item in given.items()]
     try:
         created = api.create_repo(repository, private=private, exist_ok=True)
         commit = api.create_commit(

@@ -262,7 +262,7 @@ def _fetched(
             snapshot_download(
                 source,
                 revision=revision,
-                cache_dir=cache_dir,
+                cache_dir=None if cache_dir is None else str(cache_dir),
                 allow_patterns=[CONFIG, WEIGHTS],
             )
         )
