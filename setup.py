@@ -18,6 +18,8 @@ setup(
         "torch>=2.6",
         "torchaudio>=2.6",
         "transformers>=5.0,<6",
+        "huggingface_hub>=1.0",
+        "safetensors>=0.4.3",
         "hyperpyyaml>=1.2.2",
         "faiss-gpu>=1.14; sys_platform == 'linux'",
         "faiss-cpu>=1.11; sys_platform != 'linux'",

@@ -90,7 +90,11 @@ def main(argv: list[str] | None = None) -> None:
         figures[trials.name] = {
             r.backend: [r.eer_percent, r.min_dcf] for r in results
         }
-    stage.finish(outputs, eer_percent_and_min_dcf=figures)
+    stage.finish(
+        outputs,
+        eer_percent_and_min_dcf=figures,
+        calibrations=system.calibrations_as_data(),
+    )
 
 
 def read_lists(

@@ -25,36 +25,33 @@ MODEL = "embedding_model.ckpt"
 RECIPE = "hyperparams.yaml"
 
 
-class Embedder(torch.nn.Module):
-    """Waveforms to embeddings, through the modules of an embedder YAML.
+class WaveEmbedder(torch.nn.Module):
+    """Waveforms to embeddings: features, their normalisation, a model.
 
     Arguments
     ---------
-    yaml_text : str
-        Resolved embedder YAML: ``compute_features``, ``mean_var_norm`` and
-        ``embedding_model`` under ``modules``.
+    features, norm, model : torch.nn.Module
+        ``compute_features``, ``mean_var_norm`` and ``embedding_model``, as
+        SpeechBrain's ``SpeakerRecognition`` calls them.
 
     Example
     -------
-    >>> text = '''
-    ... modules:
-    ...     compute_features: !new:speechbrain.lobes.features.Fbank
-    ...     mean_var_norm:
-    ...         !new:speechbrain.processing.features.InputNormalization
-    ...         norm_type: sentence
-    ...     embedding_model: !new:torch.nn.Flatten
-    ... '''
-    >>> Embedder(text).embed(torch.zeros(2, 1600)).shape
-    torch.Size([2, 440])
+    >>> from speechbrain_ext.wavlm import RawWaveform
+    >>> part = RawWaveform()
+    >>> WaveEmbedder(part, part, torch.nn.Linear(9, 2))(torch.ones(3, 9)).shape
+    torch.Size([3, 2])
     """
 
-    def __init__(self, yaml_text: str):
+    def __init__(
+        self,
+        features: torch.nn.Module,
+        norm: torch.nn.Module,
+        model: torch.nn.Module,
+    ):
         super().__init__()
-        modules = load_hyperpyyaml(io.StringIO(yaml_text))["modules"]
-        self.features = modules["compute_features"]
-        self.norm = modules["mean_var_norm"]
-        self.model = modules["embedding_model"]
-        self.yaml_text = _published(yaml_text, self.model)
+        self.features = features
+        self.norm = norm
+        self.model = model
         _skip_empty_padding(self.model)
 
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
@@ -82,6 +79,39 @@ class Embedder(torch.nn.Module):
     def is_random(self) -> bool:
         """Whether its WavLM started from random weights (a plain config)."""
         return bool(getattr(self.model, "is_random", False))
+
+
+class Embedder(WaveEmbedder):
+    """Waveforms to embeddings, through the modules of an embedder YAML.
+
+    Arguments
+    ---------
+    yaml_text : str
+        Resolved embedder YAML: ``compute_features``, ``mean_var_norm`` and
+        ``embedding_model`` under ``modules``.
+
+    Example
+    -------
+    >>> text = '''
+    ... modules:
+    ...     compute_features: !new:speechbrain.lobes.features.Fbank
+    ...     mean_var_norm:
+    ...         !new:speechbrain.processing.features.InputNormalization
+    ...         norm_type: sentence
+    ...     embedding_model: !new:torch.nn.Flatten
+    ... '''
+    >>> Embedder(text).embed(torch.zeros(2, 1600)).shape
+    torch.Size([2, 440])
+    """
+
+    def __init__(self, yaml_text: str):
+        modules = load_hyperpyyaml(io.StringIO(yaml_text))["modules"]
+        super().__init__(
+            modules["compute_features"],
+            modules["mean_var_norm"],
+            modules["embedding_model"],
+        )
+        self.yaml_text = _published(yaml_text, self.model)
 
 
 def _skip_empty_padding(model: torch.nn.Module) -> None:
@@ -164,17 +194,30 @@ def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
         The names written, for the receipt.
     """
     folder = Path(folder)
-    model = embedder.model
-    state_dict = getattr(model, "published_state", model.state_dict)()
-    state = {
-        key: value.detach().cpu().contiguous()
-        for key, value in state_dict.items()
-    }
+    state = published_state(embedder)
     # Given a path, torch would write its (temporary) name into the file.
     with atomic_path(folder / MODEL) as part, open(part, "wb") as stream:
         torch.save(state, stream)
     write_text(folder / RECIPE, embedder.yaml_text)
     return [RECIPE, MODEL]
+
+
+def published_state(embedder: WaveEmbedder) -> dict[str, torch.Tensor]:
+    """The weights of an embedder's model, as they are saved, on the CPU.
+
+    Example
+    -------
+    >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
+    >>> embedder = build_embedder("hparams/parts/ecapa.yaml", small)
+    >>> published_state(embedder)["fc.conv.bias"].shape
+    torch.Size([8])
+    """
+    model = embedder.model
+    state_dict = getattr(model, "published_state", model.state_dict)()
+    return {
+        key: value.detach().cpu().contiguous()
+        for key, value in state_dict.items()
+    }
 
 
 def load_embedder(

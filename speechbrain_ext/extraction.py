@@ -11,7 +11,7 @@ from speechbrain.utils.distributed import get_rank, if_main_process
 from tqdm import tqdm
 
 from speechbrain_ext.audio import read_crop
-from speechbrain_ext.embedder import Embedder, batches_of_one_length
+from speechbrain_ext.embedder import WaveEmbedder, batches_of_one_length
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import SAMPLE_RATE, Manifest
 from speechbrain_ext.processes import n_processes, process_sum
@@ -83,7 +83,7 @@ def cut_lengths(manifest: Manifest, grain: int) -> np.ndarray:
 
 
 def embed_batches(
-    embedder: Embedder,
+    embedder: WaveEmbedder,
     manifest: Manifest,
     batches: Sequence[list[int]],
     num_workers: int,
@@ -95,7 +95,7 @@ def embed_batches(
 
     Arguments
     ---------
-    embedder : Embedder
+    embedder : WaveEmbedder
         On its device; used in eval mode.
     manifest : Manifest
         The utterances.
@@ -150,7 +150,7 @@ def embed_batches(
 
 
 def embed_manifest(
-    embedder: Embedder,
+    embedder: WaveEmbedder,
     manifest: Manifest,
     title: str | None,
     num_workers: int = 0,
@@ -161,7 +161,7 @@ def embed_manifest(
 
     Arguments
     ---------
-    embedder : Embedder
+    embedder : WaveEmbedder
         On its device; used in eval mode.
     manifest : Manifest
         The utterances.

@@ -20,8 +20,9 @@ from speechbrain_ext.rounds import AUTO, Rounds, check_rounds, decide
 
 Late = Callable[[], Any]
 # Stages that are one process, whatever starts the others.
-ALONE = ("prepare", "labels", "true_labels", "whiten", "score")
+ALONE = ("prepare", "labels", "true_labels", "whiten", "score", "export")
 N_CROPS = 15  # of an utterance, under the paper's protocol
+PUBLISHED = "published"  # the system that is shared
 TOPLINE = "topline"  # how the names of systems with true labels begin
 # Of train_speaker: what is for labels that may be wrong.
 TRUSTED = {"gate": None, "correct_from_epoch": None, "label_confidence": None}
@@ -181,11 +182,15 @@ class Plan:
         model: Step,
         labels: Step | None,
         cohort: Step | None = None,
+        system: str | None = None,
+        **change: Any,
     ) -> None:
         """Scores of the trial lists, if there are any.
 
         ``labels`` are the system's own clusters, reported with it; ``cohort``
-        are the speakers to normalise and calibrate by, these if None.
+        are the speakers to normalise and calibrate by, these if None. The
+        step is named for ``system``, the model's if None; ``change`` wins
+        over the plan's settings.
         """
         if not self.settings["scored"]:
             return
@@ -204,12 +209,13 @@ class Plan:
             "caveat": self.settings["caveat"],
             "train_device": self.settings["train_device"],
             "train_receipt": str(model.folder / RECEIPT),
+            **change,
         }
         if labels is not None:
             values["clusters"] = str(labels.folder / "clusters.json")
         speakers = cohort or labels
-        raw = self.settings["backends"] in ("raw", ["raw"])
-        if speakers and not (raw and self.settings["whiten_scores"] is None):
+        raw = values["backends"] in ("raw", ["raw"])
+        if speakers and not (raw and values["whiten"] is None):
             train = self.embed(model.system, "train", model)
             values["cohort_folder"] = str(train.folder)
             path = speakers.folder / "pseudo_labels.csv"
@@ -218,7 +224,7 @@ class Plan:
                 # Clusters that owe least to the embeddings to be calibrated.
                 path = self.root / "bootstrap" / "labels" / "pseudo_labels.csv"
                 values["calibration_labels"] = str(path)
-        self.add(f"{model.system}/scores", "score", **values)
+        self.add(f"{system or model.system}/scores", "score", **values)
 
     def trials(self) -> dict[str, str]:
         """The trial lists that the prepare step wrote."""
@@ -274,16 +280,47 @@ class Plan:
         if tuned:
             final = self.large_margin("large_margin", final, used)
             self.score("+ large margin", final, None, cohort=used)
+        published = final
         if settings["whiten_scores"] is not None:
-            self.whiten(final)
+            published = self.whiten(final)
         if settings["topline"] and settings["scored"]:
             self.topline(start, tuned)
+        if settings["export"] and settings["scored"]:
+            self.export(published, final, used)
         return self.steps
 
-    def whiten(self, model: Step) -> None:
+    def export(self, model: Step, trained: Step, labels: Step) -> None:
+        """The run's model as it is shared, scored as those score who load it.
+
+        ``trained`` is the training that ``model`` comes from, with
+        ``labels``.
+        """
+        self.score(
+            "published model",
+            model,
+            None,
+            cohort=labels,
+            system=PUBLISHED,
+            protocol="full",
+            backends=["raw", "raw+linear"],
+            whiten=None,
+            train_receipt=str(trained.folder / RECEIPT),
+        )
+        scores = self.steps[-1]
+        embeddings = self.embed(model.system, "test", model)
+        self.add(
+            f"{PUBLISHED}/export",
+            "export",
+            embedder_folder=str(model.folder / "embedder"),
+            embeddings_folder=str(embeddings.folder),
+            scores_folder=str(scores.folder),
+            run_folder=str(self.root),
+        )
+
+    def whiten(self, model: Step) -> Step:
         """The model of the run, with the whitening it was scored with."""
         train = self.embed(model.system, "train", model)
-        self.add(
+        return self.add(
             "whitened/model",
             "whiten",
             embedder_folder=str(model.folder / "embedder"),
@@ -411,7 +448,7 @@ def longest_plan(settings: dict[str, Any]) -> list[Step]:
     >>> settings = plain(read_yaml("hparams/quickstart.yaml"))
     >>> settings.update(n_rounds="auto", max_rounds=3, output_folder="none")
     >>> len(load_plan(settings)), len(longest_plan(settings))
-    (11, 26)
+    (11, 28)
     """
     if settings["n_rounds"] == AUTO:
         settings = {**settings, "n_rounds": settings["max_rounds"]}
@@ -436,7 +473,7 @@ def load_plan(settings: dict[str, Any]) -> list[Step]:
     """
     wanted = (
         "prepare bootstrap extract labels train large_margin true_labels "
-        "whiten score"
+        "whiten score export"
     ).split()
     stages = settings["stages"]
     missing = [kind for kind in wanted if kind not in stages]

@@ -17,7 +17,13 @@ from speechbrain_ext.embeddings import read_embeddings, rows_for
 from speechbrain_ext.files import read_json
 from speechbrain_ext.label_quality import true_speakers
 from speechbrain_ext.manifest import read_manifest, select
-from speechbrain_ext.plan import Step, churns_of, is_topline, rounds_of
+from speechbrain_ext.plan import (
+    PUBLISHED,
+    Step,
+    churns_of,
+    is_topline,
+    rounds_of,
+)
 from speechbrain_ext.plots_clusters import (
     churn_by_round,
     cluster_number,
@@ -58,6 +64,7 @@ from speechbrain_ext.trials import read_trial_file
 from speechbrain_ext.vectors import unit_rows
 
 Section = tuple[str, str, Any]
+_CURVE = "train_curve.csv"
 _MAPPED_SPEAKERS, _MAPPED = 24, 1000  # of a map: speakers, utterances
 
 
@@ -116,9 +123,17 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
     if results:
         print("\n" + render_table(results, yardsticks))
         print(f"table:  {folder / 'TABLE.md'}")
-    print(f"model:  {final_model(settings, steps).folder / 'embedder'}")
+    print(f"model:  {model_folder(settings, steps)}")
     print(f"report: {page}")
     return page
+
+
+def model_folder(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
+    """Where a run's model is: the folder to share, else its embedder."""
+    for step in steps:
+        if step.recipe == "export_model":
+            return step.folder / "model"
+    return final_model(settings, steps).folder / "embedder"
 
 
 def final_model(settings: dict[str, Any], steps: Sequence[Step]) -> Step:
@@ -183,15 +198,14 @@ def collect_curves(run: str, steps: Sequence[Step], folder: Path) -> None:
     """Copy the training curves of a run beside its results."""
     for stale in folder.glob(f"{run}-curve-*.csv"):
         stale.unlink()
-    for step in trained(steps):
+    for step in trainings(steps):
         copy = folder / f"{run}-curve-{step.system}.csv"
-        shutil.copy(step.folder / "train_curve.csv", copy)
+        shutil.copy(step.folder / _CURVE, copy)
 
 
-def trained(steps: Sequence[Step]) -> list[Step]:
-    """Models that were trained: the whitened one was not."""
-    models = [step for step in steps if step.name.endswith("/model")]
-    return [m for m in models if (m.folder / "train_curve.csv").exists()]
+def trainings(steps: Sequence[Step]) -> list[Step]:
+    """The steps that trained a model."""
+    return [step for step in steps if (step.folder / _CURVE).exists()]
 
 
 def eer_sections(
@@ -280,9 +294,13 @@ def comparison_tables(
 
 
 def pairs(scored: Sequence[Step]) -> list[tuple[Step, Step]]:
-    """Steps whose scores are compared, first and second."""
-    ours = [step for step in scored if not is_topline(step)]
-    true = [step for step in scored if is_topline(step)]
+    """Steps whose scores are compared, first and second.
+
+    The model to share is none of them: it has been scored as the last round.
+    """
+    systems = [step for step in scored if step.system != PUBLISHED]
+    ours = [step for step in systems if not is_topline(step)]
+    true = [step for step in systems if is_topline(step)]
     found = list(itertools.pairwise(ours))
     if ours and true:
         found.append((true[-1], ours[-1]))
@@ -407,11 +425,8 @@ def number_sections(steps: Sequence[Step]) -> list[Section]:
 
 def curve_sections(steps: Sequence[Step]) -> list[Section]:
     """Training loss of every model, and the health of a bootstrap."""
-    models = trained(steps)
-    curves = {
-        step.system: pd.read_csv(step.folder / "train_curve.csv")
-        for step in models
-    }
+    models = trainings(steps)
+    curves = {step.system: pd.read_csv(step.folder / _CURVE) for step in models}
     caption = "Mean training loss of each epoch, one panel a model."
     sections: list[Section] = [("Training", caption, training_curves(curves))]
     for step in models:

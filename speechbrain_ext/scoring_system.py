@@ -131,6 +131,18 @@ class System:
         """Scores [M] of rows of the scorer's voices on either side [M]."""
         return scorer.apply(backend, self.calibrations.get(backend), *sides)
 
+    def calibrations_as_data(self) -> dict[str, dict[str, Any]]:
+        """The calibrations by their back-ends' names, to be kept exactly."""
+        return {
+            backend.name: {
+                "names": list(found.names),
+                "weights": found.weights.tolist(),
+                "offset": found.offset,
+                "learnt": self.learnt_on,
+            }
+            for backend, found in self.calibrations.items()
+        }
+
     def describe(self, backend: Backend, n_crops: int) -> dict[str, Any]:
         """What a result says of how its scores came about."""
         norm, learnt, protocol = "none", "none", self.settings["protocol"]

@@ -37,7 +37,7 @@ KINDS = {
 }
 # What such a model is made of, as far as its kind knows the field; a saved
 # embedder carries these, explicitly.
-_ARCHITECTURE = (
+ARCHITECTURE = (
     "hidden_size num_hidden_layers num_attention_heads intermediate_size "
     "hidden_act hidden_dropout activation_dropout attention_dropout "
     "feat_proj_dropout layer_norm_eps feat_extract_norm "
@@ -122,7 +122,7 @@ def architecture(config: PretrainedConfig) -> dict[str, Any]:
     ('wavlm', 96, [512, 512])
     """
     fields: dict[str, Any] = {"model_type": config.model_type}
-    for name in _ARCHITECTURE:
+    for name in ARCHITECTURE:
         if hasattr(config, name):
             value = getattr(config, name)
             fields[name] = list(value) if isinstance(value, tuple) else value

@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 # They steer the stage and not its result.
 _NOT_IN_REQUEST = (
     "output_folder overwrite data_folder num_workers train_receipt "
-    "collapse_patience eer_trials eer_annotation eer_interval"
+    "collapse_patience eer_trials eer_annotation eer_interval push private "
+    "dry_run"
 ).split()
 # Run options that decide the result; the others only how it is reached.
 _DECIDING = (

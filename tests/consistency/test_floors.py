@@ -8,24 +8,26 @@ from house import DRIVER, PACKAGE, recipes
 
 FLOORS = {
     0: "files forest mixture rng",
-    1: "audio audio_tree channel_filter class_sampler figures conv_front curve "
-    "finite gated_attention layer_distances log_mel lora manifest "
-    "metrics monitor parameters processes projection quality ranges "
-    "receipts regularizers rounds schedules score_norm toy_sounds "
-    "trials vectors ward wavlm_official whitening workers yamls",
+    1: "audio audio_tree channel_filter class_sampler conv_front curve "
+    "figures finite gated_attention hub_upload layer_distances "
+    "log_mel lora manifest metrics monitor parameters processes "
+    "projection quality ranges receipts regularizers rounds schedules "
+    "score_norm toy_sounds trials vectors ward wavlm_official "
+    "whitening workers yamls",
     2: "bootstrap calibration checkpoints cllr cluster_curves clustering "
     "debug_plan dino dino_schedules embedder embeddings epoch_figures "
-    "holdout label_churn label_cleaning label_quality loss_gate "
-    "margin measure plan pooling report scoring sound_bank ssl_models "
-    "toy views weight_anchor",
+    "holdout label_churn label_cleaning label_formats label_quality "
+    "lineage loss_gate margin measure plan pooling report scoring "
+    "sound_bank ssl_models toy views weight_anchor",
     3: "augment cluster_number cohorts comparison contrastive corpus "
-    "extraction health hypersphere noisy_labels plots_clusters "
-    "plots_scores plots_training ssps stage "
+    "embedding_formats extraction health hypersphere noisy_labels "
+    "plots_clusters plots_scores plots_training ssps stage "
     "trial_speakers voices wavlm",
     4: "backend breakdowns dino_modules eer_watch gate_files "
-    "oracle_positives pseudo_trials speaker_modules",
-    5: "contrastive_modules results scoring_system view_brain",
-    6: "run_report",
+    "oracle_positives pseudo_trials safe_modules speaker_modules",
+    5: "contrastive_modules hub_folder results scoring_system view_brain",
+    6: "model_card run_report verifier",
+    7: "embed verify",
 }
 # Sound is cut where a manifest says: the one neighbour on a floor.
 NEIGHBOURS = {("audio", "manifest")}

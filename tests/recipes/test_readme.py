@@ -87,14 +87,15 @@ def blocks(language):
 
 def commands():
     lines = "".join(blocks("bash")).splitlines()
-    return [line for line in lines if "recipes/" in line]
+    ours = ("python recipes/", "torchrun", "python -m speechbrain_ext")
+    return [line for line in lines if line.startswith(ours)]
 
 
 def shrunk(line):
     """The words of a command, with the options that make it short."""
     words = shlex.split(line)
-    stem = next(Path(w).stem for w in words if w.endswith(".yaml"))
-    short = SHRINK.get(stem, {})
+    leaves = [Path(w).stem for w in words if w.endswith(".yaml")]
+    short = SHRINK.get(leaves[0], {}) if leaves else {}
     kept = [w for w in words if w[2:].split("=")[0] not in short]
     if kept[0] == "torchrun":
         at = kept.index("--nproc_per_node=8")

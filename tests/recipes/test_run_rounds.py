@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from recipes import run_rounds
+from speechbrain_ext.embeddings import read_embeddings
 from speechbrain_ext.files import write_json
 from speechbrain_ext.plan import Step
+from speechbrain_ext.verifier import SpeakerVerifier
 from speechbrain_ext.yamls import read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -134,10 +137,11 @@ def test_the_results_name_their_corpus_and_training_size(chain):
         "+ large margin",
         "topline (true labels)",
         "topline + large margin",
+        "published model",
     ]
     backends = {"raw", "as-norm", "as-norm+qmf"}
-    assert len(rows) == 5 * len(backends)
-    assert {row["backend"] for row in rows} == backends
+    assert len(rows) == 5 * len(backends) + 2
+    assert {row["backend"] for row in rows} == backends | {"raw+linear"}
     assert {row["n_units"] for row in rows} == {4}
     assert {row["n_train"] for row in rows} == {24}
     assert {row["caveat"] for row in rows} == {"synthetic voices"}
@@ -173,6 +177,24 @@ def test_systems_are_compared_one_after_the_other(chain):
     assert "each system against the one before" in page
 
 
+def test_it_ends_with_the_model_to_share(chain):
+    folder, text = chain
+    model = folder / "published" / "export" / "model"
+    assert f"model:  {model}" in text
+    card = (model / "README.md").read_text()
+    path = folder / "published" / "scores" / "result_toy_raw.json"
+    assert f"value: {json.loads(path.read_text())['eer_percent']}" in card
+    for step in ("corpus", "bootstrap/model", "round1/model", "large_margin"):
+        assert f"| {step}" in card
+    assert "topline" not in card
+    verifier = SpeakerVerifier.from_pretrained(model, "cpu")
+    vectors, index = read_embeddings(folder / "large_margin/test_embeddings")
+    wavs = [folder / "corpus/test/wav" / name for name in index.ids]
+    np.testing.assert_allclose(
+        verifier.embed(wavs), vectors[index.row], atol=1e-6, rtol=0
+    )
+
+
 def test_no_training_manifest_has_a_speaker(chain):
     folder, _ = chain
     header = (folder / "corpus" / "train.csv").read_text().split("\n")[0]
@@ -182,11 +204,11 @@ def test_no_training_manifest_has_a_speaker(chain):
 def test_typed_again_it_does_only_what_from_stage_asks(chain):
     folder, _ = chain
     receipts = {p: p.read_bytes() for p in folder.rglob("stage.json")}
-    again = folder / "topline" / "scores" / "stage.json"
-    done = call(folder, "--from_stage=topline/scores")
+    again = folder / "published" / "export" / "stage.json"
+    done = call(folder, "--from_stage=published/export")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("is done, skipped") == len(receipts) - 1
-    aside = folder / "topline" / "scores.old1" / "stage.json"
+    aside = folder / "published" / "export.old1" / "stage.json"
     assert aside.read_bytes() == receipts.pop(again)
     assert receipts == {path: path.read_bytes() for path in receipts}
     assert not (folder / "restart.json").exists()
@@ -295,7 +317,7 @@ def test_automatic_rounds_end_by_themselves(tmp_path, monkeypatch, capsys):
     assert "stopped after round 3: churn 0.2800 after 0.3000" in text
 
 
-LAST = ["large_margin", "topline", "topline_tuned"]
+LAST = ["large_margin", "topline", "topline_tuned", "published"]
 
 
 @pytest.mark.parametrize(

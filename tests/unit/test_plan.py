@@ -46,7 +46,8 @@ def by_name(settings):
 
 def test_steps_come_in_the_order_of_the_paper(settings):
     systems = list(dict.fromkeys(n.split("/")[0] for n in names(settings)))
-    assert systems == ["corpus", "bootstrap", "round1", "round2", "topline"]
+    rounds = ["round1", "round2"]
+    assert systems == ["corpus", "bootstrap", *rounds, "topline", "published"]
 
 
 def test_each_round_trains_on_the_labels_of_the_one_before(settings):
@@ -191,6 +192,7 @@ def test_only_training_and_extraction_are_launched_on_many_processes(settings):
         "test_embeddings": True,
         "labels": False,
         "scores": False,
+        "export": False,
     }
 
 
@@ -259,7 +261,7 @@ def test_an_automatic_plan_grows_by_rounds_and_then_ends(auto):
     churn(auto, 1, 0.3)
     assert systems(auto) == [*begin, "round2"]
     churn(auto, 2, 0.29)
-    assert systems(auto) == [*begin, "round2", "topline"]
+    assert systems(auto) == [*begin, "round2", "topline", "published"]
     assert rounds_of(auto).chosen == 2
 
 
@@ -297,8 +299,7 @@ def test_the_longest_plan_has_every_step_that_may_come(auto):
     longest = {step.name for step in longest_plan(auto)}
     assert {"round4/labels", "large_margin/model", "topline/model"} <= longest
     assert "round5/model" not in longest
-    last = longest_plan({**auto, "n_rounds": 1})[-1]
-    assert last.system == "topline_tuned"
+    assert longest_plan({**auto, "n_rounds": 1})[-1].system == "published"
 
 
 def test_auto_without_churn_is_refused(auto):
@@ -377,3 +378,40 @@ def test_a_bootstrap_on_true_speakers_is_refused(settings):
     contrastive(settings, positives="oracle", oracle="oracle.csv")
     with pytest.raises(InputError, match="would owe to true speakers"):
         load_plan(settings)
+
+
+def test_the_model_to_share_is_scored_as_those_score_who_load_it(settings):
+    settings.update(
+        whiten_scores=0.5, protocol="crops", large_margin=True, n_rounds=1
+    )
+    steps = by_name(settings)
+    given, scored = (
+        steps[name].options for name in ("published/export", "published/scores")
+    )
+    whitened = steps["whitened/model"].folder
+    assert given["embedder_folder"] == str(whitened / "embedder")
+    assert given["embeddings_folder"] == scored["embeddings_folder"]
+    embeddings = steps["whitened/test_embeddings"]
+    assert scored["embeddings_folder"] == str(embeddings.folder)
+    embedder = embeddings.options["embedder_folder"]
+    assert embedder == given["embedder_folder"]
+    assert given["scores_folder"] == str(steps["published/scores"].folder)
+    assert scored["backends"] == ["raw", "raw+linear"]
+    assert (scored["protocol"], scored["whiten"]) == ("full", None)
+    trained = steps["large_margin/model"].folder / "stage.json"
+    assert scored["train_receipt"] == str(trained)
+
+
+def test_without_whitening_the_last_model_is_shared_as_it_was_embedded(
+    settings,
+):
+    steps = by_name({**settings, "topline": False})
+    given = steps["published/export"].options
+    assert given["embedder_folder"].endswith("round2/model/embedder")
+    assert given["embeddings_folder"].endswith("round2/test_embeddings")
+    assert list(steps)[-2:] == ["published/scores", "published/export"]
+
+
+@pytest.mark.parametrize("key", ["export", "scored"])
+def test_nothing_is_shared_when_not_wanted_or_not_scored(settings, key):
+    assert not [n for n in names({**settings, key: False}) if "export" in n]

@@ -1,0 +1,174 @@
+"""Make the folder that is shared: a model, its card, two ways to load it.
+
+The embedder must be the one that was scored: its receipts are followed from
+the results to its weights. To run it, after extract_embeddings of the test
+utterances and score_trials with --backends="[raw, raw+linear]":
+
+> python recipes/export_model.py hparams/export_model.yaml \
+      --embedder_folder=exp/round1/embedder \
+      --embeddings_folder=exp/round1/test_embeddings \
+      --scores_folder=exp/round1/scores --output_folder=exp/export
+
+Below output_folder, ``model`` is what is shared. With --push=OWNER/NAME it is
+uploaded (private; --dry_run=True lists what would go). Typed again after an
+interruption, or after another round, it sends what is not there yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.backend import RAW
+from speechbrain_ext.embedder import MODEL, RECIPE
+from speechbrain_ext.files import InputError, PathLike, read_json, write_text
+from speechbrain_ext.hub_folder import (
+    Decision,
+    checked_decision,
+    write_hub_folder,
+)
+from speechbrain_ext.hub_upload import check_id, describe_upload, upload
+from speechbrain_ext.lineage import (
+    check_made_from,
+    check_unchanged,
+    read_lineage,
+)
+from speechbrain_ext.model_card import CARD, Story, for_repository, model_card
+from speechbrain_ext.receipts import RECEIPT, describe_file
+from speechbrain_ext.results import Result, read_result
+from speechbrain_ext.stage import Stage, run
+
+logger = logging.getLogger(__name__)
+
+HUB = "model"  # the folder that is shared, below output_folder
+CALIBRATED = f"{RAW}+linear"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Check that it was scored, write the folder, perhaps upload it."""
+    stage = Stage(__file__, argv)
+    settings = stage.settings
+    if settings["push"] is not None:
+        check_id(settings["push"])
+    results = read_results_of(settings)
+    decision = decision_of(settings)
+    if not stage.is_done(inputs_of(settings)):
+        names = export(stage.folder / HUB, settings, results, decision)
+        stage.finish(
+            [f"{HUB}/{name}" for name in names],
+            threshold=decision.threshold,
+            eer_percent={
+                r.trials: r.eer_percent for r in results if r.backend == RAW
+            },
+        )
+    logger.info(f"the folder to share is {stage.folder / HUB}")
+    if settings["push"] is not None:
+        publish(stage.folder, settings)
+
+
+def inputs_of(settings: dict[str, Any]) -> dict[str, PathLike]:
+    """Files read, by their names in the receipt."""
+    embedder = Path(settings["embedder_folder"])
+    return {
+        "embedder": embedder / MODEL,
+        "embedder_yaml": embedder / RECIPE,
+        "embeddings_receipt": Path(settings["embeddings_folder"]) / RECEIPT,
+        "scores_receipt": Path(settings["scores_folder"]) / RECEIPT,
+    }
+
+
+def read_results_of(settings: dict[str, Any]) -> list[Result]:
+    """Results of this embedder's cosines; no model goes without.
+
+    Raises
+    ------
+    InputError
+        There is none, or it is of another embedder or another scoring.
+    """
+    embedder = Path(settings["embedder_folder"])
+    embeddings = Path(settings["embeddings_folder"])
+    scores = Path(settings["scores_folder"])
+    paths = sorted(scores.glob("result_*.json"))
+    if not paths or not (scores / RECEIPT).exists():
+        raise InputError(
+            f"{scores} has no finished result: a model is published with what "
+            "it scored; run extract_embeddings on test utterances and "
+            "score_trials, and give the folder of the latter"
+        )
+    for name, file in (("embedder", MODEL), ("embedder_yaml", RECIPE)):
+        words = "give the test embeddings of the embedder to be exported"
+        check_made_from(embeddings, name, embedder / file, words)
+    words = "score the embeddings of the embedder to be exported"
+    array = embeddings / "embeddings.npy"
+    check_made_from(scores, "embeddings", array, words)
+    check_unchanged(scores, [path.name for path in paths])
+    found = [read_result(path) for path in paths]
+    kept = [
+        r
+        for r in found
+        if r.backend in (RAW, CALIBRATED) and r.protocol == "full"
+    ]
+    if not any(result.backend == RAW for result in kept):
+        scored = sorted({f"{r.backend}, {r.protocol}" for r in found})
+        raise InputError(
+            f"{scores} has results of {scored}, and a published model is used "
+            "by the cosine of whole utterances; score it with --backends="
+            '"[raw, raw+linear]", --protocol=full and --whiten=null (put '
+            "whitening into the model with whiten_embedder first)"
+        )
+    return kept
+
+
+def decision_of(settings: dict[str, Any]) -> Decision:
+    """The calibration that was scored with, at the prior that is asked for."""
+    receipt = read_json(Path(settings["scores_folder"]) / RECEIPT)
+    found = receipt.get("calibrations", {}).get(CALIBRATED)
+    if found is None:
+        raise InputError(
+            f"{settings['scores_folder']} was not calibrated, so there is no "
+            "threshold to publish; score with --backends="
+            f'"[{RAW}, {CALIBRATED}]", --cohort_folder and --cohort_labels'
+        )
+    return checked_decision(
+        *found["weights"], found["offset"], settings["prior"], found["learnt"]
+    )
+
+
+def export(
+    folder: Path,
+    settings: dict[str, Any],
+    results: list[Result],
+    decision: Decision,
+) -> list[str]:
+    """Write the folder that is shared; the names in it."""
+    embedder = Path(settings["embedder_folder"])
+    names = write_hub_folder(folder, embedder, decision, settings["seed"])
+    run_folder = settings["run_folder"] or embedder.parent
+    story = Story(
+        settings["title"],
+        results,
+        decision,
+        read_lineage(describe_file(embedder / MODEL)["sha256"], run_folder),
+        settings["license"],
+        settings["datasets"],
+    )
+    write_text(folder / CARD, model_card(story))
+    return [*names, CARD]
+
+
+def publish(folder: Path, settings: dict[str, Any]) -> None:
+    """Upload what the receipt names, or say what would go."""
+    outputs = read_json(folder / RECEIPT)["outputs"]
+    names = [name.removeprefix(f"{HUB}/") for name in outputs]
+    given = (folder / HUB, names, settings["push"], settings["private"])
+    if settings["dry_run"]:
+        print(describe_upload(*given))
+        return
+    card = (folder / HUB / CARD).read_text("utf-8")
+    card = for_repository(card, settings["push"])
+    print(f"uploaded: {upload(*given, {CARD: card.encode()})}")
+
+
+if __name__ == "__main__":
+    run(main)

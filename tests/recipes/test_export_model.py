@@ -1,0 +1,307 @@
+"""The shared folder: loads anywhere, says what was measured, runs nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from published import CASES, arguments, corpus, publish, save, score, words
+from speechbrain.inference.classifiers import EncoderClassifier
+from speechbrain.inference.speaker import SpeakerRecognition
+
+from recipes import export_model, whiten_embedder
+from speechbrain_ext.embeddings import read_embeddings
+from speechbrain_ext.files import InputError, read_json, write_json
+from speechbrain_ext.results import read_results
+from speechbrain_ext.verifier import SpeakerVerifier
+
+ROOT = Path(__file__).parents[2]
+STOCK = [SpeakerRecognition, EncoderClassifier]
+
+
+@pytest.fixture(scope="module", params=CASES)
+def model(request, tmp_path_factory):
+    return publish(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def ecapa(tmp_path_factory):
+    return publish(tmp_path_factory.mktemp("ecapa"))
+
+
+@pytest.fixture
+def copied(ecapa, tmp_path):
+    """All that the export reads, to be spoilt."""
+    shutil.copytree(ecapa.parents[1], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "export")
+    return tmp_path / "run"
+
+
+def scored(model):
+    """IDs and embeddings, as they were scored."""
+    vectors, index = read_embeddings(model.parents[1] / "embeddings")
+    return index.ids, np.asarray(vectors[index.row])
+
+
+def files(model):
+    data = model.parents[1] / "data"
+    return [str(data / name) for name in scored(model)[0]]
+
+
+def test_it_holds_what_both_loaders_read_and_a_card(model):
+    assert {path.name for path in model.iterdir()} == {
+        "hyperparams.yaml",
+        "embedding_model.ckpt",
+        "config.json",
+        "model.safetensors",
+        "README.md",
+        "example1.wav",
+        "example2.wav",
+    }
+    config = read_json(model / "config.json")
+    assert config["speechbrain_interface"] == "SpeakerRecognition"
+    for name in ("hyperparams.yaml", "embedding_model.ckpt"):
+        source = model.parents[1] / "embedder" / name
+        assert (model / name).read_bytes() == source.read_bytes()
+
+
+def test_nothing_in_it_names_a_place_of_this_machine(model):
+    for path in model.iterdir():
+        content = path.read_bytes()
+        assert str(model.parents[1]).encode() not in content, path.name
+        assert b"tmp" not in content, path.name
+
+
+def test_the_verifier_gives_the_embeddings_that_were_scored(model):
+    found = SpeakerVerifier.from_pretrained(model, "cpu").embed(files(model))
+    np.testing.assert_allclose(found, scored(model)[1], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", STOCK)
+def test_speechbrain_gives_the_embeddings_that_were_scored(model, kind):
+    stock = kind.from_hparams(
+        source=str(model), savedir=str(model.parents[1] / kind.__name__)
+    )
+    for path, wanted in zip(files(model)[:4], scored(model)[1], strict=False):
+        found = stock.encode_batch(stock.load_audio(path)[None])
+        np.testing.assert_allclose(found[0, 0].cpu(), wanted, atol=1e-6, rtol=0)
+
+
+def test_verifying_gives_the_scores_and_the_calibration_that_were_scored(model):
+    scores = model.parents[1] / "scores"
+    rows = (model.parents[1] / "data" / "tones.txt").read_text().splitlines()
+    _, enrol, test = zip(*(row.split() for row in rows), strict=True)
+    data = model.parents[1] / "data"
+    verifier = SpeakerVerifier.from_pretrained(model, "cpu")
+    found = verifier.verify(
+        [data / name for name in enrol], [data / name for name in test]
+    )
+    raw = np.load(scores / "scores_tones_raw.npy")
+    llr = np.load(scores / "scores_tones_raw+linear.npy")
+    np.testing.assert_allclose(found.score, raw, atol=1e-6)
+    np.testing.assert_allclose(
+        np.log(found.probability / (1 - found.probability)), llr, atol=1e-3
+    )
+    assert (found.same == (llr >= 0)).mean() > 0.99
+    assert 0 < found.same.mean() < 1
+
+
+def test_the_card_is_read_by_the_hubs_own_tools_with_the_results_numbers(model):
+    card = ModelCard.load(model / "README.md")
+    assert card.data.library_name == "speechbrain"
+    assert card.data.license == "apache-2.0"
+    assert card.data.datasets == ["tones"]
+    (result,) = [
+        r
+        for r in read_results(model.parents[1] / "scores")
+        if r.backend == "raw"
+    ]
+    index = card.data.to_dict()["model-index"]
+    name, found = model_index_to_eval_results(index)
+    assert name == card.data.model_name
+    assert {
+        (e.metric_type, (e.metric_args or {}).get("p_target")): e.metric_value
+        for e in found
+    } == {
+        ("eer", None): result.eer_percent,
+        ("min_dcf", 0.01): result.min_dcf,
+        ("min_dcf", 0.05): result.min_dcf_05,
+    }
+    assert {e.dataset_config for e in found} == {"tones"}
+
+
+def test_the_card_tells_threshold_caveats_and_counts(model):
+    text = (model / "README.md").read_text()
+    stored = read_json(model / "config.json")["speechbrain_ext"]["decision"]
+    assert f"cosine of {stored['threshold']:.4f}" in text
+    assert "- toy tones" in text
+    (result,) = [
+        r
+        for r in read_results(model.parents[1] / "scores")
+        if r.backend == "raw"
+    ]
+    assert f"{result.n_target} targets, {result.n_nontarget}" in text
+    assert f"| raw | {result.eer_percent:.2f} [" in text
+
+
+def test_the_cards_code_runs_as_printed(model):
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        (model / "README.md").read_text(),
+        re.M | re.S,
+    )
+    assert len(blocks) == 2
+    for code in blocks:
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=model,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
+        )
+
+
+def test_it_loads_where_there_is_no_network_and_nothing_else(model, tmp_path):
+    """Another folder, empty home, sockets that refuse."""
+    shutil.copytree(model, tmp_path / "model")
+    code = (
+        "import socket\n"
+        "def refuse(*a, **k): raise OSError('no network')\n"
+        "socket.socket.connect = socket.create_connection = refuse\n"
+        "from speechbrain.inference.speaker import SpeakerRecognition\n"
+        "from speechbrain_ext.verifier import SpeakerVerifier\n"
+        "one = SpeakerVerifier.from_pretrained('model')\n"
+        "two = SpeakerRecognition.from_hparams('model', savedir='s')\n"
+        "wav = two.load_audio('model/example1.wav')\n"
+        "gap = one.embed('model/example1.wav') - "
+        "two.encode_batch(wav[None])[0, 0].cpu()\n"
+        "assert gap.abs().max() < 1e-6, gap\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "HF_HOME": str(tmp_path / "empty"),
+        },
+        check=True,
+    )
+
+
+def test_typed_again_it_is_skipped(ecapa):
+    before = (ecapa / "config.json").stat().st_mtime_ns
+    export_model.main(arguments(ecapa.parents[1]))
+    assert (ecapa / "config.json").stat().st_mtime_ns == before
+
+
+def refused(folder, message, **options):
+    with pytest.raises(InputError, match=message):
+        export_model.main(arguments(folder, **options))
+    assert not (folder / "export" / "model").exists()
+
+
+def test_a_model_without_a_result_is_refused(copied):
+    shutil.rmtree(copied / "scores")
+    refused(copied, "has no finished result")
+
+
+def test_results_of_another_embedder_are_refused(copied):
+    save(copied / "embedder", seed=1)
+    refused(copied, "was not made from .*embedding_model.ckpt")
+
+
+def test_results_that_were_touched_are_refused(copied):
+    path = copied / "scores" / "result_tones_raw.json"
+    write_json(path, {**read_json(path), "eer_percent": 0.1})
+    refused(copied, "is not what its stage wrote")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backends": "raw"}, "was not calibrated"),
+        ({"backends": ["as-norm"], "top_k": 2}, "has results of .'as-norm"),
+        ({"whiten": 0.5}, "put whitening into the model"),
+    ],
+)
+def test_scores_that_its_user_would_not_get_are_refused(
+    copied, change, message
+):
+    shutil.rmtree(copied / "scores")
+    score(copied, copied / "data", **change)
+    refused(copied, message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prior": 1.0}, "prior is 1.0"),
+        ({"prior": "half"}, "prior is 'half'"),
+        ({"push": "not an id"}, "push is 'not an id'"),
+        ({"embedder_folder": "nowhere"}, "nowhere"),
+        ({"embeddings_folder": "nowhere"}, "nowhere"),
+    ],
+)
+def test_bad_input_is_one_clear_error(copied, options, message):
+    refused(copied, message, **options)
+
+
+def test_a_calibration_turned_round_is_refused(copied):
+    path = copied / "scores" / "stage.json"
+    receipt = read_json(path)
+    receipt["calibrations"]["raw+linear"]["weights"] = [-1.0]
+    write_json(path, receipt)
+    refused(copied, "higher score would mean less alike")
+
+
+def test_an_embedder_that_names_a_file_elsewhere_is_refused(tmp_path):
+    corpus(tmp_path / "data")
+    save(tmp_path / "embedder")
+    path = tmp_path / "embedder" / "hyperparams.yaml"
+    path.write_text(path.read_text() + "note: /data/me/secret.wav\n")
+    score(tmp_path, tmp_path / "data")
+    refused(tmp_path, "a path or address that others do not have")
+
+
+def test_a_dry_run_lists_what_would_go_and_sends_nothing(ecapa, capsys):
+    folder = ecapa.parents[1]
+    (ecapa / "stray.txt").write_text("not of the export")
+    export_model.main(arguments(folder, push="me/model", dry_run=True))
+    text = capsys.readouterr().out
+    (ecapa / "stray.txt").unlink()
+    assert "would go to me/model (private, if it is new)" in text
+    for path in ecapa.iterdir():
+        assert f"{path.stat().st_size:,} bytes  {path.name}" in text
+    assert "stray" not in text
+
+
+def test_the_whitened_model_is_exported_as_it_was_scored(tmp_path):
+    corpus(tmp_path / "data")
+    save(tmp_path / "plain" / "embedder")
+    score(tmp_path / "plain", tmp_path / "data")
+    whiten_embedder.main(
+        words(
+            "whiten_embedder",
+            embedder_folder=str(tmp_path / "plain" / "embedder"),
+            embeddings_folder=str(tmp_path / "plain" / "embeddings"),
+            whiten=0.5,
+            output_folder=str(tmp_path / "white"),
+        )[:-1]
+    )
+    score(tmp_path / "white", tmp_path / "data")
+    folder = tmp_path / "white"
+    export_model.main(arguments(folder, run_folder=str(tmp_path)))
+    model = folder / "export" / "model"
+    text = (model / "README.md").read_text()
+    assert "| plain/embeddings | extract_embeddings |" in text
+    assert "whiten 0.5" in text
+    vectors, index = read_embeddings(folder / "embeddings")
+    paths = [tmp_path / "data" / name for name in index.ids]
+    found = SpeakerVerifier.from_pretrained(model, "cpu").embed(paths)
+    np.testing.assert_allclose(found, vectors[index.row], atol=1e-6, rtol=1e-6)

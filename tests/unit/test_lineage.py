@@ -1,0 +1,85 @@
+"""The steps that led to a model, and no others."""
+
+import pytest
+
+from speechbrain_ext.files import InputError, write_json
+from speechbrain_ext.lineage import (
+    check_made_from,
+    check_unchanged,
+    read_lineage,
+)
+from speechbrain_ext.receipts import describe_file
+
+
+def receipt(root, name, inputs, outputs):
+    def named(shas):
+        return {f"{sha}.bin": {"path": "x", "sha256": sha} for sha in shas}
+
+    write_json(
+        root / name / "stage.json",
+        {"recipe": name, "inputs": named(inputs), "outputs": named(outputs)},
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    receipt(tmp_path, "corpus", [], ["data"])
+    receipt(tmp_path, "dino/model", ["data"], ["w0"])
+    receipt(tmp_path, "dino/labels", ["w0", "data"], ["l0"])
+    receipt(tmp_path, "round1/model", ["l0", "w0"], ["w1"])
+    receipt(tmp_path, "topline/model", ["true", "w0"], ["w2"])
+    return tmp_path
+
+
+def folders(sha, root):
+    return [step["folder"] for step in read_lineage(sha, root)]
+
+
+def test_steps_come_after_what_they_read(run):
+    wanted = ["corpus", "dino/model", "dino/labels", "round1/model"]
+    assert folders("w1", run) == wanted
+
+
+def test_steps_that_the_model_does_not_come_from_are_left_out(run):
+    assert folders("w2", run) == ["corpus", "dino/model", "topline/model"]
+
+
+def test_a_file_that_nobody_wrote_has_no_lineage(run):
+    assert folders("other", run) == []
+
+
+def test_models_that_share_a_yaml_are_not_taken_for_one_another(run):
+    for name, sha in (("dino/model", "w0"), ("zzz/model", "w9")):
+        inputs = {"embedder_yaml": {"sha256": "same"}}
+        outputs = {
+            "a.ckpt": {"sha256": sha},
+            "hyperparams.yaml": {"sha256": "same"},
+        }
+        write_json(
+            run / name / "stage.json",
+            {"recipe": name, "inputs": inputs, "outputs": outputs},
+        )
+    assert folders("w9", run) == ["zzz/model"]
+
+
+def test_a_stage_that_read_another_file_is_refused(tmp_path):
+    path = tmp_path / "weights.ckpt"
+    path.write_text("one")
+    entry = describe_file(path)
+    stage = {"inputs": {"embedder": entry}, "outputs": {}}
+    write_json(tmp_path / "stage.json", stage)
+    check_made_from(tmp_path, "embedder", path, "give the other")
+    path.write_text("two")
+    with pytest.raises(InputError, match="was not made from.*give the other"):
+        check_made_from(tmp_path, "embedder", path, "give the other")
+
+
+def test_an_output_that_was_touched_is_refused(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("one")
+    outputs = {"result.json": describe_file(path)}
+    write_json(tmp_path / "stage.json", {"outputs": outputs})
+    check_unchanged(tmp_path, ["result.json"])
+    path.write_text("two")
+    with pytest.raises(InputError, match="is not what its stage wrote"):
+        check_unchanged(tmp_path, ["result.json"])
