@@ -18,7 +18,12 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
 
 from speechbrain_ext.files import InputError
-from speechbrain_ext.pooling import MHFA, ContextAwareMHFA, WeightedSumECAPA
+from speechbrain_ext.pooling import (
+    MHFA,
+    ContextAwareMHFA,
+    WeightedSumECAPA,
+    WeightedSumTDNN,
+)
 from speechbrain_ext.ssl_models import ARCHITECTURE
 from speechbrain_ext.wavlm import RawWaveform, WavLMSpeaker
 from speechbrain_ext.yamls import parse_yaml, plain
@@ -37,6 +42,7 @@ KNOWN: dict[str, Callable[..., Any]] = {
         MHFA,
         ContextAwareMHFA,
         WeightedSumECAPA,
+        WeightedSumTDNN,
     )
 }
 _ENCODER_FIELDS = {*ARCHITECTURE, "model_type", "do_normalize"}

@@ -1,6 +1,7 @@
 """Modules as data: known classes, nothing run, nothing fetched."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,8 +39,19 @@ PARTS = {
     "wavlm_mhfa": {**RANDOM, **HEADS},
     "wavlm_camhfa": {**RANDOM, **HEADS},
     "wavlm_ecapa": {**RANDOM, **ECAPA},
+    "wavlm_tdnn": {
+        **RANDOM,
+        "width": 16,
+        "width_last": 24,
+        "embedding_size": 8,
+    },
 }
 RAW = {"!": "!new:speechbrain_ext.wavlm.RawWaveform"}
+
+
+def test_no_part_is_forgotten():
+    parts = {path.stem for path in Path("hparams/parts").glob("*.yaml")}
+    assert parts - {"debug"} == PARTS.keys()
 
 
 @pytest.mark.parametrize("part", PARTS)
