@@ -162,16 +162,28 @@ def main(argv: list[str] | None = None) -> None:
     if settings["dry_run"]:
         return
     steps = follow(settings, stage.run_opts)
-    note.unlink(missing_ok=True)
     write_run_report(settings, steps)
+    # The report stands, whether or not the model is fit to be shared.
+    for step in filter(is_export, steps):
+        start(step, settings["launcher"], stage.run_opts)
+    note.unlink(missing_ok=True)
+
+
+def is_export(step: Step) -> bool:
+    """Whether a step makes the folder that is shared."""
+    return step.recipe == "export_model"
 
 
 def follow(settings: dict[str, Any], run_opts: RunOptions) -> list[Step]:
-    """Do step after step of a plan that may grow; all that it became."""
+    """Do step after step of a plan that may grow; all that it became.
+
+    But the export, which follows the report.
+    """
     n_done = 0
     while n_done < len(steps := load_plan(settings)):
-        start(steps[n_done], settings["launcher"], run_opts)
-        show(steps[n_done])
+        if not is_export(steps[n_done]):
+            start(steps[n_done], settings["launcher"], run_opts)
+            show(steps[n_done])
         n_done += 1
     if settings["n_rounds"] == "auto":
         rounds = rounds_of(settings)
