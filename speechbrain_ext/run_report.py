@@ -282,7 +282,8 @@ def comparison_tables(
             name, backend = result.trials, result.backend
             if scores_path(first, name, backend).exists():
                 one = compare(first, second, result)
-                stem = f"{run}-comparison-{second.system}_{name}_{backend}"
+                both = f"{first.system}-{second.system}"
+                stem = f"{run}-comparison-{both}_{name}_{backend}"
                 one.write(folder / f"{stem}.json")
                 found.append(one)
                 if is_topline(first) and not is_topline(second):

@@ -303,7 +303,7 @@ def test_each_system_is_compared_with_the_one_before(steps, tmp_path):
     assert float(rows[0]["p (EER)"]) < 0.05
     names = sorted(path.name for path in folder.iterdir())
     assert len(names) == 4
-    assert "a-comparison-round 1_dev_raw.json" in names
+    assert "a-comparison-DINO-round 1_dev_raw.json" in names
     value = json.loads((folder / names[-1]).read_text())
     assert value["kind"] == "comparison"
 
@@ -327,6 +327,19 @@ def test_what_labels_would_have_brought_is_printed(tmp_path, capsys):
         f"{second:.2f} / {first:.2f} = {second / first:.3f}"
     )
     assert len(lines) == len(BACKENDS)
+
+
+def test_a_system_that_is_second_twice_has_a_file_for_each(tmp_path):
+    steps = [
+        with_scores(tmp_path, name, gain)
+        for name, gain in (("DINO", 1), ("round 1", 2), ("topline", 3))
+    ]
+    comparison_tables("a", steps, tmp_path / "results")
+    names = {path.name for path in (tmp_path / "results").glob("*_raw.json")}
+    assert names == {
+        "a-comparison-DINO-round 1_dev_raw.json",
+        "a-comparison-topline-round 1_dev_raw.json",
+    }
 
 
 def test_a_topline_without_errors_has_no_ratio():
