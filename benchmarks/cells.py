@@ -148,6 +148,14 @@ def show(row: dict[str, Any]) -> None:
     print(json.dumps(shown), flush=True)
 
 
+def placeless(value: Any) -> str:
+    """An option as text; of a folder on this machine, its last two parts."""
+    text = str(value)
+    if not Path(text).is_absolute():
+        return text
+    return "/".join(Path(text).parts[-2:])
+
+
 def write(
     arguments: argparse.Namespace,
     what: str,
@@ -159,9 +167,9 @@ def write(
     report = {
         "kind": "benchmark",
         "what": what,
-        "corpus": str(arguments.corpus or SYNTHETIC),
+        "corpus": placeless(arguments.corpus or SYNTHETIC),
         "rows": rows,
-        "options": {k: str(v) for k, v in vars(arguments).items()},
+        "options": {k: placeless(v) for k, v in vars(arguments).items()},
         "processor": platform.machine(),
         "n_cores": os.cpu_count(),
         "versions": versions(),

@@ -1,6 +1,7 @@
 """The label noise study corrupts what it says and counts what was caught."""
 
 import json
+from pathlib import Path
 
 import in_this_process
 import numpy as np
@@ -79,6 +80,19 @@ def test_what_was_caught_is_counted_against_the_truth(judged):
         "put right (of wrong)": 0.5,
         "put wrong (of all)": pytest.approx(1 / 6, abs=1e-4),
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Path("/home/me/minivox/corpus"), "minivox/corpus"),
+        ("exp/minivox/corpus", "exp/minivox/corpus"),
+        ("{width: 8}", "{width: 8}"),
+        ([0.2, 0.4], "[0.2, 0.4]"),
+    ],
+)
+def test_a_result_names_no_folder_of_one_machine(value, shown):
+    assert cells.placeless(value) == shown
 
 
 def test_an_unknown_mode_is_named(tmp_path):
