@@ -85,7 +85,7 @@ def test_what_was_caught_is_counted_against_the_truth(judged):
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (Path("/home/me/minivox/corpus"), "minivox/corpus"),
+        (Path("/data/minivox/corpus"), "minivox/corpus"),
         ("exp/minivox/corpus", "exp/minivox/corpus"),
         ("{width: 8}", "{width: 8}"),
         ([0.2, 0.4], "[0.2, 0.4]"),
