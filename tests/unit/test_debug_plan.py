@@ -26,7 +26,8 @@ def test_every_plan_has_a_small_form_with_the_same_steps(plan, tmp_path):
     small = debug_plan(settings)
     steps = load_plan(small)
     check_steps(steps)
-    wanted = load_plan({**settings, "n_rounds": small["n_rounds"]})
+    changed = {key: small[key] for key in ("n_rounds", "export")}
+    wanted = load_plan({**settings, **changed})
     assert [step.name for step in steps] == [step.name for step in wanted]
     assert steps[0].recipe == "prepare_toy"
     root = f"{settings['output_folder']}_debug"
