@@ -328,12 +328,15 @@ class Plan:
             whiten=self.settings["whiten_scores"],
         )
 
-    def large_margin(self, system: str, model: Step, labels: Step) -> Step:
+    def large_margin(
+        self, system: str, model: Step, labels: Step, **values: Any
+    ) -> Step:
         """A model, tuned on with a larger margin."""
         return self.train(
             system,
             "large_margin",
             labels,
+            **values,
             init_from=str(model.folder / "embedder"),
             init_classifier=str(model.folder / "classifier.ckpt"),
         )
@@ -346,13 +349,13 @@ class Plan:
             train_annotation=str(self.corpus / "train.csv"),
             oracle=str(self.corpus / "oracle.csv"),
         )
-        model = self.train(TOPLINE, "train", labels, **start)
         # True labels are not doubted, whatever the rounds' setting.
-        model.options.update(TRUSTED)
+        model = self.train(TOPLINE, "train", labels, change=TRUSTED, **start)
         self.score("topline (true labels)", model, None, cohort=labels)
         if tuned:
-            model = self.large_margin(f"{TOPLINE}_tuned", model, labels)
-            model.options.update(TRUSTED)
+            model = self.large_margin(
+                f"{TOPLINE}_tuned", model, labels, change=TRUSTED
+            )
             self.score("topline + large margin", model, None, cohort=labels)
 
     def initial(self, bootstrap: Step) -> str | None:
