@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 from house import leaves
+from tiny_wavlm import TINY
 
 from speechbrain_ext.parameters import parameter_groups
 from speechbrain_ext.pooling import MHFA
@@ -81,17 +82,6 @@ def test_they_change_what_the_leaf_has(stem, name):
         assert found[key] != without[key] or key in AGAIN
 
 
-TINY = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "conv_dim": [8, 8],
-    "conv_stride": [20, 16],
-    "conv_kernel": [20, 16],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
 RATED = [(s, n) for s, n in SETTINGS if "lr_parts" in published(LEAVES[s])[n]]
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from tiny_wavlm import TINY
 from tones import SMALL, without_speakers, write_tones
 
 from recipes import export_model, extract_embeddings, score_trials
@@ -12,17 +13,7 @@ from speechbrain_ext.manifest import write_manifest
 
 WAVLM = {
     "encoder_source": None,
-    "encoder_config": {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "conv_dim": [8, 8],
-        "conv_stride": [20, 16],
-        "conv_kernel": [20, 16],
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 2,
-    },
+    "encoder_config": TINY,
     "embedding_size": 8,
     "n_heads": 2,
     "compression_size": 4,

@@ -4,6 +4,7 @@ import json
 
 import in_this_process
 import pytest
+from tiny_wavlm import TINY
 
 from benchmarks import cells, contrastive
 from speechbrain_ext.files import InputError
@@ -33,17 +34,7 @@ def test_an_unknown_cell_is_named(tmp_path):
 
 TINY_WAVLM = {
     "encoder_source": None,
-    "encoder_config": {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "conv_dim": [8, 8],
-        "conv_stride": [20, 16],
-        "conv_kernel": [20, 16],
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 2,
-    },
+    "encoder_config": TINY,
 }
 
 

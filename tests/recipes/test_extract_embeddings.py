@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_wavlm import TINY
 from tones import SMALL, without_speakers, write_tones
 
 from recipes import extract_embeddings
@@ -169,17 +170,7 @@ WAVLM = {
     "n_heads": 2,
     "compression_size": 4,
     "embedding_size": 8,
-    "encoder_config": {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "conv_dim": [8, 8],
-        "conv_stride": [20, 16],
-        "conv_kernel": [20, 16],
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 2,
-    },
+    "encoder_config": TINY,
 }
 
 

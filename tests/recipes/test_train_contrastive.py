@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from speechbrain.inference.speaker import SpeakerRecognition
+from tiny_wavlm import TINY
 from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 
 from recipes import train_contrastive
@@ -23,17 +24,7 @@ LEAF = "hparams/train_contrastive_ecapa_small.yaml"
 WAVLM = "hparams/train_contrastive_wavlm.yaml"
 TINY = {
     "encoder_source": None,
-    "encoder_config": {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "conv_dim": [8, 8],
-        "conv_stride": [20, 16],
-        "conv_kernel": [20, 16],
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 2,
-    },
+    "encoder_config": TINY,
 }
 TDNN = {"width": 8, "width_last": 12, "embedding_size": 8}
 MOCO = {"method": "moco", "n_keys": 12, "key_momentum": 0.8}

@@ -4,6 +4,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 from speechbrain.inference.speaker import SpeakerRecognition
+from tiny_wavlm import TINY
 from transformers import WavLMConfig, WavLMModel
 
 from speechbrain_ext.embedder import (
@@ -15,17 +16,6 @@ from speechbrain_ext.embedder import (
 )
 from speechbrain_ext.files import InputError
 
-TINY = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "conv_dim": [8, 8],
-    "conv_stride": [20, 16],
-    "conv_kernel": [20, 16],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
 RANDOM = {"encoder_source": None, "encoder_config": TINY}
 ECAPA = {
     "width": 16,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_wavlm import TINY
 
 from speechbrain_ext.embedder import WaveEmbedder, build_embedder
 from speechbrain_ext.files import InputError
@@ -15,17 +16,6 @@ from speechbrain_ext.safe_modules import (
     describe_modules,
 )
 
-TINY = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "conv_dim": [8, 8],
-    "conv_stride": [20, 16],
-    "conv_kernel": [20, 16],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
 RANDOM = {"encoder_source": None, "encoder_config": TINY}
 ECAPA = {
     "width": 16,
