@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_run_rounds import EMBEDDER, TINY
+from small_run import EMBEDDER, TINY
 
 ROOT = Path(__file__).parents[2]
 

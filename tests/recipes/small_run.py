@@ -1,0 +1,60 @@
+"""A plan of seconds, and the driver called as a user does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PLAN = "hparams/quickstart.yaml"
+TINY = {
+    "prepare": {
+        "set": {
+            "n_speakers": 6,
+            "n_test_speakers": 4,
+            "n_sessions": 2,
+            "n_utterances": 2,
+            "min_seconds": 1.0,
+            "max_seconds": 1.5,
+            "n_trials": 60,
+            "n_sounds": 2,
+        }
+    },
+    "bootstrap": {
+        "set": {
+            "n_epochs": 2,
+            "batch_size": 8,
+            "global_crop": 0.8,
+            "local_crop": 0.4,
+        }
+    },
+    "labels": {"set": {"n_centroids": 8, "n_clusters": 4}},
+    "train": {"set": {"n_epochs": 1, "crop": 0.8, "batch_size": 4}},
+    "large_margin": {"set": {"n_epochs": 1, "crop": 1.0, "batch_size": 4}},
+    "score": {"set": {"n_bootstrap": 20, "top_k": 2}},
+}
+EMBEDDER = {
+    "width": 8,
+    "width_last": 16,
+    "attention_channels": 8,
+    "embedding_size": 8,
+}
+
+
+def start(*words, **options):
+    """The driver, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "recipes/run_rounds.py", *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        **options,
+    )
+
+
+def call(*words):
+    """The same, waited for: its status, and what it said."""
+    pipe = subprocess.PIPE
+    process = start(*words, stdout=pipe, stderr=pipe)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, out, err)

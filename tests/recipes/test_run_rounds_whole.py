@@ -1,0 +1,66 @@
+"""Whole runs of other plans: the paper's, and a contrastive beginning."""
+
+import json
+
+from ruamel.yaml import YAML
+from small_run import EMBEDDER, PLAN, TINY, call
+
+from speechbrain_ext.yamls import read_yaml
+
+
+def test_debug_runs_every_step_of_the_papers_plan(tmp_path):
+    plan = "hparams/voxceleb.yaml"
+    folder = f"--output_folder={tmp_path}/exp"
+    done = call(plan, "--debug", folder, "--noprogressbar")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    folder = tmp_path / "exp_debug"
+    rows = [
+        json.loads(path.read_text())
+        for path in sorted(folder.glob("results/voxceleb_debug-[0-9]*.json"))
+    ]
+    assert list(dict.fromkeys(row["system"] for row in rows)) == [
+        "DINO",
+        "round 1",
+        "round 2",
+        "+ large margin",
+        "topline (true labels)",
+        "topline + large margin",
+    ]
+    assert {row["caveat"] for row in rows} == {"debug", "debug; random WavLM"}
+    for system in ("round1", "round2", "large_margin"):
+        fits = json.loads((folder / system / "model/gate.json").read_text())
+        assert len(fits) == 3
+    assert not (folder / "topline" / "model" / "gate.json").exists()
+    assert "over that of topline + large margin, raw" in done.stdout
+    assert (folder / "report.html").exists()
+
+
+def test_a_run_may_begin_with_a_contrastive_training(tmp_path):
+    tree = read_yaml(PLAN)
+    changes = tree["stages"]["bootstrap"]["set"]
+    for key in ("global_crop", "local_crop"):
+        del changes[key]
+    changes.update(n_epochs=1, batch_size=8, crop=0.8)
+    tree["stages"]["bootstrap"].update(
+        recipe="train_contrastive",
+        hparams="hparams/train_contrastive_ecapa_small.yaml",
+    )
+    plan = tmp_path / "plan.yaml"
+    with open(plan, "w", encoding="utf-8") as stream:
+        YAML().dump(tree, stream)
+    stages = {kind: TINY[kind] for kind in ("prepare", "labels", "score")}
+    done = call(
+        plan,
+        f"--output_folder={tmp_path / 'run'}",
+        "--bootstrap_name=SimCLR",
+        f"--stages={json.dumps(stages)}",
+        f"--embedder={json.dumps(EMBEDDER)}",
+        "--topline=False",
+        "--n_rounds=0",
+        "--backends=raw",
+        "--noprogressbar",
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "-- SimCLR, raw, on toy: EER" in done.stdout
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "uniformity" in page
