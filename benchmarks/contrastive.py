@@ -73,7 +73,7 @@ FREEZE = {"frozen": "all", "tuned": "front"}
 LEAF = {
     "frozen": "train_contrastive_wavlm.yaml",
     "tuned": "train_contrastive_wavlm.yaml",
-    "none": "train_contrastive_ecapa_small.yaml",
+    "none": "train_contrastive_ecapa.yaml",
 }
 BACK_ENDS = ("TDNN", "ECAPA", "MHFA")
 
@@ -171,6 +171,8 @@ def do_cell(
         crop=arguments.crop,
         batch_size=arguments.batch_size,
         n_epochs=arguments.n_epochs,
+        # As in WavLM's leaf: rates, too, are the same in all cells.
+        n_averaged_epochs=1,
         lr=arguments.lr,
         seed=seed,
         **model_of(arguments, cell),

@@ -47,7 +47,7 @@ CPU_ENVIRONMENT = {
 
 
 def check_steps(steps: list[Step]) -> None:
-    """Refuse a plan with a misspelt key before any work is done."""
+    """Refuse misspelt keys and hidden true speakers before any work."""
     for step in steps:
         script = RECIPES / f"{step.recipe}.py"
         if not script.is_file():
@@ -58,6 +58,12 @@ def check_steps(steps: list[Step]) -> None:
         tree = read_yaml(step.hparams)
         check_keys(script, step.hparams, tree)
         check_overrides(step.hparams, tree, step.options)
+        if {**tree, **step.options}.get("positives") == "oracle":
+            raise InputError(
+                f"step {step.name}: positives is 'oracle', so every later row "
+                "would owe to true speakers and not say so; train_contrastive "
+                "has that diagnostic by itself, here give ssps or utterance"
+            )
         if "embedder" in step.options:
             path = step.options.get("embedder_yaml") or tree["embedder_yaml"]
             check_overrides(path, read_yaml(path), step.options["embedder"])

@@ -111,15 +111,23 @@ class ContrastiveBrain(ViewBrain):
 
     def set_rates(self) -> None:
         """The schedule's factor of each group's peak."""
-        factor = self.hparams.lr_schedule(
-            self.optimizer_step,
+        factor = self.factor(self.optimizer_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+    def rate(self, step: int) -> float:
+        """That of what `lr_parts` does not name."""
+        return self.hparams.lr * self.factor(step)
+
+    def factor(self, step: int) -> float:
+        """Of all rates, relative to their peaks."""
+        return self.hparams.lr_schedule(
+            step,
             self.hparams.n_epochs * self.steps_per_epoch,
             start=1.0,
             end=self.hparams.lr_end,
             n_warmup=self.hparams.n_warmup_epochs * self.steps_per_epoch,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
 
     def after_step(self, student: Any) -> None:
         """Move the momentum encoder."""
@@ -183,7 +191,7 @@ def check(stage: Stage, manifest: Manifest) -> None:
         {f"projection.{key}": size for key, size in sizes.items()},
         **{"projection.hidden_size": 0, "projection.output_size": 1},
     )
-    check_method(settings)
+    check_method(settings, len(manifest))
 
 
 def save(stage: Stage, brain: ContrastiveBrain) -> list[str]:

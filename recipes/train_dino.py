@@ -77,9 +77,12 @@ class DinoBrain(ViewBrain):
 
     def set_rates(self) -> None:
         """One rate for all."""
-        now = self.schedules.at(self.optimizer_step)
         for group in self.optimizer.param_groups:
-            group["lr"] = now.lr
+            group["lr"] = self.rate(self.optimizer_step)
+
+    def rate(self, step: int) -> float:
+        """As scheduled."""
+        return self.schedules.at(step).lr
 
     def before_step(self, student: Any) -> None:
         """In the first epochs prototypes rest."""

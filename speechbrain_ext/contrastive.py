@@ -155,7 +155,8 @@ class NTXentLoss(torch.nn.Module):
 class MoCoQueue(torch.nn.Module):
     """Keys of earlier batches, the oldest of which give way.
 
-    He et al. 2020, section 3.2. It begins with random directions.
+    He et al. 2020, section 3.2. It begins with random directions, which are
+    easy negatives: the loss is low, and rises until keys have replaced them.
 
     Arguments
     ---------

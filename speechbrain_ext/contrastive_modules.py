@@ -197,8 +197,18 @@ def check_positives(settings: dict[str, Any]) -> None:
         )
 
 
-def check_method(settings: dict[str, Any]) -> None:
-    """Refuse a method that is unknown, or a queue that batches do not fill.
+def check_method(settings: dict[str, Any], n_utterances: int) -> None:
+    """Refuse a method that is unknown, or a queue of no use.
+
+    It must be of whole batches, and not so long that keys of an utterance
+    are still there, as its own negatives, when its turn comes again.
+
+    Arguments
+    ---------
+    settings : dict
+        ``method``, ``n_keys`` and ``batch_size``.
+    n_utterances : int
+        Of the training set.
 
     Raises
     ------
@@ -207,7 +217,7 @@ def check_method(settings: dict[str, Any]) -> None:
 
     Example
     -------
-    >>> check_method({"method": "moco", "n_keys": 100, "batch_size": 32})
+    >>> check_method({"method": "moco", "n_keys": 100, "batch_size": 32}, 999)
     Traceback (most recent call last):
     speechbrain_ext.files.InputError: n_keys is 100 and batch_size 32; ...
     """
@@ -217,9 +227,18 @@ def check_method(settings: dict[str, Any]) -> None:
             f"{list(METHODS)}"
         )
     n_keys, size = settings["n_keys"], settings["batch_size"]
-    if settings["method"] == "moco" and (n_keys < size or n_keys % size):
+    if settings["method"] != "moco":
+        return
+    if n_keys < size or n_keys % size:
         nearest = max(round(n_keys / size), 1) * size
         raise InputError(
             f"n_keys is {n_keys} and batch_size {size}; whole batches leave "
             f"MoCo's queue: give a multiple, e.g. --n_keys={nearest}"
+        )
+    if n_keys > n_utterances:
+        raise InputError(
+            f"n_keys is {n_keys} and there are {n_utterances} utterances: "
+            "MoCo's queue would hold keys of the very utterance that is "
+            "compared, as negatives; give few, e.g. --n_keys="
+            f"{max(n_utterances // (2 * size), 1) * size}"
         )

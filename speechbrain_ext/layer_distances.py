@@ -10,6 +10,8 @@ import re
 
 import torch
 
+from speechbrain_ext.lora import merged_state
+
 FRONT = "front"
 
 
@@ -19,7 +21,7 @@ class LayerDistances:
     .. math:: d_l = \frac{\|\theta_l - \theta_l^*\|}{\|\theta_l^*\|}
 
     with theta_l all parameters of layer l and theta_l^* what they were when
-    this was made.
+    this was made; low-rank changes count as what they add to the matrices.
 
     Arguments
     ---------
@@ -38,32 +40,35 @@ class LayerDistances:
     """
 
     def __init__(self, encoder: torch.nn.Module):
-        self.of_layer: dict[str, list[torch.nn.Parameter]] = {FRONT: []}
-        for name, parameter in encoder.named_parameters():
-            found = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
-            layer = f"layer_{int(found[1]) + 1}" if found else FRONT
-            self.of_layer.setdefault(layer, []).append(parameter)
-        # On the CPU: needed once an epoch.
-        self.began = {
-            layer: [p.detach().cpu().clone() for p in parameters]
-            for layer, parameters in self.of_layer.items()
-        }
+        self.encoder = encoder
+        self.began = self.weights()
+
+    def weights(self) -> dict[str, list[torch.Tensor]]:
+        """Copies of the weights now, by layer, from the front to the last."""
+        buffers = {name for name, _ in self.encoder.named_buffers()}
+        found: dict[str, list[torch.Tensor]] = {FRONT: []}
+        for name, weight in merged_state(self.encoder).items():
+            if name in buffers:
+                continue
+            number = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+            layer = f"layer_{int(number[1]) + 1}" if number else FRONT
+            # On the CPU: needed once an epoch.
+            found.setdefault(layer, []).append(weight.cpu().clone())
+        return found
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
         """Distances now, by layer, from the front to the last."""
         return {
-            layer: _distance(parameters, self.began[layer])
-            for layer, parameters in self.of_layer.items()
+            layer: _distance(now, self.began[layer])
+            for layer, now in self.weights().items()
         }
 
 
-def _distance(
-    parameters: list[torch.nn.Parameter], began: list[torch.Tensor]
-) -> float:
+def _distance(weights: list[torch.Tensor], began: list[torch.Tensor]) -> float:
     gone = size = 0.0
-    for parameter, start in zip(parameters, began, strict=True):
-        gone += float((parameter.cpu() - start).double().square().sum())
+    for weight, start in zip(weights, began, strict=True):
+        gone += float((weight - start).double().square().sum())
         size += float(start.double().square().sum())
     return (gone / size) ** 0.5 if size else 0.0
 

@@ -1,4 +1,4 @@
-"""Positives by TRUE speakers: what self-supervision could reach at most.
+"""Positives by TRUE speakers: what other recordings would be worth.
 
 A diagnostic of Miara, Lepage and Dehak, Interspeech 2024 (positives of the
 same file, or of other files of one speaker). A model trained so has seen
@@ -15,6 +15,9 @@ from speechbrain_ext.ssps import Positives
 
 class OraclePositives(Positives):
     """Another utterance of the same true speaker, drawn for every epoch.
+
+    Negatives stay what they are without labels: a batch that holds further
+    utterances of the speaker pushes them away, often where speakers are few.
 
     Arguments
     ---------

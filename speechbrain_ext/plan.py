@@ -503,12 +503,6 @@ def load_plan(settings: dict[str, Any]) -> list[Step]:
                 "values of the train stage's YAML, e.g. {gate: null}"
             )
     check_rounds(settings)
-    if stages["bootstrap"]["set"].get("positives") == "oracle":
-        raise InputError(
-            "stages.bootstrap.set.positives is oracle: every row of the run "
-            "would owe to true speakers and not say so; train_contrastive has "
-            "that diagnostic by itself, here give ssps or utterance"
-        )
     fixed = settings["stages"]["labels"]["set"]
     if settings["n_rounds"] == AUTO and "previous_labels" in fixed:
         raise InputError(

@@ -111,6 +111,10 @@ class ViewBrain(sb.Brain):
         """Learning rates of the step to come."""
         raise NotImplementedError
 
+    def rate(self, step: int) -> float:
+        """What `lr` is in a step, counted from 0."""
+        raise NotImplementedError
+
     def count_step(self, outputs: Any) -> dict[str, float]:
         """Figures of the step that was made."""
         raise NotImplementedError
@@ -219,8 +223,7 @@ class ViewBrain(sb.Brain):
         if epoch > self.hparams.n_epochs - self.n_averaged_epochs:
             self.averaged.update_parameters(self.embedder)
         figures = self.modules.health.close()
-        # The last group is the back-end's or the whole model's: rate `lr`.
-        figures["lr"] = self.optimizer.param_groups[-1]["lr"]
+        figures["lr"] = self.rate(self.optimizer_step - 1)
         if self.watch and epoch % self.hparams.eer_interval == 0:
             workers = self.hparams.num_workers
             figures["eer"] = self.watch.percent(self.embedder, workers)

@@ -22,6 +22,22 @@ def test_the_table_is_the_issues():
     assert found["ECAPA moco"]["method"] == "moco"
 
 
+def test_all_cells_train_alike():
+    keys = (
+        "lr_schedule:",
+        "lr_end:",
+        "n_warmup_epochs:",
+        "clip:",
+        "temperature:",
+    )
+    found = set()
+    for leaf in contrastive.LEAF.values():
+        lines = (cells.ROOT / "hparams" / leaf).read_text().splitlines()
+        found.add(tuple(line for line in lines if line.startswith(keys)))
+    (same,) = found
+    assert len(same) == len(keys)
+
+
 def test_means_leave_out_what_is_not_there():
     rows = [{"a": 1.0, "b": None}, {"a": 2.0, "b": None}]
     assert cells.mean_of(rows) == {"a": 1.5, "b": None}

@@ -1,11 +1,13 @@
 """What the driver does with plans: refuses, restarts, ends by itself."""
 
 import pytest
+from ruamel.yaml import YAML
 from small_run import PLAN, call
 
 from recipes import run_rounds
 from speechbrain_ext.files import write_json
 from speechbrain_ext.plan import Step
+from speechbrain_ext.yamls import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,36 @@ def test_a_wrong_plan_stops_before_any_work(tmp_path, options, message):
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert not (tmp_path / "run").exists()
+
+
+def test_true_speakers_in_a_bootstrap_are_refused_wherever_they_stand(
+    tmp_path,
+):
+    leaf = read_yaml("hparams/train_contrastive_ecapa_small.yaml")
+    leaf.update(positives="oracle", oracle="oracle.csv")
+    with open(tmp_path / "leaf.yaml", "w", encoding="utf-8") as stream:
+        YAML().dump(leaf, stream)
+    inside = {"hparams": str(tmp_path / "leaf.yaml"), "set": {}}
+    given = {"positives": "oracle", "oracle": "oracle.csv"}
+    beside = {"hparams": "hparams/train_contrastive_ecapa_small.yaml"}
+    for stage in (inside, {**beside, "set": given}):
+        stages = {"bootstrap": {"recipe": "train_contrastive", **stage}}
+        done = call(
+            write_plan(tmp_path / "plan.yaml", stages),
+            f"--output_folder={tmp_path / 'run'}",
+        )
+        assert done.returncode == 2
+        assert "would owe to true speakers" in done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def write_plan(path, stages):
+    """The quickstart with other stages: sets are replaced, not merged."""
+    tree = read_yaml(PLAN)
+    tree["stages"].update(stages)
+    with open(path, "w", encoding="utf-8") as stream:
+        YAML().dump(tree, stream)
+    return path
 
 
 def test_from_stage_moves_once_and_after_a_kill_goes_on(tmp_path, capsys):

@@ -14,9 +14,11 @@ from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 from recipes import train_contrastive
 from speechbrain_ext.audio import read_crop
 from speechbrain_ext.contrastive import MoCoLoss
+from speechbrain_ext.dino import MomentumTeacher
 from speechbrain_ext.embedder import load_embedder
 from speechbrain_ext.files import InputError
 from speechbrain_ext.manifest import write_manifest
+from speechbrain_ext.schedules import cosine
 from speechbrain_ext.ssps import PositiveSampler
 from speechbrain_ext.views import batch_views
 
@@ -280,13 +282,19 @@ def test_the_momentum_encoder_follows_and_the_queues_take_its_keys(
     corpus, tmp_path, monkeypatch
 ):
     pushed = []
-    push = MoCoLoss.push
+    push, update = MoCoLoss.push, MomentumTeacher.update
+    before = {}
 
     def recorded(self, keys):
         pushed.append(keys)
         push(self, keys)
 
+    def noted(self, *rest):
+        before.update({k: v.clone() for k, v in self.named_parameters()})
+        update(self, *rest)
+
     monkeypatch.setattr(MoCoLoss, "push", recorded)
+    monkeypatch.setattr(MomentumTeacher, "update", noted)
     _, brain = first_step(corpus, tmp_path / "out", monkeypatch, **MOCO)
     unit = torch.nn.functional.normalize(pushed[0], dim=2)
     for queue, expected in zip(
@@ -294,10 +302,13 @@ def test_the_momentum_encoder_follows_and_the_queues_take_its_keys(
     ):
         assert int(queue.place) == 4
         assert torch.equal(queue.keys[:4], expected)
-    student = brain.modules.student.state_dict()
-    teacher = brain.modules.teacher.model.state_dict()
-    name = "embedder.model.fc.conv.weight"
-    assert not torch.equal(student[name], teacher[name])
+    student = dict(brain.modules.student.named_parameters())
+    assert before
+    for name, weight in brain.modules.teacher.named_parameters():
+        own = student[name.removeprefix("model.")]
+        assert not torch.equal(own, before[name])
+        expected = 0.8 * before[name] + 0.2 * own
+        torch.testing.assert_close(weight, expected)
     trained = {id(p) for g in brain.optimizer.param_groups for p in g["params"]}
     assert not trained & {id(p) for p in brain.modules.teacher.parameters()}
 
@@ -334,6 +345,77 @@ def test_the_other_side_hears_the_positive(
         for crop in positives[:, column]:
             windows = wav.unfold(0, len(crop), 1)
             assert (windows - crop).abs().amax(1).min() < 1e-6
+
+
+def test_moco_compares_the_student_with_keys_of_the_positive(
+    corpus, tmp_path, monkeypatch
+):
+    """What goes into both networks, and what alignment is then of."""
+    Brain = train_contrastive.ContrastiveBrain
+    views, count = Brain._views, Brain.count_step
+    heard, seen = {}, {}
+
+    def of_batch(self, batch):
+        heard.update(views(self, batch))
+        return heard
+
+    def counted(self, outputs):
+        seen["outputs"], seen["figures"] = outputs, count(self, outputs)
+        return seen["figures"]
+
+    def forward(self, crops):
+        seen["keys of"] = crops
+        return self.model(crops)
+
+    monkeypatch.setattr(Brain, "_views", of_batch)
+    monkeypatch.setattr(Brain, "count_step", counted)
+    monkeypatch.setattr(MomentumTeacher, "forward", torch.no_grad()(forward))
+    oracle = {"positives": "oracle", "oracle": corpus / "oracle.csv"}
+    first_step(corpus, tmp_path / "out", monkeypatch, **MOCO, **oracle)
+    assert not torch.equal(heard["positive_crops"], heard["global_crops"])
+    assert torch.equal(seen["keys of"], heard["positive_crops"])
+    student, keys = (
+        torch.nn.functional.normalize(side.embeddings.detach(), dim=2)
+        for side in seen["outputs"]
+    )
+    expected = (student[0] - keys[1]).square().sum(1).mean()
+    found = seen["figures"]["alignment"]
+    assert found == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_margin_makes_the_first_step_harder(corpus, tmp_path, monkeypatch):
+    losses = [
+        float(
+            first_step(corpus, tmp_path / name, monkeypatch, margin=margin)[0]
+        )
+        for name, margin in (("with", 0.1), ("without", 0.0))
+    ]
+    # 0.1 over a temperature of 0.03, where the positive's share is small.
+    assert losses[1] < losses[0] < losses[1] + 0.1 / 0.03 + 1e-4
+
+
+def test_rates_follow_the_schedule_and_the_curve_has_that_of_lr(
+    corpus, tmp_path, monkeypatch
+):
+    Brain = train_contrastive.ContrastiveBrain
+    set_rates, rates = Brain.set_rates, []
+
+    def recorded(self):
+        set_rates(self)
+        groups = self.optimizer.param_groups
+        rates.append({group["lr"] for group in groups})
+
+    monkeypatch.setattr(Brain, "set_rates", recorded)
+    # The last group is then the pooling's, with another rate.
+    parts = {"lr_parts": "{asp: 1.e-4}", "lr": 1e-3, "lr_end": 0.1}
+    train_contrastive.main(arguments(corpus, tmp_path / "out", **parts))
+    assert len(rates) == 8
+    for step, found in enumerate(rates):
+        factor = cosine(step, 8, 1.0, 0.1)
+        wanted = [factor * 1e-4, factor * 1e-3]
+        assert sorted(found) == pytest.approx(wanted)
+    logged = curve(tmp_path / "out").lr.tolist()
+    assert logged == pytest.approx([1e-3 * cosine(3, 8, 1.0, 0.1), 1e-4])
 
 
 def test_ssps_is_drawn_for_the_last_epochs_alone(corpus, tmp_path, monkeypatch):
@@ -398,6 +480,7 @@ def message_of(argv):
         ({"method": "moco", "n_keys": 10}, "--n_keys=8"),
         ({"method": "moco", "n_keys": 2}, "--n_keys=4"),
         ({"n_keys": "null"}, "n_keys is None"),
+        ({"method": "moco", "n_keys": 20}, "e.g. --n_keys=8"),
         ({"margin": -0.1}, "margin is -0.1"),
         ({"margin_form": "arc"}, "margin_form is 'arc'"),
         ({"temperature": 0}, "temperature is 0"),

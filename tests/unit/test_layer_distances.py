@@ -36,6 +36,28 @@ def test_a_layer_that_moves_is_named_and_the_others_stay():
     assert list(distances()) == ["front", "layer_1", "layer_2", "layer_3"]
 
 
+def test_low_rank_changes_count_as_what_they_add_to_the_matrices():
+    model = WavLMSpeaker(None, TINY, MHFA, freeze="all", lora_rank=2)
+    distances = of_embedder(model)
+    attention = model.encoder.model.encoder.layers[0].attention
+    with torch.no_grad():
+        # B is 0: A alone changes nothing.
+        attention.q_proj.lora_a *= 1.5
+        assert set(distances().values()) == {0.0}
+        attention.q_proj.lora_b += 0.1
+    product = 2 * attention.q_proj.lora_b @ attention.q_proj.lora_a
+    layer = model.encoder.model.encoder.layers[0]
+    squares = sum(
+        float(p.square().sum())
+        for name, p in layer.named_parameters()
+        if "lora" not in name
+    )
+    expected = (float(product.square().sum()) / squares) ** 0.5
+    found = distances()
+    assert found.pop("layer_1") == pytest.approx(expected, rel=1e-5)
+    assert set(found.values()) == {0.0}
+
+
 def test_ten_layers_and_more_are_in_order():
     encoder = torch.nn.ModuleDict({"cnn": torch.nn.PReLU()})
     encoder["layers"] = torch.nn.ModuleList(torch.nn.PReLU() for _ in range(12))

@@ -374,12 +374,6 @@ def test_minivox_takes_it_by_an_override(tmp_path):
     check_overrides(step.hparams, read_yaml(step.hparams), step.options)
 
 
-def test_a_bootstrap_on_true_speakers_is_refused(settings):
-    contrastive(settings, positives="oracle", oracle="oracle.csv")
-    with pytest.raises(InputError, match="would owe to true speakers"):
-        load_plan(settings)
-
-
 def test_the_model_to_share_is_scored_as_those_score_who_load_it(settings):
     settings.update(
         whiten_scores=0.5, protocol="crops", large_margin=True, n_rounds=1
