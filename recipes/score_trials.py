@@ -169,7 +169,8 @@ def system_facts(
     }
     facts["n_train"] = trained.get("n_utterances")
     facts["seconds"] = training_seconds(settings["train_receipt"])
-    caveat = settings["caveat"]
+    # `--caveat=` is None in YAML.
+    caveat = settings["caveat"] or ""
     for fact, words in _CAVEATS.items():
         if trained.get(fact) and words not in caveat:
             caveat = f"{caveat}; {words}".removeprefix("; ")
