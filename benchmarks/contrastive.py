@@ -113,6 +113,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--n_ssps_epochs", type=int, default=5)
     parser.add_argument("--ssps_clusters", type=int, default=240)
     parser.add_argument("--n_keys", type=int, default=512)
+    parser.add_argument("--key_momentum", type=float, default=0.99)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument(
         "--lr_encoder", type=float, default=2e-4, help="of a tuned WavLM"
@@ -154,6 +155,8 @@ def do_cell(
     """Train, embed and score one cell."""
     cell = all_cells()[name]
     chosen: dict[str, Any] = {"positives": cell["positives"]}
+    if cell["method"] == "moco":
+        chosen["key_momentum"] = arguments.key_momentum
     if cell["positives"] == "ssps":
         chosen["n_ssps_epochs"] = arguments.n_ssps_epochs
         chosen["ssps_clusters"] = arguments.ssps_clusters
