@@ -101,6 +101,15 @@ def test_trials_and_test_folder_make_a_test_manifest(data, tmp_path, place):
     assert receipt["n_train"] == 3
 
 
+def test_trials_that_come_later_leave_the_training_manifest(data, tmp_path):
+    # What was trained on it then counts as done, as the README promises.
+    before = _prepare(data, tmp_path / "before")
+    _speech(tmp_path / "test" / "x.wav")
+    after = _prepare(data, tmp_path / "after", test_folder=tmp_path / "test")
+    manifests = [(out / "train.csv").read_bytes() for out in (before, after)]
+    assert manifests[0] == manifests[1]
+
+
 def test_a_test_folder_alone_gives_all_its_files(data, tmp_path):
     _speech(tmp_path / "test" / "x.wav")
     out = _prepare(data, tmp_path / "out", test_folder=tmp_path / "test")
