@@ -91,6 +91,12 @@ def read_json(path: PathLike) -> Any:
             f"{path} line {error.lineno}: not JSON ({error.msg}); delete it "
             "and run the stage that writes it again"
         ) from None
+    # Not UTF-8, a number of thousands of digits, nested without end.
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: not JSON ({error}); delete it and run the stage that "
+            "writes it again"
+        ) from None
 
 
 def sha256(path: PathLike) -> str:

@@ -101,8 +101,7 @@ def checked_decision(*values: Any) -> Decision:
     """
     weight, offset, prior, learnt_on = values
     for name, value in zip(("weight", "offset", "prior"), values, strict=False):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
+        if not _is_number(value):
             raise InputError(f"{name} is {value!r}; it must be a number")
     if not 0 < prior < 1:
         raise InputError(
@@ -117,6 +116,15 @@ def checked_decision(*values: Any) -> Decision:
             "trials with --calibration_trials of score_trials"
         )
     return Decision(float(weight), float(offset), float(prior), str(learnt_on))
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    try:
+        return number and math.isfinite(value)
+    # A whole number beyond all floats.
+    except OverflowError:
+        return False
 
 
 def write_hub_folder(
@@ -200,16 +208,15 @@ def read_hub_folder(folder: PathLike) -> tuple[WaveEmbedder, Decision]:
     folder = Path(folder)
     config = _read_config(folder / CONFIG)
     check_weights(folder / WEIGHTS, config["weights"])
-    modules = build_modules(config["modules"])
-    embedder = WaveEmbedder(*(modules[name] for name in MODULES))
     try:
         state = safetensors.torch.load_file(folder / WEIGHTS)
-        embedder.model.load_state_dict(state)
-    except (SafetensorError, RuntimeError) as error:
+    except SafetensorError as error:
         raise InputError(
             f"{folder / WEIGHTS} does not hold the weights of the model in "
             f"{CONFIG} ({error}); {_AGAIN}"
         ) from None
+    modules = build_modules(config["modules"], state)
+    embedder = WaveEmbedder(*(modules[name] for name in MODULES))
     stored = config["decision"]
     fields = [stored.get(name) for name in Decision._fields]
     return embedder.eval(), checked_decision(*fields)

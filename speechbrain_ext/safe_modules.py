@@ -2,7 +2,9 @@
 
 A HyperPyYAML file is a program: whoever wrote it may run any function. What
 is read here is plain data in which only the classes of `KNOWN` can be named,
-with plain values for their arguments, none of them a source to fetch.
+with plain values for their arguments, none of them a source to fetch. It is
+built on the meta device first, where tensors have shapes and no memory: what
+asks for more than its weights is refused before it costs anything.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
+from torch.overrides import TorchFunctionMode
 
 from speechbrain_ext.files import InputError
 from speechbrain_ext.pooling import (
@@ -30,7 +33,8 @@ from speechbrain_ext.yamls import parse_yaml, plain
 
 # What an embedder has, by SpeechBrain's names.
 MODULES = ("compute_features", "mean_var_norm", "embedding_model")
-# Classes that data may name; a program may add its own before it loads.
+# Classes that data may name; a program may add its own before it loads, if
+# they can be built on the meta device.
 KNOWN: dict[str, Callable[..., Any]] = {
     f"{kind.__module__}.{kind.__qualname__}": kind
     for kind in (
@@ -46,6 +50,10 @@ KNOWN: dict[str, Callable[..., Any]] = {
     )
 }
 _ENCODER_FIELDS = {*ARCHITECTURE, "model_type", "do_normalize"}
+# Numbers in a table that no weights file holds, such as a filter bank: 40 MB.
+_TABLE = 10_000_000
+# Calls of torch that build a model; with WavLM Large 3300, w2v-BERT 2.0 5300.
+_CALLS = 50_000
 # Absolute on Unix or Windows, of a home folder, or an address.
 _ELSEWHERE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\w+://")
 
@@ -85,17 +93,21 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
     described = plain(tree["modules"], tags=True)
     found = {name: _as_mapping(described[name]) for name in MODULES}
     for node in found.values():
-        check_node(node)
+        check_node(node, "!new")
     return found
 
 
-def build_modules(described: Any) -> dict[str, torch.nn.Module]:
-    """Modules of what `describe_modules` gave, with their first weights.
+def build_modules(
+    described: Any, weights: Mapping[str, torch.Tensor]
+) -> dict[str, torch.nn.Module]:
+    """Modules of what `describe_modules` gave, with weights.
 
     Arguments
     ---------
     described : dict
         From anybody, for instance a downloaded ``config.json``.
+    weights : mapping of str to torch.Tensor
+        State of the ``embedding_model``, all of it and nothing else.
 
     Returns
     -------
@@ -105,15 +117,16 @@ def build_modules(described: Any) -> dict[str, torch.nn.Module]:
     Raises
     ------
     InputError
-        A module is missing, a class is not in `KNOWN`, an argument is not
-        one of it or would fetch something.
+        A module is missing, a class is not in `KNOWN` or out of place, an
+        argument is not one of it or would fetch something, the weights are
+        of another model.
 
     Example
     -------
     >>> raw = {"!": "!new:speechbrain_ext.wavlm.RawWaveform"}
-    >>> sorted(build_modules(dict.fromkeys(MODULES, raw)))
+    >>> sorted(build_modules(dict.fromkeys(MODULES, raw), {}))
     ['compute_features', 'embedding_model', 'mean_var_norm']
-    >>> build_modules(dict.fromkeys(MODULES, {"!": "!apply:os.system"}))
+    >>> build_modules(dict.fromkeys(MODULES, {"!": "!apply:os.system"}), {})
     Traceback (most recent call last):
     speechbrain_ext.files.InputError: the model names '!apply:os.system', ...
     """
@@ -122,21 +135,72 @@ def build_modules(described: Any) -> dict[str, torch.nn.Module]:
             f"the model does not describe {list(MODULES)}; it was not written "
             "by export_model, or by another version: export it again"
         )
-    for node in described.values():
-        check_node(node)
     try:
-        return {name: _build(described[name]) for name in MODULES}
+        for name in MODULES:
+            check_node(_as_mapping(described[name]), "!new")
+        with torch.device("meta"), _Bounded(weights):
+            sketch = {name: _build(described[name]) for name in MODULES}
+        _load(sketch, weights, assign=True)
+        modules = {name: _build(described[name]) for name in MODULES}
     except InputError:
         raise
     # Of many kinds, according to what is wrong with an argument.
     except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the described model cannot be built ({error}); export it again"
+            f"the described model cannot be built ({reason}); export it again"
         ) from error
+    _load(modules, weights)
+    return modules
 
 
-def check_node(node: Any) -> None:
+class _Bounded(TorchFunctionMode):
+    """Ends what is built for longer, or of larger tensors, than it needs."""
+
+    def __init__(self, weights: Mapping[str, torch.Tensor]):
+        super().__init__()
+        held = sum(tensor.numel() for tensor in weights.values())
+        self.largest = max(held, _TABLE)
+        self.n_calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.n_calls += 1
+        size = made.numel() if isinstance(made, torch.Tensor) else 0
+        if size > self.largest or self.n_calls > _CALLS:
+            raise InputError(
+                f"the described model is larger than its weights: it makes a "
+                f"tensor of {size} numbers (at most {self.largest}) in call "
+                f"{self.n_calls} of torch (at most {_CALLS}); get the folder "
+                "again from where it was published"
+            )
+        return made
+
+
+def _load(
+    modules: dict[str, torch.nn.Module],
+    weights: Mapping[str, torch.Tensor],
+    assign: bool = False,
+) -> None:
+    try:
+        modules["embedding_model"].load_state_dict(weights, assign=assign)
+    except RuntimeError as error:
+        raise InputError(
+            f"the file of weights does not hold the weights of the described "
+            f"model ({error}); get the folder again from where it was published"
+        ) from None
+
+
+def check_node(node: Any, place: str = "") -> None:
     """Refuse data that names anything but `KNOWN` classes and plain values.
+
+    Arguments
+    ---------
+    node : Any
+        A module or an argument.
+    place : str
+        What names a class there: ``"!new"`` for a module, ``"!name"`` for a
+        pooling; nothing does elsewhere.
 
     Raises
     ------
@@ -145,7 +209,8 @@ def check_node(node: Any) -> None:
 
     Example
     -------
-    >>> check_node({"!": "!new:speechbrain.lobes.features.Fbank", "n_mels": 4})
+    >>> node = {"!": "!new:speechbrain.lobes.features.Fbank", "n_mels": 4}
+    >>> check_node(node, "!new")
     """
     if isinstance(node, str) and node.startswith("!"):
         node = {"!": node}
@@ -154,18 +219,29 @@ def check_node(node: Any) -> None:
             check_node(value)
     if not isinstance(node, Mapping):
         return
-    if "!" in node:
-        how, _, name = str(node["!"]).partition(":")
-        if how not in ("!new", "!name") or name not in KNOWN:
-            raise InputError(
-                f"the model names {node['!']!r}, which is not among the known "
-                f"classes ({', '.join(sorted(KNOWN))}); if you trust it, load "
-                "it with SpeechBrain's from_hparams"
-            )
+    if "!" in node or place == "!new":
+        _check_class(node.get("!"), place)
     _check_encoder(node)
     for key, value in node.items():
         if key != "!":
-            check_node(value)
+            check_node(value, "!name" if key == "pooling" else "")
+
+
+def _check_class(tag: Any, place: str) -> None:
+    """A class is known, and where a class may be."""
+    how, _, name = str(tag).partition(":")
+    if how not in ("!new", "!name") or name not in KNOWN:
+        raise InputError(
+            f"the model names {tag!r}, which is not among the known "
+            f"classes ({', '.join(sorted(KNOWN))}); if you trust it, load "
+            "it with SpeechBrain's from_hparams"
+        )
+    if how != place:
+        raise InputError(
+            f"the model has {tag!r} out of place: each module is a !new: and "
+            "its pooling a !name:, other arguments are plain values; if you "
+            "trust it, load it with SpeechBrain's from_hparams"
+        )
 
 
 def _check_encoder(node: Mapping) -> None:
@@ -177,6 +253,11 @@ def _check_encoder(node: Mapping) -> None:
             "it with a train recipe"
         )
     fields = node.get("encoder_config") or {}
+    if not isinstance(fields, Mapping):
+        raise InputError(
+            f"the model's encoder_config is {fields!r}; it must be a mapping "
+            "of an architecture's fields: export it again"
+        )
     unknown = set(fields) - _ENCODER_FIELDS
     if unknown:
         raise InputError(

@@ -82,6 +82,15 @@ def test_broken_json_is_located(tmp_path):
         read_json(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{}", b"[" * 100_000, b"1" * 5000]
+)
+def test_what_no_parser_takes_is_one_clear_error(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match="a.json: not JSON"):
+        read_json(tmp_path / "a.json")
+
+
 def test_sha256_is_that_of_the_bytes(tmp_path):
     write_text(tmp_path / "a", "abc")
     assert sha256(tmp_path / "a") == (

@@ -153,6 +153,10 @@ def test_damaged_weights_are_one_clear_error(model, spoil, message):
         ({"decision": {}}, "weight is None"),
         ({"decision": {**DECISION._asdict(), "offset": math.nan}}, "offset"),
         ({"decision": {**DECISION._asdict(), "prior": 2}}, "prior is 2"),
+        (
+            {"decision": {**DECISION._asdict(), "weight": 10**400}},
+            "weight is 1000",
+        ),
     ],
 )
 def test_a_damaged_config_is_one_clear_error(model, change, message):
@@ -161,6 +165,13 @@ def test_a_damaged_config_is_one_clear_error(model, change, message):
     write_json(model / "config.json", config)
     with pytest.raises(InputError, match=message):
         read_hub_folder(model)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{}", b'{"a":' * 100_000])
+def test_a_config_that_is_no_json_is_one_clear_error(model, content):
+    (model / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match="config.json: not JSON"):
+        SpeakerVerifier.from_pretrained(model, "cpu")
 
 
 def test_weights_of_another_model_are_refused(model, tmp_path):
