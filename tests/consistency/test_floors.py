@@ -9,7 +9,7 @@ from house import DRIVER, PACKAGE, recipes
 FLOORS = {
     0: "files forest mixture rng",
     1: "audio audio_tree channel_filter class_sampler conv_front curve "
-    "figures finite gated_attention hub_upload layer_distances "
+    "figures finite gated_attention hub_upload "
     "log_mel lora manifest metrics monitor parameters processes "
     "projection quality ranges receipts regularizers rounds schedules "
     "score_norm toy_sounds trials vectors ward wavlm_official "
@@ -17,7 +17,7 @@ FLOORS = {
     2: "bootstrap calibration checkpoints cllr cluster_curves clustering "
     "debug_plan dino dino_schedules embedder embeddings epoch_figures "
     "holdout label_churn label_cleaning label_formats label_quality "
-    "lineage loss_gate margin measure plan pooling report scoring "
+    "layer_distances lineage loss_gate margin measure plan pooling report scoring "
     "sound_bank ssl_models toy views weight_anchor",
     3: "augment cluster_number cohorts comparison contrastive corpus "
     "embedding_formats extraction health hypersphere noisy_labels "
