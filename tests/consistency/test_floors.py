@@ -17,8 +17,8 @@ FLOORS = {
     2: "bootstrap calibration checkpoints cllr cluster_curves clustering "
     "debug_plan dino dino_schedules embedder embeddings epoch_figures "
     "holdout label_churn label_cleaning label_formats label_quality "
-    "layer_distances lineage loss_gate margin measure plan pooling report scoring "
-    "sound_bank ssl_models toy views weight_anchor",
+    "layer_distances lineage loss_gate margin measure plan pooling report "
+    "scoring sound_bank ssl_models toy views weight_anchor",
     3: "augment cluster_number cohorts comparison contrastive corpus "
     "embedding_formats extraction health hypersphere noisy_labels "
     "plots_clusters plots_scores plots_training ssps stage "
