@@ -31,7 +31,7 @@ from speechbrain_ext.debug_plan import debug_plan, debug_words
 from speechbrain_ext.files import InputError, read_json, write_json
 from speechbrain_ext.plan import Step, load_plan, longest_plan, rounds_of
 from speechbrain_ext.receipts import RECEIPT, REQUEST, move_aside
-from speechbrain_ext.run_report import write_run_report
+from speechbrain_ext.run_report import model_folder, write_run_report
 from speechbrain_ext.stage import Stage, run
 from speechbrain_ext.yamls import check_keys, check_overrides, read_yaml
 
@@ -172,6 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     # The report stands, whether or not the model is fit to be shared.
     for step in filter(is_export, steps):
         start(step, settings["launcher"], stage.run_opts)
+    print(f"\nmodel:  {model_folder(settings, steps)}")
     note.unlink(missing_ok=True)
 
 

@@ -123,7 +123,6 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
     if results:
         print("\n" + render_table(results, yardsticks))
         print(f"table:  {folder / 'TABLE.md'}")
-    print(f"model:  {model_folder(settings, steps)}")
     print(f"report: {page}")
     return page
 
