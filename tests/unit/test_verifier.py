@@ -6,12 +6,18 @@ import pickle
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
+from tiny_wavlm import TINY
 
 from speechbrain_ext import embed, verify
-from speechbrain_ext.embedder import build_embedder, save_embedder
+from speechbrain_ext.embedder import (
+    WaveEmbedder,
+    build_embedder,
+    save_embedder,
+)
 from speechbrain_ext.embeddings import read_embeddings
 from speechbrain_ext.files import InputError, read_json, sha256, write_json
 from speechbrain_ext.hub_folder import (
@@ -20,7 +26,9 @@ from speechbrain_ext.hub_folder import (
     read_hub_folder,
     write_hub_folder,
 )
+from speechbrain_ext.pooling import MHFA
 from speechbrain_ext.verifier import SpeakerVerifier
+from speechbrain_ext.wavlm import RawWaveform, WavLMSpeaker
 
 SMALL = {
     "width": 16,
@@ -248,12 +256,71 @@ def test_other_rates_are_resampled(verifier, tmp_path):
         (torch.zeros(16000, dtype=torch.int16), "give samples"),
         (torch.zeros(2, 3, 4), "give samples"),
         (torch.full((8000,), torch.nan), "utterance 0: its embedding is not"),
-        ("nowhere.wav", "nowhere.wav: cannot be read"),
+        ("nowhere.wav", "nowhere.wav: no such file"),
+        ([0.1, 0.2], "0.1 is a float; give a file"),
+        (np.zeros((8000, 2)), r"shape \[8000, 2\] .* 8,000 utterances of 2 "),
+        (torch.zeros(8000, 2), "give mono samples"),
     ],
 )
 def test_bad_speech_is_one_clear_error(verifier, speech, message):
     with pytest.raises(InputError, match=message):
         verifier.embed(speech)
+
+
+def test_a_file_of_something_else_is_one_clear_error(verifier, tmp_path):
+    (tmp_path / "a.wav").write_text("no")
+    with pytest.raises(InputError, match="a.wav: cannot be read"):
+        verifier.embed(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("rate", [0, -16000, None, 16000.5, "16000"])
+def test_a_rate_that_is_none_is_one_clear_error(verifier, wavs, rate):
+    with pytest.raises(InputError, match="sample_rate is .* give samples a"):
+        verifier.embed(wavs[0], sample_rate=rate)
+
+
+def test_samples_of_any_order_in_memory_are_alike(verifier, wavs):
+    x = wavs[0].numpy()
+    wanted = verifier.embed(wavs[0])
+    for given in (
+        x[::-1].copy()[::-1],
+        x.astype(">f4"),
+        x.astype("longdouble"),
+    ):
+        assert torch.equal(verifier.embed(given), wanted)
+
+
+def test_arrays_and_series_of_paths_are_lists(verifier, wavs, tmp_path):
+    paths = [str(tmp_path / name) for name in ("a.wav", "b.wav")]
+    for path, wav in zip(paths, wavs, strict=False):
+        soundfile.write(path, wav.numpy(), 16000, subtype="FLOAT")
+    wanted = verifier.embed(paths)
+    assert wanted.shape == (2, 8)
+    for given in (
+        np.array(paths),
+        np.array(paths, dtype=object),
+        pd.Series(paths),
+    ):
+        assert torch.equal(verifier.embed(given), wanted)
+
+
+def test_a_wavlm_takes_five_minutes_and_ecapa_more(verifier, tmp_path):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(301 * 8000), 8000)
+    model = WavLMSpeaker(None, TINY, MHFA)
+    wavlm = SpeakerVerifier(WaveEmbedder(*[RawWaveform()] * 2, model), DECISION)
+    for given in (path, np.zeros(301 * 16000)):
+        with pytest.raises(InputError, match="301.0 s, and .* 300 s at most"):
+            wavlm.embed(given)
+    assert verifier.embed(path).shape == (8,)
+
+
+def test_embeddings_and_priors_of_other_types_are_numbers_too(verifier):
+    x = torch.eye(8)[0]
+    found = verifier.verify_embeddings(x.bfloat16(), x, prior=np.float32(0.25))
+    assert found == verifier.verify_embeddings(x, x, prior=0.25)
+    with pytest.raises(InputError, match="prior is 'high'"):
+        verifier.verify_embeddings(x, x, prior="high")
 
 
 def test_one_and_several_are_compared(verifier, wavs):
