@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from speechbrain_ext.embedding_formats import (
     FORMATS,
-    file_of,
+    files_of,
     read_vectors,
     write_vectors,
 )
@@ -26,9 +26,9 @@ def main(argv: list[str] | None = None) -> None:
     stage = Stage(__file__, argv)
     settings = stage.settings
     check_format(settings["to_format"], FORMATS)
-    path = file_of(settings["embeddings"], settings["from_format"])
-    ids, vectors = read_vectors(path, settings["from_format"])
-    if stage.is_done({"embeddings": path}):
+    inputs = files_of(settings["embeddings"], settings["from_format"])
+    ids, vectors = read_vectors(inputs["embeddings"], settings["from_format"])
+    if stage.is_done(inputs):
         return
     names = write_vectors(stage.folder, ids, vectors, settings["to_format"])
     stage.finish(names, n_utterances=len(ids), embedding_size=vectors.shape[1])

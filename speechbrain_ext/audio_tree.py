@@ -60,7 +60,9 @@ class AudioTree:
 
 
 def list_audio(
-    folders: Sequence[PathLike], exclude: Sequence[PathLike] = ()
+    folders: Sequence[PathLike],
+    exclude: Sequence[PathLike] = (),
+    with_aac: bool = False,
 ) -> AudioTree:
     """Find the audio files below some folders.
 
@@ -72,6 +74,9 @@ def list_audio(
         An ID is a file's path relative to the folder it is in.
     exclude : sequence of paths
         Folders to leave out.
+    with_aac : bool
+        List AAC files that have no wav beside them, though nothing here reads
+        them, instead of stopping.
 
     Returns
     -------
@@ -101,11 +106,13 @@ def list_audio(
             )
         seen = {_identity(path) for path in exclude if os.path.isdir(path)}
         files = sorted(_walk(folder, seen))
-        _refuse_aac(folder, [path for path, _ in files])
+        aac = _aac_alone([path for path, _ in files])
+        if aac and not with_aac:
+            _refuse_aac(folder, aac)
         found += [
             (path[len(folder) :].lstrip(os.sep).replace(os.sep, "/"), path, n)
             for path, n in files
-            if path.lower().endswith(READABLE)
+            if path.lower().endswith(READABLE) or path in aac
         ]
     if not found:
         raise InputError(
@@ -180,16 +187,21 @@ def _identity(folder: PathLike) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _refuse_aac(folder: str, paths: list[str]) -> None:
-    """Stop on AAC files that have no converted twin beside them."""
+def _aac_alone(paths: list[str]) -> dict[str, None]:
+    """AAC files that have no converted twin beside them, in order."""
     there = set(paths)
     aac = [path for path in paths if path.lower().endswith(UNREADABLE)]
-    left = [p for p in aac if f"{os.path.splitext(p)[0]}.wav" not in there]
-    if not left:
-        return
-    extension = os.path.splitext(left[0])[1]
+    return dict.fromkeys(
+        p for p in aac if f"{os.path.splitext(p)[0]}.wav" not in there
+    )
+
+
+def _refuse_aac(folder: str, aac: dict[str, None]) -> None:
+    """Stop on AAC files, with the line that converts them."""
+    first = next(iter(aac))
+    extension = os.path.splitext(first)[1]
     raise InputError(
-        f"{left[0]} is one of {len(left):,} {extension} file(s) without a "
+        f"{first} is one of {len(aac):,} {extension} file(s) without a "
         "wav beside them, and AAC cannot be read here; convert them in place "
         f"with: find {shlex.quote(folder)} -name '*{extension}' -print0 | "
         "xargs -0 -P 8 -I{} sh -c 'ffmpeg -nostdin -loglevel error -y -i "

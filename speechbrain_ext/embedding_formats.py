@@ -1,10 +1,10 @@
 """Embeddings as other tools write them.
 
 ``npy``
-    Our folder: ``embeddings.npy`` [N, D] and ``embeddings.csv``.
+    ``x.npy`` [N, D] and ``x.csv``; in our folders x is ``embeddings``.
 ``pt``
-    A dict of utterance to tensor, saved by torch, as the released code of
-    Miara et al. (Interspeech 2024) keeps them.
+    A dict of utterance to tensor [D] or [1, D], saved by torch, as the
+    released code of Miara et al. (Interspeech 2024) keeps them.
 ``kaldi``
     ``embeddings.ark`` (binary vectors) and ``embeddings.scp``, as Kaldi,
     kaldiio and wespeaker read and write them.
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from speechbrain_ext.embeddings import read_embeddings
+from speechbrain_ext.embeddings import read_array
 from speechbrain_ext.files import InputError, PathLike, atomic_path
 from speechbrain_ext.label_formats import check_format
 from speechbrain_ext.manifest import write_manifest
@@ -54,16 +54,18 @@ def read_vectors(
     Raises
     ------
     InputError
-        The format is unknown, the file breaks it, or lengths differ.
+        The format is unknown, the file breaks it, lengths differ, or an
+        utterance is there twice.
     """
     path = file_of(path, vector_format)
     if vector_format == "npy":
-        vectors, index = read_embeddings(path.parent)
+        vectors, index = read_array(path)
         return index.ids, np.asarray(vectors[index.row])
     if not path.is_file():
         raise InputError(f"{path}: no such file; correct the path")
     read = _read_pt if vector_format == "pt" else _read_ark
     ids, rows = read(path)
+    _refuse_doubled(path, ids)
     sizes = {row.size for row in rows}
     if len(sizes) != 1:
         raise InputError(
@@ -85,6 +87,21 @@ def file_of(path: PathLike, vector_format: str) -> Path:
     check_format(vector_format, FORMATS)
     path = Path(path)
     return path / _FILES[vector_format] if path.is_dir() else path
+
+
+def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:
+    """All files that are read, by what each has.
+
+    Example
+    -------
+    >>> str(files_of("x.npy", "npy")["names"])
+    'x.csv'
+    """
+    path = file_of(path, vector_format)
+    files: dict[str, PathLike] = {"embeddings": path}
+    if vector_format == "npy":
+        files["names"] = path.with_suffix(".csv")
+    return files
 
 
 def write_vectors(
@@ -168,38 +185,67 @@ def _read_pt(path: Path) -> tuple[list[str], list[np.ndarray]]:
     )
     if not tensors:
         raise InputError(f"{path} is not a dict of utterance to tensor")
-    return [str(key) for key in found], [v.numpy() for v in found.values()]
+    for key, value in found.items():
+        one = value.ndim == 1 or (value.ndim == 2 and len(value) == 1)
+        if not one or not value.is_floating_point():
+            raise InputError(
+                f"{path}: {key!r} has shape {list(value.shape)} and type "
+                f"{value.dtype}; save one embedding [D] of floats an utterance"
+            )
+    rows = [value.detach().float().numpy() for value in found.values()]
+    return [str(key) for key in found], rows
+
+
+def _refuse_doubled(path: Path, ids: list[str]) -> None:
+    twice = pd.Series(ids, dtype=object).duplicated()
+    if twice.any():
+        raise InputError(
+            f"{path}: utterance {ids[int(twice.argmax())]!r} is there twice "
+            f"({int(twice.sum())} such); keep one of them"
+        )
 
 
 def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
     ids, rows = [], []
     with open(path, "rb") as stream:
-        while name := _read_name(stream):
+        while name := _read_name(stream, path):
             if stream.read(2) != _BINARY:
                 raise InputError(
-                    f"{path}: {name.decode()} is not binary; write it with "
+                    f"{path}: {name} is not binary; write it with "
                     "copy-vector ark:- ark:"
                 )
             kind, size = _VECTORS.get(stream.read(3)), stream.read(5)
             if kind is None or len(size) != 5:
                 raise InputError(
-                    f"{path}: {name.decode()} is not a vector, or cut short"
+                    f"{path}: {name} is not a vector, or cut short"
                 )
-            n_bytes = struct.unpack("<i", size[1:])[0] * int(kind[-1])
+            n_values = struct.unpack("<i", size[1:])[0]
+            if n_values < 0:
+                raise InputError(
+                    f"{path}: {name} says that it has {n_values} values; "
+                    "write the archive again"
+                )
+            n_bytes = n_values * int(kind[-1])
             data = stream.read(n_bytes)
             if len(data) != n_bytes:
-                raise InputError(f"{path}: {name.decode()} is cut short")
-            ids.append(name.decode())
+                raise InputError(f"{path}: {name} is cut short")
+            ids.append(name)
             rows.append(np.frombuffer(data, kind))
     return ids, rows
 
 
-def _read_name(stream: BinaryIO) -> bytes:
+def _read_name(stream: BinaryIO, path: Path) -> str:
     """The key before the next vector; empty at the end."""
     name = bytearray()
     while (byte := stream.read(1)) not in (b"", b" "):
         name += byte
-    return bytes(name)
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path}: the name {bytes(name[:80])!r} is not UTF-8; rename the "
+            "utterance, or give a binary archive of vectors"
+        ) from None
 
 
 FORMATS: dict[str, Callable[[Path, np.ndarray, np.ndarray], list[str]]] = {

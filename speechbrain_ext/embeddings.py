@@ -1,4 +1,7 @@
-"""Embedding files: ``embeddings.npy`` [N, D] and the IDs of its rows."""
+"""Embedding files: ``embeddings.npy`` [N, D] and the IDs of its rows.
+
+The names are extract_embeddings'; `speechbrain_ext.embed` takes any.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +47,14 @@ def read_embeddings(folder: PathLike) -> tuple[np.ndarray, Manifest]:
     array([[0., 1.],
            [1., 0.]], dtype=float32)
     """
-    folder = Path(folder)
-    index = read_manifest(folder / "embeddings.csv", "embeddings")
-    path = folder / "embeddings.npy"
+    return read_array(Path(folder) / "embeddings.npy")
+
+
+def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
+    """`read_embeddings` of one .npy file and the .csv beside it."""
+    path = Path(path)
+    table = path.with_suffix(".csv")
+    index = read_manifest(table, "embeddings")
     try:
         vectors = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
@@ -56,7 +64,7 @@ def read_embeddings(folder: PathLike) -> tuple[np.ndarray, Manifest]:
     named = np.sort(index.row)
     if vectors.ndim != 2 or not np.array_equal(named, np.arange(len(vectors))):
         raise InputError(
-            f"{path} has shape {list(vectors.shape)} and embeddings.csv names "
+            f"{path} has shape {list(vectors.shape)} and {table.name} names "
             f"{len(named)} rows, {named[0]} to {named[-1]}; they are not of "
             "one extraction, extract the embeddings again"
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,8 @@ from speechbrain_ext.manifest import (
 
 CSV, LIST = "pseudo_labels.csv", "labels.txt"
 _RAW, _UTT2SPK, _SPK2UTT, _SCP = "raw.list", "utt2spk", "spk2utt", "wav.scp"
+# A space at either end, or whatever some tool takes for a line's end.
+_LOST = r"^\s|\s$|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]"
 _FILES = {
     "speechbrain": CSV,
     "list": LIST,
@@ -62,8 +65,8 @@ def write_labels(
     Raises
     ------
     InputError
-        The format is unknown, or an ID or a label has a space in it that
-        its columns do not allow.
+        The format is unknown, or an ID or a label has a space or a line
+        break that its columns do not allow.
 
     Example
     -------
@@ -171,10 +174,17 @@ def _joined(
 
 
 def _lines(path: Path) -> list[str]:
+    """Lines, less blank ones at the end; only \\n ends one."""
     try:
-        return path.read_text("utf-8").splitlines()
+        text = path.read_text("utf-8-sig").rstrip("\n")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; correct the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}); "
+            "convert it with iconv"
+        ) from None
+    return text.split("\n") if text else []
 
 
 def _columns(path: Path, names: list[str]) -> pd.DataFrame:
@@ -201,6 +211,17 @@ def _check_spaces(values: np.ndarray, what: str) -> None:
         )
 
 
+def _check_line(values: np.ndarray, what: str) -> None:
+    """Refuse what does not come back from the end of a line as it was."""
+    bad = pd.Series(values, dtype=object).str.contains(_LOST)
+    if bad.any():
+        raise InputError(
+            f"{what} {str(values[int(bad.argmax())])!r} begins or ends with a "
+            "space, or has a line break, which is lost in this format; rename "
+            "it, or take speechbrain"
+        )
+
+
 def _two_columns(path: Path, first: np.ndarray, second: np.ndarray) -> str:
     pairs = zip(first, second, strict=True)
     write_text(path, "".join(f"{one} {other}\n" for one, other in pairs))
@@ -214,6 +235,7 @@ def _write_csv(folder: Path, labels: Manifest) -> list[str]:
 
 def _write_list(folder: Path, labels: Manifest) -> list[str]:
     _check_spaces(labels.spk_id, "label")
+    _check_line(labels.ids, "utterance")
     return [_two_columns(folder / LIST, labels.spk_id, labels.ids)]
 
 
@@ -224,6 +246,7 @@ def _write_kaldi(folder: Path, labels: Manifest) -> list[str]:
     order = np.argsort([name.encode() for name in labels.ids], kind="stable")
     ids, speakers = labels.ids[order], labels.spk_id[order]
     paths = np.array(labels.paths(), dtype=object)[order]
+    _check_line(paths, "audio file")
     groups = pd.Series(ids).groupby(speakers).agg(" ".join)
     return [
         _two_columns(folder / _UTT2SPK, ids, speakers),
@@ -234,6 +257,7 @@ def _write_kaldi(folder: Path, labels: Manifest) -> list[str]:
 
 def _write_wespeaker(folder: Path, labels: Manifest) -> list[str]:
     _check_spaces(labels.ids, "utterance")
+    _check_line(labels.spk_id, "label")
     rows = zip(labels.ids, labels.paths(), labels.spk_id, strict=True)
     lines = [
         json.dumps({"key": key, "wav": wav, "spk": speaker})
@@ -256,13 +280,20 @@ def _read_raw_list(path: Path) -> pd.DataFrame:
     for number, line in enumerate(_lines(path), start=1):
         try:
             entry = json.loads(line)
-            rows.append((str(entry["key"]), str(entry["spk"])))
+            rows.append((_name(entry["key"]), _name(entry["spk"])))
         except (json.JSONDecodeError, KeyError, TypeError):
             raise InputError(
                 f"{path} line {number}: each line is JSON with key, wav and "
-                "spk; wespeaker's tools/make_raw_list.py writes it"
+                "spk, names all; wespeaker's tools/make_raw_list.py writes it"
             ) from None
     return pd.DataFrame(rows, columns=["ID", "spk_id"])
+
+
+def _name(value: Any) -> str:
+    """Of JSON; null is no name."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TypeError(value)
+    return str(value)
 
 
 FORMATS: dict[str, Callable[[Path, Manifest], list[str]]] = {

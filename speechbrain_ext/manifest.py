@@ -160,7 +160,11 @@ def read_manifest(
             f"{path}: no such manifest; make it with one of the prepare "
             "recipes or correct the path"
         ) from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+    except (
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        UnicodeDecodeError,
+    ) as error:
         raise InputError(f"{path} is not a CSV manifest: {error}") from None
     columns = _checked_columns(path, kind, table)
     if table.empty:

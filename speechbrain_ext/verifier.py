@@ -7,12 +7,15 @@ folder by running its YAML, and gives the same embeddings.
 
 from __future__ import annotations
 
+import numbers
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import torchaudio
 from huggingface_hub import snapshot_download
@@ -31,10 +34,15 @@ from speechbrain_ext.hub_folder import (
     read_hub_folder,
 )
 from speechbrain_ext.manifest import SAMPLE_RATE
+from speechbrain_ext.measure import length_of
+from speechbrain_ext.wavlm import WavLMSpeaker
 
 # One file, or samples [T] of one utterance.
 Speech = PathLike | np.ndarray | torch.Tensor
 _SHORTEST = SAMPLE_RATE // 10  # samples: what the models need, and more
+# Attention compares all frames: WavLM Base takes 1.7 GiB for one minute,
+# 3.8 for one and a half, and would take 15 for three.
+_LONGEST = 180 * SAMPLE_RATE  # samples
 _LONGEST_BATCH = 120 * SAMPLE_RATE  # samples
 _BLOCK = 64  # files in memory at once
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -82,6 +90,8 @@ class SpeakerVerifier:
     def __init__(self, embedder: WaveEmbedder, decision: Decision):
         self.embedder = embedder
         self.decision = decision
+        attends = isinstance(embedder.model, WavLMSpeaker)
+        self._longest = _LONGEST if attends else None
 
     @classmethod
     def from_pretrained(
@@ -132,15 +142,18 @@ class SpeakerVerifier:
         """Embeddings of files or waveforms, of any rate and any lengths.
 
         Each is embedded whole and unpadded: its embedding does not depend on
-        the others.
+        the others. 0.1 s is the least; a model with WavLM or its like takes
+        three minutes at most, as its memory grows with the square.
 
         Arguments
         ---------
         speech : path, array, tensor, or sequence of these
-            A file of any rate and channel count; samples [T], or several
-            utterances [N, T]; or a list of such.
+            A file of any rate and channel count; mono samples [T], floats
+            within -1 to 1; or several: utterances [N, T] (two channels [2, T]
+            are two utterances), or a list, array or Series of such.
         sample_rate : int
-            Of samples; files know theirs.
+            Of arrays and tensors, which are taken as 16 kHz when it is not
+            given; files know theirs.
 
         Returns
         -------
@@ -150,14 +163,19 @@ class SpeakerVerifier:
         Raises
         ------
         InputError
-            A file cannot be read, an utterance is too short or not finite.
+            A file cannot be read, an utterance is too short, too long or not
+            finite, or the rate is none.
         """
+        sample_rate = _checked_rate(sample_rate)
+        speech = _listed(speech)
         several = isinstance(speech, (list, tuple)) or (
             isinstance(speech, (np.ndarray, torch.Tensor)) and speech.ndim == 2
         )
         items: Any = speech if several else [speech]
         if not len(items):
             raise InputError("there is nothing to embed; give an utterance")
+        if isinstance(speech, (np.ndarray, torch.Tensor)):
+            _refuse_channels_last(speech)
         blocks = [
             self._embed_block(items[first : first + _BLOCK], sample_rate, first)
             for first in range(0, len(items), _BLOCK)
@@ -170,7 +188,7 @@ class SpeakerVerifier:
     ) -> torch.Tensor:
         """Embeddings [B, D] of some utterances, numbered from ``first``."""
         wavs = [
-            _samples(item, sample_rate, first + number)
+            _samples(item, sample_rate, first + number, self._longest)
             for number, item in enumerate(items)
         ]
         device = next(self.embedder.parameters()).device
@@ -229,6 +247,8 @@ class SpeakerVerifier:
     ) -> Verification:
         """`verify` of embeddings, [D] or [N, D] on either side."""
         decision = self.decision
+        if isinstance(prior, numbers.Real):
+            prior = float(prior)
         if prior is not None:
             decision = checked_decision(*decision._replace(prior=prior))
         one, other = _unit(first), _unit(second)
@@ -290,6 +310,36 @@ def _checked_device(device: str | torch.device | None) -> torch.device:
         ) from None
 
 
+def _checked_rate(sample_rate: Any) -> int:
+    """A sample rate, in Hz."""
+    number = isinstance(sample_rate, numbers.Real)
+    if not (number and sample_rate > 0 and sample_rate % 1 == 0):
+        raise InputError(
+            f"sample_rate is {sample_rate!r}; give samples a second, a whole "
+            "number above 0"
+        )
+    return int(sample_rate)
+
+
+def _listed(speech: Any) -> Any:
+    """Arrays and Series of paths as lists; the rest as it is."""
+    if isinstance(speech, pd.Series):
+        speech = speech.to_numpy()
+    if isinstance(speech, np.ndarray) and speech.dtype.kind in "OU":
+        return speech.reshape(-1).tolist()
+    return speech
+
+
+def _refuse_channels_last(wavs: np.ndarray | torch.Tensor) -> None:
+    """Refuse [T, 2], which would be T utterances of two samples."""
+    if wavs.ndim == 2 and wavs.shape[1] < min(_SHORTEST, wavs.shape[0]):
+        raise InputError(
+            f"samples of shape {list(wavs.shape)} would be {wavs.shape[0]:,} "
+            f"utterances of {wavs.shape[1]} samples; give mono samples [T] "
+            "(the mean of the channels), or utterances [N, T]"
+        )
+
+
 def _name(item: Any, number: int) -> str:
     """What an utterance is called in a message."""
     if isinstance(item, (np.ndarray, torch.Tensor)):
@@ -297,33 +347,70 @@ def _name(item: Any, number: int) -> str:
     return str(item)
 
 
-def _samples(item: Any, sample_rate: int, number: int) -> torch.Tensor:
+def _samples(
+    item: Any, sample_rate: int, number: int, longest: int | None
+) -> torch.Tensor:
     """Samples [T] at 16 kHz, float32, of one utterance."""
     name = _name(item, number)
     if isinstance(item, (np.ndarray, torch.Tensor)):
-        wav = torch.as_tensor(item).detach().cpu()
-        if wav.ndim != 1 or not wav.is_floating_point():
-            raise InputError(
-                f"{name} has shape {list(wav.shape)} and type {wav.dtype}; "
-                "give samples [T] as floats within -1 to 1"
-            )
-        wav = wav.float()
+        wav = _floats(item, name)
+        _check_length(name, len(wav) * SAMPLE_RATE // sample_rate, longest)
         if sample_rate != SAMPLE_RATE:
             wav = torchaudio.functional.resample(wav, sample_rate, SAMPLE_RATE)
-    else:
-        wav = read_crop(item)
-    if len(wav) < _SHORTEST:
+        return wav
+    if not isinstance(item, (str, os.PathLike)):
         raise InputError(
-            f"{name} has {len(wav) / SAMPLE_RATE:.3f} s; give at least "
+            f"{name} is a {type(item).__name__}; give a file, samples [T] as "
+            "an array or tensor, or a list of these"
+        )
+    if not Path(item).is_file():
+        raise InputError(f"{name}: no such file; correct the path")
+    # What is too long is not decoded.
+    n_frames, reason = length_of(str(item))
+    if not reason:
+        _check_length(name, n_frames, longest)
+    wav = read_crop(item)
+    _check_length(name, len(wav), longest)
+    return wav
+
+
+def _floats(item: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
+    """Samples [T] of any float type, order and device, as float32."""
+    if isinstance(item, torch.Tensor):
+        floats = item.is_floating_point()
+    else:
+        floats = item.dtype.kind == "f"
+    if item.ndim != 1 or not floats:
+        raise InputError(
+            f"{name} has shape {list(item.shape)} and type {item.dtype}; "
+            "give samples [T] as floats within -1 to 1"
+        )
+    if isinstance(item, np.ndarray):
+        # torch knows neither negative strides nor foreign byte orders.
+        item = torch.from_numpy(np.array(item, dtype=np.float32, order="C"))
+    return item.detach().cpu().float()
+
+
+def _check_length(name: str, n_frames: int, longest: int | None) -> None:
+    """Refuse what is too short or too long, in samples at 16 kHz."""
+    seconds = n_frames / SAMPLE_RATE
+    if n_frames < _SHORTEST:
+        raise InputError(
+            f"{name} has {seconds:.3f} s; give at least "
             f"{_SHORTEST / SAMPLE_RATE} s, better seconds"
         )
-    return wav
+    if longest is not None and n_frames > longest:
+        raise InputError(
+            f"{name} has {seconds:.1f} s, and this model takes "
+            f"{longest / SAMPLE_RATE:.0f} s at most; cut it into pieces"
+        )
 
 
 def _unit(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
     """Embeddings [D] or [N, D], each scaled to length one, float64."""
     if isinstance(embeddings, torch.Tensor):
-        embeddings = embeddings.detach().cpu().numpy()
+        # NumPy has no bfloat16.
+        embeddings = embeddings.detach().cpu().double().numpy()
     x = np.asarray(embeddings, dtype=np.float64)
     norm = np.linalg.norm(x, axis=-1, keepdims=True)
     if x.ndim not in (1, 2) or not (np.isfinite(norm) & (norm > 0)).all():

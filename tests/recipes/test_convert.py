@@ -115,6 +115,21 @@ def test_embeddings_there_and_back_are_the_same_files(tmp_path, name):
         assert back == (tmp_path / file).read_bytes()
 
 
+def test_an_array_is_converted_anew_when_its_names_change(tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(2, dtype=np.float32))
+    command = words(
+        "convert_embeddings",
+        embeddings=tmp_path / "x.npy",
+        to_format="npy",
+        output_folder=tmp_path / "out",
+    )
+    (tmp_path / "x.csv").write_text("ID,row\na,0\nb,1\n")
+    convert_embeddings.main(command)
+    (tmp_path / "x.csv").write_text("ID,row\na,1\nb,0\n")
+    with pytest.raises(InputError, match="made by another request: .*names"):
+        convert_embeddings.main(command)
+
+
 def test_embeddings_of_an_unknown_format_are_one_clear_error(tmp_path):
     options = {"embeddings": tmp_path, "output_folder": tmp_path / "out"}
     with pytest.raises(InputError, match="format 'h5' is not one of"):

@@ -99,6 +99,12 @@ def test_aac_is_counted_and_the_ffmpeg_line_converts_it(tmp_path):
     assert list_audio([data]).ids == ["c.wav", "s 1/a.wav", "s2/b.wav"]
 
 
+def test_aac_is_listed_where_it_is_asked_for_but_its_twin(tmp_path):
+    _touch(tmp_path, "a.m4a", "b.m4a", "b.wav", "c.wav")
+    found = list_audio([tmp_path], with_aac=True)
+    assert found.ids == ["a.m4a", "b.wav", "c.wav"]
+
+
 def test_an_output_folder_among_the_input_is_refused(tmp_path):
     with pytest.raises(InputError, match="choose another --output_folder"):
         refuse_inside(tmp_path / "data" / "out", [tmp_path / "data"])

@@ -102,6 +102,68 @@ def test_an_archive_of_something_else_is_one_clear_error(
         read_vectors(tmp_path / "x.ark", "kaldi")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a \0BFV \x04" + struct.pack("<i", -1) + bytes(4), "a says that it"),
+        (b"\xe9 \0BFV \x04" + struct.pack("<i", 1) + bytes(4), "is not UTF-8"),
+        (
+            2 * (b"a \0BFV \x04" + struct.pack("<i", 1) + bytes(4)),
+            "'a' is there twice",
+        ),
+    ],
+)
+def test_a_damaged_archive_is_one_clear_error(tmp_path, content, message):
+    (tmp_path / "x.ark").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_vectors(tmp_path / "x.ark", "kaldi")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(5, 4),
+        torch.zeros(1, 1, 4),
+        torch.tensor(1.0),
+        torch.zeros(4, dtype=torch.complex64),
+        torch.zeros(4, dtype=torch.int64),
+    ],
+)
+def test_a_tensor_that_is_no_embedding_is_refused(tmp_path, value):
+    torch.save({"good": torch.zeros(4), "bad": value}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="'bad' has shape .*one embedding"):
+        read_vectors(tmp_path / "x.pt", "pt")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor([0.5, 2.0], dtype=torch.bfloat16),
+        torch.tensor([0.5, 2.0], dtype=torch.float64),
+        torch.tensor([0.5, 2.0], requires_grad=True),
+    ],
+)
+def test_tensors_of_any_float_type_are_read(tmp_path, value):
+    torch.save({"a": value}, tmp_path / "x.pt")
+    found = read_vectors(tmp_path / "x.pt", "pt")[1]
+    assert found.dtype == np.float32 and found.tolist() == [[0.5, 2.0]]
+
+
+def test_two_keys_of_one_name_are_refused(tmp_path):
+    torch.save({1: torch.zeros(2), "1": torch.ones(2)}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="utterance '1' is there twice"):
+        read_vectors(tmp_path / "x.pt", "pt")
+
+
+def test_an_array_of_any_name_is_read_and_not_its_neighbour(tmp_path, vectors):
+    write_vectors(tmp_path, IDS, vectors, "npy")
+    np.save(tmp_path / "x.npy", vectors[:2] + 1)
+    (tmp_path / "x.csv").write_text("ID,row\nu,1\nv,0\n")
+    ids, found = read_vectors(tmp_path / "x.npy", "npy")
+    assert list(ids) == ["u", "v"]
+    np.testing.assert_array_equal(found, vectors[[1, 0]] + 1)
+
+
 def test_what_is_no_dict_of_tensors_of_one_size_is_refused(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(b"no")

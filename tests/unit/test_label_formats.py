@@ -2,11 +2,12 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from speechbrain_ext.files import InputError
 from speechbrain_ext.label_formats import FORMATS, read_labels, write_labels
-from speechbrain_ext.manifest import read_manifest, write_manifest
+from speechbrain_ext.manifest import Manifest, read_manifest, write_manifest
 
 # Neither sorted nor grouped, as a manifest may be.
 NAMES = [
@@ -104,6 +105,12 @@ def test_the_formats_are_as_their_tools_read_them(corpus):
         ("kaldi", "a/2.wav 1\na/2.wav 2\n", "'a/2.wav' is there twice"),
         ("wespeaker", "{}\n", "line 1: each line is JSON with key"),
         ("wespeaker", "a b\n", "line 1: each line is JSON with key"),
+        (
+            "wespeaker",
+            '{"key": "a/2.wav", "spk": "1"}\n{"key": "b/1.wav", "spk": null}\n',
+            "line 2: each line is JSON .* names all",
+        ),
+        ("list", "1 a/2.wav\n\n2 b/1.wav\n", "line 2: there must be"),
     ],
 )
 def test_a_file_that_breaks_its_format_is_one_clear_error(
@@ -114,6 +121,48 @@ def test_a_file_that_breaks_its_format_is_one_clear_error(
     train = read_manifest(corpus / "train.csv", "utterances")
     with pytest.raises(InputError, match=message):
         read_labels(path, name, train)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_of_another_encoding_is_one_clear_error(corpus, name):
+    (corpus / "given").write_bytes("1 é/1.wav\n".encode("latin-1"))
+    with pytest.raises(InputError, match="given is not .*(UTF|utf)-8"):
+        read_labels(
+            corpus / "given", name, read(corpus, "utterances", "train.csv")
+        )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf0001 a/2.wav\n",
+        b"0001 a/2.wav\r\n",
+        b"0001\ta/2.wav",
+        b"0001 a/2.wav\n\n",
+    ],
+)
+def test_what_editors_add_is_no_part_of_a_label(corpus, content):
+    (corpus / "given").write_bytes(content)
+    train = read(corpus, "utterances", "train.csv")
+    found = read_labels(corpus / "given", "list", train)
+    assert list(found.ids) == ["a/2.wav"] and list(found.spk_id) == ["0001"]
+
+
+@pytest.mark.parametrize("name", ["list", "kaldi", "wespeaker"])
+@pytest.mark.parametrize(
+    "utterance", [" a.wav", "a.wav ", "a\x85.wav", "a\u2028.wav", "a\r.wav"]
+)
+def test_a_name_that_would_not_come_back_is_refused(corpus, name, utterance):
+    rows_of = pd.DataFrame([{**rows()[0], "ID": utterance}])
+    with pytest.raises(InputError, match="which (is lost|ends a column) in"):
+        write_labels(corpus, Manifest(rows_of, "pseudo_labels"), name)
+
+
+def test_an_odd_space_within_a_name_does_come_back(corpus):
+    odd = [{**rows()[0], "ID": "a\u3000b\xa0c  d.wav"}]
+    labels = Manifest(pd.DataFrame(odd), "pseudo_labels")
+    write_labels(corpus, labels, "list")
+    assert list(read_labels(corpus, "list", labels).ids) == [odd[0]["ID"]]
 
 
 def test_what_says_nothing_of_its_audio_needs_a_manifest(corpus):

@@ -6,12 +6,18 @@ import pickle
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
+from tiny_wavlm import TINY
 
 from speechbrain_ext import embed, verify
-from speechbrain_ext.embedder import build_embedder, save_embedder
+from speechbrain_ext.embedder import (
+    WaveEmbedder,
+    build_embedder,
+    save_embedder,
+)
 from speechbrain_ext.embeddings import read_embeddings
 from speechbrain_ext.files import InputError, read_json, sha256, write_json
 from speechbrain_ext.hub_folder import (
@@ -20,7 +26,9 @@ from speechbrain_ext.hub_folder import (
     read_hub_folder,
     write_hub_folder,
 )
+from speechbrain_ext.pooling import MHFA
 from speechbrain_ext.verifier import SpeakerVerifier
+from speechbrain_ext.wavlm import RawWaveform, WavLMSpeaker
 
 SMALL = {
     "width": 16,
@@ -259,12 +267,71 @@ def test_other_rates_are_resampled(verifier, tmp_path):
         (torch.zeros(16000, dtype=torch.int16), "give samples"),
         (torch.zeros(2, 3, 4), "give samples"),
         (torch.full((8000,), torch.nan), "utterance 0: its embedding is not"),
-        ("nowhere.wav", "nowhere.wav: cannot be read"),
+        ("nowhere.wav", "nowhere.wav: no such file"),
+        ([0.1, 0.2], "0.1 is a float; give a file"),
+        (np.zeros((8000, 2)), r"shape \[8000, 2\] .* 8,000 utterances of 2 "),
+        (torch.zeros(8000, 2), "give mono samples"),
     ],
 )
 def test_bad_speech_is_one_clear_error(verifier, speech, message):
     with pytest.raises(InputError, match=message):
         verifier.embed(speech)
+
+
+def test_a_file_of_something_else_is_one_clear_error(verifier, tmp_path):
+    (tmp_path / "a.wav").write_text("no")
+    with pytest.raises(InputError, match="a.wav: cannot be read"):
+        verifier.embed(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("rate", [0, -16000, None, 16000.5, "16000"])
+def test_a_rate_that_is_none_is_one_clear_error(verifier, wavs, rate):
+    with pytest.raises(InputError, match="sample_rate is .* give samples a"):
+        verifier.embed(wavs[0], sample_rate=rate)
+
+
+def test_samples_of_any_order_in_memory_are_alike(verifier, wavs):
+    x = wavs[0].numpy()
+    wanted = verifier.embed(wavs[0])
+    for given in (
+        x[::-1].copy()[::-1],
+        x.astype(">f4"),
+        x.astype("longdouble"),
+    ):
+        assert torch.equal(verifier.embed(given), wanted)
+
+
+def test_arrays_and_series_of_paths_are_lists(verifier, wavs, tmp_path):
+    paths = [str(tmp_path / name) for name in ("a.wav", "b.wav")]
+    for path, wav in zip(paths, wavs, strict=False):
+        soundfile.write(path, wav.numpy(), 16000, subtype="FLOAT")
+    wanted = verifier.embed(paths)
+    assert wanted.shape == (2, 8)
+    for given in (
+        np.array(paths),
+        np.array(paths, dtype=object),
+        pd.Series(paths),
+    ):
+        assert torch.equal(verifier.embed(given), wanted)
+
+
+def test_a_wavlm_takes_three_minutes_and_ecapa_more(verifier, tmp_path):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(181 * 8000), 8000)
+    model = WavLMSpeaker(None, TINY, MHFA)
+    wavlm = SpeakerVerifier(WaveEmbedder(*[RawWaveform()] * 2, model), DECISION)
+    for given in (path, np.zeros(181 * 16000)):
+        with pytest.raises(InputError, match="181.0 s, and .* 180 s at most"):
+            wavlm.embed(given)
+    assert verifier.embed(path).shape == (8,)
+
+
+def test_embeddings_and_priors_of_other_types_are_numbers_too(verifier):
+    x = torch.eye(8)[0]
+    found = verifier.verify_embeddings(x.bfloat16(), x, prior=np.float32(0.25))
+    assert found == verifier.verify_embeddings(x, x, prior=0.25)
+    with pytest.raises(InputError, match="prior is 'high'"):
+        verifier.verify_embeddings(x, x, prior="high")
 
 
 def test_one_and_several_are_compared(verifier, wavs):
@@ -314,22 +381,69 @@ def test_two_files_are_compared_on_the_command_line(published, capsys):
     assert found.startswith("different speakers: probability of one speaker 0.")
 
 
+def write_speech(folder, names):
+    """Files of noise, each another; the first two of one length."""
+    generator = np.random.default_rng(3)
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        x = 0.1 * generator.normal(size=8000 + 800 * (number // 2))
+        soundfile.write(folder / name, x, 16000)
+    return folder
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_folder_is_embedded_on_the_command_line(
+    published, verifier, tmp_path, capsys, num_workers
+):
+    names = ["a/3.wav", "b.flac", "c/1.wav", "d.wav"]
+    speech = write_speech(tmp_path / "speech", names)
+    out = tmp_path / "embeddings.npy"
+    words = [str(published), str(speech), str(out), "--device=cpu"]
+    embed.main([*words, f"--num_workers={num_workers}"])
+    vectors, index = read_embeddings(tmp_path)
+    assert list(index.ids) == names and list(index.row) == [0, 1, 2, 3]
+    wanted = verifier.embed([speech / name for name in names])
+    np.testing.assert_allclose(vectors, wanted, atol=1e-6)
+    assert len(np.unique(vectors[:, 0].round(6))) == 4
+    found = capsys.readouterr().out
+    assert "4 utterances, 8 values; 0 files were left out" in found
+    embed.main(words)
+
+
+def test_files_that_have_no_embedding_are_left_out_and_named(
     published, verifier, tmp_path, caplog, capsys
 ):
-    speech = tmp_path / "speech"
-    (speech / "s").mkdir(parents=True)
-    for name in ("s/one.wav", "two.wav"):
-        shutil.copy(published / "example1.wav", speech / name)
+    speech = write_speech(tmp_path / "speech", ["good.wav", "bad.wav"])
+    nan = np.full(8000, np.nan, dtype="float32")
+    soundfile.write(speech / "bad.wav", nan, 16000, subtype="FLOAT")
     (speech / "broken.wav").write_bytes(b"RIFF")
+    (speech / "phone.m4a").write_bytes(bytes(100))
+    noise = np.random.default_rng(0).normal(size=32000) / 10
+    soundfile.write(speech / "half.flac", noise, 16000)
+    content = (speech / "half.flac").read_bytes()
+    (speech / "half.flac").write_bytes(content[: len(content) // 2])
     out = tmp_path / "embeddings.npy"
     embed.main([str(published), str(speech), str(out), "--device=cpu"])
     vectors, index = read_embeddings(tmp_path)
-    assert list(index.ids) == ["s/one.wav", "two.wav"]
-    wanted = verifier.embed(published / "example1.wav")
-    np.testing.assert_allclose(vectors, wanted.expand(2, -1), atol=1e-6)
-    assert "broken.wav" in caplog.text
-    assert "2 utterances, 8 values" in capsys.readouterr().out
+    assert list(index.ids) == ["good.wav"]
+    wanted = verifier.embed(speech / "good.wav")
+    np.testing.assert_allclose(vectors[0], wanted, atol=1e-6)
+    for name in ("bad.wav", "broken.wav", "phone.m4a", "half.flac"):
+        assert f"{speech / name}" in caplog.text
+    assert "; 4 files were left out" in capsys.readouterr().out
+    for name in ("good.wav", "half.flac"):
+        (speech / name).unlink()
+    with pytest.raises(InputError, match="none of 3 audio files"):
+        embed.main([str(published), str(speech), str(out), "--device=cpu"])
+
+
+def test_a_table_of_another_kind_is_not_replaced(tmp_path):
+    table = tmp_path / "test.csv"
+    table.write_text("ID,duration,wav,start,stop\n")
+    words = ["nowhere", "nowhere", str(tmp_path / "test.npy")]
+    with pytest.raises(InputError, match="test.csv would be replaced"):
+        embed.main(words)
+    assert table.read_text() == "ID,duration,wav,start,stop\n"
 
 
 @pytest.mark.parametrize(
