@@ -7,6 +7,7 @@ steps that led to it and no others, whatever else lies in the run's folder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from speechbrain_ext.receipts import RECEIPT, describe_file
 
 # A run's stages lie this deep, e.g. round1/model/stage.json.
 _PLACES = (RECEIPT, f"*/{RECEIPT}", f"*/*/{RECEIPT}")
+# Models of one architecture share the YAML, embeddings of one manifest the
+# index: they do not tell who made them.
+_SHARED = (".yaml", "embeddings.csv")
+UNKNOWN = "inputs_of_unknown_origin"
 
 
 def read_lineage(sha256: str, folder: PathLike) -> list[dict[str, Any]]:
@@ -30,8 +35,9 @@ def read_lineage(sha256: str, folder: PathLike) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The receipts, each with its ``folder`` relative to the given one;
-        empty when no stage there wrote the file.
+        The receipts, each with its ``folder`` relative to the given one,
+        and under `UNKNOWN` the inputs that no stage there wrote; empty when
+        none wrote the file.
 
     Example
     -------
@@ -45,19 +51,43 @@ def read_lineage(sha256: str, folder: PathLike) -> list[dict[str, Any]]:
     >>> [receipt["recipe"] for receipt in read_lineage("2", root)]
     ['prepare', 'train']
     """
+    found: dict[str, dict[str, Any]] = {}
+    _visit(sha256, read_makers(folder), found, set())
+    return list(found.values())
+
+
+def read_makers(folder: PathLike) -> dict[str, dict[str, Any]]:
+    """Receipts of the stages in a folder, by the SHA-256 of what they made.
+
+    What a stage only copied, or many share, is left out.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Where the stages' folders are, up to two levels below.
+
+    Returns
+    -------
+    dict of str to dict
+        The receipts, each with its ``folder`` relative to the given one.
+    """
     folder = Path(folder)
     makers: dict[str, dict[str, Any]] = {}
     for place in _PLACES:
         for path in sorted(folder.glob(place)):
             receipt = read_json(path)
             receipt["folder"] = path.parent.relative_to(folder).as_posix()
+            given = {entry["sha256"] for entry in _inputs(receipt).values()}
             for name, output in receipt.get("outputs", {}).items():
-                # Models of one architecture share their YAML.
-                if not name.endswith(".yaml"):
+                made = output["sha256"] not in given
+                if made and not name.endswith(_SHARED):
                     makers.setdefault(output["sha256"], receipt)
-    found: dict[str, dict[str, Any]] = {}
-    _visit(sha256, makers, found, set())
-    return list(found.values())
+    return makers
+
+
+def _inputs(receipt: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a stage read, by name."""
+    return receipt.get("inputs", {})
 
 
 def _visit(
@@ -71,9 +101,14 @@ def _visit(
     if receipt is None or receipt["folder"] in begun:
         return
     begun.add(receipt["folder"])
-    for given in receipt["inputs"].values():
+    unknown = []
+    for name, given in _inputs(receipt).items():
         _visit(given["sha256"], makers, found, begun)
-    found[receipt["folder"]] = receipt
+        # True speakers come with a corpus; who uses them says so itself.
+        given_raw = name == "oracle" or given["path"].endswith(_SHARED)
+        if given["sha256"] not in makers and not given_raw:
+            unknown.append(name)
+    found[receipt["folder"]] = {**receipt, UNKNOWN: unknown}
 
 
 def check_made_from(
@@ -107,6 +142,49 @@ def check_made_from(
     given = receipt.get("inputs", {}).get(name, {}).get("sha256")
     if given != describe_file(path)["sha256"]:
         raise InputError(f"{folder} was not made from {path}: {words}")
+
+
+def check_maker_read(
+    made: Mapping[str, Any],
+    folder: PathLike,
+    read: Mapping[str, PathLike],
+    words: str,
+) -> None:
+    """Refuse a file unless the stage that made it read these very files.
+
+    The stage is looked for where the file was, and by the file's hash in
+    ``folder``, whither it may have moved.
+
+    Arguments
+    ---------
+    made : mapping
+        ``path`` and ``sha256`` of the file, from a receipt.
+    folder : str or os.PathLike
+        Where the stages' folders are, up to two levels below.
+    read : mapping of str to path
+        Files, by the names that the stage's receipt has for them.
+    words : str
+        What the file is for and the way out, for the message.
+
+    Raises
+    ------
+    InputError
+        No such stage is found, or it read other bytes.
+    """
+    makers = {**read_makers(folder), **read_makers(Path(made["path"]).parent)}
+    receipt = makers.get(made["sha256"])
+    if receipt is None:
+        raise InputError(
+            f"no receipt beside {made['path']} or below {folder} tells what "
+            f"made it: {words}, or give the folder of its stages as "
+            "--run_folder"
+        )
+    for name, path in read.items():
+        given = _inputs(receipt).get(name, {}).get("sha256")
+        if given != describe_file(path)["sha256"]:
+            raise InputError(
+                f"{made['path']} was not made from {path}: {words}"
+            )
 
 
 def check_unchanged(folder: PathLike, names: list[str]) -> None:
