@@ -199,7 +199,7 @@ def story_of(
     """What the card tells."""
     embedder = Path(settings["embedder_folder"])
     folder = run_folder(settings)
-    lineage = read_lineage(describe_file(embedder / MODEL)["sha256"], folder)
+    lineage = read_lineage(describe_file(embedder / MODEL), folder)
     if unknown := lacking(lineage):
         logger.warning(
             f"the card will lack {unknown}: not below {folder}; for a whole "

@@ -20,15 +20,19 @@ _PLACES = (RECEIPT, f"*/{RECEIPT}", f"*/*/{RECEIPT}")
 # index: they do not tell who made them.
 _SHARED = (".yaml", "embeddings.csv")
 UNKNOWN = "inputs_of_unknown_origin"
+# Receipts by the SHA-256 of what they made, and by its path.
+Makers = dict[str, dict[str, dict[str, Any]]]
 
 
-def read_lineage(sha256: str, folder: PathLike) -> list[dict[str, Any]]:
+def read_lineage(
+    made: Mapping[str, Any], folder: PathLike
+) -> list[dict[str, Any]]:
     """Receipts of all steps that led to a file, the earliest first.
 
     Arguments
     ---------
-    sha256 : str
-        Of the file.
+    made : mapping
+        ``path`` and ``sha256`` of the file.
     folder : str or os.PathLike
         Where the stages' folders are, up to two levels below.
 
@@ -48,16 +52,16 @@ def read_lineage(sha256: str, folder: PathLike) -> list[dict[str, Any]]:
     ...     "inputs": {}, "outputs": {"train.csv": entry("1")}})
     >>> write_json(root / "b" / "stage.json", {"recipe": "train",
     ...     "inputs": {"x": entry("1")}, "outputs": {"w.ckpt": entry("2")}})
-    >>> [receipt["recipe"] for receipt in read_lineage("2", root)]
+    >>> [receipt["recipe"] for receipt in read_lineage(entry("2"), root)]
     ['prepare', 'train']
     """
     found: dict[str, dict[str, Any]] = {}
-    _visit(sha256, read_makers(folder), found, set())
+    _visit(made, read_makers(folder), found, set())
     return list(found.values())
 
 
-def read_makers(folder: PathLike) -> dict[str, dict[str, Any]]:
-    """Receipts of the stages in a folder, by the SHA-256 of what they made.
+def read_makers(folder: PathLike) -> Makers:
+    """Receipts of the stages in a folder, by what they made.
 
     What a stage only copied, or many share, is left out.
 
@@ -68,20 +72,22 @@ def read_makers(folder: PathLike) -> dict[str, dict[str, Any]]:
 
     Returns
     -------
-    dict of str to dict
-        The receipts, each with its ``folder`` relative to the given one.
+    dict of str to dict of str to dict
+        By SHA-256 and by path, relative to the folder, the receipts, each
+        with its ``folder``.
     """
     folder = Path(folder)
-    makers: dict[str, dict[str, Any]] = {}
-    for place in _PLACES:
-        for path in sorted(folder.glob(place)):
+    makers: Makers = {}
+    for pattern in _PLACES:
+        for path in sorted(folder.glob(pattern)):
             receipt = read_json(path)
             receipt["folder"] = path.parent.relative_to(folder).as_posix()
             given = {entry["sha256"] for entry in _inputs(receipt).values()}
             for name, output in receipt.get("outputs", {}).items():
-                made = output["sha256"] not in given
-                if made and not name.endswith(_SHARED):
-                    makers.setdefault(output["sha256"], receipt)
+                sha = output["sha256"]
+                if sha not in given and not name.endswith(_SHARED):
+                    place = f"{receipt['folder']}/{name}".removeprefix("./")
+                    makers.setdefault(sha, {})[place] = receipt
     return makers
 
 
@@ -90,20 +96,31 @@ def _inputs(receipt: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return receipt.get("inputs", {})
 
 
+def _maker(made: Mapping[str, Any], makers: Makers) -> dict[str, Any] | None:
+    """The receipt of a file; of two that made the same bytes, by its path."""
+    found = makers.get(made["sha256"])
+    if found is None:
+        return None
+    path = Path(made["path"]).as_posix()
+    return found[
+        max(found, key=lambda place: path.endswith(place) * len(place))
+    ]
+
+
 def _visit(
-    sha256: str,
-    makers: dict[str, dict[str, Any]],
+    made: Mapping[str, Any],
+    makers: Makers,
     found: dict[str, dict[str, Any]],
     begun: set[str],
 ) -> None:
     """Put the maker of a file, after those of what it read, into ``found``."""
-    receipt = makers.get(sha256)
+    receipt = _maker(made, makers)
     if receipt is None or receipt["folder"] in begun:
         return
     begun.add(receipt["folder"])
     unknown = []
     for name, given in _inputs(receipt).items():
-        _visit(given["sha256"], makers, found, begun)
+        _visit(given, makers, found, begun)
         # True speakers come with a corpus; who uses them says so itself.
         given_raw = name == "oracle" or given["path"].endswith(_SHARED)
         if given["sha256"] not in makers and not given_raw:
@@ -171,8 +188,8 @@ def check_maker_read(
     InputError
         No such stage is found, or it read other bytes.
     """
-    makers = {**read_makers(folder), **read_makers(Path(made["path"]).parent)}
-    receipt = makers.get(made["sha256"])
+    known = [read_makers(Path(made["path"]).parent), read_makers(folder)]
+    receipt = _maker(made, known[0]) or _maker(made, known[1])
     if receipt is None:
         raise InputError(
             f"no receipt beside {made['path']} or below {folder} tells what "

@@ -34,7 +34,11 @@ def run(tmp_path):
 
 
 def folders(sha, root):
-    return [step["folder"] for step in read_lineage(sha, root)]
+    return [step["folder"] for step in steps(sha, root)]
+
+
+def steps(sha, root, path="x"):
+    return read_lineage({"path": path, "sha256": sha}, root)
 
 
 def test_steps_come_after_what_they_read(run):
@@ -95,12 +99,12 @@ def test_steps_that_share_an_index_are_not_taken_for_one_another(run):
     )
     wanted = ["corpus", "dino/model", "dino/embeddings", "dino/more_labels"]
     assert folders("l1", run) == wanted
-    assert not any(step[UNKNOWN] for step in read_lineage("l1", run))
+    assert not any(step[UNKNOWN] for step in steps("l1", run))
 
 
 def test_inputs_that_no_step_made_are_named(run):
     receipt(run, "topline/model", ["true", "w0"], ["w2"])
-    unknown = {s["folder"]: s[UNKNOWN] for s in read_lineage("w2", run)}
+    unknown = {s["folder"]: s[UNKNOWN] for s in steps("w2", run)}
     assert unknown == {
         "corpus": [],
         "dino/model": [],
@@ -121,7 +125,27 @@ def test_what_trains_nothing_may_come_from_anywhere(tmp_path, name, path):
             "outputs": {"w.ckpt": {"sha256": "w"}},
         },
     )
-    assert read_lineage("w", tmp_path)[0][UNKNOWN] == []
+    assert steps("w", tmp_path)[0][UNKNOWN] == []
+
+
+def test_of_two_steps_that_made_the_same_the_path_tells_which(tmp_path):
+    """A training without the gate that gives the very same weights."""
+    for system in ("ablation1", "round1"):
+        write_json(
+            tmp_path / system / "model" / "stage.json",
+            {"inputs": {}, "outputs": {"w.ckpt": {"sha256": "w"}}},
+        )
+    path = "/moved/since/round1/model/w.ckpt"
+    write_json(
+        tmp_path / "stage.json",
+        {
+            "inputs": {"embedder": {"path": path, "sha256": "w"}},
+            "outputs": {"v": {"sha256": "v"}},
+        },
+    )
+    assert folders("v", tmp_path) == ["round1/model", "."]
+    (step,) = steps("w", tmp_path, path)
+    assert step["folder"] == "round1/model"
 
 
 @pytest.mark.parametrize("moved", [False, True])
