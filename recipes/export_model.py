@@ -11,7 +11,8 @@ utterances and score_trials with --backends="[raw, raw+linear]":
 
 Below output_folder, ``model`` is what is shared. With --push=OWNER/NAME it is
 uploaded (private; --dry_run=True lists what would go). Typed again after an
-interruption, or after another round, it sends what is not there yet.
+interruption, or after another round, it sends what is not there yet. The card
+may be edited in between: one that is there is kept.
 """
 
 from __future__ import annotations
@@ -31,10 +32,17 @@ from speechbrain_ext.hub_folder import (
 from speechbrain_ext.hub_upload import check_id, describe_upload, upload
 from speechbrain_ext.lineage import (
     check_made_from,
+    check_maker_read,
     check_unchanged,
     read_lineage,
 )
-from speechbrain_ext.model_card import CARD, Story, for_repository, model_card
+from speechbrain_ext.model_card import (
+    CARD,
+    Story,
+    for_repository,
+    lacking,
+    model_card,
+)
 from speechbrain_ext.receipts import RECEIPT, describe_file
 from speechbrain_ext.results import Result, read_result
 from speechbrain_ext.stage import Stage, run
@@ -52,9 +60,13 @@ def main(argv: list[str] | None = None) -> None:
     if settings["push"] is not None:
         check_id(settings["push"])
     results = read_results_of(settings)
+    check_calibration(settings)
     decision = decision_of(settings)
     if not stage.is_done(inputs_of(settings)):
-        names = export(stage.folder / HUB, settings, results, decision)
+        embedder = settings["embedder_folder"]
+        names = write_hub_folder(
+            stage.folder / HUB, embedder, decision, settings["seed"]
+        )
         stage.finish(
             [f"{HUB}/{name}" for name in names],
             threshold=decision.threshold,
@@ -62,6 +74,10 @@ def main(argv: list[str] | None = None) -> None:
                 r.trials: r.eer_percent for r in results if r.backend == RAW
             },
         )
+    # No output of the receipt: it is the user's to edit.
+    card = stage.folder / HUB / CARD
+    if not card.exists():
+        write_text(card, model_card(story_of(settings, results, decision)))
     logger.info(f"the folder to share is {stage.folder / HUB}")
     if settings["push"] is not None:
         publish(stage.folder, settings)
@@ -120,8 +136,42 @@ def read_results_of(settings: dict[str, Any]) -> list[Result]:
     return kept
 
 
+def check_calibration(settings: dict[str, Any]) -> None:
+    """Refuse scores that other embedders' vectors normalised or calibrated.
+
+    Raises
+    ------
+    InputError
+        Their receipts name another embedder, or are not found.
+    """
+    embedder = Path(settings["embedder_folder"])
+    receipt = read_json(Path(settings["scores_folder"]) / RECEIPT)
+    files = {"embedder": embedder / MODEL, "embedder_yaml": embedder / RECIPE}
+    for name in ("cohort", "calibration"):
+        given = receipt["inputs"].get(f"{name} embeddings")
+        if given is not None:
+            words = (
+                f"{settings['scores_folder']} was normalised or calibrated "
+                "with it; score with embeddings of the embedder to be exported "
+                f"as --{name}_folder"
+            )
+            check_maker_read(given, run_folder(settings), files, words)
+
+
+def run_folder(settings: dict[str, Any]) -> Path:
+    """Where the stages' folders are."""
+    given = settings["run_folder"]
+    return Path(given or Path(settings["embedder_folder"]).parent)
+
+
 def decision_of(settings: dict[str, Any]) -> Decision:
-    """The calibration that was scored with, at the prior that is asked for."""
+    """The calibration that was scored with, at the prior that is asked for.
+
+    Raises
+    ------
+    InputError
+        There is none, or it would call all pairs alike.
+    """
     receipt = read_json(Path(settings["scores_folder"]) / RECEIPT)
     found = receipt.get("calibrations", {}).get(CALIBRATED)
     if found is None:
@@ -130,37 +180,47 @@ def decision_of(settings: dict[str, Any]) -> Decision:
             "threshold to publish; score with --backends="
             f'"[{RAW}, {CALIBRATED}]", --cohort_folder and --cohort_labels'
         )
-    return checked_decision(
+    decision = checked_decision(
         *found["weights"], found["offset"], settings["prior"], found["learnt"]
     )
+    if abs(decision.threshold) > 1:
+        raise InputError(
+            f"at prior {decision.prior:g} the threshold is a cosine of "
+            f"{decision.threshold:.3f}, and cosines lie within -1 and 1: all "
+            "pairs would be decided alike; give another --prior, or calibrate "
+            "on trials with --calibration_trials of score_trials"
+        )
+    return decision
 
 
-def export(
-    folder: Path,
-    settings: dict[str, Any],
-    results: list[Result],
-    decision: Decision,
-) -> list[str]:
-    """Write the folder that is shared; the names in it."""
+def story_of(
+    settings: dict[str, Any], results: list[Result], decision: Decision
+) -> Story:
+    """What the card tells."""
     embedder = Path(settings["embedder_folder"])
-    names = write_hub_folder(folder, embedder, decision, settings["seed"])
-    run_folder = settings["run_folder"] or embedder.parent
-    story = Story(
+    folder = run_folder(settings)
+    lineage = read_lineage(describe_file(embedder / MODEL), folder)
+    if unknown := lacking(lineage):
+        logger.warning(
+            f"the card will lack {unknown}: not below {folder}; for a whole "
+            "history give the folder above all stages as --run_folder, and "
+            "--overwrite=True"
+        )
+    return Story(
         settings["title"],
         results,
         decision,
-        read_lineage(describe_file(embedder / MODEL)["sha256"], run_folder),
+        lineage,
         settings["license"],
         settings["datasets"],
+        "speechbrain_ext" in (embedder / RECIPE).read_text("utf-8"),
     )
-    write_text(folder / CARD, model_card(story))
-    return [*names, CARD]
 
 
 def publish(folder: Path, settings: dict[str, Any]) -> None:
-    """Upload what the receipt names, or say what would go."""
+    """Upload card and what the receipt names, or say what would go."""
     outputs = read_json(folder / RECEIPT)["outputs"]
-    names = [name.removeprefix(f"{HUB}/") for name in outputs]
+    names = [CARD, *(name.removeprefix(f"{HUB}/") for name in outputs)]
     given = (folder / HUB, names, settings["push"], settings["private"])
     if settings["dry_run"]:
         print(describe_upload(*given))

@@ -15,7 +15,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from speechbrain_ext.files import InputError, PathLike
 
 _MESSAGE = "Upload model"
-_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def upload(
@@ -38,7 +38,7 @@ def upload(
     names : sequence of str
         The files in it to send, and no others.
     repository : str
-        ``owner/name``, or a name of one's own.
+        ``owner/name``.
     private : bool
         Whether a repository that is created is private.
     contents : mapping of str to bytes, optional

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCardData
 
 from speechbrain_ext.hub_folder import EXAMPLES, Decision
+from speechbrain_ext.lineage import UNKNOWN
 from speechbrain_ext.receipts import versions
 from speechbrain_ext.results import Result, render_table
 
@@ -25,7 +26,9 @@ TAGS = (
     "self-supervised",
     "pseudo-labels",
 )
-_HERE = 'source = "."'  # as the card stands in its folder
+# As the card stands in its folder, where the examples are.
+_HERE = 'source = "."'
+_FILES = 'first, second = "{}", "{}"'
 # Facts of a receipt that a reader of the card wants, and their words.
 _WORDS = {
     "n_train": "{:,} training utterances",
@@ -41,6 +44,21 @@ _WORDS = {
     "embedding_size": "{} values each",
 }
 _SETTINGS = ("n_epochs", "seed", "whiten")
+# What a step may have done that a reader must know first.
+_CAVEATS = {
+    "synthetic": (
+        "the voices are synthetic: nothing here says anything about real speech"
+    ),
+    "random_encoder": (
+        "the encoder of a step started from random weights, not from a "
+        "pre-trained WavLM"
+    ),
+    "true_labels": "true speaker labels were used in training",
+    "oracle_positives": (
+        "true speakers chose the positives of a training: true labels were "
+        "used in training"
+    ),
+}
 
 
 class Story(NamedTuple):
@@ -48,7 +66,8 @@ class Story(NamedTuple):
 
     ``title``; ``results``, of its cosines and of its calibrated cosines; its
     ``decision`` rule; ``lineage``, the receipts of the steps that led to it;
-    ``license`` and ``datasets``, ids for the front matter.
+    ``license`` and ``datasets`` (trained on), ids for the front matter;
+    ``own_classes``, whether its YAML needs this package.
     """
 
     title: str
@@ -57,6 +76,7 @@ class Story(NamedTuple):
     lineage: Sequence[Mapping[str, Any]]
     license: str
     datasets: Sequence[str]
+    own_classes: bool = False
 
 
 def model_card(story: Story) -> str:
@@ -79,11 +99,11 @@ def model_card(story: Story) -> str:
     ...     trials="dev", run="quickstart", trials_sha256="0", backend="raw",
     ... )
     >>> decision = Decision(10.0, -3.0, 0.5, "pairs")
-    >>> story = Story("A model", [result], decision, [], "mit", [])
-    >>> print(model_card(story)[:39])
+    >>> story = Story("A model", [result], decision, [], "mit", ["me/voices"])
+    >>> print(model_card(story)[:38])
     ---
     datasets:
-    - toy-voices
+    - me/voices
     library_name
     """
     sections = {
@@ -109,14 +129,11 @@ def front_matter(story: Story) -> str:
     >>> print(front_matter(story).splitlines()[0])
     library_name: speechbrain
     """
-    datasets = list(story.datasets) or sorted(
-        {slug(result.corpus) for result in story.results} - {""}
-    )
     data = ModelCardData(
         library_name="speechbrain",
         license=story.license,
         tags=list(TAGS),
-        datasets=datasets or None,
+        datasets=list(story.datasets) or None,
         metrics=["EER", "minDCF"],
         model_name=story.title,
         eval_results=evaluations(story.results) or None,
@@ -193,19 +210,31 @@ def caveats(story: Story) -> list[str]:
     """
     found = [result.caveat for result in story.results]
     for step in story.lineage:
-        if step.get("synthetic"):
-            found.append(
-                "the voices are synthetic: nothing here says anything about "
-                "real speech"
-            )
-        if step.get("random_encoder"):
-            found.append(
-                "the encoder of a step started from random weights, not from "
-                "a pre-trained WavLM"
-            )
-        if step.get("true_labels"):
-            found.append("true speaker labels were used in training")
+        found += [words for fact, words in _CAVEATS.items() if step.get(fact)]
+    if lacking(story.lineage):
+        found.append(
+            "not all steps that led to the model are known, nor whether true "
+            "labels or synthetic voices were used in them"
+        )
     return [words for words in dict.fromkeys(found) if words]
+
+
+def lacking(lineage: Sequence[Mapping[str, Any]]) -> str:
+    """What is not known of a model's history; empty if all is known.
+
+    Example
+    -------
+    >>> lacking([{"recipe": "train_dino", "folder": "m", UNKNOWN: ["init"]}])
+    'the steps that led to init of m (train_dino)'
+    """
+    if not lineage:
+        return "the receipts of its training"
+    inputs = [
+        f"{name} of {step['folder']} ({step['recipe']})"
+        for step in lineage
+        for name in step.get(UNKNOWN, ())
+    ]
+    return f"the steps that led to {', '.join(inputs)}" if inputs else ""
 
 
 def _opening() -> str:
@@ -220,16 +249,24 @@ def _opening() -> str:
 def for_repository(card: str, repository: str) -> str:
     """A card whose code loads the model from the hub, not from here.
 
+    The loaders fetch no examples: there, the files are the reader's.
+
     Example
     -------
     >>> for_repository('source = "."', "me/model")
     'source = "me/model"'
     """
-    return card.replace(_HERE, f'source = "{repository}"')
+    card = card.replace(_HERE, f'source = "{repository}"')
+    theirs = _FILES.format("a.wav", "b.wav")
+    return card.replace(_FILES.format(*EXAMPLES), f"{theirs}  # your files")
 
 
 def _loading(story: Story) -> str:
     one, other = EXAMPLES
+    files = _FILES.format(*EXAMPLES)
+    needed = ""
+    if story.own_classes:
+        needed = " and needs speechbrain-ext installed for its classes"
     return f"""
 With speechbrain-ext installed; no code from this folder is run:
 
@@ -238,23 +275,25 @@ from speechbrain_ext.verifier import SpeakerVerifier
 
 {_HERE}
 verifier = SpeakerVerifier.from_pretrained(source)
-score, probability, same = verifier.verify("{one}", "{other}")
+{files}
+score, probability, same = verifier.verify(first, second)
 ```
 
-With SpeechBrain (which runs the folder's `hyperparams.yaml`):
+With SpeechBrain, which runs the folder's `hyperparams.yaml`{needed}:
 
 ```python
 from speechbrain.inference.speaker import SpeakerRecognition
 
 {_HERE}
 verifier = SpeakerRecognition.from_hparams(source=source)
-score, _ = verifier.verify_files("{one}", "{other}")
+{files}
+score, _ = verifier.verify_files(first, second)
 same = score >= {story.decision.threshold:.4f}
 ```
 
-Both give the same embeddings. The two examples, a synthetic voice in two
-recordings, are in this folder; put your files in their place. Speech of other
-rates than 16 kHz is resampled.
+Both give the same embeddings. `{one}` and `{other}` of this
+folder are a synthetic voice in two recordings; put your files in their place.
+Speech of other rates than 16 kHz is resampled.
 """
 
 
@@ -283,8 +322,11 @@ def _decisions(story: Story) -> str:
 
 
 def _training(story: Story) -> str:
+    unknown = lacking(story.lineage)
+    if unknown:
+        unknown = f"Not given at the export: {unknown}.\n"
     if not story.lineage:
-        return "The receipts of its training were not given at the export.\n"
+        return unknown
     lines = ["| step | recipe | what it was |", "|---|---|---|"]
     for step in story.lineage:
         words = ", ".join(step_in_words(step))
@@ -297,7 +339,7 @@ def _training(story: Story) -> str:
     text += f"\n\n{n_rounds} training(s) on labels. Versions: {used}."
     if used != exported:
         text += f" Exported with: {exported}."
-    return text + "\n"
+    return f"{text}\n\n{unknown}"
 
 
 def step_in_words(step: Mapping[str, Any]) -> list[str]:
@@ -321,6 +363,8 @@ def step_in_words(step: Mapping[str, Any]) -> list[str]:
     ]
     if step.get("true_labels"):
         found.append("true labels")
+    if step.get("oracle_positives"):
+        found.append("positives by true labels")
     return found
 
 

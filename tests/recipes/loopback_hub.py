@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 LARGE = (".ckpt", ".safetensors", ".wav")
+RESOLVED = re.compile(r"/(\w+/\w+)/resolve/(\w+)/(.+)")
 
 
 def git_oid(content):
@@ -51,6 +52,7 @@ class Hub:
             "visibility": body.get("visibility"),
             "commits": [],
             "files": {},
+            "earlier": {},
         }
         return 200, answer
 
@@ -97,6 +99,7 @@ class Hub:
         repository["files"].update(changed)
         repository["commits"].append(sorted(changed))
         oid = self.revision(name)
+        repository["earlier"][oid] = dict(repository["files"])
         url = f"{self.endpoint}/{name}/commit/{oid}"
         return 200, {"success": True, "commitOid": oid, "commitUrl": url}
 
@@ -104,8 +107,18 @@ class Hub:
         number = len(self.repositories[name]["commits"])
         return hashlib.sha1(f"{name} {number}".encode()).hexdigest()
 
-    def info(self, name):
-        return 200, {"id": name, "sha": self.revision(name), "siblings": []}
+    def commit_of(self, name, revision):
+        """SHA of what a client calls by a branch or by itself."""
+        earlier = self.repositories[name]["earlier"]
+        return revision if revision in earlier else self.revision(name)
+
+    def file(self, name, revision, path):
+        earlier = self.repositories[name]["earlier"]
+        return earlier.get(self.commit_of(name, revision), {}).get(path)
+
+    def info(self, name, revision):
+        sha = self.commit_of(name, revision)
+        return 200, {"id": name, "sha": sha, "siblings": []}
 
     def tree(self, name):
         found = []
@@ -138,15 +151,15 @@ class Hub:
         return 404, {"error": path}
 
     def get(self, path):
-        """A status and JSON, or a file's bytes and revision."""
-        if found := re.fullmatch(r"/(\w+/\w+)/resolve/\w+/(.+)", path):
-            file = self.repositories[found[1]]["files"].get(found[2])
+        """A status and JSON, or a file's bytes."""
+        if found := RESOLVED.fullmatch(path):
+            file = self.file(*found.groups())
             return (200, file) if file is not None else (404, {})
         if found := re.fullmatch(r"/api/models/(\w+/\w+)/tree/\w+", path):
             return self.tree(found[1])
-        found = re.match(r"/api/models/(\w+/\w+)", path)
+        found = re.match(r"/api/models/(\w+/\w+)(?:/revision/(\w+))?", path)
         if found and found[1] in self.repositories:
-            return self.info(found[1])
+            return self.info(*found.groups())
         return 404, {"error": path}
 
     def handler(self):
@@ -164,8 +177,9 @@ class Hub:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 if raw:
-                    name = "/".join(self.path.split("/")[1:3])
-                    self.send_header("X-Repo-Commit", hub.revision(name))
+                    name, revision, _ = RESOLVED.match(self.path).groups()
+                    oid = hub.commit_of(name, revision)
+                    self.send_header("X-Repo-Commit", oid)
                     sha = hashlib.sha256(content).hexdigest()
                     self.send_header("ETag", f'"{sha}"')
                 else:

@@ -18,6 +18,7 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from recipes import export_model, whiten_embedder
 from speechbrain_ext.embeddings import read_embeddings
 from speechbrain_ext.files import InputError, read_json, write_json
+from speechbrain_ext.receipts import describe_file
 from speechbrain_ext.results import read_results
 from speechbrain_ext.verifier import SpeakerVerifier
 
@@ -47,6 +48,27 @@ def scored(model):
     """IDs and embeddings, as they were scored."""
     vectors, index = read_embeddings(model.parents[1] / "embeddings")
     return index.ids, np.asarray(vectors[index.row])
+
+
+def trained(folder, **facts):
+    """A receipt of the training that made the embedder in a folder."""
+    name = "embedder/embedding_model.ckpt"
+    write_json(
+        folder / "stage.json",
+        {
+            "recipe": "train_speaker",
+            "inputs": {"train_annotation": {"path": "l.csv", "sha256": "l"}},
+            "outputs": {name: describe_file(folder / name)},
+            "versions": {},
+            **facts,
+        },
+    )
+
+
+def rescored(folder, **changes):
+    """Other scores of a copied model."""
+    shutil.rmtree(folder / "scores")
+    score(folder, folder / "data", **changes)
 
 
 def files(model):
@@ -116,7 +138,7 @@ def test_the_card_is_read_by_the_hubs_own_tools_with_the_results_numbers(model):
     card = ModelCard.load(model / "README.md")
     assert card.data.library_name == "speechbrain"
     assert card.data.license == "apache-2.0"
-    assert card.data.datasets == ["tones"]
+    assert card.data.datasets is None
     (result,) = [
         r
         for r in read_results(model.parents[1] / "scores")
@@ -194,6 +216,76 @@ def test_it_loads_where_there_is_no_network_and_nothing_else(model, tmp_path):
     )
 
 
+def test_a_second_export_tells_the_whole_history_too(copied):
+    trained(copied, random_encoder=True)
+    export_model.main(arguments(copied))
+    card = copied / "export" / "model" / "README.md"
+    first = card.read_text()
+    assert "| . | train_speaker |" in first
+    assert "random weights" in first
+    export_model.main(arguments(copied, overwrite=True))
+    assert (copied / "export.old1").is_dir()
+    assert card.read_text() == first
+
+
+def test_a_history_that_is_cut_off_is_owned_up_to(copied, capsys):
+    """Labels that lie elsewhere may be of true speakers."""
+    labels = copied / "labels" / "pseudo_labels.csv"
+    labels.parent.mkdir()
+    labels.write_text("true speakers")
+    entry = describe_file(labels)
+    write_json(
+        labels.parent / "stage.json",
+        {
+            "recipe": "make_oracle_labels",
+            "inputs": {},
+            "outputs": {labels.name: entry},
+            "true_labels": True,
+        },
+    )
+    (copied / "model").mkdir()
+    (copied / "embedder").rename(copied / "model" / "embedder")
+    trained(copied / "model", inputs={"train_annotation": entry})
+    own = {"embedder_folder": str(copied / "model" / "embedder")}
+    export_model.main(arguments(copied, **own, run_folder=None))
+    card = copied / "export" / "model" / "README.md"
+    said = "the steps that led to train_annotation of . (train_speaker)"
+    assert f"Not given at the export: {said}" in card.read_text()
+    assert f"the card will lack {said}" in capsys.readouterr().out
+    export_model.main(arguments(copied, **own, overwrite=True))
+    assert "- true speaker labels were used" in card.read_text()
+    assert "Not given" not in card.read_text()
+    assert "the card will lack" not in capsys.readouterr().out
+
+
+def test_an_edited_card_is_kept_until_it_is_moved_aside(copied, capsys):
+    export_model.main(arguments(copied))
+    model = copied / "export" / "model"
+    made = (model / "README.md").read_text()
+    (model / "README.md").write_text(f"{made}\nTwo words of mine.\n")
+    size = (model / "README.md").stat().st_size
+    export_model.main(arguments(copied, push="me/model", dry_run=True))
+    assert "Two words of mine" in (model / "README.md").read_text()
+    assert f"{size:,} bytes  README.md" in capsys.readouterr().out
+    # Nor are the words lost where another file has to be made again.
+    (model / "config.json").unlink()
+    export_model.main(arguments(copied))
+    assert "Two words of mine" in (model / "README.md").read_text()
+    export_model.main(arguments(copied, overwrite=True))
+    assert (model / "README.md").read_text() == made
+    aside = copied / "export.old1" / "model" / "README.md"
+    assert "Two words of mine" in aside.read_text()
+
+
+def test_a_card_that_was_deleted_is_made_again(copied):
+    export_model.main(arguments(copied))
+    card = copied / "export" / "model" / "README.md"
+    made = card.read_text()
+    card.unlink()
+    export_model.main(arguments(copied))
+    assert card.read_text() == made
+
+
 def test_typed_again_it_is_skipped(ecapa):
     before = (ecapa / "config.json").stat().st_mtime_ns
     export_model.main(arguments(ecapa.parents[1]))
@@ -216,6 +308,28 @@ def test_results_of_another_embedder_are_refused(copied):
     refused(copied, "was not made from .*embedding_model.ckpt")
 
 
+@pytest.mark.parametrize("part", ["cohort", "calibration"])
+def test_a_calibration_on_anothers_embeddings_is_refused(copied, part):
+    other = copied / "other"
+    save(other / "embedder", seed=1)
+    score(other, copied / "data")
+    changes = {f"{part}_folder": str(other / "embeddings")}
+    if part == "calibration":
+        changes["calibration_trials"] = str(copied / "data" / "tones.txt")
+    rescored(copied, **changes)
+    wrong = "other/embeddings/embeddings.npy was not made from"
+    refused(copied, f"{wrong}.*as --{part}_folder")
+
+
+def test_embeddings_that_moved_are_found_below_the_run_folder(copied):
+    """As those of a run that was moved as a whole."""
+    shutil.copytree(copied / "embeddings", copied / "train_embeddings")
+    rescored(copied, cohort_folder=str(copied / "train_embeddings"))
+    (copied / "train_embeddings").rename(copied / "moved")
+    refused(copied, "no receipt beside", run_folder=str(copied / "embedder"))
+    export_model.main(arguments(copied))
+
+
 def test_results_that_were_touched_are_refused(copied):
     path = copied / "scores" / "result_tones_raw.json"
     write_json(path, {**read_json(path), "eer_percent": 0.1})
@@ -233,8 +347,7 @@ def test_results_that_were_touched_are_refused(copied):
 def test_scores_that_its_user_would_not_get_are_refused(
     copied, change, message
 ):
-    shutil.rmtree(copied / "scores")
-    score(copied, copied / "data", **change)
+    rescored(copied, **change)
     refused(copied, message)
 
 
@@ -243,7 +356,9 @@ def test_scores_that_its_user_would_not_get_are_refused(
     [
         ({"prior": 1.0}, "prior is 1.0"),
         ({"prior": "half"}, "prior is 'half'"),
+        ({"prior": 1e-99}, "threshold is a cosine of .*give another --prior"),
         ({"push": "not an id"}, "push is 'not an id'"),
+        ({"push": "model"}, "push is 'model'.*owner/name"),
         ({"embedder_folder": "nowhere"}, "nowhere"),
         ({"embeddings_folder": "nowhere"}, "nowhere"),
     ],

@@ -1,7 +1,14 @@
 """Uploading to a hub on loopback: first, interrupted, and a new round."""
 
+import base64
 import hashlib
+import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
@@ -10,8 +17,10 @@ from published import arguments, publish
 
 from recipes import export_model
 from speechbrain_ext.files import InputError
+from speechbrain_ext.model_card import for_repository
 from speechbrain_ext.verifier import SpeakerVerifier
 
+ROOT = Path(__file__).parents[2]
 NAMES = {
     "README.md",
     "config.json",
@@ -62,8 +71,8 @@ def test_a_first_push_creates_a_private_repository_in_one_commit(hub, folder):
     for name, content in repository["files"].items():
         here = (folder / "export" / "model" / name).read_bytes()
         if name == "README.md":
-            here = here.replace(b'source = "."', b'source = "me/voices"')
-            assert b'source = "me/voices"' in here
+            assert b'source = "me/voices"' in content
+            here = for_repository(here.decode(), "me/voices").encode()
         assert content == here
 
 
@@ -129,6 +138,57 @@ def test_a_stranger_loads_it_by_its_id_and_then_offline(
     )
     wav = folder / "export" / "model" / "example1.wav"
     assert (first.embed(wav) == again.embed(wav)).all()
+
+
+def test_an_earlier_commit_is_had_by_its_revision(hub, folder, tmp_path):
+    push(folder)
+    first = hub.revision("me/voices")
+    files = hub.repositories["me/voices"]["files"]
+    config = json.loads(files["config.json"])
+    decision = config["speechbrain_ext"]["decision"]
+    earlier, decision["offset"] = decision["offset"], 9.0
+    content = base64.b64encode(json.dumps(config).encode()).decode()
+    value = {"path": "config.json", "content": content}
+    hub.commit("me/voices", [{"key": "file", "value": value}])
+    for revision, offset in ((first, earlier), ("main", 9.0), (None, 9.0)):
+        found = SpeakerVerifier.from_pretrained(
+            "me/voices", "cpu", revision=revision, cache_dir=tmp_path
+        )
+        assert found.decision.offset == offset
+
+
+def test_the_pushed_cards_code_runs_as_printed(hub, folder, tmp_path):
+    """Elsewhere, with two files of the reader's own."""
+    push(folder)
+    card = hub.repositories["me/voices"]["files"]["README.md"].decode()
+    model = folder / "export" / "model"
+    for name, example in (("a.wav", "example1.wav"), ("b.wav", "example2.wav")):
+        shutil.copy(model / example, tmp_path / name)
+    blocks = re.findall(r"^```python\n(.*?)^```", card, re.M | re.S)
+    assert len(blocks) == 2
+    for code in blocks:
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "HF_ENDPOINT": hub.endpoint,
+                "HF_HOME": str(tmp_path / "cache"),
+                "HF_HUB_DISABLE_XET": "1",
+            },
+            check=True,
+        )
+
+
+def test_words_added_to_the_card_are_pushed(hub, folder):
+    card = folder / "export" / "model" / "README.md"
+    made = card.read_text()
+    card.write_text(f"{made}\nTwo words of mine.\n")
+    push(folder)
+    sent = hub.repositories["me/voices"]["files"]["README.md"].decode()
+    card.write_text(made)
+    assert "Two words of mine" in sent
 
 
 def test_what_is_not_there_is_one_clear_error(hub, tmp_path):

@@ -6,12 +6,14 @@ from speechbrain_ext.files import InputError
 from speechbrain_ext.hub_upload import check_id, describe_upload, upload
 
 
-@pytest.mark.parametrize("name", ["me/model-1.0", "model_2"])
+@pytest.mark.parametrize("name", ["me/model-1.0", "An_org/model_2"])
 def test_ids_of_the_hub_are_taken(name):
     check_id(name)
 
 
-@pytest.mark.parametrize("name", ["", "a/b/c", "me/ model", "../x y", None, 3])
+@pytest.mark.parametrize(
+    "name", ["", "model_2", "a/b/c", "me/ x", "../x y", None, 3]
+)
 def test_others_are_refused(name, tmp_path):
     with pytest.raises(InputError, match="push is"):
         check_id(name)

@@ -4,7 +4,8 @@ import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from speechbrain_ext.hub_folder import Decision
+from speechbrain_ext.hub_folder import EXAMPLES, Decision
+from speechbrain_ext.lineage import UNKNOWN
 from speechbrain_ext.model_card import (
     Story,
     caveats,
@@ -17,9 +18,9 @@ from speechbrain_ext.results import Result
 DECISION = Decision(8.0, -4.0, 0.5, "20 + 20 pairs")
 
 
-def result(trials="dev", **facts):
+def result(trials="dev", scores=(0.1, 0.3, 0.2, 0.9), **facts):
     return Result.of_scores(
-        [0.1, 0.3, 0.2, 0.9],
+        scores,
         [0, 0, 1, 1],
         n_bootstrap=5,
         system="round 1",
@@ -41,13 +42,28 @@ def story(results=(), lineage=(), **changes):
 
 
 def test_every_list_has_its_numbers_in_the_front_matter():
-    results = [result("dev"), result("hard", p_target=0.05)]
-    card = ModelCard(model_card(story(results)))
+    easy, hard = result("easy", [0.1, 0.3, 0.5, 0.9]), result("hard")
+    for name in ("eer_percent", "min_dcf", "min_dcf_05"):
+        assert getattr(easy, name) != getattr(hard, name)
+    card = ModelCard(model_card(story([easy, hard])))
     _, found = model_index_to_eval_results(card.data.to_dict()["model-index"])
-    eers = {e.dataset_config: e.metric_value for e in found}
-    assert set(eers) == {"dev", "hard"}
-    values = [e.metric_value for e in found if e.metric_type == "eer"]
-    assert values == [r.eer_percent for r in results]
+    numbers = {
+        (
+            e.dataset_config,
+            e.metric_type,
+            (e.metric_args or {}).get("p_target"),
+        ): (e.metric_value)
+        for e in found
+    }
+    assert numbers == {
+        (r.trials, *metric): value
+        for r in (easy, hard)
+        for metric, value in {
+            ("eer", None): r.eer_percent,
+            ("min_dcf", r.p_target): r.min_dcf,
+            ("min_dcf", 0.05): r.min_dcf_05,
+        }.items()
+    }
 
 
 def test_calibrated_scores_are_told_but_not_counted_twice():
@@ -62,9 +78,11 @@ def test_calibrated_scores_are_told_but_not_counted_twice():
 
 @pytest.mark.parametrize(
     ("datasets", "wanted"),
-    [([], ["mini-vox"]), (["me/voices"], ["me/voices"])],
+    [([], None), (["me/voices"], ["me/voices"])],
 )
-def test_data_sets_are_those_given_or_the_results_corpora(datasets, wanted):
+def test_data_sets_are_those_given_and_not_what_it_was_scored_on(
+    datasets, wanted
+):
     card = ModelCard(model_card(story([result()], datasets=datasets)))
     assert card.data.datasets == wanted
     assert card.data.license == "mit"
@@ -76,6 +94,8 @@ def test_data_sets_are_those_given_or_the_results_corpora(datasets, wanted):
         ({"synthetic": True}, "voices are synthetic"),
         ({"random_encoder": True}, "random weights"),
         ({"true_labels": True}, "true speaker labels"),
+        ({"oracle_positives": True}, "true speakers chose the positives"),
+        ({UNKNOWN: ["init_from"]}, "not all steps that led to the model"),
     ],
 )
 def test_what_was_random_toy_or_supervised_is_said_first(facts, word):
@@ -99,6 +119,45 @@ def test_each_step_has_a_row_with_its_counts():
     assert "1 training(s) on labels" in text
 
 
+def test_every_training_that_led_to_the_model_is_counted():
+    rounds = ["dino", "labels", "train_speaker", "labels", "train_speaker"]
+    lineage = [
+        {**step(recipe), "folder": f"{recipe}{number}"}
+        for number, recipe in enumerate(rounds)
+    ]
+    text = model_card(story([result()], lineage))
+    assert "2 training(s) on labels" in text
+
+
+@pytest.mark.parametrize("fact", ["true_labels", "oracle_positives"])
+def test_a_step_that_saw_true_speakers_says_so_in_its_row(fact):
+    (words,) = step_in_words({fact: True})
+    assert "true labels" in words
+    assert step_in_words({fact: False}) == []
+
+
+def test_steps_that_were_not_given_are_named():
+    lineage = [step("labels"), step("model", **{UNKNOWN: ["init_from"]})]
+    text = model_card(story([result()], lineage))
+    assert (
+        "Not given at the export: the steps that led to init_from of model "
+        "(model)." in text
+    )
+    assert "Not given" not in model_card(story([result()], [step("model")]))
+
+
+def test_a_model_without_any_history_says_so_first():
+    text = model_card(story([result()]))
+    assert "not all steps that led" in text[: text.index("| system |")]
+    assert "Not given at the export: the receipts of its training" in text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_speechbrain_alone_is_not_promised_where_it_does_not_suffice(own):
+    text = model_card(story([result()], own_classes=own))
+    assert ("needs speechbrain-ext installed" in text) == own
+
+
 def test_facts_that_are_absent_are_not_told():
     facts = {"kept": None, "hparams": {"seed": 1, "whiten": None}}
     assert step_in_words(facts) == ["seed 1"]
@@ -107,4 +166,8 @@ def test_facts_that_are_absent_are_not_told():
 def test_code_names_the_repository_once_there_is_one():
     text = model_card(story([result()]))
     assert text.count('source = "."') == 2
-    assert for_repository(text, "me/m").count('source = "me/m"') == 2
+    pushed = for_repository(text, "me/m")
+    assert pushed.count('source = "me/m"') == 2
+    for own, example in zip(("a.wav", "b.wav"), EXAMPLES, strict=True):
+        assert pushed.count(f'"{own}"') == text.count(f'"{example}"') == 2
+        assert f'"{example}"' not in pushed
