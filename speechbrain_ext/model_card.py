@@ -336,7 +336,7 @@ def _training(story: Story) -> str:
     used = ", ".join(f"{name} {number}" for name, number in last.items())
     exported = ", ".join(f"{n} {v}" for n, v in versions().items())
     text = "\n".join(lines)
-    text += f"\n\n{n_rounds} training(s) on labels. Versions: {used}."
+    text += f"\n\nTrainings on labels: {n_rounds}. Versions: {used}."
     if used != exported:
         text += f" Exported with: {exported}."
     return f"{text}\n\n{unknown}"

@@ -392,9 +392,9 @@ def tables(
         groups.setdefault(key, []).append(result)
     found = {}
     for key, members in groups.items():
-        run, corpus, trials, n_target, n_nontarget = key
+        _, corpus, trials, n_target, n_nontarget = key
         heading = (
-            f"{run}: {corpus}, {trials} ({n_target:,} targets, "
+            f"{_where(members[0])} ({n_target:,} targets, "
             f"{n_nontarget:,} non-targets)"
         )
         rows = [
@@ -449,7 +449,7 @@ def breakdown_tables(
     """
     found: dict[str, list[dict[str, str]]] = {}
     for result in in_order(results):
-        heading = f"{result.run}: {result.corpus}, {result.trials}, EER % by "
+        heading = f"{_where(result)}, EER % by "
         for by in dict.fromkeys(group["by"] for group in result.breakdowns):
             row = {"system": result.system, "scores": scores_of(result)}
             for group in result.breakdowns:
@@ -489,6 +489,12 @@ def scores_of(result: Result) -> str:
     """Short name of its back-end, also of records older than these."""
     norm = result.score_norm.split(",")[0]
     return result.backend or norm.replace("none", "")
+
+
+def _where(result: Result) -> str:
+    """Run, if it has a name, corpus and list."""
+    place = f"{result.corpus}, {result.trials}"
+    return f"{result.run}: {place}" if result.run else place
 
 
 def _row(result: Result) -> dict[str, str]:

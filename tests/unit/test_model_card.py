@@ -116,7 +116,7 @@ def test_each_step_has_a_row_with_its_counts():
     assert "| prepare | prepare | 1,200 training utterances, 2.3 h |" in text
     assert "| labels | labels | 60 clusters, seed 7 |" in text
     assert "| train_speaker | 1,200 utterances, 91.0% of labels kept |" in text
-    assert "1 training(s) on labels" in text
+    assert "Trainings on labels: 1." in text
 
 
 def test_every_training_that_led_to_the_model_is_counted():
@@ -126,7 +126,7 @@ def test_every_training_that_led_to_the_model_is_counted():
         for number, recipe in enumerate(rounds)
     ]
     text = model_card(story([result()], lineage))
-    assert "2 training(s) on labels" in text
+    assert "Trainings on labels: 2." in text
 
 
 @pytest.mark.parametrize("fact", ["true_labels", "oracle_positives"])

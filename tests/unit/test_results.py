@@ -208,6 +208,10 @@ def test_runs_and_lists_have_tables_of_their_own():
     assert [row["system"] for row in first] == ["DINO", "round 1"]
 
 
+def test_a_run_without_a_name_leaves_no_colon_behind():
+    assert "## MiniVox, dev (" in render_table([result(run="")])
+
+
 def test_cited_rows_are_marked_and_only_of_their_list():
     cited = [
         Yardstick("chance", "MiniVox", "dev", 50.0, "by definition"),
