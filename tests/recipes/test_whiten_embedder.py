@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_wavlm import TINY as CONFIG
 
 from recipes import whiten_embedder
 from speechbrain_ext.embedder import (
@@ -20,15 +21,9 @@ ECAPA = {"width": 16, "width_last": 48, "embedding_size": 8}
 TINY = {
     "encoder_source": None,
     "encoder_config": {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
+        **CONFIG,
         "conv_dim": [16, 16],
-        "conv_stride": [20, 16],
-        "conv_kernel": [20, 16],
         "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 2,
     },
     "embedding_size": 8,
 }

@@ -2,26 +2,17 @@
 
 import pytest
 import torch
+from tiny_wavlm import TINY
 
 from speechbrain_ext.layer_distances import LayerDistances, of_embedder
 from speechbrain_ext.pooling import MHFA
 from speechbrain_ext.wavlm import WavLMSpeaker
 
-TINY = {
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "conv_dim": [8, 8],
-    "conv_stride": [20, 16],
-    "conv_kernel": [20, 16],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
+THREE = {**TINY, "num_hidden_layers": 3}
 
 
 def test_a_layer_that_moves_is_named_and_the_others_stay():
-    model = WavLMSpeaker(None, TINY, MHFA)
+    model = WavLMSpeaker(None, THREE, MHFA)
     distances = of_embedder(model)
     assert set(distances()) == {"front", "layer_1", "layer_2", "layer_3"}
     assert set(distances().values()) == {0.0}
@@ -37,7 +28,7 @@ def test_a_layer_that_moves_is_named_and_the_others_stay():
 
 
 def test_low_rank_changes_count_as_what_they_add_to_the_matrices():
-    model = WavLMSpeaker(None, TINY, MHFA, freeze="all", lora_rank=2)
+    model = WavLMSpeaker(None, THREE, MHFA, freeze="all", lora_rank=2)
     distances = of_embedder(model)
     attention = model.encoder.model.encoder.layers[0].attention
     with torch.no_grad():
@@ -66,5 +57,5 @@ def test_ten_layers_and_more_are_in_order():
 
 
 def test_what_is_not_trained_has_no_distance():
-    assert of_embedder(WavLMSpeaker(None, TINY, MHFA, freeze="all")) is None
+    assert of_embedder(WavLMSpeaker(None, THREE, MHFA, freeze="all")) is None
     assert of_embedder(torch.nn.Linear(2, 2)) is None

@@ -63,6 +63,13 @@ def test_every_part_becomes_data_and_the_same_model_again(part):
     assert torch.equal(again.eval().embed(wavs), embedder.eval().embed(wavs))
 
 
+def refuse(node, message):
+    """An embedding model described so is one clear error."""
+    described = {**dict.fromkeys(MODULES, RAW), "embedding_model": node}
+    with pytest.raises(InputError, match=message):
+        build_modules(described, {})
+
+
 @pytest.mark.parametrize(
     "node",
     [
@@ -76,9 +83,7 @@ def test_every_part_becomes_data_and_the_same_model_again(part):
     ],
 )
 def test_anything_else_than_known_classes_is_refused(node):
-    described = {**dict.fromkeys(MODULES, RAW), "embedding_model": node}
-    with pytest.raises(InputError, match="not among the known classes"):
-        build_modules(described, {})
+    refuse(node, "not among the known classes")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +91,7 @@ def test_anything_else_than_known_classes_is_refused(node):
     [5, None, [], {}, "text", ["!new:" + next(iter(KNOWN))], {"!": 5}],
 )
 def test_a_module_that_is_no_class_is_refused(node):
-    described = {**dict.fromkeys(MODULES, RAW), "embedding_model": node}
-    with pytest.raises(InputError, match="not among the known classes"):
-        build_modules(described, {})
+    refuse(node, "not among the known classes")
 
 
 @pytest.mark.parametrize(
@@ -101,9 +104,7 @@ def test_a_module_that_is_no_class_is_refused(node):
     ],
 )
 def test_a_known_class_out_of_place_is_refused(node):
-    described = {**dict.fromkeys(MODULES, RAW), "embedding_model": node}
-    with pytest.raises(InputError, match="out of place"):
-        build_modules(described, {})
+    refuse(node, "out of place")
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,7 @@ def test_a_known_class_out_of_place_is_refused(node):
 )
 def test_an_encoder_is_never_fetched(arguments, message):
     node = {"!": "!new:speechbrain_ext.wavlm.WavLMSpeaker", **arguments}
-    described = {**dict.fromkeys(MODULES, RAW), "embedding_model": node}
-    with pytest.raises(InputError, match=message):
-        build_modules(described, {})
+    refuse(node, message)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from tiny_wavlm import LARGE
+from tiny_wavlm import SMALL as TINY
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -16,18 +18,6 @@ from transformers import (
 from speechbrain_ext.files import InputError
 from speechbrain_ext.ssl_models import KINDS, architecture, load_model
 
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "conv_dim": [16, 16],
-    "conv_stride": [20, 16],
-    "conv_kernel": [25, 16],
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}
-LARGE = {**TINY, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
 # Without the fields that only a model with a CNN has.
 BERT = {k: v for k, v in TINY.items() if "conv" not in k}
 

@@ -5,6 +5,8 @@ import json
 import pytest
 import speechbrain as sb
 import torch
+from tiny_wavlm import LARGE
+from tiny_wavlm import SMALL as TINY
 from transformers import AutoConfig, AutoModel
 
 from speechbrain_ext.files import InputError
@@ -16,20 +18,6 @@ from speechbrain_ext.wavlm import (
     WavLMEncoder,
     WavLMSpeaker,
 )
-
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "conv_dim": [16, 16],
-    "conv_stride": [20, 16],
-    "conv_kernel": [25, 16],
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}
-# Large: LayerNorm in the CNN and before each transformer layer.
-LARGE = {**TINY, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
 
 
 @pytest.fixture
