@@ -77,8 +77,9 @@ class DinoBrain(ViewBrain):
 
     def set_rates(self) -> None:
         """One rate for all."""
+        rate = self.rate(self.optimizer_step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(self.optimizer_step)
+            group["lr"] = rate
 
     def rate(self, step: int) -> float:
         """As scheduled."""

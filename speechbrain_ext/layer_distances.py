@@ -6,6 +6,7 @@ to WavLM by the distance of each layer from its pre-trained weights.
 
 from __future__ import annotations
 
+import copy
 import re
 
 import torch
@@ -41,10 +42,10 @@ class LayerDistances:
 
     def __init__(self, encoder: torch.nn.Module):
         self.encoder = encoder
-        self.began = self.weights()
+        self.began = copy.deepcopy(self.weights())
 
     def weights(self) -> dict[str, list[torch.Tensor]]:
-        """Copies of the weights now, by layer, from the front to the last."""
+        """The weights now, by layer, from the front to the last."""
         buffers = {name for name, _ in self.encoder.named_buffers()}
         found: dict[str, list[torch.Tensor]] = {FRONT: []}
         for name, weight in merged_state(self.encoder).items():
@@ -53,7 +54,7 @@ class LayerDistances:
             number = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
             layer = f"layer_{int(number[1]) + 1}" if number else FRONT
             # On the CPU: needed once an epoch.
-            found.setdefault(layer, []).append(weight.cpu().clone())
+            found.setdefault(layer, []).append(weight.cpu())
         return found
 
     @torch.no_grad()
