@@ -25,11 +25,11 @@ import numpy as np
 import soundfile
 import torch
 
-from speechbrain_ext.augment import Augment
-from speechbrain_ext.embedder import Embedder, build_embedder
-from speechbrain_ext.files import write_json
-from speechbrain_ext.receipts import versions
-from speechbrain_ext.rng import crop_keys
+from speechbrain_ext.augment.augmenter import Augment
+from speechbrain_ext.experiment.receipts import versions
+from speechbrain_ext.models.embedder import Embedder, build_embedder
+from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.keyed_random import crop_keys
 
 
 def make_sounds(folder: Path) -> None:

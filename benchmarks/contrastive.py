@@ -31,11 +31,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import cells
-from speechbrain_ext.contrastive_modules import POSITIVES
-from speechbrain_ext.files import InputError
-from speechbrain_ext.receipts import RECEIPT
-from speechbrain_ext.stage import run
-from speechbrain_ext.yamls import parse_yaml, plain
+from speechbrain_ext.experiment.receipts import RECEIPT
+from speechbrain_ext.experiment.recipe_run import run
+from speechbrain_ext.training.contrastive import POSITIVES
+from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.settings import parse_yaml, plain
 
 # A WavLM that trains on CPU cores: frames of 20 ms, as Base+.
 SMALL_WAVLM = json.dumps(

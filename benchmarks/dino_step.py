@@ -31,9 +31,9 @@ from speechbrain.dataio.batch import PaddedBatch
 
 from benchmarks.measuring import N_WARM_UP, commit, in_turns, machine
 from recipes import train_dino
-from speechbrain_ext.files import InputError, write_json
-from speechbrain_ext.manifest import read_manifest, write_manifest
-from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError, write_json
 
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / "hparams" / "train_dino_ecapa.yaml"

@@ -49,10 +49,10 @@ from benchmarks.measuring import (
     peak_mb,
 )
 from recipes import train_speaker
-from speechbrain_ext.files import InputError, write_json
-from speechbrain_ext.manifest import read_manifest, write_manifest
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.yamls import read_yaml
+from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError, write_json
+from speechbrain_ext.utils.settings import read_yaml
 
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / "hparams" / "train_speaker_wavlm_mhfa.yaml"

@@ -19,14 +19,19 @@ import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
 from benchmarks.clustering import SEED, two_levels
-from speechbrain_ext.cluster_number import choose_number
-from speechbrain_ext.clustering import cut_tree, kmeans, normalise, ward_tree
-from speechbrain_ext.embeddings import read_embeddings, rows_for
-from speechbrain_ext.files import write_json
-from speechbrain_ext.label_quality import true_speakers
-from speechbrain_ext.manifest import read_manifest
-from speechbrain_ext.receipts import versions
-from speechbrain_ext.whitening import whiten_
+from speechbrain_ext.clustering.kmeans import (
+    cut_tree,
+    kmeans,
+    normalise,
+    ward_tree,
+)
+from speechbrain_ext.clustering.label_metrics import true_speakers
+from speechbrain_ext.clustering.n_clusters import choose_number
+from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
+from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.experiment.receipts import versions
+from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.whitening import whiten_
 
 POWERS = (0.25, 0.5, 0.75, 1.0)
 

@@ -27,16 +27,19 @@ import numpy as np
 import torch
 from speechbrain.utils.metric_stats import EER, minDCF
 
-from speechbrain_ext.bootstrap import Units, replicates
-from speechbrain_ext.files import write_json
-from speechbrain_ext.metrics import (
+from speechbrain_ext.experiment.receipts import versions
+from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.vectors import inner_products, unit_rows
+from speechbrain_ext.verification.bootstrap import Units, replicates
+from speechbrain_ext.verification.metrics import (
     convex_hull_eer,
     equal_error_rate,
     min_dcf,
 )
-from speechbrain_ext.receipts import versions
-from speechbrain_ext.score_norm import cohort_statistics, normalised
-from speechbrain_ext.vectors import inner_products, unit_rows
+from speechbrain_ext.verification.score_norm import (
+    cohort_statistics,
+    normalised,
+)
 
 SEED = 1986
 N_SPEAKERS = 1251  # of VoxCeleb1

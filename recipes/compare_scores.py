@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from speechbrain_ext.comparison import Comparison
-from speechbrain_ext.files import InputError, PathLike
-from speechbrain_ext.manifest import read_manifest
-from speechbrain_ext.results import Result, read_result
-from speechbrain_ext.scoring import read_trials
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.trial_speakers import units_of
-from speechbrain_ext.trials import TrialList, check_scores
+from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.dataio.trials import TrialList, check_scores
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.verification.comparison import Comparison
+from speechbrain_ext.verification.cosine import read_trials
+from speechbrain_ext.verification.results import Result, read_result
+from speechbrain_ext.verification.trial_speakers import units_of
 
 logger = logging.getLogger(__name__)
 

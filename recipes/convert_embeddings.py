@@ -6,19 +6,19 @@ To run it, for instance to cluster with another tool what was extracted here:
       --embeddings=exp/dino/train_embeddings --to_format=pt \
       --output_folder=exp/dino/pt
 
-Formats: npy, pt, kaldi (`speechbrain_ext.embedding_formats`).
+Formats: npy, pt, kaldi (`speechbrain_ext.dataio.embedding_formats`).
 """
 
 from __future__ import annotations
 
-from speechbrain_ext.embedding_formats import (
+from speechbrain_ext.dataio.embedding_formats import (
     FORMATS,
     files_of,
     read_vectors,
     write_vectors,
 )
-from speechbrain_ext.label_formats import check_format
-from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.dataio.label_formats import check_format
+from speechbrain_ext.experiment.recipe_run import Stage, run
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ and back, for ours and SpeechBrain's, with the manifest of the utterances:
 > ... --labels=exp/dino/list/labels.txt --from_format=list \
       --to_format=speechbrain --train_annotation=CORPUS/train.csv
 
-Formats: speechbrain, list, kaldi, wespeaker (`speechbrain_ext.label_formats`).
+Formats: speechbrain, list, kaldi, wespeaker (`speechbrain_ext.dataio.label_formats`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.files import InputError, PathLike
-from speechbrain_ext.label_formats import (
+from speechbrain_ext.dataio.label_formats import (
     FORMATS,
     check_format,
     file_of,
     read_labels,
     write_labels,
 )
-from speechbrain_ext.manifest import DATA_ROOT, read_manifest
-from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.dataio.manifest import DATA_ROOT, read_manifest
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError, PathLike
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -21,31 +21,40 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.backend import RAW
-from speechbrain_ext.embedder import MODEL, RECIPE
-from speechbrain_ext.files import InputError, PathLike, read_json, write_text
-from speechbrain_ext.hub_folder import (
-    Decision,
-    checked_decision,
-    write_hub_folder,
-)
-from speechbrain_ext.hub_upload import check_id, describe_upload, upload
-from speechbrain_ext.lineage import (
+from speechbrain_ext.experiment.lineage import (
     check_made_from,
     check_maker_read,
     check_unchanged,
     read_lineage,
 )
-from speechbrain_ext.model_card import (
+from speechbrain_ext.experiment.model_card import (
     CARD,
     Story,
     for_repository,
     lacking,
     model_card,
 )
-from speechbrain_ext.receipts import RECEIPT, describe_file
-from speechbrain_ext.results import Result, read_result
-from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.experiment.receipts import RECEIPT, describe_file
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.inference.hub_folder import (
+    Decision,
+    checked_decision,
+    write_hub_folder,
+)
+from speechbrain_ext.inference.hub_upload import (
+    check_id,
+    describe_upload,
+    upload,
+)
+from speechbrain_ext.models.embedder import MODEL, RECIPE
+from speechbrain_ext.utils.files import (
+    InputError,
+    PathLike,
+    read_json,
+    write_text,
+)
+from speechbrain_ext.verification.backend import RAW
+from speechbrain_ext.verification.results import Result, read_result
 
 logger = logging.getLogger(__name__)
 

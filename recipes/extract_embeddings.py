@@ -32,23 +32,23 @@ from speechbrain.utils.distributed import (
 )
 from tqdm import tqdm
 
-from speechbrain_ext.audio import check_audio
-from speechbrain_ext.embedder import (
-    MODEL,
-    RECIPE,
-    batches_of_one_length,
-    load_embedder,
-)
-from speechbrain_ext.embeddings import CROPS, read_embeddings
-from speechbrain_ext.extraction import Crops, embed_batches
-from speechbrain_ext.files import InputError, atomic_path
-from speechbrain_ext.manifest import (
+from speechbrain_ext.dataio.audio import check_audio
+from speechbrain_ext.dataio.embedding_files import CROPS, read_embeddings
+from speechbrain_ext.dataio.manifest import (
     SAMPLE_RATE,
     Manifest,
     read_manifest,
     write_manifest,
 )
-from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.models.embedder import (
+    MODEL,
+    RECIPE,
+    batches_of_one_length,
+    load_embedder,
+)
+from speechbrain_ext.models.extraction import Crops, embed_batches
+from speechbrain_ext.utils.files import InputError, atomic_path
 
 logger = logging.getLogger(__name__)
 

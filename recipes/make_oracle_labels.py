@@ -11,10 +11,10 @@ To run it:
 
 from __future__ import annotations
 
-from speechbrain_ext.files import InputError
-from speechbrain_ext.label_quality import size_figures, true_speakers
-from speechbrain_ext.manifest import read_manifest, write_manifest
-from speechbrain_ext.stage import Stage, run
+from speechbrain_ext.clustering.label_metrics import size_figures, true_speakers
+from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -28,14 +28,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext import plots_clusters
-from speechbrain_ext.cluster_curves import candidates
-from speechbrain_ext.cluster_number import (
-    Choice,
-    check_criterion,
-    choose_number,
+from speechbrain_ext.clustering import plots
+from speechbrain_ext.clustering.churn import (
+    churn_figures,
+    previous_clusters,
+    stability_figures,
 )
-from speechbrain_ext.clustering import (
+from speechbrain_ext.clustering.cleaning import (
+    KEPT,
+    check_rules,
+    drop_figures,
+    reasons_to_drop,
+)
+from speechbrain_ext.clustering.kmeans import (
     check_assignment,
     cluster_means,
     cut_tree,
@@ -43,21 +48,7 @@ from speechbrain_ext.clustering import (
     normalise,
     ward_tree,
 )
-from speechbrain_ext.embeddings import read_embeddings, rows_for
-from speechbrain_ext.figures import save_png
-from speechbrain_ext.files import InputError, atomic_path, write_json
-from speechbrain_ext.label_churn import (
-    churn_figures,
-    previous_clusters,
-    stability_figures,
-)
-from speechbrain_ext.label_cleaning import (
-    KEPT,
-    check_rules,
-    drop_figures,
-    reasons_to_drop,
-)
-from speechbrain_ext.label_quality import (
+from speechbrain_ext.clustering.label_metrics import (
     Fit,
     cluster_sizes,
     fit,
@@ -67,14 +58,23 @@ from speechbrain_ext.label_quality import (
     true_speakers,
     truth_figures,
 )
-from speechbrain_ext.manifest import (
+from speechbrain_ext.clustering.n_clusters import (
+    Choice,
+    check_criterion,
+    choose_number,
+)
+from speechbrain_ext.clustering.n_clusters_curves import candidates
+from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
+from speechbrain_ext.dataio.manifest import (
     Manifest,
     read_manifest,
     select,
     write_manifest,
 )
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.whitening import check_power, whiten_
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError, atomic_path, write_json
+from speechbrain_ext.utils.plotting import save_png
+from speechbrain_ext.utils.whitening import check_power, whiten_
 
 logger = logging.getLogger(__name__)
 
@@ -322,11 +322,11 @@ def write_summary(
         "choice": choice.as_json() if choice else None,
     }
     write_json(folder / "clusters.json", content)
-    figure = plots_clusters.cluster_sizes({folder.name: sizes})
+    figure = plots.cluster_sizes({folder.name: sizes})
     save_png(figure, folder / "cluster_sizes.png")
     names = ["clusters.json", "cluster_sizes.png"]
     if choice:
-        figure = plots_clusters.cluster_number(
+        figure = plots.cluster_number(
             choice.numbers,
             choice.curves,
             choice.by_criterion,

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from speechbrain_ext.audio_tree import (
+from speechbrain_ext.dataio.audio_tree import (
     AudioTree,
     is_inside,
     list_audio,
     refuse_inside,
 )
-from speechbrain_ext.corpus import check_min_duration, named_files, prepare
-from speechbrain_ext.files import InputError
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.trials import TrialList, read_trial_file
+from speechbrain_ext.dataio.corpus import (
+    check_min_duration,
+    named_files,
+    prepare,
+)
+from speechbrain_ext.dataio.trials import TrialList, read_trial_file
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError
 
 
 def main(argv: list[str] | None = None) -> None:

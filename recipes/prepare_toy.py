@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechbrain_ext import toy_sounds
-from speechbrain_ext.audio_tree import list_audio
-from speechbrain_ext.corpus import prepare, write_oracle
-from speechbrain_ext.files import InputError
-from speechbrain_ext.measure import write_wav
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.toy import ToyVoice
-from speechbrain_ext.trials import TrialList, parse_trials
-from speechbrain_ext.workers import in_parallel
+from speechbrain_ext.dataio import synthetic_sounds
+from speechbrain_ext.dataio.audio_files import write_wav
+from speechbrain_ext.dataio.audio_tree import list_audio
+from speechbrain_ext.dataio.corpus import prepare, write_oracle
+from speechbrain_ext.dataio.synthetic_voices import ToyVoice
+from speechbrain_ext.dataio.trials import TrialList, parse_trials
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.workers import in_parallel
 
 # Numbers of the first speaker of each part; training starts at 1.
 _FIRST = {"train": 1, "test": 50001, "speech": 90001}
@@ -104,7 +104,7 @@ def utterances(folder: Path, settings: dict[str, Any]) -> list[Sound]:
         for who, session, index in np.ndindex(shape):
             speaker = _FIRST[part] + who
             numbers = (speaker, session, index)
-            draw = toy_sounds.generator(seed, "seconds", *numbers)
+            draw = synthetic_sounds.generator(seed, "seconds", *numbers)
             # Few lengths: whole utterances are then embedded in batches.
             seconds = round(float(draw.uniform(low, high)), 1)
             name = f"id{speaker:05d}/session{session + 1}/{index + 1:05d}.wav"
@@ -146,10 +146,10 @@ def _samples(sound: Sound) -> np.ndarray:
         voice = ToyVoice(sound.seed, _FIRST["speech"] + number)
         return 0.1 * voice.speech(0, 0, sound.seconds)
     if sound.kind == "rir":
-        draw = toy_sounds.generator(sound.seed, "rir", number)
-        return toy_sounds.impulse_response(draw)
-    draw = toy_sounds.generator(sound.seed, sound.kind, number)
-    return getattr(toy_sounds, sound.kind)(draw, sound.seconds)
+        draw = synthetic_sounds.generator(sound.seed, "rir", number)
+        return synthetic_sounds.impulse_response(draw)
+    draw = synthetic_sounds.generator(sound.seed, sound.kind, number)
+    return getattr(synthetic_sounds, sound.kind)(draw, sound.seconds)
 
 
 def draw_trials(ids: list[str], n_trials: int, seed: int) -> TrialList:
@@ -169,7 +169,7 @@ def draw_trials(ids: list[str], n_trials: int, seed: int) -> TrialList:
     TrialList
         Named ``toy``.
     """
-    rng = toy_sounds.generator(seed, "trials")
+    rng = synthetic_sounds.generator(seed, "trials")
     names = np.array([name.split("/")[:2] for name in ids])
     speakers = np.unique(names[:, 0], return_inverse=True)[1]
     sessions = np.unique(names[:, 1], return_inverse=True)[1]

@@ -18,17 +18,25 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.audio_tree import AudioTree, list_audio, refuse_inside
-from speechbrain_ext.corpus import (
+from speechbrain_ext.dataio.audio_tree import (
+    AudioTree,
+    list_audio,
+    refuse_inside,
+)
+from speechbrain_ext.dataio.corpus import (
     check_min_duration,
     named_files,
     prepare,
     write_oracle,
 )
-from speechbrain_ext.files import InputError, atomic_path
-from speechbrain_ext.manifest import read_manifest
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.trials import TrialList, parse_trials, read_trial_file
+from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.dataio.trials import (
+    TrialList,
+    parse_trials,
+    read_trial_file,
+)
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import InputError, atomic_path
 
 logger = logging.getLogger(__name__)
 

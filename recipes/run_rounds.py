@@ -27,13 +27,22 @@ from typing import Any
 
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ext.debug_plan import debug_plan, debug_words
-from speechbrain_ext.files import InputError, read_json, write_json
-from speechbrain_ext.plan import Step, load_plan, longest_plan, rounds_of
-from speechbrain_ext.receipts import RECEIPT, REQUEST, move_aside
-from speechbrain_ext.run_report import model_folder, write_run_report
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.yamls import check_keys, check_overrides, read_yaml
+from speechbrain_ext.experiment.debug_plan import debug_plan, debug_words
+from speechbrain_ext.experiment.plan import (
+    Step,
+    load_plan,
+    longest_plan,
+    rounds_of,
+)
+from speechbrain_ext.experiment.receipts import RECEIPT, REQUEST, move_aside
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.run_report import model_folder, write_run_report
+from speechbrain_ext.utils.files import InputError, read_json, write_json
+from speechbrain_ext.utils.settings import (
+    check_keys,
+    check_overrides,
+    read_yaml,
+)
 
 RECIPES = Path(__file__).parent
 # Training on a CPU under load: glibc hands memory back to the kernel after

@@ -25,28 +25,32 @@ from typing import Any
 
 import numpy as np
 
-from speechbrain_ext.backend import parse_backends
-from speechbrain_ext.breakdowns import groups_of, read_metadata
-from speechbrain_ext.embeddings import read_embeddings
-from speechbrain_ext.figures import save_figure
-from speechbrain_ext.files import atomic_path, read_json
-from speechbrain_ext.plots_scores import (
-    bayes_errors,
-    det,
-    score_histograms,
-)
-from speechbrain_ext.results import Result
-from speechbrain_ext.scoring import read_trials
-from speechbrain_ext.scoring_system import System, input_files, read_optional
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.trial_speakers import speakers_of, units_of
-from speechbrain_ext.trials import (
+from speechbrain_ext.dataio.embedding_files import read_embeddings
+from speechbrain_ext.dataio.trials import (
     TrialList,
     check_known,
     check_scores,
     trial_paths,
 )
-from speechbrain_ext.voices import durations_of
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.utils.files import atomic_path, read_json
+from speechbrain_ext.utils.plotting import save_figure
+from speechbrain_ext.verification.backend import parse_backends
+from speechbrain_ext.verification.cosine import read_trials
+from speechbrain_ext.verification.plots import (
+    bayes_errors,
+    det,
+    score_histograms,
+)
+from speechbrain_ext.verification.protocols import durations_of
+from speechbrain_ext.verification.results import Result
+from speechbrain_ext.verification.subgroups import groups_of, read_metadata
+from speechbrain_ext.verification.system import (
+    System,
+    input_files,
+    read_optional,
+)
+from speechbrain_ext.verification.trial_speakers import speakers_of, units_of
 
 logger = logging.getLogger(__name__)
 

@@ -26,24 +26,33 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_ext.audio import check_audio, check_crop
-from speechbrain_ext.contrastive_modules import (
+from speechbrain_ext.dataio.audio import check_audio, check_crop
+from speechbrain_ext.dataio.manifest import Manifest, read_manifest
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.models.embedder import save_embedder
+from speechbrain_ext.training.brain import (
+    CURVE,
+    ViewBrain,
+    check_views,
+    unwrapped,
+)
+from speechbrain_ext.training.contrastive import (
     build_modules,
     check_method,
     check_positives,
     n_positive_epochs,
 )
-from speechbrain_ext.curve import TrainCurve
-from speechbrain_ext.eer_watch import watch_from
-from speechbrain_ext.embedder import save_embedder
-from speechbrain_ext.figures import save_png
-from speechbrain_ext.layer_distances import of_embedder
-from speechbrain_ext.manifest import Manifest, read_manifest
-from speechbrain_ext.parameters import parameter_groups
-from speechbrain_ext.plots_training import contrastive_health, layers_moved
-from speechbrain_ext.ranges import check_counts, check_positive, check_shares
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.view_brain import CURVE, ViewBrain, check_views, unwrapped
+from speechbrain_ext.training.layer_distances import of_embedder
+from speechbrain_ext.training.optim import parameter_groups
+from speechbrain_ext.training.plots import contrastive_health, layers_moved
+from speechbrain_ext.training.train_curve import TrainCurve
+from speechbrain_ext.training.validation import watch_from
+from speechbrain_ext.utils.plotting import save_png
+from speechbrain_ext.utils.validation import (
+    check_counts,
+    check_positive,
+    check_shares,
+)
 
 logger = logging.getLogger(__name__)
 

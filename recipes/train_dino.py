@@ -20,20 +20,24 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_ext.audio import check_audio
-from speechbrain_ext.dino import target_statistics
-from speechbrain_ext.dino_modules import build_modules
-from speechbrain_ext.dino_schedules import DinoSchedules
-from speechbrain_ext.eer_watch import watch_from
-from speechbrain_ext.embedder import save_embedder
-from speechbrain_ext.figures import save_png
-from speechbrain_ext.manifest import Manifest, read_manifest
-from speechbrain_ext.parameters import decay_groups
-from speechbrain_ext.plots_training import dino_health
-from speechbrain_ext.ranges import check_counts, check_positive, check_shares
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.view_brain import CURVE, ViewBrain, check_views
-from speechbrain_ext.views import crop_lengths
+from speechbrain_ext.dataio.audio import check_audio
+from speechbrain_ext.dataio.manifest import Manifest, read_manifest
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.losses.dino import target_statistics
+from speechbrain_ext.models.embedder import save_embedder
+from speechbrain_ext.training.brain import CURVE, ViewBrain, check_views
+from speechbrain_ext.training.dino import build_modules
+from speechbrain_ext.training.dino_schedules import DinoSchedules
+from speechbrain_ext.training.optim import decay_groups
+from speechbrain_ext.training.plots import dino_health
+from speechbrain_ext.training.validation import watch_from
+from speechbrain_ext.training.views import crop_lengths
+from speechbrain_ext.utils.plotting import save_png
+from speechbrain_ext.utils.validation import (
+    check_counts,
+    check_positive,
+    check_shares,
+)
 
 
 class DinoBrain(ViewBrain):

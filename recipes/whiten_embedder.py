@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechbrain_ext.embedder import (
+from speechbrain_ext.dataio.embedding_files import read_embeddings
+from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.models.embedder import (
     MODEL,
     RECIPE,
     load_embedder,
     save_embedder,
 )
-from speechbrain_ext.embeddings import read_embeddings
-from speechbrain_ext.files import PathLike
-from speechbrain_ext.stage import Stage, run
-from speechbrain_ext.whitening import check_power, fold_whitening_, whitening
+from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.whitening import (
+    check_power,
+    fold_whitening_,
+    whitening,
+)
 
 
 def main(argv: list[str] | None = None) -> None:

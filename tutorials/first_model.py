@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext.label_quality import true_speakers
-from speechbrain_ext.manifest import read_manifest
-from speechbrain_ext.results import read_results, render_table
-from speechbrain_ext.verifier import SpeakerVerifier
+from speechbrain_ext.clustering.label_metrics import true_speakers
+from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.inference.verifier import SpeakerVerifier
+from speechbrain_ext.verification.results import read_results, render_table
 
 RUN = Path("exp/tutorial")
 # Options of run_rounds besides, for instance to make it shorter.

@@ -8,10 +8,10 @@ import yaml
 from house import leaves
 from tiny_wavlm import TINY
 
-from speechbrain_ext.parameters import parameter_groups
-from speechbrain_ext.pooling import MHFA
-from speechbrain_ext.wavlm import WavLMSpeaker
-from speechbrain_ext.yamls import (
+from speechbrain_ext.models.pooling import MHFA
+from speechbrain_ext.models.speech_encoder import WavLMSpeaker
+from speechbrain_ext.training.optim import parameter_groups
+from speechbrain_ext.utils.settings import (
     check_overrides,
     parse_yaml,
     plain,

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from speechbrain_ext.margin import AAMSoftmax
+from speechbrain_ext.losses.aam_softmax import AAMSoftmax
 
 
 def angle_of(embedding, subcentres):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_ext.bootstrap import Units, replicates
+from speechbrain_ext.verification.bootstrap import Units, replicates
 
 PRIOR = 0.2
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from speechbrain_ext.calibration import fit_calibration
+from speechbrain_ext.verification.calibration import fit_calibration
 
 
 def naive_cost(parameters, features, labels, prior):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_ext.pooling import MHFA, ContextAwareMHFA
+from speechbrain_ext.models.pooling import MHFA, ContextAwareMHFA
 
 
 def softmax(values):

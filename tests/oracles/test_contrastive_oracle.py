@@ -8,10 +8,14 @@ import math
 import pytest
 import torch
 
-from speechbrain_ext.contrastive import MoCoLoss, NTXentLoss
-from speechbrain_ext.hypersphere import ContrastiveHealth
-from speechbrain_ext.hypersphere import alignment as found_alignment
-from speechbrain_ext.hypersphere import uniformity as found_uniformity
+from speechbrain_ext.losses.contrastive import MoCoLoss, NTXentLoss
+from speechbrain_ext.training.contrastive_diagnostics import ContrastiveHealth
+from speechbrain_ext.training.contrastive_diagnostics import (
+    alignment as found_alignment,
+)
+from speechbrain_ext.training.contrastive_diagnostics import (
+    uniformity as found_uniformity,
+)
 
 FORMS = [(0.0, "additive"), (0.1, "additive"), (0.2, "angular")]
 TEMPERATURES = [0.03, 0.5]

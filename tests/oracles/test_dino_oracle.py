@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from speechbrain_ext.dino import (
+from speechbrain_ext.losses.dino import (
     DINOHead,
     DINOLoss,
     MomentumTeacher,

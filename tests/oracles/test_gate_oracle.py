@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from speechbrain_ext.loss_gate import LossGate, correct_labels
-from speechbrain_ext.mixture import Mixture, fit_mixture
+from speechbrain_ext.losses.loss_gate import LossGate, correct_labels
+from speechbrain_ext.losses.two_gaussians import Mixture, fit_mixture
 
 
 def naive_em(values, weights, means, stds, n_iterations):

@@ -13,8 +13,8 @@ import torch
 from sklearn.isotonic import IsotonicRegression
 from speechbrain.utils.metric_stats import EER, minDCF
 
-from speechbrain_ext.cllr import cllr, min_cllr
-from speechbrain_ext.metrics import (
+from speechbrain_ext.verification.cllr import cllr, min_cllr
+from speechbrain_ext.verification.metrics import (
     actual_dcf,
     convex_hull_eer,
     equal_error_rate,

@@ -2,7 +2,7 @@
 
 import torch
 
-from speechbrain_ext.pooling import MHFA
+from speechbrain_ext.models.pooling import MHFA
 
 
 def softmax(values):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from speechbrain_ext.regularizers import (
+from speechbrain_ext.losses.rdino import (
     covariance_penalty,
     rdino_regularizer,
     variance_hinge,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_ext.schedules import cosine, exponential
+from speechbrain_ext.training.schedules import cosine, exponential
 
 
 @pytest.mark.parametrize("n_warmup", [0, 7])

@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from speechbrain_ext import score_norm
-from speechbrain_ext.score_norm import cohort_statistics, normalised
-from speechbrain_ext.scoring import adaptive_s_norm, cosine_scores
-from speechbrain_ext.vectors import unit_rows
+from speechbrain_ext.utils.vectors import unit_rows
+from speechbrain_ext.verification import score_norm
+from speechbrain_ext.verification.cosine import adaptive_s_norm, cosine_scores
+from speechbrain_ext.verification.score_norm import (
+    cohort_statistics,
+    normalised,
+)
 
 
 def cosine(a, b):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_ext.weight_anchor import WeightAnchor
+from speechbrain_ext.losses.l2_sp import WeightAnchor
 
 
 def naive(parameters, pretrained, loss, weight, form):

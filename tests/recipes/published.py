@@ -8,8 +8,8 @@ from tiny_wavlm import TINY
 from tones import SMALL, without_speakers, write_tones
 
 from recipes import export_model, extract_embeddings, score_trials
-from speechbrain_ext.embedder import build_embedder, save_embedder
-from speechbrain_ext.manifest import write_manifest
+from speechbrain_ext.dataio.manifest import write_manifest
+from speechbrain_ext.models.embedder import build_embedder, save_embedder
 
 WAVLM = {
     "encoder_source": None,

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from benchmarks import cells, label_noise
-from speechbrain_ext.files import InputError
-from speechbrain_ext.manifest import read_manifest, write_manifest
+from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.utils.files import InputError
 
 SPEAKERS = np.repeat([f"s{n}" for n in range(10)], 10)
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from recipes import compare_scores
-from speechbrain_ext.files import InputError
-from speechbrain_ext.results import Result
-from speechbrain_ext.scoring import read_trials
+from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.verification.cosine import read_trials
+from speechbrain_ext.verification.results import Result
 
 LEAF = "hparams/compare_scores.yaml"
 

@@ -16,11 +16,11 @@ from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.speaker import SpeakerRecognition
 
 from recipes import export_model, whiten_embedder
-from speechbrain_ext.embeddings import read_embeddings
-from speechbrain_ext.files import InputError, read_json, write_json
-from speechbrain_ext.receipts import describe_file
-from speechbrain_ext.results import read_results
-from speechbrain_ext.verifier import SpeakerVerifier
+from speechbrain_ext.dataio.embedding_files import read_embeddings
+from speechbrain_ext.experiment.receipts import describe_file
+from speechbrain_ext.inference.verifier import SpeakerVerifier
+from speechbrain_ext.utils.files import InputError, read_json, write_json
+from speechbrain_ext.verification.results import read_results
 
 ROOT = Path(__file__).parents[2]
 STOCK = [SpeakerRecognition, EncoderClassifier]
@@ -196,7 +196,7 @@ def test_it_loads_where_there_is_no_network_and_nothing_else(model, tmp_path):
         "def refuse(*a, **k): raise OSError('no network')\n"
         "socket.socket.connect = socket.create_connection = refuse\n"
         "from speechbrain.inference.speaker import SpeakerRecognition\n"
-        "from speechbrain_ext.verifier import SpeakerVerifier\n"
+        "from speechbrain_ext.inference.verifier import SpeakerVerifier\n"
         "one = SpeakerVerifier.from_pretrained('model')\n"
         "two = SpeakerRecognition.from_hparams('model', savedir='s')\n"
         "wav = two.load_audio('model/example1.wav')\n"

@@ -13,15 +13,15 @@ from tiny_wavlm import TINY
 from tones import SMALL, without_speakers, write_tones
 
 from recipes import extract_embeddings
-from speechbrain_ext.audio import read_crop
-from speechbrain_ext.embedder import (
+from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.embedding_files import read_embeddings
+from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.models.embedder import (
     build_embedder,
     load_embedder,
     save_embedder,
 )
-from speechbrain_ext.embeddings import read_embeddings
-from speechbrain_ext.files import InputError
-from speechbrain_ext.manifest import read_manifest, write_manifest
+from speechbrain_ext.utils.files import InputError
 
 LEAF = "hparams/extract_embeddings.yaml"
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from recipes import make_oracle_labels
-from speechbrain_ext.files import InputError
-from speechbrain_ext.manifest import read_manifest, write_manifest
+from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.utils.files import InputError
 
 LEAF = "hparams/make_oracle_labels.yaml"
 

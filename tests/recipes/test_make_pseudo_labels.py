@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from recipes import make_pseudo_labels
-from speechbrain_ext import clustering
-from speechbrain_ext.files import InputError
-from speechbrain_ext.manifest import read_manifest, write_manifest
+from speechbrain_ext.clustering import kmeans
+from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.utils.files import InputError
 
 LEAF = "hparams/make_pseudo_labels.yaml"
 N_SPEAKERS, PER_SPEAKER = 8, 15
@@ -179,7 +179,7 @@ def test_each_switch_has_an_effect(corpus, change):
 
 def test_approximate_assignment_is_used_when_asked_for(corpus, monkeypatch):
     noisy(corpus)
-    monkeypatch.setattr(clustering, "_N_PROBES", 1)
+    monkeypatch.setattr(kmeans, "_N_PROBES", 1)
     exact = label(corpus, "exact")
     near = label(corpus, "near", assignment="approximate")
     assert (exact.spk_id != near.spk_id).any()

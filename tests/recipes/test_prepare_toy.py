@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from recipes import prepare_toy
-from speechbrain_ext.files import InputError, read_json
-from speechbrain_ext.manifest import read_manifest
-from speechbrain_ext.scoring import read_trials
+from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.utils.files import InputError, read_json
+from speechbrain_ext.verification.cosine import read_trials
 
 LEAF = "hparams/prepare_toy.yaml"
 SMALL = {

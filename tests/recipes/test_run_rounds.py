@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from small_run import EMBEDDER, PLAN, TINY, call, start
 
-from speechbrain_ext.embeddings import read_embeddings
-from speechbrain_ext.verifier import SpeakerVerifier
+from speechbrain_ext.dataio.embedding_files import read_embeddings
+from speechbrain_ext.inference.verifier import SpeakerVerifier
 
 
 def words(folder, *options):

@@ -5,9 +5,9 @@ from ruamel.yaml import YAML
 from small_run import PLAN, call
 
 from recipes import run_rounds
-from speechbrain_ext.files import write_json
-from speechbrain_ext.plan import Step
-from speechbrain_ext.yamls import read_yaml
+from speechbrain_ext.experiment.plan import Step
+from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.settings import read_yaml
 
 
 @pytest.mark.parametrize(

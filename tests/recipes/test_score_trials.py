@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from recipes import score_trials
-from speechbrain_ext.files import InputError, sha256
-from speechbrain_ext.metrics import equal_error_rate
-from speechbrain_ext.results import read_result
+from speechbrain_ext.utils.files import InputError, sha256
+from speechbrain_ext.verification.metrics import equal_error_rate
+from speechbrain_ext.verification.results import read_result
 
 LEAF = "hparams/score_trials.yaml"
 N_SPEAKERS, N_UTTERANCES = 6, 8

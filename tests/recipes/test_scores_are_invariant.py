@@ -12,8 +12,8 @@ import torch
 from tones import SMALL, without_speakers, write_tones
 
 from recipes import extract_embeddings, score_trials
-from speechbrain_ext.embedder import build_embedder, save_embedder
-from speechbrain_ext.manifest import write_manifest
+from speechbrain_ext.dataio.manifest import write_manifest
+from speechbrain_ext.models.embedder import build_embedder, save_embedder
 
 TOLERANCE = 1e-5
 BACKENDS = ("raw", "as-norm", "raw+linear")

@@ -12,15 +12,15 @@ from tiny_wavlm import TINY
 from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 
 from recipes import train_contrastive
-from speechbrain_ext.audio import read_crop
-from speechbrain_ext.contrastive import MoCoLoss
-from speechbrain_ext.dino import MomentumTeacher
-from speechbrain_ext.embedder import load_embedder
-from speechbrain_ext.files import InputError
-from speechbrain_ext.manifest import write_manifest
-from speechbrain_ext.schedules import cosine
-from speechbrain_ext.ssps import PositiveSampler
-from speechbrain_ext.views import batch_views
+from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.manifest import write_manifest
+from speechbrain_ext.losses.contrastive import MoCoLoss
+from speechbrain_ext.losses.dino import MomentumTeacher
+from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.training.positives import PositiveSampler
+from speechbrain_ext.training.schedules import cosine
+from speechbrain_ext.training.views import batch_views
+from speechbrain_ext.utils.files import InputError
 
 LEAF = "hparams/train_contrastive_ecapa_small.yaml"
 WAVLM = "hparams/train_contrastive_wavlm.yaml"

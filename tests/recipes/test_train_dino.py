@@ -14,14 +14,14 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 
 from recipes import train_dino
-from speechbrain_ext import regularizers
-from speechbrain_ext.audio import read_crop
-from speechbrain_ext.dino import DINOLoss
-from speechbrain_ext.embedder import Embedder, load_embedder
-from speechbrain_ext.files import InputError
-from speechbrain_ext.manifest import write_manifest
-from speechbrain_ext.processes import SharedBatchNorm
-from speechbrain_ext.ssps import PositiveSampler
+from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.manifest import write_manifest
+from speechbrain_ext.losses import rdino
+from speechbrain_ext.losses.dino import DINOLoss
+from speechbrain_ext.models.embedder import Embedder, load_embedder
+from speechbrain_ext.training.positives import PositiveSampler
+from speechbrain_ext.utils.distributed import SharedBatchNorm
+from speechbrain_ext.utils.files import InputError
 
 LEAF = "hparams/train_dino_ecapa_small.yaml"
 PAPER = "hparams/train_dino_ecapa.yaml"
@@ -321,7 +321,7 @@ def test_positives_are_drawn_again_after_a_kill_while_they_were(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("speechbrain_ext.ssps.draw_rows", dying)
+        patch.setattr("speechbrain_ext.training.positives.draw_rows", dying)
         train_dino.main(argv)
     assert len(curve(killed)) == 1
     train_dino.main(argv)
@@ -688,7 +688,7 @@ def test_rdinos_terms_are_added_with_a_rising_weight(
     corpus, tmp_path, monkeypatch
 ):
     terms = []
-    regularizer = regularizers.rdino_regularizer
+    regularizer = rdino.rdino_regularizer
 
     def recorded(expansion, **weights):
         assert weights == {"variance_weight": 10, "covariance_weight": 0.125}
@@ -696,7 +696,7 @@ def test_rdinos_terms_are_added_with_a_rising_weight(
         assert expansion.shape == (2, 4, 48)
         return terms[-1]
 
-    monkeypatch.setattr(regularizers, "rdino_regularizer", recorded)
+    monkeypatch.setattr(rdino, "rdino_regularizer", recorded)
     losses, brain = losses_of(
         corpus,
         tmp_path / "out",

@@ -16,7 +16,7 @@ import soundfile
 import torch
 from tones import SMALL, without_speakers, write_tones
 
-from speechbrain_ext.manifest import write_manifest
+from speechbrain_ext.dataio.manifest import write_manifest
 
 N_LOSSES = 20
 TOLERANCE = 1e-4  # relative

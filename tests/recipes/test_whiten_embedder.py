@@ -7,14 +7,14 @@ import torch
 from tiny_wavlm import TINY as CONFIG
 
 from recipes import whiten_embedder
-from speechbrain_ext.embedder import (
+from speechbrain_ext.dataio.manifest import write_manifest
+from speechbrain_ext.models.embedder import (
     build_embedder,
     load_embedder,
     save_embedder,
 )
-from speechbrain_ext.files import InputError
-from speechbrain_ext.manifest import write_manifest
-from speechbrain_ext.whitening import whitening
+from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.whitening import whitening
 
 LEAF = "hparams/whiten_embedder.yaml"
 ECAPA = {"width": 16, "width_last": 48, "embedding_size": 8}

@@ -9,29 +9,33 @@ from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.special import ndtr
 
-from speechbrain_ext.figures import save_figure, save_png
-from speechbrain_ext.files import InputError
-from speechbrain_ext.metrics import actual_dcf, min_dcf, normalised_dcf
-from speechbrain_ext.plots_clusters import (
+from speechbrain_ext.clustering.plots import (
     churn_by_round,
     cluster_number,
     cluster_sizes,
     embedding_map,
 )
-from speechbrain_ext.plots_scores import (
-    bayes_errors,
-    det,
-    eer_by_round,
-    score_histograms,
-)
-from speechbrain_ext.plots_training import (
+from speechbrain_ext.training.plots import (
     contrastive_health,
     gate_fits,
     gate_shares,
     layers_moved,
     training_curves,
 )
-from speechbrain_ext.results import read_yardsticks
+from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.plotting import save_figure, save_png
+from speechbrain_ext.verification.metrics import (
+    actual_dcf,
+    min_dcf,
+    normalised_dcf,
+)
+from speechbrain_ext.verification.plots import (
+    bayes_errors,
+    det,
+    eer_by_round,
+    score_histograms,
+)
+from speechbrain_ext.verification.results import read_yardsticks
 
 
 def trials(n_trials=2000, distance=1.5, seed=0):

@@ -1,0 +1,338 @@
+"""Noise, music, babble, rooms and channels, drawn afresh for every crop.
+
+Every decision is a pure function of a crop's 64-bit key, made on the CPU; the
+arithmetic is batched on the device of the waveforms. So CPU and GPU agree,
+and a crop is augmented the same in any batch, on any process, in a resumed
+run. Ranges follow the x-vector recipe (Snyder et al., ICASSP 2018) as Miara
+et al. (Interspeech 2024) use it; a random frequency response may come last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from speechbrain_ext.augment.channel_filter import (
+    N_NUMBERS,
+    apply_responses,
+    check_range,
+    responses,
+)
+from speechbrain_ext.augment.sound_bank import (
+    SoundBank,
+    read_folder,
+    trim_response,
+)
+from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.keyed_random import uniforms
+
+logger = logging.getLogger(__name__)
+
+
+class Draws(NamedTuple):
+    """What is done to each of B crops; J is the most talkers of a babble."""
+
+    kind: np.ndarray  # [B], index in Augment.KINDS
+    rir: np.ndarray  # [B], impulse response, -1 for none
+    snr: np.ndarray  # [B], dB
+    n_sounds: np.ndarray  # [B], recordings added: talkers of a babble, 1 or 0
+    sound: np.ndarray  # [B, J], recordings, the first n_sounds of which count
+    begin: np.ndarray  # [B, J], where in each the cut begins, 0 to 1
+    filtered: np.ndarray  # [B], whether a random response is applied last
+    response: np.ndarray  # [B, N_NUMBERS], what it is made of
+
+    def of(self, rows: np.ndarray) -> Draws:
+        """The draws of some crops."""
+        return Draws(*(values[rows] for values in self))
+
+
+class Augment(torch.nn.Module):
+    """One of clean, reverberation, music, babble, noise, for each crop.
+
+    Recordings take 2 bytes a sample: ``max_hours`` bounds each kind to 8 x
+    3,600 s x 16,000 x 2 bytes = 922 MB. Impulse responses are trimmed first
+    (`trim_response`): the 60,000 of RIRS_NOISES' simulated_rirs, 0.37 s each
+    by the image method in rooms of their sizes, take 60,000 x 0.37 s x 16,000
+    x 2 bytes = 710 MB.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Holds ``noise``, ``music``, ``speech`` (MUSAN's layout) and ``rir``
+        folders of recordings, searched to any depth.
+    probabilities : sequence of float
+        Weights of clean, rir, music, babble, noise.
+    reverb_too : float
+        Probability that a crop with music, babble or noise is reverberated
+        as well (before the addition).
+    music_snr, babble_snr, noise_snr : sequence of float
+        Range of the signal-to-noise ratio, dB.
+    n_talkers : sequence of int
+        Least and most talkers in a babble.
+    max_hours : float
+        Most hours held in memory of each kind; files are taken in a seeded
+        random order until then.
+    rir_folder : str or os.PathLike, optional
+        Impulse responses, e.g. ``RIRS_NOISES/simulated_rirs``; ``folder/rir``
+        when None.
+    filter_too : float
+        Probability that a crop, of any kind, is at last given a random
+        frequency response (`channel_filter.responses`).
+    filter_db : float
+        Of that response: the range of its gains, dB.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> import soundfile
+    >>> for kind in ("noise", "music", "speech", "rir"):
+    ...     (folder / kind).mkdir()
+    ...     noise = np.random.default_rng(0).normal(size=4000) / 8
+    ...     soundfile.write(folder / kind / "a.wav", noise, 16000)
+    >>> augment = Augment(folder)
+    >>> wavs = torch.randn(6, 8000)
+    >>> seed = torch.Generator().manual_seed(1)
+    >>> augment(wavs, seed).shape
+    torch.Size([6, 8000])
+    """
+
+    KINDS = ("clean", "rir", "music", "babble", "noise")
+
+    def __init__(
+        self,
+        folder: PathLike,
+        probabilities: Sequence[float] = (1, 1, 1, 1, 1),
+        reverb_too: float = 0.0,
+        music_snr: Sequence[float] = (5, 15),
+        babble_snr: Sequence[float] = (13, 20),
+        noise_snr: Sequence[float] = (0, 15),
+        n_talkers: Sequence[int] = (3, 8),
+        max_hours: float = 8.0,
+        rir_folder: PathLike | None = None,
+        filter_too: float = 0.0,
+        filter_db: float = 6.0,
+    ):
+        super().__init__()
+        check_range(filter_db)
+        self.filter_too, self.filter_db = filter_too, filter_db
+        self.bounds = _upper_bounds(probabilities)
+        self.reverb_too = reverb_too
+        # Ranges by kind; clean and rir add nothing.
+        none = (0, 0)
+        self.snr = np.array([none, none, music_snr, babble_snr, noise_snr])
+        self.n_sounds = np.array([none, none, (1, 1), n_talkers, (1, 1)])
+        folder = Path(folder)
+        self.music = SoundBank(read_folder(folder / "music", max_hours))
+        self.speech = SoundBank(read_folder(folder / "speech", max_hours))
+        self.noise = SoundBank(read_folder(folder / "noise", max_hours))
+        self.rirs = SoundBank(
+            read_folder(rir_folder or folder / "rir", max_hours, trim_response)
+        )
+
+    @property
+    def added(self) -> dict[int, SoundBank]:
+        """What each kind that adds sound takes it from."""
+        return {2: self.music, 3: self.speech, 4: self.noise}
+
+    def forward(
+        self, wavs: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Augmented copies of waveforms.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Crops [B, T], each drawn for on its own.
+        generator : torch.Generator
+            On the CPU; the only source of randomness: a key for each crop.
+
+        Returns
+        -------
+        torch.Tensor
+            Crops [B, T], on the same device.
+        """
+        keys = torch.randint(2**63 - 1, (len(wavs),), generator=generator)
+        return self.by_keys(wavs, keys.numpy().astype(np.uint64))
+
+    @torch.no_grad()
+    def by_keys(self, wavs: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
+        """Augmented copies of waveforms, as their keys say.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Crops [B, T].
+        keys : np.ndarray
+            [B], uint64, for instance from `rng.crop_keys`.
+
+        Returns
+        -------
+        torch.Tensor
+            Crops [B, T], on the same device.
+        """
+        draws = self.draw(keys)
+        if self.rirs.samples.device != wavs.device:
+            self.to(wavs.device)
+        out = wavs.clone()
+        rows = np.flatnonzero(draws.rir >= 0)
+        if len(rows):  # the FFT of an empty batch is an error
+            place = torch.from_numpy(rows).to(wavs.device)
+            rirs = self.rirs.whole(draws.rir[rows])
+            out[place] = reverberate(out[place], rirs)
+        for kind, bank in self.added.items():
+            rows = np.flatnonzero(draws.kind == kind)
+            place = torch.from_numpy(rows).to(wavs.device)
+            of = draws.of(rows)
+            snr = torch.from_numpy(of.snr).to(wavs)
+            sounds = mix(bank, of, wavs.shape[1])
+            out[place] = add_at_snr(out[place], sounds, snr)
+        rows = np.flatnonzero(draws.filtered)
+        if len(rows):
+            place = torch.from_numpy(rows).to(wavs.device)
+            gains = responses(draws.response[rows], self.filter_db)
+            response = torch.from_numpy(gains).to(wavs)
+            out[place] = apply_responses(out[place], response)
+        return out
+
+    def draw(self, keys: np.ndarray) -> Draws:
+        """Decisions for crops, each from its key alone.
+
+        Arguments
+        ---------
+        keys : np.ndarray
+            [B], uint64.
+
+        Returns
+        -------
+        Draws
+            Of B crops.
+        """
+        n_before = 5 + 2 * self.n_sounds.max()
+        u = uniforms(keys, n_before + 1 + N_NUMBERS)
+        u, filtering = u[:, :n_before], u[:, n_before:]
+        kind = np.searchsorted(self.bounds, u[:, 0], side="right")
+        wet = (kind == 1) | ((kind > 1) & (u[:, 1] < self.reverb_too))
+        rir = np.where(wet, _integers(u[:, 2], len(self.rirs)), -1)
+        low, high = self.snr[kind].T
+        least, most = self.n_sounds[kind].T
+        sizes = np.zeros(len(self.KINDS), dtype=np.int64)
+        for number, bank in self.added.items():
+            sizes[number] = len(bank)
+        return Draws(
+            kind,
+            rir,
+            snr=low + (high - low) * u[:, 3],
+            n_sounds=least + _integers(u[:, 4], most - least + 1),
+            sound=_integers(u[:, 5::2], sizes[kind][:, None]),
+            begin=u[:, 6::2],
+            filtered=filtering[:, 0] < self.filter_too,
+            response=filtering[:, 1:],
+        )
+
+
+def _integers(u: np.ndarray, n: np.ndarray | int) -> np.ndarray:
+    """Uniform numbers in [0, 1) to integers in 0..n-1."""
+    return (u * n).astype(np.int64)
+
+
+def _upper_bounds(probabilities: Sequence[float]) -> np.ndarray:
+    """Where in [0, 1] the share of each kind ends."""
+    weights = np.array(list(probabilities), dtype=float)
+    drawable = (weights >= 0).all() and 0 < weights.sum() < np.inf
+    if len(weights) != len(Augment.KINDS) or not drawable:
+        raise InputError(
+            f"augment probabilities {list(probabilities)} are not five "
+            f"non-negative weights of {Augment.KINDS}, one of them above 0; "
+            "correct the YAML"
+        )
+    bounds = weights.cumsum()
+    return bounds / bounds[-1]
+
+
+def mix(bank: SoundBank, draws: Draws, n_frames: int) -> torch.Tensor:
+    """Sums of cuts of a bank, [B, n_frames], as drawn for B crops."""
+    total = torch.zeros(len(draws.kind), n_frames, device=bank.samples.device)
+    # One talker of every crop at a time: a sum without atomic additions, in
+    # an order that no neighbour changes.
+    for talker in range(draws.n_sounds.max(initial=0)):
+        rows = np.flatnonzero(draws.n_sounds > talker)
+        place = torch.from_numpy(rows).to(total.device)
+        sound, begin = draws.sound[rows, talker], draws.begin[rows, talker]
+        total[place] += bank.cut(sound, begin, n_frames)
+    return total
+
+
+def reverberate(wavs: torch.Tensor, rirs: torch.Tensor) -> torch.Tensor:
+    """Convolve each waveform with its own response, energy preserved.
+
+    Arguments
+    ---------
+    wavs : torch.Tensor
+        [B, T].
+    rirs : torch.Tensor
+        [B, R].
+
+    Returns
+    -------
+    torch.Tensor
+        [B, T], the first T samples, with the energy of ``wavs``.
+
+    Example
+    -------
+    >>> wavs = torch.tensor([[1.0, 0.0, 0.0]])
+    >>> reverberate(wavs, torch.tensor([[0.6, 0.8]])).abs()[0, :2]
+    tensor([0.6000, 0.8000])
+    """
+    n_frames = wavs.shape[1]
+    size = fast_length(n_frames + rirs.shape[1] - 1)
+    spectrum = torch.fft.rfft(wavs, size)
+    spectrum *= torch.fft.rfft(rirs, size)
+    wet = torch.fft.irfft(spectrum, size)[:, :n_frames]
+    ratio = _power(wavs) / _power(wet).clamp(min=1e-12)
+    return wet * ratio.sqrt()
+
+
+def add_at_snr(
+    wavs: torch.Tensor, noise: torch.Tensor, snr: torch.Tensor
+) -> torch.Tensor:
+    """Add noise [B, T] to waveforms [B, T] at ratios [B] in dB.
+
+    Example
+    -------
+    >>> wavs, noise = torch.ones(1, 4), torch.full((1, 4), 5.0)
+    >>> add_at_snr(wavs, noise, torch.tensor([20.0]))
+    tensor([[1.1000, 1.1000, 1.1000, 1.1000]])
+    """
+    wanted = _power(wavs) / 10 ** (snr[:, None] / 10)
+    gain = (wanted / _power(noise).clamp(min=1e-12)).sqrt()
+    return wavs + gain * noise
+
+
+def fast_length(length: int) -> int:
+    """The least product of a power of 2 with 1, 3 or 5 that is not less."""
+    candidates = []
+    for odd in (1, 3, 5):
+        size = odd
+        while size < length:
+            size *= 2
+        candidates.append(size)
+    return min(candidates)
+
+
+def _power(wavs: torch.Tensor) -> torch.Tensor:
+    return wavs.square().mean(dim=1, keepdim=True)
+
+
+def from_folder(
+    factory: Callable[..., Augment], folder: PathLike | None
+) -> Augment | None:
+    """The augmentation of a YAML, or None, said aloud, without a folder."""
+    if folder is None:
+        logger.warning("augment_folder is null: training without augmentation")
+        return None
+    return factory(folder)

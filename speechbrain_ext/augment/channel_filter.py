@@ -1,0 +1,117 @@
+r"""Random frequency responses: a microphone and a line for every crop.
+
+FilterAugment of Nam, Kim and Park, "FilterAugment: an acoustic environmental
+data augmentation method" (ICASSP 2022), of the linear type, on waveforms:
+knots at random places of the mel axis have random gains, the gain between
+them is linear in dB over mel. What is the same in all of a session's
+recordings, and tells nothing of who speaks, is so no longer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from speechbrain_ext.utils.files import InputError
+
+N_BANDS = (3, 6)  # as published: least and most
+# Numbers in [0, 1) that a response is made of: how many bands, gains of the
+# knots, places of those that are not the ends.
+N_NUMBERS = 1 + (N_BANDS[1] + 1) + (N_BANDS[1] - 1)
+N_POINTS = 257
+_NYQUIST = 8000.0  # Hz
+
+
+def check_range(filter_db: float) -> None:
+    """Refuse what is no range of gains.
+
+    Raises
+    ------
+    InputError
+        It is not a number of 0 or more.
+    """
+    if not 0 <= filter_db < np.inf:
+        raise InputError(
+            f"filter_db is {filter_db}; it must be 0 or more dB, e.g. 6"
+        )
+
+
+def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
+    """Gains at evenly spaced frequencies from uniform numbers.
+
+    Arguments
+    ---------
+    u : np.ndarray
+        [B, N_NUMBERS], in [0, 1).
+    filter_db : float
+        Gains of the knots lie between minus and plus this, dB.
+
+    Returns
+    -------
+    np.ndarray
+        [B, N_POINTS], amplitudes, from 0 Hz to 8 kHz.
+
+    Example
+    -------
+    >>> gains = responses(np.full((1, N_NUMBERS), 0.5), filter_db=6)
+    >>> gains.shape, float(gains.min()), float(gains.max())
+    ((1, 257), 1.0, 1.0)
+    """
+    most = N_BANDS[1]
+    n_bands = N_BANDS[0] + (u[:, 0] * (most - N_BANDS[0] + 1)).astype(int)
+    levels = filter_db * (2 * u[:, 1 : most + 2] - 1)
+    # Inner knots that a response of fewer bands has not are put at its end.
+    inner = u[:, most + 2 :].copy()
+    unused = np.arange(most - 1) >= (n_bands - 1)[:, None]
+    inner[unused] = 1.0
+    inner.sort(axis=1)
+    ends = np.zeros((len(u), 1)), np.ones((len(u), 1))
+    knots = np.concatenate([ends[0], inner, ends[1]], axis=1)
+    axis = _mel(np.linspace(0, _NYQUIST, N_POINTS)) / _mel(_NYQUIST)
+    curve = np.repeat(levels[:, :1], N_POINTS, axis=1)
+    for left in range(most):
+        width = (knots[:, left + 1] - knots[:, left])[:, None]
+        along = (axis - knots[:, left][:, None]) / np.maximum(width, 1e-9)
+        rise = (levels[:, left + 1] - levels[:, left])[:, None]
+        # Segments without width are steps at the very end of the axis.
+        within = (along > 0) & (width > 0)
+        value = levels[:, left][:, None] + rise * np.minimum(along, 1)
+        curve = np.where(within, value, curve)
+    return 10 ** (curve / 20)
+
+
+def apply_responses(wavs: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
+    """Filter each waveform by its own response, without delay.
+
+    Arguments
+    ---------
+    wavs : torch.Tensor
+        [B, T].
+    gains : torch.Tensor
+        [B, P], amplitudes at evenly spaced frequencies up to half the
+        sampling rate; between them they are interpolated in a line.
+
+    Returns
+    -------
+    torch.Tensor
+        [B, T], with the energy of ``wavs``.
+
+    Example
+    -------
+    >>> wavs = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    >>> apply_responses(wavs, torch.tensor([[0.0, 1.0]])).round()
+    tensor([[ 1., -1.,  1., -1.]])
+    """
+    n_frames = wavs.shape[1]
+    spectrum = torch.fft.rfft(wavs)
+    smooth = torch.nn.functional.interpolate(
+        gains[:, None], spectrum.shape[1], mode="linear", align_corners=True
+    )
+    out = torch.fft.irfft(spectrum * smooth[:, 0], n_frames)
+    energy = wavs.square().sum(1, keepdim=True)
+    left = out.square().sum(1, keepdim=True).clamp(min=1e-12)
+    return out * (energy / left).sqrt()
+
+
+def _mel(frequency: np.ndarray | float) -> np.ndarray:
+    return 2595 * np.log10(1 + np.asarray(frequency) / 700)

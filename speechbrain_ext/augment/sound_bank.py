@@ -1,0 +1,201 @@
+"""Recordings and impulse responses for augmentation, held in memory.
+
+16-bit samples of all recordings of a kind lie end to end in one tensor on the
+training device, so that cuts for a whole batch are one gather.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.manifest import SAMPLE_RATE
+from speechbrain_ext.utils.files import InputError, PathLike
+
+logger = logging.getLogger(__name__)
+
+_AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+_LEVEL = 32767.0
+
+
+class SoundBank(torch.nn.Module):
+    """Recordings of one kind, end to end in memory as 16-bit samples.
+
+    Arguments
+    ---------
+    wavs : iterable of torch.Tensor
+        Recordings [T_i], float in -1..1, each louder than silence; read one
+        at a time and kept at 2 bytes a sample.
+
+    Example
+    -------
+    >>> bank = SoundBank([torch.full((4,), 0.5), torch.full((3,), -0.5)])
+    >>> bank.cut(np.array([1]), np.array([0.9]), 5)
+    tensor([[-1., -1., -1., -1., -1.]])
+    """
+
+    samples: torch.Tensor
+
+    def __init__(self, wavs: Iterable[torch.Tensor]):
+        super().__init__()
+        pieces, gains = [], []
+        for wav in wavs:
+            # Recordings are brought to unit RMS: SNRs are set per crop, and
+            # talkers of a babble speak equally loud.
+            peak, level = wav.abs().max(), wav.square().mean().sqrt()
+            pieces.append((wav * (_LEVEL / peak)).round().to(torch.int16))
+            gains.append(float(peak / level) / _LEVEL)
+        # Not persistent: sounds are no part of a model's weights.
+        self.register_buffer("samples", torch.cat(pieces), persistent=False)
+        self.gains = np.array(gains, dtype=np.float32)
+        self.lengths = np.array([len(piece) for piece in pieces])
+        self.starts = self.lengths.cumsum() - self.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def cut(
+        self, which: np.ndarray, begin: np.ndarray, n_frames: int
+    ) -> torch.Tensor:
+        """Unit-level cuts of recordings, starting again at the end.
+
+        Arguments
+        ---------
+        which : np.ndarray
+            Recordings [M].
+        begin : np.ndarray
+            Where in each the cut begins [M], 0 (its start) to 1 (its end).
+        n_frames : int
+            Length of a cut.
+
+        Returns
+        -------
+        torch.Tensor
+            [M, n_frames], on the bank's device.
+        """
+        lengths = self.lengths[which]
+        first = (begin * lengths).astype(np.int64)
+        frames = self._column(first) + self._range(n_frames)
+        frames.remainder_(self._column(lengths))
+        frames += self._column(self.starts[which])
+        return self.samples[frames] * self._column(self.gains[which])
+
+    def whole(self, which: np.ndarray) -> torch.Tensor:
+        """Whole recordings, with zeros to the longest of the bank.
+
+        The length does not follow the longest of ``which``: what is made of
+        a recording must not depend on its neighbours, not even by rounding.
+
+        Arguments
+        ---------
+        which : np.ndarray
+            Recordings [M].
+
+        Returns
+        -------
+        torch.Tensor
+            [M, max T_i], on the bank's device.
+        """
+        frames = self._range(int(self.lengths.max()))
+        inside = frames < self._column(self.lengths[which])
+        frames = torch.where(inside, frames, 0)
+        found = self.samples[frames + self._column(self.starts[which])]
+        return found * inside * self._column(self.gains[which])
+
+    def _column(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.samples.device)[:, None]
+
+    def _range(self, n_frames: int) -> torch.Tensor:
+        return torch.arange(n_frames, device=self.samples.device)
+
+
+def read_folder(
+    folder: PathLike,
+    max_hours: float,
+    trim: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Iterator[torch.Tensor]:
+    """Recordings of a folder, 16 kHz mono, silent ones left out.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Searched to any depth.
+    max_hours : float
+        Files are taken in a fixed random order until their sound is longer.
+    trim : callable, optional
+        What to keep of a recording; the rest does not count.
+
+    Yields
+    ------
+    torch.Tensor
+        A recording [T_i].
+
+    Raises
+    ------
+    InputError
+        The folder holds no recording, or silent ones alone.
+    """
+    folder = Path(folder)
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _AUDIO)
+    order = np.random.default_rng(0).permutation(len(paths))
+    room = max_hours * 3600 * SAMPLE_RATE
+    n_used = 0
+    for index in tqdm(order, desc=f"augment: {folder.name}", leave=False):
+        if room <= 0:
+            logger.warning(
+                f"{folder}: only {n_used} of {len(paths)} recordings are "
+                f"used, max_hours={max_hours}"
+            )
+            break
+        wav = read_crop(paths[index])
+        if wav.numel() and wav.abs().max() > 1e-4:
+            wav = wav if trim is None else trim(wav)
+            n_used += 1
+            room -= len(wav)
+            yield wav
+    if not n_used:
+        raise InputError(
+            f"{folder} holds no recording with sound; augmentation needs "
+            "noise, music, speech and rir folders (or rir_folder), or train "
+            "without by --augment_folder=null"
+        )
+
+
+def trim_response(
+    rir: torch.Tensor, seconds: float = 0.5, decay: float = 40.0
+) -> torch.Tensor:
+    """An impulse response from its direct path until it has died away.
+
+    Starting at the direct path keeps speech in place: a delayed crop would
+    lose its end. The end is where the backward-integrated energy (Schroeder,
+    JASA 1965) has fallen by ``decay``.
+
+    Arguments
+    ---------
+    rir : torch.Tensor
+        [T], not all zero.
+    seconds : float
+        Longest to keep.
+    decay : float
+        dB below the whole energy.
+
+    Returns
+    -------
+    torch.Tensor
+        [T'], the first sample the largest.
+
+    Example
+    -------
+    >>> trim_response(torch.tensor([0.0, 0.1, 1.0, 0.5, 1e-4, 0.0]))
+    tensor([1.0000, 0.5000])
+    """
+    rir = rir[int(rir.abs().argmax()) :]
+    left = rir.double().square().flip(0).cumsum(0).flip(0)
+    end = int((left > left[0] * 10 ** (-decay / 10)).sum())
+    return rir[: min(end, round(seconds * SAMPLE_RATE))]

@@ -1,0 +1,340 @@
+"""Pseudo-labels: k-means, then Ward's tree over its centroids.
+
+Two levels beat one on speaker embeddings (Miara et al., Interspeech 2024):
+k-means makes many small pure groups, Ward's method joins them. Both lower
+the same cost, the squared distance of embeddings to their cluster's mean, so
+centroids stay means (they are not scaled back to length one) and each
+carries its size into the tree.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from speechbrain_ext.clustering.ward import (
+    check_count,
+    check_vectors,
+    cut_tree,
+    ward_tree,
+)
+from speechbrain_ext.clustering.ward_search import row_blocks
+from speechbrain_ext.utils.files import InputError
+
+__all__ = [
+    "ASSIGNMENTS",
+    "KMeansResult",
+    "check_assignment",
+    "cluster_means",
+    "cut_tree",
+    "kmeans",
+    "normalise",
+    "ward_tree",
+]
+
+logger = logging.getLogger(__name__)
+
+_SEARCHED = 2**17  # rows between two steps of the progress bar
+# Cells of centroids that an approximate search looks into. On 20,000 centroids
+# 10 found distances 0.3 % above the least in sum, 20 found 0.1 %.
+_N_PROBES = 16
+_CELL_ITERATIONS = 5
+
+
+class KMeansResult(NamedTuple):
+    """Centroids [K, D] (means of their rows), labels [N] and the cost."""
+
+    centroids: np.ndarray
+    labels: np.ndarray
+    inertia: float
+
+
+def normalise(x: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """Embeddings scaled to length one, so that distance ranks as cosine.
+
+    Read and scaled in blocks: beside the result nothing of its size is held,
+    so ``x`` may be a memory-map.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Embeddings [N, D].
+    rows : numpy.ndarray, optional
+        Which embeddings, in which order [M]; all when None.
+
+    Returns
+    -------
+    numpy.ndarray
+        Unit rows [M, D], float32.
+
+    Raises
+    ------
+    InputError
+        A row holds NaN or infinity, or has no direction (all zeros).
+
+    Example
+    -------
+    >>> normalise(np.array([[3.0, 4.0], [0.0, 2.0]]))
+    array([[0.6, 0.8],
+           [0. , 1. ]], dtype=float32)
+    """
+    n_rows = len(x) if rows is None else len(rows)
+    unit = np.empty((n_rows, *x.shape[1:]), dtype=np.float32)
+    blocks = list(row_blocks(n_rows, max(x[:1].size, 1)))
+    for block in blocks:
+        unit[block] = x[block if rows is None else rows[block]]
+    check_vectors(unit)
+    for block in blocks:
+        length = np.linalg.norm(unit[block], axis=1, keepdims=True)
+        if not length.all():
+            raise InputError(
+                f"embedding row {block.start + int(np.argmin(length))} is all "
+                "zeros and has no direction; extract the embeddings again or "
+                "drop the utterance"
+            )
+        unit[block] /= length
+    return unit
+
+
+def kmeans(
+    x: np.ndarray,
+    n_clusters: int,
+    seed: int,
+    n_iterations: int = 25,
+    n_restarts: int = 1,
+    assignment: str = "exact",
+) -> KMeansResult:
+    """Lloyd's k-means on all rows, never with an empty cluster.
+
+    Starts from distinct random rows; an empty cluster takes the row farthest
+    from its own mean. (k-means++ was no better: on clustered rows, 20 to 100
+    a cluster, its inertia after 25 iterations differed by -0.7 to +0.2 %,
+    and it costs another N K D products that cannot be batched.) Rows are used
+    as given: `normalise` them first.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Vectors [N, D], float32.
+    n_clusters : int
+        K.
+    seed : int
+        Decides the starting rows.
+    n_iterations : int
+        At most; stops early when no label changes.
+    n_restarts : int
+        Runs, of which the one of least inertia is kept.
+    assignment : str
+        ``"exact"`` compares each row with each centroid, on a GPU if faiss
+        has one; ``"approximate"`` looks only near the row, on the CPU, which
+        is many times faster where K is large.
+
+    Returns
+    -------
+    KMeansResult
+        Exactly K clusters.
+
+    Raises
+    ------
+    InputError
+        NaN, vectors all equal, fewer (distinct) vectors than K, K < 1, or an
+        unknown assignment.
+
+    Example
+    -------
+    >>> x = np.array([[0.0], [0.1], [5.0]], dtype=np.float32)
+    >>> result = kmeans(x, n_clusters=2, seed=0)
+    >>> bool(result.labels[0] == result.labels[1] != result.labels[2])
+    True
+    """
+    x = check_vectors(x)
+    check_count(n_clusters, len(x))
+    check_assignment(assignment)
+    assign = ASSIGNMENTS[assignment]
+    logger.info(
+        f"k-means of {len(x)} vectors into {n_clusters} clusters, "
+        f"{assignment}; faiss sees {faiss.get_num_gpus()} GPU(s)"
+    )
+    generator = np.random.default_rng(seed)
+    total = n_restarts * n_iterations * len(x)
+    with tqdm(total=total, desc="k-means", delay=1, unit_scale=True) as bar:
+        runs = (
+            _lloyd(x, n_clusters, generator, n_iterations, assign, bar)
+            for _ in range(n_restarts)
+        )
+        return min(runs, key=lambda run: run.inertia)
+
+
+def _lloyd(
+    x: np.ndarray,
+    n_clusters: int,
+    generator: np.random.Generator,
+    n_iterations: int,
+    assign: Callable[[np.ndarray, np.ndarray, tqdm], np.ndarray],
+    bar: tqdm,
+) -> KMeansResult:
+    centroids = x[generator.choice(len(x), n_clusters, replace=False)]
+    labels = np.full(len(x), -1)
+    for _ in range(n_iterations):
+        was = labels
+        labels = _fill_empty(x, assign(x, centroids, bar), n_clusters)
+        centroids = cluster_means(x, labels, n_clusters)
+        if np.array_equal(labels, was):
+            break
+    inertia = float(_square_distances(x, centroids, labels).sum())
+    return KMeansResult(centroids, labels, inertia)
+
+
+def _assign_exactly(
+    x: np.ndarray, centroids: np.ndarray, bar: tqdm
+) -> np.ndarray:
+    """Nearest centroid of each row [N], on a GPU when faiss has one."""
+    index = _flat_index(centroids)
+    labels = np.empty(len(x), dtype=np.int64)
+    for first in range(0, len(x), _SEARCHED):
+        block = slice(first, first + _SEARCHED)
+        found = index.search(x[block], 1)[1]
+        labels[block] = found[:, 0]
+        bar.update(len(found))
+    return labels
+
+
+def _flat_index(vectors: np.ndarray) -> faiss.Index:
+    index: faiss.Index = faiss.IndexFlatL2(vectors.shape[1])
+    if faiss.get_num_gpus():
+        resources = faiss.StandardGpuResources()
+        resources.setTempMemory(2**29)  # a training may own the rest
+        index = faiss.index_cpu_to_gpu(resources, 0, index)
+    index.add(np.ascontiguousarray(vectors))
+    return index
+
+
+def _assign_approximately(
+    x: np.ndarray, centroids: np.ndarray, bar: tqdm
+) -> np.ndarray:
+    """Nearest centroid of each row [N] among those of its nearest cells.
+
+    An inverted file over the centroids (Jegou et al., PAMI 2011, section
+    IV), searched a cell at a time for all rows of a block, so that the work
+    is matrix products.
+    """
+    means, cell = _cells(centroids)
+    members = [np.flatnonzero(cell == i) for i in range(len(means))]
+    n_probes = min(_N_PROBES, len(means))
+    labels = np.empty(len(x), dtype=np.int64)
+    for first in range(0, len(x), _SEARCHED):
+        block = x[first : first + _SEARCHED]
+        probes = faiss.knn(block, means, n_probes)[1].ravel()
+        order = np.argsort(probes, kind="stable")
+        ends = np.searchsorted(probes[order], np.arange(len(means)), "right")
+        least = np.full(len(block), np.inf, dtype=np.float32)
+        for own, pairs in zip(members, np.split(order, ends[:-1]), strict=True):
+            rows = pairs // n_probes
+            square, place = faiss.knn(block[rows], centroids[own], 1)
+            nearer = square[:, 0] < least[rows]
+            rows = rows[nearer]
+            least[rows] = square[nearer, 0]
+            labels[first + rows] = own[place[nearer, 0]]
+        bar.update(len(block))
+    return labels
+
+
+def _cells(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means [C, D] of groups of centroids, and the group of each [K]."""
+    means = centroids[: math.isqrt(len(centroids))]
+    for _ in range(_CELL_ITERATIONS):
+        cell = faiss.knn(centroids, means, 1)[1][:, 0]
+        kept, cell = np.unique(cell, return_inverse=True)
+        means = cluster_means(centroids, cell, len(kept))
+    return means, cell
+
+
+ASSIGNMENTS = {
+    "exact": _assign_exactly,
+    "approximate": _assign_approximately,
+}
+
+
+def check_assignment(assignment: str) -> None:
+    """Refuse a way of assigning that `kmeans` does not know."""
+    if assignment not in ASSIGNMENTS:
+        raise InputError(
+            f"assignment is {assignment!r}: it must be one of "
+            f"{', '.join(ASSIGNMENTS)}; set --assignment"
+        )
+
+
+def _fill_empty(
+    x: np.ndarray, labels: np.ndarray, n_clusters: int
+) -> np.ndarray:
+    """Give each empty cluster the farthest row of another, one a donor."""
+    while True:
+        sizes = np.bincount(labels, minlength=n_clusters)
+        empty = np.flatnonzero(sizes == 0)
+        if not len(empty):
+            return labels
+        means = cluster_means(x, labels, n_clusters)
+        distance = _square_distances(x, means, labels)
+        order = np.argsort(-distance, kind="stable")
+        # The first row of each cluster in that order is its farthest.
+        farthest = order[np.sort(np.unique(labels[order], True)[1])]
+        farthest = farthest[distance[farthest] > 0][: len(empty)]
+        if not len(farthest):
+            raise InputError(
+                f"{n_clusters} clusters were asked for and only "
+                f"{n_clusters - len(empty)} of the {len(x)} vectors are "
+                "distinct; ask for fewer clusters or remove the copies"
+            )
+        labels[farthest] = empty[: len(farthest)]
+
+
+def cluster_means(
+    x: np.ndarray, labels: np.ndarray, n_clusters: int
+) -> np.ndarray:
+    """Mean of each cluster's rows, summed in double precision.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Vectors [N, D].
+    labels : numpy.ndarray
+        Cluster of each row [N], 0 to K - 1.
+    n_clusters : int
+        K.
+
+    Returns
+    -------
+    numpy.ndarray
+        Means [K, D], float32; zeros where a cluster is empty.
+
+    Example
+    -------
+    >>> cluster_means(np.array([[1.0], [3.0]]), np.array([1, 1]), 2)
+    array([[0.],
+           [2.]], dtype=float32)
+    """
+    index = torch.as_tensor(labels)
+    sums = torch.zeros(n_clusters, x.shape[1], dtype=torch.float64)
+    for rows in row_blocks(len(x), x.shape[1]):
+        block = torch.tensor(x[rows], dtype=torch.float64)
+        sums.index_add_(0, index[rows], block)
+    sizes = torch.bincount(index, minlength=n_clusters).clamp(min=1)
+    return (sums / sizes[:, None]).float().numpy()
+
+
+def _square_distances(
+    x: np.ndarray, centroids: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Squared distance of each row to its centroid [N], by subtraction."""
+    result = np.empty(len(x))
+    for rows in row_blocks(len(x), x.shape[1]):
+        offset = x[rows].astype(np.float64) - centroids[labels[rows]]
+        result[rows] = np.einsum("nd,nd->n", offset, offset)
+    return result

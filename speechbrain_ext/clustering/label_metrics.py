@@ -1,0 +1,319 @@
+"""How good pseudo-labels are: by their shape, and against the truth.
+
+The first can be read while choosing a number of clusters without any label;
+the second needs true speakers and serves reports only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.metrics import (
+    adjusted_rand_score,
+    homogeneity_completeness_v_measure,
+)
+
+from speechbrain_ext.dataio.manifest import Manifest, read_manifest
+from speechbrain_ext.utils.files import InputError, PathLike
+
+_BLOCK = 2**23  # cosines held at once
+
+
+def cluster_sizes(labels: Any) -> np.ndarray:
+    """Utterances in each cluster [K], largest first.
+
+    Example
+    -------
+    >>> cluster_sizes(["b", "a", "b"])
+    array([2, 1])
+    """
+    sizes = np.unique(np.asarray(labels), return_counts=True)[1]
+    return np.sort(sizes)[::-1]
+
+
+def largest_first(labels: np.ndarray) -> np.ndarray:
+    """Labels numbered by falling size, then by first appearance.
+
+    Example
+    -------
+    >>> largest_first(np.array([7, 3, 3, 5])).tolist()
+    [1, 0, 0, 2]
+    """
+    _, first, index, sizes = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    rank = np.empty(len(sizes), dtype=np.int64)
+    rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
+    return rank[index]
+
+
+def size_figures(labels: Any) -> dict[str, float]:
+    """Counts that need labels alone.
+
+    Arguments
+    ---------
+    labels : array-like
+        Cluster of each utterance [N], any values.
+
+    Returns
+    -------
+    dict
+        ``n_utterances``, ``n_clusters``, ``size_min``, ``size_median``,
+        ``size_max`` and ``n_singletons`` (clusters of one utterance).
+
+    Example
+    -------
+    >>> size_figures([0, 0, 0, 1])["size_median"]
+    2.0
+    """
+    sizes = cluster_sizes(labels)
+    return {
+        "n_utterances": int(sizes.sum()),
+        "n_clusters": len(sizes),
+        "size_min": int(sizes[-1]),
+        "size_median": float(np.median(sizes)),
+        "size_max": int(sizes[0]),
+        "n_singletons": int((sizes == 1).sum()),
+    }
+
+
+class Fit(NamedTuple):
+    """How an utterance sits in its cluster: two values [N] each."""
+
+    cosine: np.ndarray
+    margin: np.ndarray
+
+
+def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
+    """Cosine of each utterance to its own centroid, and what is to spare.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Unit embeddings [N, D].
+    labels : numpy.ndarray
+        Cluster of each [N], 0 to K - 1.
+    centroids : numpy.ndarray
+        Mean of each cluster [K, D], K of 2 or more.
+
+    Returns
+    -------
+    Fit
+        ``cosine`` [N], and ``margin`` [N]: that cosine minus the one to the
+        nearest other centroid; negative where an utterance sits in the wrong
+        cluster.
+
+    Example
+    -------
+    >>> x = np.array([[1.0, 0.0], [0.6, 0.8]], dtype=np.float32)
+    >>> fit(x, np.array([0, 1]), np.eye(2, dtype=np.float32)).margin.round(2)
+    array([1. , 0.2], dtype=float32)
+    """
+    directions = torch.nn.functional.normalize(torch.tensor(centroids))
+    found = Fit(*np.empty((2, len(x)), dtype=np.float32))
+    step = max(_BLOCK // len(directions), 1)
+    for first in range(0, len(x), step):
+        rows = slice(first, first + step)
+        cosines = torch.tensor(x[rows]) @ directions.T
+        own_index = torch.as_tensor(labels[rows])[:, None]
+        own = cosines.gather(1, own_index)[:, 0]
+        cosines.scatter_(1, own_index, -torch.inf)
+        found.cosine[rows] = own.numpy()
+        found.margin[rows] = (own - cosines.amax(dim=1)).numpy()
+    return found
+
+
+def shape_figures(found: Fit) -> dict[str, float]:
+    """How tight the clusters are and how far apart.
+
+    A cluster of one utterance has cohesion 1: read these figures beside
+    ``n_singletons``.
+
+    Arguments
+    ---------
+    found : Fit
+        Of the utterances to count.
+
+    Returns
+    -------
+    dict
+        ``cohesion``: mean cosine of an utterance to its own centroid;
+        ``margin``: its mean; ``misplaced``: share of negative margins.
+
+    Example
+    -------
+    >>> shape_figures(Fit(np.array([0.5, 0.7]), np.array([0.2, -0.1])))
+    {'cohesion': 0.6, 'margin': 0.05, 'misplaced': 0.5}
+    """
+    return {
+        "cohesion": round(float(found.cosine.mean(dtype=np.float64)), 6),
+        "margin": round(float(found.margin.mean(dtype=np.float64)), 6),
+        "misplaced": round(float((found.margin < 0).mean()), 6),
+    }
+
+
+def purity(labels: Any, speakers: Any) -> float:
+    """Share of utterances whose speaker is the commonest of their cluster.
+
+    Manning, Raghavan and Schuetze, Introduction to Information Retrieval,
+    equation 16.1. It is 1 when every cluster is a singleton: read it beside
+    the number of clusters.
+
+    Arguments
+    ---------
+    labels : array-like
+        Cluster of each utterance [N].
+    speakers : array-like
+        True speaker of each utterance [N].
+
+    Returns
+    -------
+    float
+        Above 0, at most 1.
+
+    Example
+    -------
+    >>> purity([0, 0, 0, 1], ["ann", "ann", "bob", "bob"])
+    0.75
+    """
+    _, _, counts = _commonest(labels, speakers)
+    return float(counts.sum() / len(labels))
+
+
+def _commonest(
+    labels: Any, speakers: Any
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """The number of speakers, and each cluster's commonest with its count."""
+    cluster = np.unique(np.asarray(labels), return_inverse=True)[1]
+    names, speaker = np.unique(np.asarray(speakers), return_inverse=True)
+    pairs, counts = np.unique(
+        cluster * len(names) + speaker, return_counts=True
+    )
+    # Sorted by cluster, then rising count: the last of each is the commonest.
+    order = np.lexsort((counts, pairs // len(names)))
+    last = np.append(np.diff(pairs[order] // len(names)) > 0, True)
+    chosen = order[last]
+    return len(names), pairs[chosen] % len(names), counts[chosen]
+
+
+def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:
+    """Speakers that have several clusters, and those that have none.
+
+    A cluster is its commonest speaker's (of equals, the last in order).
+
+    Arguments
+    ---------
+    labels : array-like
+        Cluster of each utterance [N].
+    speakers : array-like
+        True speaker of each utterance [N].
+
+    Returns
+    -------
+    dict
+        ``n_split``: speakers with two clusters or more; ``n_merged``:
+        speakers with none, who lie in clusters of others.
+
+    Example
+    -------
+    >>> split_and_merged([0, 1, 2, 2, 2], ["a", "a", "b", "b", "c"])
+    {'n_split': 1, 'n_merged': 1}
+    """
+    n_speakers, owner, _ = _commonest(labels, speakers)
+    owned = np.bincount(owner, minlength=n_speakers)
+    return {
+        "n_split": int((owned > 1).sum()),
+        "n_merged": int((owned == 0).sum()),
+    }
+
+
+def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
+    """Agreement of pseudo-labels with true speakers.
+
+    Arguments
+    ---------
+    labels : array-like
+        Cluster of each utterance [N].
+    speakers : array-like
+        True speaker of each utterance [N].
+
+    Returns
+    -------
+    dict
+        ``n_speakers``, ``nmi`` (mutual information over the arithmetic mean
+        of the two entropies: also the V-measure of Rosenberg and Hirschberg
+        2007, the harmonic mean of the next two), ``homogeneity`` (are
+        clusters of one speaker?), ``completeness`` (are speakers in one
+        cluster?), ``ari`` (Hubert and Arabie 1985), ``purity``, and
+        `split_and_merged`.
+
+    Raises
+    ------
+    InputError
+        The two differ in length.
+
+    Example
+    -------
+    >>> figures = truth_figures([0, 0, 1], ["ann", "ann", "bob"])
+    >>> figures["nmi"], figures["ari"], figures["n_merged"]
+    (1.0, 1.0, 0)
+    """
+    if len(labels) != len(speakers):
+        raise InputError(
+            f"{len(labels)} labels and {len(speakers)} speakers: give one of "
+            "each for every utterance, in one order"
+        )
+    homogeneity, completeness, v_measure = homogeneity_completeness_v_measure(
+        speakers, labels
+    )
+    return {
+        "n_speakers": len(np.unique(np.asarray(speakers))),
+        "nmi": round(float(v_measure), 6),
+        "homogeneity": round(float(homogeneity), 6),
+        "completeness": round(float(completeness), 6),
+        "ari": round(float(adjusted_rand_score(speakers, labels)), 6),
+        "purity": round(purity(labels, speakers), 6),
+        **split_and_merged(labels, speakers),
+    }
+
+
+def true_speakers(path: PathLike, manifest: Manifest) -> np.ndarray:
+    """The true speaker of each utterance of a manifest.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        ``oracle.csv``; it may hold further utterances.
+    manifest : Manifest
+        The utterances [N].
+
+    Returns
+    -------
+    numpy.ndarray
+        Speaker names [N].
+
+    Raises
+    ------
+    InputError
+        The oracle lacks an utterance.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> path = getfixture("tmp_path") / "oracle.csv"
+    >>> _ = path.write_text("ID,spk_id\\na,ann\\nb,bob\\n")
+    >>> wanted = Manifest(pd.DataFrame({"ID": ["b"]}), "utterances")
+    >>> true_speakers(path, wanted).tolist()
+    ['bob']
+    """
+    oracle = read_manifest(path, "oracle")
+    rows = oracle.rows_of(manifest.ids)
+    if (rows < 0).any():
+        raise InputError(
+            f"{path} lacks {int((rows < 0).sum())} of {len(manifest)} "
+            f"utterances, the first is {manifest.ids[np.argmin(rows)]!r}; "
+            "give the oracle.csv of the same corpus, or null"
+        )
+    return oracle.spk_id[rows]

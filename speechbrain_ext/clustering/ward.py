@@ -1,0 +1,161 @@
+"""Ward's tree, exact, in memory that grows with N and not with N x N.
+
+`clustering` is the module to import; `forest` holds the engine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from speechbrain_ext.clustering.ward_search import (
+    Forest,
+    full_precision,
+    row_blocks,
+)
+from speechbrain_ext.utils.files import InputError
+
+
+def ward_tree(
+    x: np.ndarray,
+    weights: np.ndarray | None = None,
+    device: str | torch.device | None = None,
+) -> np.ndarray:
+    """Ward's hierarchical clustering, exact, in O(N D) memory.
+
+    Ward, "Hierarchical grouping to optimize an objective function", JASA
+    1963: clusters a and b of weights w and means m cost
+    ``w_a w_b / (w_a + w_b) |m_a - m_b|^2`` to join, the cheapest pair joins
+    first. The cost is reducible (a union is no nearer to a third cluster than
+    its parts were), so all reciprocal nearest neighbours may join at once
+    (Murtagh, The Computer Journal 1983) and a neighbour stays valid until it
+    is itself merged. Equal costs are broken by position, so the tree is a
+    function of its input alone.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Vectors [N, D], for instance centroids.
+    weights : numpy.ndarray, optional
+        What each vector counts for [N], for instance cluster sizes; 1 when
+        None.
+    device : str or torch.device, optional
+        Where to search, a GPU if there is one when None; the tree is the same
+        but for rounding in double precision.
+
+    Returns
+    -------
+    numpy.ndarray
+        The merges [N - 1, 4] by rising height, as SciPy writes them: the two
+        clusters (below N a vector, N + i the result of merge i), the height
+        ``sqrt(2 cost)``, the number of vectors inside.
+
+    Raises
+    ------
+    InputError
+        NaN, vectors all equal, or weights that are not N positive numbers.
+
+    Example
+    -------
+    >>> ward_tree(np.array([[0.0], [9.0], [1.0]])).round(2).tolist()
+    [[0.0, 2.0, 1.0, 2.0], [1.0, 3.0, 9.81, 3.0]]
+    """
+    x = check_vectors(x)
+    if weights is None:
+        weights = np.ones(len(x))
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (len(x),) or not (
+        np.isfinite(weights).all() and (weights > 0).all()
+    ):
+        raise InputError(
+            f"weights of shape {weights.shape} for {len(x)} vectors: one "
+            "positive number for each is needed; empty clusters have no place"
+        )
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    bar = tqdm(total=len(x) - 1, desc="Ward", delay=1)
+    with bar, full_precision():
+        forest = Forest(x, weights, device)
+        while len(forest.node) > 1:
+            bar.update(forest.merge_round())
+        return forest.tree()
+
+
+def cut_tree(tree: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Labels for a number of clusters: all but the last merges are done.
+
+    Arguments
+    ---------
+    tree : numpy.ndarray
+        From `ward_tree` [N - 1, 4].
+    n_clusters : int
+        1 to N.
+
+    Returns
+    -------
+    numpy.ndarray
+        Labels [N], 0 to n_clusters - 1 in order of first appearance.
+
+    Raises
+    ------
+    InputError
+        ``n_clusters`` is below 1 or above N.
+
+    Example
+    -------
+    >>> cut_tree(ward_tree(np.array([[0.0], [9.0], [1.0]])), 2).tolist()
+    [0, 1, 0]
+    """
+    n_leaves = len(tree) + 1
+    check_count(n_clusters, n_leaves)
+    n_merges = n_leaves - n_clusters
+    above = np.arange(2 * n_leaves - 1)
+    done = tree[:n_merges, :2].astype(np.int64)
+    above[done] = n_leaves + np.arange(n_merges)[:, None]
+    while (above != above[above]).any():
+        above = above[above]
+    _, first, labels = np.unique(
+        above[:n_leaves], return_index=True, return_inverse=True
+    )
+    return np.argsort(np.argsort(first))[labels]
+
+
+def check_vectors(x: np.ndarray) -> np.ndarray:
+    """Vectors [N, D] as float32, refused if they cannot be clustered.
+
+    Raises
+    ------
+    InputError
+        Not a matrix of 2 or more rows, NaN or infinity, or all rows equal.
+    """
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if x.ndim != 2 or len(x) < 2:
+        raise InputError(
+            f"vectors of shape {x.shape}: clustering takes [N, D] with N of "
+            "2 or more"
+        )
+    blocks = [x[rows] for rows in row_blocks(len(x), x[0].size)]
+    bad = ~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks])
+    if bad.any():
+        raise InputError(
+            f"{int(bad.sum())} of {len(x)} vectors hold NaN or infinity, the "
+            f"first is row {int(np.argmax(bad))}; the embedder has diverged: "
+            "train it again at a lower rate"
+        )
+    if all((block == x[0]).all() for block in blocks):
+        raise InputError(
+            f"all {len(x)} vectors are equal: the embedder has collapsed; "
+            "look at its training log and train it again"
+        )
+    return x
+
+
+def check_count(n_clusters: int, n_vectors: int) -> None:
+    """Refuse a number of clusters below 1 or above that of the vectors."""
+    if not 1 <= n_clusters <= n_vectors:
+        raise InputError(
+            f"{n_clusters} clusters of {n_vectors} utterances: the number "
+            "must be 1 or more and there cannot be fewer utterances than "
+            f"clusters; ask for at most {n_vectors}, or bring more speech"
+        )

@@ -1,0 +1,256 @@
+"""Reading audio: any rate and channel count to 16 kHz mono, and crops.
+
+Random crops are drawn from a hash of (seed, epoch, utterance), not from a
+running generator: a resumed run, another number of loader workers or another
+number of processes reads exactly the same crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+
+from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
+from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.keyed_random import hash_key
+
+
+def read_crop(
+    path: PathLike, start: int = 0, n_frames: int | None = None
+) -> torch.Tensor:
+    """Read part of a file as 16 kHz mono.
+
+    Other sample rates are resampled (windowed sinc), channels averaged.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        Anything libsndfile reads: wav, flac, ogg, opus, mp3.
+    start : int
+        First frame, counted at 16 kHz.
+    n_frames : int, optional
+        Frames to read, counted at 16 kHz; to the end when None.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples [n_frames], float32.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or ends before ``start + n_frames``.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.zeros((8000, 2)), 8000)
+    >>> read_crop(path, start=4000, n_frames=1600).shape
+    torch.Size([1600])
+    """
+    try:
+        with soundfile.SoundFile(str(path)) as stream:
+            rate = stream.samplerate
+            first = start * rate // SAMPLE_RATE
+            count = -1
+            if n_frames is not None:
+                # One frame more on either side of a rounded boundary.
+                count = -(-n_frames * rate // SAMPLE_RATE) + (
+                    0 if rate == SAMPLE_RATE else 2
+                )
+            stream.seek(min(first, stream.frames))
+            samples = stream.read(count, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); run prepare_folder to list "
+            "such files in rejects.csv"
+        ) from None
+    wav = torch.from_numpy(np.ascontiguousarray(samples.mean(axis=1)))
+    if rate != SAMPLE_RATE:
+        wav = torchaudio.functional.resample(wav, rate, SAMPLE_RATE)
+    if n_frames is None:
+        return wav
+    if len(wav) < n_frames:
+        raise InputError(
+            f"{path}: ends at frame {start + len(wav)} of 16 kHz, before the "
+            f"{start + n_frames} asked for; the file changed since its "
+            "manifest was written, prepare it again"
+        )
+    return wav[:n_frames]
+
+
+def read_crops(
+    path: PathLike, spans: Sequence[tuple[int, int]]
+) -> list[torch.Tensor]:
+    """Several parts of a file, those that overlap decoded together.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        Anything libsndfile reads.
+    spans : sequence of (int, int)
+        ``start`` and ``n_frames`` of each part, as of `read_crop`.
+
+    Returns
+    -------
+    list of torch.Tensor
+        Samples [n_frames] of each part; overlapping ones share memory.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or ends before a part does.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.arange(100) / 128, 16000)
+    >>> [int(crop[0] * 128) for crop in read_crops(path, [(60, 5), (7, 9)])]
+    [60, 7]
+    """
+    wavs = [torch.empty(0)] * len(spans)
+    # The file is opened for each group: libsndfile's second seek in an open
+    # Vorbis file gives wrong samples.
+    for rows in _overlapping(spans):
+        first = spans[rows[0]][0]
+        stop = max(sum(spans[row]) for row in rows)
+        wav = read_crop(path, first, stop - first)
+        for row in rows:
+            start, n_frames = spans[row]
+            wavs[row] = wav[start - first :][:n_frames]
+    return wavs
+
+
+def _overlapping(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Rows of parts that hang together, from front to back."""
+    groups: list[list[int]] = []
+    reached = -1
+    for row in sorted(range(len(spans)), key=lambda row: spans[row]):
+        start, n_frames = spans[row]
+        if start > reached:
+            groups.append([])
+        groups[-1].append(row)
+        reached = max(reached, start + n_frames)
+    return groups
+
+
+class RandomCrop:
+    """Random crops of an utterance, the same for the same seed and epoch.
+
+    An utterance shorter than a crop is repeated end to end to fill it.
+
+    Arguments
+    ---------
+    n_frames : sequence of int
+        Length of each crop, in samples at 16 kHz.
+    seed : int
+        Any integer.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.arange(-100, 100) / 100, 16000)
+    >>> crop = RandomCrop([50, 20], seed=1)
+    >>> [len(c) for c in crop("a", path, 0, 200)]
+    [50, 20]
+    >>> first = crop("a", path, 0, 200)[0]
+    >>> crop.epoch = 2
+    >>> bool((crop("a", path, 0, 200)[0] == first).all())
+    False
+    """
+
+    def __init__(self, n_frames: Sequence[int], seed: int):
+        self.n_frames = list(n_frames)
+        self.seed = seed
+        self.epoch = 1
+
+    def __call__(
+        self, utterance: str, path: PathLike, start: int, stop: int
+    ) -> list[torch.Tensor]:
+        """Crops [n_frames[i]] of samples ``start`` to ``stop`` of a file."""
+        spans = [
+            (start + offset, min(length, stop - start))
+            for offset, length in zip(
+                self.positions(utterance, stop - start),
+                self.n_frames,
+                strict=True,
+            )
+        ]
+        wavs = read_crops(path, spans)
+        return [
+            _repeated(wav, length)
+            for wav, length in zip(wavs, self.n_frames, strict=True)
+        ]
+
+    def positions(self, utterance: str, length: int) -> list[int]:
+        """First frame of each crop, uniform over those that fit."""
+        key = hash_key(self.seed, self.epoch, utterance)
+        generator = np.random.default_rng(key)
+        room = [max(length - n, 0) for n in self.n_frames]
+        return [int(generator.integers(0, r + 1)) for r in room]
+
+
+def _repeated(wav: torch.Tensor, length: int) -> torch.Tensor:
+    """End to end until ``length``, if it is shorter."""
+    if len(wav) < length:
+        wav = wav.repeat(-(-length // len(wav)))
+    return wav[:length]
+
+
+def check_audio(manifest: Manifest) -> None:
+    """Refuse a manifest whose first file is not there, before any work.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        Read with the user's ``data_folder``, where the likeliest slip is.
+
+    Raises
+    ------
+    InputError
+        The first file does not exist.
+    """
+    first = manifest[manifest.ids[0]]["wav"]
+    if not Path(first).is_file():
+        raise InputError(
+            f"{manifest.ids[0]}: {first} is not a file; data_folder is "
+            f"{manifest.data_root}, which must be what $data_root stood for "
+            "when the manifest was made"
+        )
+
+
+def check_crop(manifest: Manifest, seconds: float, key: str) -> int:
+    """Length of a crop in frames, if some utterance can fill it.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        The training utterances.
+    seconds : float
+        Length of the crop.
+    key : str
+        Its name in the YAML, for the message.
+
+    Returns
+    -------
+    int
+        Samples at 16 kHz.
+
+    Raises
+    ------
+    InputError
+        The crop is not positive or longer than every utterance.
+    """
+    longest = float(manifest.duration.max())
+    if not 0 < seconds <= longest:
+        raise InputError(
+            f"{key} is {seconds} s and the longest of {len(manifest)} "
+            f"utterances has {longest:.2f} s; shorten it with "
+            f"--{key}={max(longest / 2, 0.1):.1f}, or bring longer speech"
+        )
+    return round(seconds * SAMPLE_RATE)

@@ -1,0 +1,209 @@
+"""Audio files below folders: found, named, and AAC sent to ffmpeg."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from speechbrain_ext.utils.files import InputError, PathLike
+
+READABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+UNREADABLE = (".m4a", ".aac")
+
+
+@dataclass(frozen=True)
+class AudioTree:
+    """Audio files below some folders, sorted by ID.
+
+    Arguments
+    ---------
+    ids : list of str
+        Paths [N] relative to the folder each was found in.
+    paths : list of str
+        The files [N].
+    sizes : list of int
+        Their bytes [N].
+    """
+
+    ids: list[str]
+    paths: list[str]
+    sizes: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def summary(self) -> dict[str, Any]:
+        """What goes into a request: another tree must not look the same."""
+        digest = hashlib.sha256()
+        for name, size in zip(self.ids, self.sizes, strict=True):
+            digest.update(f"{name} {size}\n".encode())
+        return {
+            "count": len(self.ids),
+            "bytes": sum(self.sizes),
+            "names": digest.hexdigest(),
+        }
+
+    def pick(self, ids: Iterable[str]) -> AudioTree:
+        """The files whose ID is among ``ids``."""
+        wanted = set(ids)
+        rows = [row for row, name in enumerate(self.ids) if name in wanted]
+        return AudioTree(
+            [self.ids[row] for row in rows],
+            [self.paths[row] for row in rows],
+            [self.sizes[row] for row in rows],
+        )
+
+
+def list_audio(
+    folders: Sequence[PathLike],
+    exclude: Sequence[PathLike] = (),
+    with_aac: bool = False,
+) -> AudioTree:
+    """Find the audio files below some folders.
+
+    Hidden files and folders are passed over, links followed.
+
+    Arguments
+    ---------
+    folders : sequence of paths
+        An ID is a file's path relative to the folder it is in.
+    exclude : sequence of paths
+        Folders to leave out.
+    with_aac : bool
+        List AAC files that have no wav beside them, though nothing here reads
+        them, instead of stopping.
+
+    Returns
+    -------
+    AudioTree
+        Sorted by ID; files are not opened.
+
+    Raises
+    ------
+    InputError
+        A folder is missing or holds no audio, or AAC that libsndfile cannot
+        read: the message has the ffmpeg line that converts it.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "s").mkdir()
+    >>> (folder / "s" / "a.flac").touch()
+    >>> list_audio([folder]).ids
+    ['s/a.flac']
+    """
+    found: list[tuple[str, str, int]] = []
+    for folder in map(os.path.normpath, folders):
+        if not os.path.isdir(folder):
+            raise InputError(
+                f"{folder}: no such folder; give the folder that holds the "
+                "audio files"
+            )
+        seen = {_identity(path) for path in exclude if os.path.isdir(path)}
+        files = sorted(_walk(folder, seen))
+        aac = _aac_alone([path for path, _ in files])
+        if aac and not with_aac:
+            _refuse_aac(folder, aac)
+        found += [
+            (path[len(folder) :].lstrip(os.sep).replace(os.sep, "/"), path, n)
+            for path, n in files
+            if path.lower().endswith(READABLE) or path in aac
+        ]
+    if not found:
+        raise InputError(
+            f"{', '.join(map(str, folders))}: no audio file below; expected "
+            f"{' '.join(READABLE)}, correct the folder"
+        )
+    found.sort()
+    for one, other in itertools.pairwise(found):
+        if one[0] == other[0]:
+            raise InputError(
+                f"{one[1]} and {other[1]} would have the same ID {one[0]!r}; "
+                "give the folder above both instead of two folders"
+            )
+    ids, paths, sizes = zip(*found, strict=True)
+    return AudioTree(list(ids), list(paths), list(sizes))
+
+
+def refuse_inside(output_folder: PathLike, folders: Sequence[PathLike]) -> None:
+    """Refuse an output folder that the next scan would take for input.
+
+    Example
+    -------
+    >>> refuse_inside("data/out", ["data"])
+    Traceback (most recent call last):
+    speechbrain_ext.utils.files.InputError: output_folder data/out is inside data...
+    """
+    for folder in folders:
+        if is_inside(output_folder, folder):
+            raise InputError(
+                f"output_folder {output_folder} is inside {folder}, whose "
+                "audio is scanned; choose another --output_folder"
+            )
+
+
+def is_inside(inner: PathLike, outer: PathLike) -> bool:
+    """Whether a folder is another one or below it, links followed.
+
+    Example
+    -------
+    >>> is_inside("data/a", "data"), is_inside("data", "data/a")
+    (True, False)
+    """
+    real = os.path.realpath(outer)
+    return os.path.commonpath([os.path.realpath(inner), real]) == real
+
+
+def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, int]]:
+    """Audio files below a folder, with sizes; each folder once."""
+    identity = _identity(folder)
+    if identity in seen:
+        return
+    seen.add(identity)
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror}); correct its "
+            "permissions"
+        ) from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry.path, seen)
+        elif entry.name.lower().endswith(READABLE + UNREADABLE):
+            # A dangling link has no size; measuring it gives the reason.
+            yield entry.path, entry.stat().st_size if entry.is_file() else 0
+
+
+def _identity(folder: PathLike) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _aac_alone(paths: list[str]) -> dict[str, None]:
+    """AAC files that have no converted twin beside them, in order."""
+    there = set(paths)
+    aac = [path for path in paths if path.lower().endswith(UNREADABLE)]
+    return dict.fromkeys(
+        p for p in aac if f"{os.path.splitext(p)[0]}.wav" not in there
+    )
+
+
+def _refuse_aac(folder: str, aac: dict[str, None]) -> None:
+    """Stop on AAC files, with the line that converts them."""
+    first = next(iter(aac))
+    extension = os.path.splitext(first)[1]
+    raise InputError(
+        f"{first} is one of {len(aac):,} {extension} file(s) without a "
+        "wav beside them, and AAC cannot be read here; convert them in place "
+        f"with: find {shlex.quote(folder)} -name '*{extension}' -print0 | "
+        "xargs -0 -P 8 -I{} sh -c 'ffmpeg -nostdin -loglevel error -y -i "
+        '"$1" -ac 1 -ar 16000 "${1%.*}.wav"\' _ {}'
+    )

@@ -1,0 +1,255 @@
+"""Embeddings as other tools write them.
+
+``npy``
+    ``x.npy`` [N, D] and ``x.csv``; in our folders x is ``embeddings``.
+``pt``
+    A dict of utterance to tensor [D] or [1, D], saved by torch, as the
+    released code of Miara et al. (Interspeech 2024) keeps them.
+``kaldi``
+    ``embeddings.ark`` (binary vectors) and ``embeddings.scp``, as Kaldi,
+    kaldiio and wespeaker read and write them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pandas as pd
+import torch
+
+from speechbrain_ext.dataio.embedding_files import read_array
+from speechbrain_ext.dataio.label_formats import check_format
+from speechbrain_ext.dataio.manifest import write_manifest
+from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+
+_STEM = "embeddings"
+_FILES = {"npy": f"{_STEM}.npy", "pt": f"{_STEM}.pt", "kaldi": f"{_STEM}.ark"}
+_BINARY = b"\0B"
+# Kaldi's names of a vector's type.
+_VECTORS = {b"FV ": "<f4", b"DV ": "<f8"}
+
+
+def read_vectors(
+    path: PathLike, vector_format: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Utterances and their embeddings, in one of the `FORMATS`.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file, or the folder that this module or extract_embeddings wrote.
+    vector_format : str
+        A key of `FORMATS`.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        IDs [N] and embeddings [N, D], float32.
+
+    Raises
+    ------
+    InputError
+        The format is unknown, the file breaks it, lengths differ, or an
+        utterance is there twice.
+    """
+    path = file_of(path, vector_format)
+    if vector_format == "npy":
+        vectors, index = read_array(path)
+        return index.ids, np.asarray(vectors[index.row])
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; correct the path")
+    read = _read_pt if vector_format == "pt" else _read_ark
+    ids, rows = read(path)
+    _refuse_doubled(path, ids)
+    sizes = {row.size for row in rows}
+    if len(sizes) != 1:
+        raise InputError(
+            f"{path} has embeddings of sizes {sorted(sizes)}; all must have "
+            "one, above 0, and there must be some"
+        )
+    vectors = np.stack([row.reshape(-1) for row in rows]).astype(np.float32)
+    return np.array(ids, dtype=object), vectors
+
+
+def file_of(path: PathLike, vector_format: str) -> Path:
+    """The file that is read: the path itself, or the one in that folder.
+
+    Example
+    -------
+    >>> file_of(getfixture("tmp_path"), "kaldi").name
+    'embeddings.ark'
+    """
+    check_format(vector_format, FORMATS)
+    path = Path(path)
+    return path / _FILES[vector_format] if path.is_dir() else path
+
+
+def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:
+    """All files that are read, by what each has.
+
+    Example
+    -------
+    >>> str(files_of("x.npy", "npy")["names"])
+    'x.csv'
+    """
+    path = file_of(path, vector_format)
+    files: dict[str, PathLike] = {"embeddings": path}
+    if vector_format == "npy":
+        files["names"] = path.with_suffix(".csv")
+    return files
+
+
+def write_vectors(
+    folder: PathLike, ids: np.ndarray, vectors: np.ndarray, vector_format: str
+) -> list[str]:
+    """Write embeddings [N, D] of utterances [N] in one of the `FORMATS`.
+
+    Returns
+    -------
+    list of str
+        The names written.
+
+    Raises
+    ------
+    InputError
+        The format is unknown, or has no place for an ID with a space.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> x = np.eye(2, dtype=np.float32)
+    >>> write_vectors(folder, np.array(["a", "b"], object), x, "kaldi")
+    ['embeddings.ark', 'embeddings.scp']
+    >>> read_vectors(folder, "kaldi")[1]
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    check_format(vector_format, FORMATS)
+    return FORMATS[vector_format](Path(folder), ids, vectors)
+
+
+def _write_npy(folder: Path, ids: np.ndarray, vectors: np.ndarray) -> list[str]:
+    with atomic_path(folder / f"{_STEM}.npy") as part:
+        np.save(part, vectors)
+    table = pd.DataFrame({"ID": ids, "row": np.arange(len(ids))})
+    write_manifest(folder / f"{_STEM}.csv", table, "embeddings")
+    return [f"{_STEM}.npy", f"{_STEM}.csv"]
+
+
+def _write_pt(folder: Path, ids: np.ndarray, vectors: np.ndarray) -> list[str]:
+    # Rows of one tensor: torch saves their memory once.
+    rows = torch.from_numpy(np.ascontiguousarray(vectors))
+    named = dict(zip(map(str, ids), rows, strict=True))
+    # Given a path, torch would write its (temporary) name into the file.
+    with atomic_path(folder / f"{_STEM}.pt") as part, open(part, "wb") as file:
+        torch.save(named, file)
+    return [f"{_STEM}.pt"]
+
+
+def _write_kaldi(
+    folder: Path, ids: np.ndarray, vectors: np.ndarray
+) -> list[str]:
+    if pd.Series(ids, dtype=object).str.contains(r"\s").any():
+        raise InputError(
+            "an utterance's ID has a space, which ends it in Kaldi's format; "
+            "take pt or npy"
+        )
+    ark, scp = f"{_STEM}.ark", f"{_STEM}.scp"
+    lines = []
+    with atomic_path(folder / ark) as part, open(part, "wb") as stream:
+        for name, vector in zip(ids, vectors, strict=True):
+            stream.write(f"{name} ".encode())
+            lines.append(f"{name} {folder / ark}:{stream.tell()}\n")
+            stream.write(_BINARY + b"FV \x04" + struct.pack("<i", vector.size))
+            stream.write(vector.astype("<f4").tobytes())
+    with atomic_path(folder / scp) as part:
+        part.write_text("".join(lines), encoding="utf-8")
+    return [ark, scp]
+
+
+def _read_pt(path: Path) -> tuple[list[str], list[np.ndarray]]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path} is not a dict of tensors saved by torch "
+            f"({str(error).splitlines()[0]}); save it as one"
+        ) from None
+    tensors = isinstance(found, dict) and all(
+        isinstance(value, torch.Tensor) for value in found.values()
+    )
+    if not tensors:
+        raise InputError(f"{path} is not a dict of utterance to tensor")
+    for key, value in found.items():
+        one = value.ndim == 1 or (value.ndim == 2 and len(value) == 1)
+        if not one or not value.is_floating_point():
+            raise InputError(
+                f"{path}: {key!r} has shape {list(value.shape)} and type "
+                f"{value.dtype}; save one embedding [D] of floats an utterance"
+            )
+    rows = [value.detach().float().numpy() for value in found.values()]
+    return [str(key) for key in found], rows
+
+
+def _refuse_doubled(path: Path, ids: list[str]) -> None:
+    twice = pd.Series(ids, dtype=object).duplicated()
+    if twice.any():
+        raise InputError(
+            f"{path}: utterance {ids[int(twice.argmax())]!r} is there twice "
+            f"({int(twice.sum())} such); keep one of them"
+        )
+
+
+def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
+    ids, rows = [], []
+    with open(path, "rb") as stream:
+        while name := _read_name(stream, path):
+            if stream.read(2) != _BINARY:
+                raise InputError(
+                    f"{path}: {name} is not binary; write it with "
+                    "copy-vector ark:- ark:"
+                )
+            kind, size = _VECTORS.get(stream.read(3)), stream.read(5)
+            if kind is None or len(size) != 5:
+                raise InputError(
+                    f"{path}: {name} is not a vector, or cut short"
+                )
+            n_values = struct.unpack("<i", size[1:])[0]
+            if n_values < 0:
+                raise InputError(
+                    f"{path}: {name} says that it has {n_values} values; "
+                    "write the archive again"
+                )
+            n_bytes = n_values * int(kind[-1])
+            data = stream.read(n_bytes)
+            if len(data) != n_bytes:
+                raise InputError(f"{path}: {name} is cut short")
+            ids.append(name)
+            rows.append(np.frombuffer(data, kind))
+    return ids, rows
+
+
+def _read_name(stream: BinaryIO, path: Path) -> str:
+    """The key before the next vector; empty at the end."""
+    name = bytearray()
+    while (byte := stream.read(1)) not in (b"", b" "):
+        name += byte
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path}: the name {bytes(name[:80])!r} is not UTF-8; rename the "
+            "utterance, or give a binary archive of vectors"
+        ) from None
+
+
+FORMATS: dict[str, Callable[[Path, np.ndarray, np.ndarray], list[str]]] = {
+    "npy": _write_npy,
+    "pt": _write_pt,
+    "kaldi": _write_kaldi,
+}

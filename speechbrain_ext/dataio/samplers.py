@@ -1,0 +1,85 @@
+"""Epochs in which no speaker is heard more than so often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from speechbrain_ext.utils.files import InputError
+
+
+class CappedSampler(torch.utils.data.Sampler):
+    """A random order of the utterances, of each class a number at most.
+
+    A class of n utterances gives min(n, cap) of them to an epoch: small
+    classes all that they have, the others as many as each other, so that with
+    a cap below most sizes the classes are balanced. Nothing comes twice in
+    an epoch. Large classes take turns: their utterances, in an order drawn
+    once, go round, the next ``cap`` of them each epoch, so that after any
+    number of epochs those of a class have been heard equally often, give or
+    take one.
+
+    The order is a function of seed and epoch alone: a resumed run replays
+    it, and several processes share it out.
+
+    Arguments
+    ---------
+    labels : sequence
+        Class of each utterance [N].
+    cap : int
+        Most utterances of a class in an epoch.
+    seed : int
+        The run's.
+
+    Raises
+    ------
+    InputError
+        The cap is no whole number above 0.
+
+    Example
+    -------
+    >>> sampler = CappedSampler(["a"] * 4 + ["b"], cap=2, seed=1)
+    >>> sampler.set_epoch(1)
+    >>> first = list(sampler)
+    >>> sampler.set_epoch(2)
+    >>> len(first), len(sampler), sorted({*first, *sampler})
+    (3, 3, [0, 1, 2, 3, 4])
+    """
+
+    def __init__(self, labels: Sequence | np.ndarray, cap: int, seed: int):
+        if not isinstance(cap, int) or cap < 1:
+            raise InputError(
+                f"max_per_class is {cap}; it must be null or a whole number, "
+                "1 or more: correct --max_per_class"
+            )
+        self.cap = cap
+        self.seed = int(seed)
+        self.epoch = 1
+        _, classes, sizes = np.unique(
+            np.asarray(labels), return_inverse=True, return_counts=True
+        )
+        generator = np.random.default_rng(self.seed)
+        shuffled = generator.permutation(len(classes))
+        order = shuffled[np.argsort(classes[shuffled], kind="stable")]
+        # Size of each utterance's class, and its place in that.
+        self._sizes = sizes[classes]
+        self._places = np.empty(len(classes), dtype=np.int64)
+        first = np.repeat(sizes.cumsum() - sizes, sizes)
+        self._places[order] = np.arange(len(classes)) - first
+        self._length = int(np.minimum(sizes, cap).sum())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch to come, from 1."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        begin = (self.epoch - 1) * self.cap
+        turn = (self._places - begin) % self._sizes
+        rows = np.flatnonzero(turn < self.cap)
+        generator = np.random.default_rng([self.seed, self.epoch])
+        return iter(generator.permutation(rows).tolist())

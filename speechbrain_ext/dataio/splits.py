@@ -1,0 +1,64 @@
+"""Utterances held out of training to watch it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from speechbrain_ext.dataio.manifest import Manifest, select
+from speechbrain_ext.utils.files import InputError
+
+
+def hold_out(
+    manifest: Manifest, fraction: float, seed: int
+) -> tuple[Manifest, Manifest | None]:
+    """Split off a share of each speaker's utterances, at least one left.
+
+    Shares are rounded at random, so that many small speakers together still
+    give the fraction asked for.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        Of kind ``pseudo_labels``.
+    fraction : float
+        Share held out, from 0 to less than 1.
+    seed : int
+        The same split for the same seed.
+
+    Returns
+    -------
+    (Manifest, Manifest or None)
+        For training and for validation, if any.
+
+    Raises
+    ------
+    InputError
+        The fraction is not a share.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"ID": list("abcdef"), "spk_id": list("xxxxyz")})
+    >>> train, valid = hold_out(Manifest(table, "pseudo_labels"), 0.5, seed=1)
+    >>> sorted(train.spk_id), sorted(valid.spk_id)
+    (['x', 'x', 'y', 'z'], ['x', 'x'])
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(
+            f"valid_fraction is {fraction}; it must be at least 0 and less "
+            "than 1, e.g. --valid_fraction=0.02"
+        )
+    generator = np.random.default_rng(seed)
+    _, speaker, counts = np.unique(
+        manifest.spk_id, return_inverse=True, return_counts=True
+    )
+    share = np.floor(fraction * counts + generator.random(len(counts)))
+    share = np.minimum(share, counts - 1)
+    shuffled = generator.permutation(len(manifest))
+    by_speaker = shuffled[np.argsort(speaker[shuffled], kind="stable")]
+    place = np.empty(len(manifest), dtype=int)
+    first = np.repeat(counts.cumsum() - counts, counts)
+    place[by_speaker] = np.arange(len(manifest)) - first
+    held = place < share[speaker]
+    valid = select(manifest, held) if held.any() else None
+    return select(manifest, ~held), valid

@@ -1,0 +1,295 @@
+"""Trial lists in VoxCeleb's text format: ``label enrol test`` a line."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+
+
+@dataclass(frozen=True)
+class TrialList:
+    """A checked list.
+
+    Arguments
+    ---------
+    name : str
+        Short name: results are filed under it.
+    source : str
+        Where it came from, for messages.
+    content : bytes
+        The file as it is.
+    labels : numpy.ndarray
+        1 for target, 0 for non-target [N].
+    enrol, test : numpy.ndarray
+        Utterance IDs [N].
+    lines : numpy.ndarray
+        Line of the file each trial is on [N].
+    """
+
+    name: str
+    source: str
+    content: bytes
+    labels: np.ndarray
+    enrol: np.ndarray
+    test: np.ndarray
+    lines: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def summary(self) -> dict[str, Any]:
+        """What goes into a request: another list must not look the same."""
+        digest = hashlib.sha256(self.content).hexdigest()
+        return {"count": len(self), "sha256": digest}
+
+    def ids(self) -> np.ndarray:
+        """The utterances it names, sorted, each once."""
+        return np.unique(np.concatenate([self.enrol, self.test]))
+
+    def write(self, path: PathLike) -> None:
+        """Write the list as it came."""
+        with atomic_path(path) as part:
+            part.write_bytes(self.content)
+
+
+def trial_paths(trials: Any) -> dict[str, str]:
+    """Names of several lists, to be parts of file names, and their paths.
+
+    Arguments
+    ---------
+    trials : Any
+        A path, a list of paths (named by their stems) or {name: path}.
+
+    Returns
+    -------
+    dict of str to str
+        Name to path.
+
+    Raises
+    ------
+    InputError
+        It is none of these, two share a name, or a name has other than
+        letters, digits and _ . -
+
+    Example
+    -------
+    >>> trial_paths("lists/O.txt")
+    {'O': 'lists/O.txt'}
+    """
+    if isinstance(trials, str):
+        trials = [trials]
+    if isinstance(trials, list):
+        stems = [Path(str(path)).stem for path in trials]
+        if len(set(stems)) < len(stems):
+            raise InputError(
+                f"trials {trials} share a file name; name them, as in "
+                '--trials="{O: a/list.txt, E: b/list.txt}"'
+            )
+        trials = dict(zip(stems, trials, strict=True))
+    if not isinstance(trials, dict) or not trials:
+        raise InputError(
+            f"trials is {trials!r}; give a path, a list of paths or "
+            "{name: path}"
+        )
+    for name in trials:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise InputError(
+                f"trial list {name!r} becomes part of a file name; use "
+                "letters, digits and _ . - only"
+            )
+    return {name: str(path) for name, path in trials.items()}
+
+
+def read_trial_file(name: str, path: PathLike) -> TrialList:
+    """`parse_trials` on a file.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "list.txt"
+    >>> _ = path.write_text("1 a b\\n0 a c\\n")
+    >>> len(read_trial_file("dev", path))
+    2
+    """
+    if not isinstance(path, (str, Path)) or not Path(path).is_file():
+        raise InputError(
+            f"trials {name}: {path} is not a file; give the path of a list "
+            "of lines 'label enrol test'"
+        )
+    return parse_trials(name, str(path), Path(path).read_bytes())
+
+
+def parse_trials(name: str, source: str, content: bytes) -> TrialList:
+    """Check a trial list.
+
+    Arguments
+    ---------
+    name : str
+        Its short name.
+    source : str
+        Its path or address, for messages.
+    content : bytes
+        The text, one trial a line; empty lines are passed over. Columns are
+        separated by white space; where each line has two tabs, by these, so
+        that a name may have spaces.
+
+    Returns
+    -------
+    TrialList
+        In file order.
+
+    Raises
+    ------
+    InputError
+        A line is not ``label enrol test``, or one of the labels is absent.
+
+    Example
+    -------
+    >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
+    >>> trials.labels, trials.ids()
+    (array([1, 0]), array(['a', 'b', 'c'], dtype=object))
+    """
+    names = ["label", "enrol", "test", "more"]
+    try:
+        table = pd.read_csv(
+            io.BytesIO(content),
+            sep="\t" if _has_tabs(content) else r"\s+",
+            names=names,
+            header=None,
+            dtype=object,
+            keep_default_na=False,
+            na_values=[""],
+            skip_blank_lines=False,
+            quoting=3,
+            encoding="utf-8",
+        )
+    except (ValueError, pd.errors.EmptyDataError) as error:
+        raise InputError(
+            f"{source} is not a trial list ({str(error).strip()}); each line "
+            "is 'label enrol test', names with spaces need tabs between these"
+        ) from None
+    table.insert(0, "line", np.arange(1, len(table) + 1))
+    table = table.dropna(how="all", subset=names)
+    _check_lines(source, table)
+    return TrialList(
+        name,
+        source,
+        content,
+        labels=table["label"].to_numpy().astype("int64"),
+        enrol=table["enrol"].to_numpy(dtype=object),
+        test=table["test"].to_numpy(dtype=object),
+        lines=table["line"].to_numpy(),
+    )
+
+
+def _has_tabs(content: bytes) -> bool:
+    """Whether every line that is not empty has just two tabs."""
+    lines = [line for line in content.splitlines() if line.strip()]
+    return bool(lines) and all(line.count(b"\t") == 2 for line in lines)
+
+
+def _check_lines(source: str, table: pd.DataFrame) -> None:
+    bad = table["test"].isna() | table["more"].notna()
+    bad |= ~table["label"].isin(["0", "1"])
+    if bad.any():
+        row = table[bad].iloc[0]
+        text = " ".join(row[["label", "enrol", "test", "more"]].dropna())
+        raise InputError(
+            f"{source} line {row['line']}: {text!r} is not a trial "
+            f"({int(bad.sum())} such line(s)); each line is 'label enrol "
+            "test', label 1 for the same speaker and 0 for different ones; "
+            "names with spaces need tabs between the columns"
+        )
+    if table["label"].nunique() < 2:
+        raise InputError(
+            f"{source} has {len(table)} trial(s), not both targets (label 1) "
+            "and non-targets (label 0); an EER needs both"
+        )
+
+
+def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
+    """Refuse a list that names utterances which are not there.
+
+    Arguments
+    ---------
+    trials : TrialList
+        The list.
+    known : collection of str
+        IDs that exist.
+    where : str
+        What holds them, for the message.
+
+    Raises
+    ------
+    InputError
+        With the first such line and the number of them.
+
+    Example
+    -------
+    >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
+    >>> check_known(trials, ["a", "b"], "test.csv")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.files.InputError: dev.txt line 2: 'c' is not in test.csv...
+    """
+    index = pd.Index(np.asarray(list(known), dtype=object))
+    enrol = index.get_indexer(trials.enrol) < 0
+    bad = enrol | (index.get_indexer(trials.test) < 0)
+    if not bad.any():
+        return
+    row = int(np.flatnonzero(bad)[0])
+    name = (trials.enrol if enrol[row] else trials.test)[row]
+    raise InputError(
+        f"{trials.source} line {trials.lines[row]}: {name!r} is not in "
+        f"{where} ({int(bad.sum()):,} of {len(trials):,} trials name such "
+        "files); correct the list or the folder"
+    )
+
+
+def check_scores(trials: TrialList, scores: np.ndarray, where: str) -> None:
+    """Refuse scores that are not finite numbers, one a trial.
+
+    Arguments
+    ---------
+    trials : TrialList
+        The list.
+    scores : numpy.ndarray
+        One a trial [N].
+    where : str
+        What holds them, for the message.
+
+    Raises
+    ------
+    InputError
+        Naming the first such trial and its line.
+
+    Example
+    -------
+    >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
+    >>> check_scores(trials, np.array([0.5, np.nan]), "scores.npy")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.files.InputError: dev.txt line 2: the score of a c is nan...
+    """
+    if scores.shape != trials.labels.shape:
+        raise InputError(
+            f"{where} has shape {list(scores.shape)} and {trials.source} "
+            f"{len(trials):,} trials; they are not of one scoring, score the "
+            "list again"
+        )
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        row = bad[0]
+        raise InputError(
+            f"{trials.source} line {trials.lines[row]}: the score of "
+            f"{trials.enrol[row]} {trials.test[row]} is {scores[row]} "
+            f"({len(bad)} such trial(s) in {where}); extract the embeddings "
+            "again and look at these files"
+        )

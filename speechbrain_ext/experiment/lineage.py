@@ -1,0 +1,230 @@
+"""Where a model comes from, read off the receipts by their hashes.
+
+A receipt names the SHA-256 of what its stage read and wrote. Walking from a
+file to the stage that wrote it, to what that read, and so on, gives the very
+steps that led to it and no others, whatever else lies in the run's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.experiment.receipts import RECEIPT, describe_file
+from speechbrain_ext.utils.files import InputError, PathLike, read_json
+
+# A run's stages lie this deep, e.g. round1/model/stage.json.
+_PLACES = (RECEIPT, f"*/{RECEIPT}", f"*/*/{RECEIPT}")
+# Models of one architecture share the YAML, embeddings of one manifest the
+# index: they do not tell who made them.
+_SHARED = (".yaml", "embeddings.csv")
+UNKNOWN = "inputs_of_unknown_origin"
+# Receipts by the SHA-256 of what they made, and by its path.
+Makers = dict[str, dict[str, dict[str, Any]]]
+
+
+def read_lineage(
+    made: Mapping[str, Any], folder: PathLike
+) -> list[dict[str, Any]]:
+    """Receipts of all steps that led to a file, the earliest first.
+
+    Arguments
+    ---------
+    made : mapping
+        ``path`` and ``sha256`` of the file.
+    folder : str or os.PathLike
+        Where the stages' folders are, up to two levels below.
+
+    Returns
+    -------
+    list of dict
+        The receipts, each with its ``folder`` relative to the given one,
+        and under `UNKNOWN` the inputs that no stage there wrote; empty when
+        none wrote the file.
+
+    Example
+    -------
+    >>> from speechbrain_ext.utils.files import write_json
+    >>> root = getfixture("tmp_path")
+    >>> def entry(sha): return {"path": "x", "sha256": sha}
+    >>> write_json(root / "a" / "stage.json", {"recipe": "prepare",
+    ...     "inputs": {}, "outputs": {"train.csv": entry("1")}})
+    >>> write_json(root / "b" / "stage.json", {"recipe": "train",
+    ...     "inputs": {"x": entry("1")}, "outputs": {"w.ckpt": entry("2")}})
+    >>> [receipt["recipe"] for receipt in read_lineage(entry("2"), root)]
+    ['prepare', 'train']
+    """
+    found: dict[str, dict[str, Any]] = {}
+    _visit(made, read_makers(folder), found, set())
+    return list(found.values())
+
+
+def read_makers(folder: PathLike) -> Makers:
+    """Receipts of the stages in a folder, by what they made.
+
+    What a stage only copied, or many share, is left out.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Where the stages' folders are, up to two levels below.
+
+    Returns
+    -------
+    dict of str to dict of str to dict
+        By SHA-256 and by path, relative to the folder, the receipts, each
+        with its ``folder``.
+    """
+    folder = Path(folder)
+    makers: Makers = {}
+    for pattern in _PLACES:
+        for path in sorted(folder.glob(pattern)):
+            receipt = read_json(path)
+            receipt["folder"] = path.parent.relative_to(folder).as_posix()
+            given = {entry["sha256"] for entry in _inputs(receipt).values()}
+            for name, output in receipt.get("outputs", {}).items():
+                sha = output["sha256"]
+                if sha not in given and not name.endswith(_SHARED):
+                    place = f"{receipt['folder']}/{name}".removeprefix("./")
+                    makers.setdefault(sha, {})[place] = receipt
+    return makers
+
+
+def _inputs(receipt: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a stage read, by name."""
+    return receipt.get("inputs", {})
+
+
+def _maker(made: Mapping[str, Any], makers: Makers) -> dict[str, Any] | None:
+    """The receipt of a file; of two that made the same bytes, by its path."""
+    found = makers.get(made["sha256"])
+    if found is None:
+        return None
+    path = Path(made["path"]).as_posix()
+    return found[
+        max(found, key=lambda place: path.endswith(place) * len(place))
+    ]
+
+
+def _visit(
+    made: Mapping[str, Any],
+    makers: Makers,
+    found: dict[str, dict[str, Any]],
+    begun: set[str],
+) -> None:
+    """Put the maker of a file, after those of what it read, into ``found``."""
+    receipt = _maker(made, makers)
+    if receipt is None or receipt["folder"] in begun:
+        return
+    begun.add(receipt["folder"])
+    unknown = []
+    for name, given in _inputs(receipt).items():
+        _visit(given, makers, found, begun)
+        # True speakers come with a corpus; who uses them says so itself.
+        given_raw = name == "oracle" or given["path"].endswith(_SHARED)
+        if given["sha256"] not in makers and not given_raw:
+            unknown.append(name)
+    found[receipt["folder"]] = {**receipt, UNKNOWN: unknown}
+
+
+def check_made_from(
+    folder: PathLike, name: str, path: PathLike, words: str
+) -> None:
+    """Refuse a stage that did not read this very file.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        The stage's output folder.
+    name : str
+        The input, as the stage's receipt calls it.
+    path : str or os.PathLike
+        The file.
+    words : str
+        What is wrong if it was another, for the message.
+
+    Raises
+    ------
+    InputError
+        There is no receipt, or it names other bytes.
+
+    Example
+    -------
+    >>> check_made_from("nowhere", "embedder", "a.ckpt", "wrong")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.files.InputError: nowhere/stage.json: no such file; run ...
+    """
+    receipt = read_json(Path(folder) / RECEIPT)
+    given = receipt.get("inputs", {}).get(name, {}).get("sha256")
+    if given != describe_file(path)["sha256"]:
+        raise InputError(f"{folder} was not made from {path}: {words}")
+
+
+def check_maker_read(
+    made: Mapping[str, Any],
+    folder: PathLike,
+    read: Mapping[str, PathLike],
+    words: str,
+) -> None:
+    """Refuse a file unless the stage that made it read these very files.
+
+    The stage is looked for where the file was, and by the file's hash in
+    ``folder``, whither it may have moved.
+
+    Arguments
+    ---------
+    made : mapping
+        ``path`` and ``sha256`` of the file, from a receipt.
+    folder : str or os.PathLike
+        Where the stages' folders are, up to two levels below.
+    read : mapping of str to path
+        Files, by the names that the stage's receipt has for them.
+    words : str
+        What the file is for and the way out, for the message.
+
+    Raises
+    ------
+    InputError
+        No such stage is found, or it read other bytes.
+    """
+    known = [read_makers(Path(made["path"]).parent), read_makers(folder)]
+    receipt = _maker(made, known[0]) or _maker(made, known[1])
+    if receipt is None:
+        raise InputError(
+            f"no receipt beside {made['path']} or below {folder} tells what "
+            f"made it: {words}, or give the folder of its stages as "
+            "--run_folder"
+        )
+    for name, path in read.items():
+        given = _inputs(receipt).get(name, {}).get("sha256")
+        if given != describe_file(path)["sha256"]:
+            raise InputError(
+                f"{made['path']} was not made from {path}: {words}"
+            )
+
+
+def check_unchanged(folder: PathLike, names: list[str]) -> None:
+    """Refuse outputs of a stage that are not as its receipt has them.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        The stage's output folder.
+    names : list of str
+        Outputs of it.
+
+    Raises
+    ------
+    InputError
+        One is unknown to the receipt, missing or changed.
+    """
+    outputs = read_json(Path(folder) / RECEIPT).get("outputs", {})
+    for name in names:
+        path = Path(folder) / name
+        known = outputs.get(name, {}).get("sha256")
+        if known != describe_file(path)["sha256"]:
+            raise InputError(
+                f"{path} is not what its stage wrote, see {RECEIPT} beside "
+                "it; run that stage again with --overwrite=True"
+            )

@@ -1,0 +1,390 @@
+"""The card of a published model: generated from receipts and results.
+
+Front matter as the hub reads it (`huggingface_hub.ModelCardData`), then how
+to load the model, what it scored, how it was trained and what it is not for.
+Every number comes from a file that a run wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from speechbrain_ext.experiment.lineage import UNKNOWN
+from speechbrain_ext.experiment.receipts import versions
+from speechbrain_ext.inference.hub_folder import EXAMPLES, Decision
+from speechbrain_ext.verification.results import Result, render_table
+
+CARD = "README.md"
+TAGS = (
+    "speechbrain",
+    "speaker-verification",
+    "speaker-embeddings",
+    "self-supervised",
+    "pseudo-labels",
+)
+# As the card stands in its folder, where the examples are.
+_HERE = 'source = "."'
+_FILES = 'first, second = "{}", "{}"'
+# Facts of a receipt that a reader of the card wants, and their words.
+_WORDS = {
+    "n_train": "{:,} training utterances",
+    "hours_train": "{:.1f} h",
+    "n_utterances": "{:,} utterances",
+    "hours": "{:.1f} h",
+    "n_classes": "{:,} speakers or pseudo-speakers",
+    "n_clusters": "{:,} clusters",
+    "churn": "churn {:.3f}",
+    "nmi": "NMI {:.3f} with the true speakers",
+    "kept": "{:.1%} of labels kept",
+    "corrected": "{:.1%} corrected",
+    "embedding_size": "{} values each",
+}
+_SETTINGS = ("n_epochs", "seed", "whiten")
+# What a step may have done that a reader must know first.
+_CAVEATS = {
+    "synthetic": (
+        "the voices are synthetic: nothing here says anything about real speech"
+    ),
+    "random_encoder": (
+        "the encoder of a step started from random weights, not from a "
+        "pre-trained WavLM"
+    ),
+    "true_labels": "true speaker labels were used in training",
+    "oracle_positives": (
+        "true speakers chose the positives of a training: true labels were "
+        "used in training"
+    ),
+}
+
+
+class Story(NamedTuple):
+    """What a card tells.
+
+    ``title``; ``results``, of its cosines and of its calibrated cosines; its
+    ``decision`` rule; ``lineage``, the receipts of the steps that led to it;
+    ``license`` and ``datasets`` (trained on), ids for the front matter;
+    ``own_classes``, whether its YAML needs this package.
+    """
+
+    title: str
+    results: Sequence[Result]
+    decision: Decision
+    lineage: Sequence[Mapping[str, Any]]
+    license: str
+    datasets: Sequence[str]
+    own_classes: bool = False
+
+
+def model_card(story: Story) -> str:
+    """The text of ``README.md``.
+
+    Arguments
+    ---------
+    story : Story
+        All that it is made from.
+
+    Returns
+    -------
+    str
+        Front matter and Markdown.
+
+    Example
+    -------
+    >>> result = Result.of_scores(
+    ...     [0, 1, 0, 1], [0, 1, 0, 1], system="DINO", corpus="toy voices",
+    ...     trials="dev", run="quickstart", trials_sha256="0", backend="raw",
+    ... )
+    >>> decision = Decision(10.0, -3.0, 0.5, "pairs")
+    >>> story = Story("A model", [result], decision, [], "mit", ["me/voices"])
+    >>> print(model_card(story)[:38])
+    ---
+    datasets:
+    - me/voices
+    library_name
+    """
+    sections = {
+        "Load it": _loading(story),
+        "Results": _results(story),
+        "Decisions": _decisions(story),
+        "How it was trained": _training(story),
+        "Limits": _limits(story),
+        "Cite": _cite(),
+    }
+    text = f"---\n{front_matter(story)}\n---\n\n# {story.title}\n\n{_opening()}"
+    for heading, section in sections.items():
+        text += f"\n## {heading}\n\n{section.strip()}\n"
+    return text
+
+
+def front_matter(story: Story) -> str:
+    """The YAML above a card: what the hub indexes.
+
+    Example
+    -------
+    >>> story = Story("A", [], Decision(1, 0, 0.5, ""), [], "mit", [])
+    >>> print(front_matter(story).splitlines()[0])
+    library_name: speechbrain
+    """
+    data = ModelCardData(
+        library_name="speechbrain",
+        license=story.license,
+        tags=list(TAGS),
+        datasets=list(story.datasets) or None,
+        metrics=["EER", "minDCF"],
+        model_name=story.title,
+        eval_results=evaluations(story.results) or None,
+    )
+    return data.to_yaml().strip()
+
+
+def evaluations(results: Sequence[Result]) -> list[EvalResult]:
+    """EER and minDCF of each list's cosines, for ``model-index``.
+
+    Arguments
+    ---------
+    results : sequence of Result
+        Those of calibrated scores, which order trials alike, are left out.
+
+    Returns
+    -------
+    list of EvalResult
+    """
+    found = []
+    for result in results:
+        if result.calibration != "none":
+            continue
+        values = {
+            ("eer", "EER, %", None): result.eer_percent,
+            ("min_dcf", "minDCF", result.p_target): result.min_dcf,
+            ("min_dcf", "minDCF", 0.05): result.min_dcf_05,
+        }
+        for (kind, name, prior), value in values.items():
+            if value is None:
+                continue
+            words = name if prior is None else f"{name}, p_target {prior:g}"
+            found.append(
+                EvalResult(
+                    task_type="speaker-verification",
+                    task_name="Speaker verification",
+                    dataset_type=slug(result.corpus) or "unnamed",
+                    dataset_name=f"{result.corpus}, {result.trials}",
+                    dataset_config=result.trials,
+                    dataset_args={
+                        "n_target": result.n_target,
+                        "n_nontarget": result.n_nontarget,
+                        "trials_sha256": result.trials_sha256,
+                    },
+                    metric_type=kind,
+                    metric_name=words,
+                    metric_value=value,
+                    metric_args=None if prior is None else {"p_target": prior},
+                )
+            )
+    return found
+
+
+def slug(name: str) -> str:
+    """A name as an identifier.
+
+    Example
+    -------
+    >>> slug("toy voices")
+    'toy-voices'
+    """
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-")
+
+
+def caveats(story: Story) -> list[str]:
+    """What a reader must know first: toy data, random encoders, true labels.
+
+    Example
+    -------
+    >>> story = Story("A", [], Decision(1, 0, 0.5, ""),
+    ...               [{"recipe": "prepare_toy", "synthetic": True}], "mit", [])
+    >>> caveats(story)
+    ['the voices are synthetic: nothing here says anything about real speech']
+    """
+    found = [result.caveat for result in story.results]
+    for step in story.lineage:
+        found += [words for fact, words in _CAVEATS.items() if step.get(fact)]
+    if lacking(story.lineage):
+        found.append(
+            "not all steps that led to the model are known, nor whether true "
+            "labels or synthetic voices were used in them"
+        )
+    return [words for words in dict.fromkeys(found) if words]
+
+
+def lacking(lineage: Sequence[Mapping[str, Any]]) -> str:
+    """What is not known of a model's history; empty if all is known.
+
+    Example
+    -------
+    >>> lacking([{"recipe": "train_dino", "folder": "m", UNKNOWN: ["init"]}])
+    'the steps that led to init of m (train_dino)'
+    """
+    if not lineage:
+        return "the receipts of its training"
+    inputs = [
+        f"{name} of {step['folder']} ({step['recipe']})"
+        for step in lineage
+        for name in step.get(UNKNOWN, ())
+    ]
+    return f"the steps that led to {', '.join(inputs)}" if inputs else ""
+
+
+def _opening() -> str:
+    return (
+        "A speaker embedder: speech in, one vector out; the cosine of two "
+        "vectors tells whether they are of one speaker. Made with "
+        "speechbrain-ext, a SpeechBrain recipe extension that learns from "
+        "unlabelled speech.\n"
+    )
+
+
+def for_repository(card: str, repository: str) -> str:
+    """A card whose code loads the model from the hub, not from here.
+
+    The loaders fetch no examples: there, the files are the reader's.
+
+    Example
+    -------
+    >>> for_repository('source = "."', "me/model")
+    'source = "me/model"'
+    """
+    card = card.replace(_HERE, f'source = "{repository}"')
+    theirs = _FILES.format("a.wav", "b.wav")
+    return card.replace(_FILES.format(*EXAMPLES), f"{theirs}  # your files")
+
+
+def _loading(story: Story) -> str:
+    one, other = EXAMPLES
+    files = _FILES.format(*EXAMPLES)
+    needed = ""
+    if story.own_classes:
+        needed = " and needs speechbrain-ext installed for its classes"
+    return f"""
+With speechbrain-ext installed; no code from this folder is run:
+
+```python
+from speechbrain_ext.inference.verifier import SpeakerVerifier
+
+{_HERE}
+verifier = SpeakerVerifier.from_pretrained(source)
+{files}
+score, probability, same = verifier.verify(first, second)
+```
+
+With SpeechBrain, which runs the folder's `hyperparams.yaml`{needed}:
+
+```python
+from speechbrain.inference.speaker import SpeakerRecognition
+
+{_HERE}
+verifier = SpeakerRecognition.from_hparams(source=source)
+{files}
+score, _ = verifier.verify_files(first, second)
+same = score >= {story.decision.threshold:.4f}
+```
+
+Both give the same embeddings. `{one}` and `{other}` of this
+folder are a synthetic voice in two recordings; put your files in their place.
+Speech of other rates than 16 kHz is resampled.
+"""
+
+
+def _results(story: Story) -> str:
+    warnings = "".join(f"- {words}\n" for words in caveats(story))
+    if warnings:
+        warnings = f"Read with care:\n\n{warnings}\n"
+    table = render_table(story.results).replace("## ", "### ")
+    return (
+        f"{warnings}Cosine of whole utterances, by this very model. Square "
+        f"brackets: 95 % intervals. minDCF is normalised.\n\n{table}"
+    )
+
+
+def _decisions(story: Story) -> str:
+    decision = story.decision
+    return (
+        f"The log-likelihood ratio of a cosine s is {decision.weight:.4f} s "
+        f"{decision.offset:+.4f}, learnt on {decision.learnt_on}. Where one "
+        f"speaker has the probability {decision.prior:g} beforehand, the "
+        f"threshold is a cosine of {decision.threshold:.4f}; for other "
+        "priors give `verify(..., prior=0.01)`. Cllr and actual costs above, "
+        "where given, tell what this calibration is worth on those lists; for "
+        "other conditions calibrate anew.\n"
+    )
+
+
+def _training(story: Story) -> str:
+    unknown = lacking(story.lineage)
+    if unknown:
+        unknown = f"Not given at the export: {unknown}.\n"
+    if not story.lineage:
+        return unknown
+    lines = ["| step | recipe | what it was |", "|---|---|---|"]
+    for step in story.lineage:
+        words = ", ".join(step_in_words(step))
+        lines.append(f"| {step['folder']} | {step['recipe']} | {words} |")
+    n_rounds = sum(step["recipe"] == "train_speaker" for step in story.lineage)
+    last = story.lineage[-1].get("versions", {})
+    used = ", ".join(f"{name} {number}" for name, number in last.items())
+    exported = ", ".join(f"{n} {v}" for n, v in versions().items())
+    text = "\n".join(lines)
+    text += f"\n\nTrainings on labels: {n_rounds}. Versions: {used}."
+    if used != exported:
+        text += f" Exported with: {exported}."
+    return f"{text}\n\n{unknown}"
+
+
+def step_in_words(step: Mapping[str, Any]) -> list[str]:
+    """Counts and settings of a step, from its receipt.
+
+    Example
+    -------
+    >>> step_in_words({"n_utterances": 1200, "hparams": {"seed": 1}})
+    ['1,200 utterances', 'seed 1']
+    """
+    found = [
+        words.format(step[name])
+        for name, words in _WORDS.items()
+        if isinstance(step.get(name), (int, float))
+    ]
+    settings = step.get("hparams", {})
+    found += [
+        f"{name} {settings[name]}"
+        for name in _SETTINGS
+        if settings.get(name) is not None
+    ]
+    if step.get("true_labels"):
+        found.append("true labels")
+    if step.get("oracle_positives"):
+        found.append("positives by true labels")
+    return found
+
+
+def _limits(story: Story) -> str:
+    corpora = ", ".join(sorted({r.corpus for r in story.results if r.corpus}))
+    return (
+        f"Measured on {corpora or 'one corpus'} and nothing else. Other "
+        "languages, channels, distances and speaking styles, children, old "
+        "age and illness may do worse, and errors differ between groups of "
+        "people; short speech (below 2 s) tells less. It does not notice "
+        "recordings, synthetic or converted voices: do not use it alone where "
+        "an error harms somebody, nor to recognise people who did not agree "
+        "to it.\n"
+    )
+
+
+def _cite() -> str:
+    return (
+        "Miara, Lepage, Dehak, *Towards Supervised Performance on Speaker "
+        "Verification with Self-Supervised Learning by Leveraging Large-Scale "
+        "ASR Models*, Interspeech 2024, arXiv 2406.02285. Ravanelli et al., "
+        "*SpeechBrain: A General-Purpose Speech Toolkit*, arXiv 2106.04624.\n"
+    )

@@ -1,0 +1,240 @@
+"""Embed all files below a folder. On the command line:
+
+> python -m speechbrain_ext.inference.embed MODEL folder out.npy
+
+MODEL is a folder that export_model wrote, or its id on the hub. Beside
+``out.npy`` [N, D], float32, ``out.csv`` names its rows: ``ID,row``, where an
+ID is a file's path below the folder. Files that cannot be embedded are left
+out and logged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio_tree import list_audio
+from speechbrain_ext.dataio.corpus import measure
+from speechbrain_ext.dataio.manifest import (
+    SAMPLE_RATE,
+    Manifest,
+    write_manifest,
+)
+from speechbrain_ext.experiment.recipe_run import run
+from speechbrain_ext.inference.verifier import SpeakerVerifier
+from speechbrain_ext.models.embedder import batches_of_one_length
+from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 120 * SAMPLE_RATE  # samples
+_HEADER = "ID,row"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Files below a folder to an array and the names of its rows.
+
+    Arguments
+    ---------
+    argv : list of str, optional
+        The words after the program; the process's own when None.
+
+    Raises
+    ------
+    InputError
+        The output is not named .npy or would replace another file, or no
+        file can be embedded.
+    """
+    parser = argparse.ArgumentParser(
+        "python -m speechbrain_ext.inference.embed",
+        description="Embed all audio files below a folder.",
+    )
+    parser.add_argument("model", help="folder, or id on the hub")
+    parser.add_argument("folder", help="wav, flac, ogg, opus or mp3 below it")
+    parser.add_argument("output", help="out.npy; out.csv is written beside it")
+    parser.add_argument("--device", help="cpu, cuda:0, ...")
+    parser.add_argument("--num_workers", type=int, default=0)
+    given = parser.parse_args(argv)
+    output = checked_output(given.output)
+    manifest, n_files = usable_files(given.folder)
+    verifier = SpeakerVerifier.from_pretrained(given.model, given.device)
+    kept, found = embed_files(verifier, manifest, given.num_workers)
+    if not len(kept):
+        _refuse_all(given.folder, n_files)
+    with atomic_path(output) as part:
+        np.save(part, found)
+    rows = pd.DataFrame({"ID": manifest.ids[kept], "row": range(len(kept))})
+    write_manifest(output.with_suffix(".csv"), rows, "embeddings")
+    print(
+        f"{output}: {len(kept):,} utterances, {found.shape[1]} values; "
+        f"{n_files - len(kept):,} files were left out"
+    )
+
+
+def checked_output(path: PathLike) -> Path:
+    """An output that replaces nothing but its like.
+
+    Raises
+    ------
+    InputError
+        It is not named .npy, or the .csv beside it is another table.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "test.csv").write_text("ID,duration,wav,start,stop\\n")
+    >>> checked_output(folder / "test.npy")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.files.InputError: ...test.csv would be replaced, and is ...
+    """
+    output = Path(path)
+    if output.suffix != ".npy":
+        raise InputError(f"{output}: the output is an array; name it .npy")
+    table = output.with_suffix(".csv")
+    if table.exists():
+        with open(table, encoding="utf-8", errors="replace") as stream:
+            header = stream.readline(80).rstrip("\n")
+        if header != _HEADER:
+            raise InputError(
+                f"{table} would be replaced, and is another table: it begins "
+                f"with {header!r}, not {_HEADER!r}; name another output"
+            )
+    return output
+
+
+def usable_files(folder: str) -> tuple[Manifest, int]:
+    """The files of a folder that can be embedded, by their headers.
+
+    Arguments
+    ---------
+    folder : str
+        Any tree.
+
+    Returns
+    -------
+    Manifest
+        Kind ``"utterances"``.
+    int
+        How many files there are.
+
+    Raises
+    ------
+    InputError
+        None can be embedded.
+    """
+    tree = list_audio([folder], with_aac=True)
+    found = measure(tree, folder, min_duration=0.1, num_workers=4)
+    for wav, reason in found.rejects.itertuples(index=False):
+        logger.warning(f"{wav} is left out: {reason}")
+    if found.rows.empty:
+        _refuse_all(folder, len(tree))
+    return Manifest(found.rows, "utterances", str(folder)), len(tree)
+
+
+def _refuse_all(folder: str, n_files: int) -> NoReturn:
+    raise InputError(
+        f"{folder}: none of {n_files} audio files can be embedded; give "
+        "a folder with files of 0.1 s or more"
+    )
+
+
+def embed_files(
+    verifier: SpeakerVerifier, manifest: Manifest, num_workers: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of all files that have one; the others are logged.
+
+    Arguments
+    ---------
+    verifier : SpeakerVerifier
+        The model.
+    manifest : Manifest
+        The files.
+    num_workers : int
+        Processes that read.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Rows [M] of the manifest, rising, and their embeddings [M, D].
+    """
+    batches = list(batches_of_one_length(manifest.stop, _BATCH))
+    loader = torch.utils.data.DataLoader(
+        _ReadableFiles(manifest, batches),
+        batch_size=None,
+        num_workers=num_workers,
+    )
+    paths = manifest.paths()
+    vectors: dict[int, np.ndarray] = {}
+    with tqdm(total=len(manifest), desc="embed", leave=False) as bar:
+        for number, (rows, wavs, reasons) in enumerate(loader):
+            for reason in reasons:
+                logger.warning(f"left out: {reason}")
+            vectors |= _embed_batch(verifier, rows, wavs, paths)
+            bar.update(len(batches[number]))
+    kept = sorted(vectors)
+    return np.array(kept), np.array([vectors[row] for row in kept])
+
+
+class _ReadableFiles(torch.utils.data.Dataset):
+    """Batches: rows, their waveforms, and why others of it are not read."""
+
+    def __init__(self, manifest: Manifest, batches: list[list[int]]):
+        self.manifest = manifest
+        self.paths = manifest.paths()
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(
+        self, index: int
+    ) -> tuple[list[int], list[torch.Tensor], list[str]]:
+        rows, wavs, reasons = [], [], []
+        for row in self.batches[index]:
+            n_frames = int(self.manifest.stop[row])
+            try:
+                wavs.append(read_crop(self.paths[row], 0, n_frames))
+                rows.append(row)
+            except InputError as error:
+                reasons.append(str(error))
+        return rows, wavs, reasons
+
+
+def _embed_batch(
+    verifier: SpeakerVerifier,
+    rows: list[int],
+    wavs: list[torch.Tensor],
+    paths: list[str],
+) -> dict[int, np.ndarray]:
+    """Embeddings of some rows; one that has none spoils no other."""
+    if not rows:
+        return {}
+    try:
+        return dict(zip(rows, verifier.embed(wavs).numpy(), strict=True))
+    except InputError:
+        # By its path, the one to blame is named.
+        return {
+            row: vector
+            for row in rows
+            if (vector := _embed_alone(verifier, paths[row])) is not None
+        }
+
+
+def _embed_alone(verifier: SpeakerVerifier, path: str) -> np.ndarray | None:
+    try:
+        return verifier.embed(path).numpy()
+    except InputError as error:
+        logger.warning(f"left out: {error}")
+        return None
+
+
+if __name__ == "__main__":
+    run(main)

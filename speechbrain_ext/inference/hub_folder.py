@@ -1,0 +1,280 @@
+"""The folder that is shared: two ways to load it, one model.
+
+Stock SpeechBrain reads ``hyperparams.yaml`` and ``embedding_model.ckpt``, the
+embedder folder's own files; `speechbrain_ext.inference.verifier` reads ``config.json``
+and ``model.safetensors``, which are data and run nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from safetensors import SafetensorError
+
+from speechbrain_ext.dataio.audio_files import write_wav
+from speechbrain_ext.dataio.manifest import SAMPLE_RATE
+from speechbrain_ext.dataio.synthetic_voices import ToyVoice
+from speechbrain_ext.experiment.receipts import describe_file
+from speechbrain_ext.inference.safe_modules import (
+    MODULES,
+    build_modules,
+    describe_modules,
+)
+from speechbrain_ext.models.embedder import (
+    MODEL,
+    RECIPE,
+    WaveEmbedder,
+    load_embedder,
+    published_state,
+)
+from speechbrain_ext.utils.files import (
+    InputError,
+    PathLike,
+    atomic_path,
+    read_json,
+    write_json,
+)
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+EXAMPLES = ("example1.wav", "example2.wav")
+_FORMAT = 1
+_OURS = "speechbrain_ext"
+_AGAIN = "get the folder again from where it was published"
+
+
+class Decision(NamedTuple):
+    """How a cosine becomes a probability and a decision.
+
+    ``weight`` and ``offset`` make it a log-likelihood ratio, learnt on what
+    ``learnt_on`` says; ``prior`` is that of a target, from 0 to 1.
+    """
+
+    weight: float
+    offset: float
+    prior: float
+    learnt_on: str
+
+    @property
+    def threshold(self) -> float:
+        """The cosine from which on both are of one speaker, more likely."""
+        return (-logit(self.prior) - self.offset) / self.weight
+
+
+def logit(probability: float) -> float:
+    """Log odds.
+
+    Example
+    -------
+    >>> logit(0.5)
+    0.0
+    """
+    return math.log(probability / (1 - probability))
+
+
+def checked_decision(*values: Any) -> Decision:
+    """A `Decision`, of which each value makes sense.
+
+    Arguments
+    ---------
+    *values : Any
+        Its fields, from anybody.
+
+    Returns
+    -------
+    Decision
+
+    Raises
+    ------
+    InputError
+        A value is no number, the prior is no probability, or a higher score
+        would mean less alike.
+
+    Example
+    -------
+    >>> checked_decision(10.0, -3.0, 0.5, "pairs").threshold
+    0.3
+    """
+    weight, offset, prior, learnt_on = values
+    for name, value in zip(("weight", "offset", "prior"), values, strict=False):
+        if not _is_number(value):
+            raise InputError(f"{name} is {value!r}; it must be a number")
+    if not 0 < prior < 1:
+        raise InputError(
+            f"prior is {prior}; give the probability of a target, above 0 and "
+            "below 1"
+        )
+    if weight <= 0:
+        raise InputError(
+            f"calibration gives the score the weight {weight:.3g}: a higher "
+            "score would mean less alike. The model has learnt nothing that "
+            "tells these speakers apart; train it further, or calibrate on "
+            "trials with --calibration_trials of score_trials"
+        )
+    return Decision(float(weight), float(offset), float(prior), str(learnt_on))
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    try:
+        return number and math.isfinite(value)
+    # A whole number beyond all floats.
+    except OverflowError:
+        return False
+
+
+def write_hub_folder(
+    folder: PathLike, embedder_folder: PathLike, decision: Decision, seed: int
+) -> list[str]:
+    """Write all that is shared but the card.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Where it goes.
+    embedder_folder : str or os.PathLike
+        ``hyperparams.yaml`` and ``embedding_model.ckpt``: copied as they are.
+    decision : Decision
+        Of this embedder's cosines.
+    seed : int
+        Seed of the synthetic voice of the examples.
+
+    Returns
+    -------
+    list of str
+        The names written.
+
+    Raises
+    ------
+    InputError
+        The embedder cannot be described as data, or needs what is not in its
+        folder.
+    """
+    folder, source = Path(folder), Path(embedder_folder)
+    embedder = load_embedder(source)
+    described = describe_modules((source / RECIPE).read_text("utf-8"))
+    for name in (RECIPE, MODEL):
+        with atomic_path(folder / name) as part:
+            shutil.copyfile(source / name, part)
+    with atomic_path(folder / WEIGHTS) as part:
+        # Cloned: tensors that share memory are refused.
+        state = {k: v.clone() for k, v in published_state(embedder).items()}
+        safetensors.torch.save_file(state, part, {"format": "pt"})
+    weights = describe_file(folder / WEIGHTS)
+    config = {
+        "speechbrain_interface": "SpeakerRecognition",
+        _OURS: {
+            "format": _FORMAT,
+            "modules": described,
+            "weights": {key: weights[key] for key in ("bytes", "sha256")},
+            "sample_rate": SAMPLE_RATE,
+            "embedding_size": embedder.embedding_size,
+            "decision": {
+                **decision._asdict(),
+                "threshold": decision.threshold,
+            },
+        },
+    }
+    write_json(folder / CONFIG, config)
+    voice = ToyVoice(seed, speaker=0)
+    for session, name in enumerate(EXAMPLES):
+        write_wav(folder / name, voice.utterance(session, 0, 3.0))
+    return [RECIPE, MODEL, WEIGHTS, CONFIG, *EXAMPLES]
+
+
+def read_hub_folder(folder: PathLike) -> tuple[WaveEmbedder, Decision]:
+    """The embedder of ``config.json`` and ``model.safetensors``, eval mode.
+
+    No YAML and no pickle is opened, and nothing is fetched.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Written by `write_hub_folder`, perhaps by somebody else.
+
+    Returns
+    -------
+    tuple of WaveEmbedder and Decision
+
+    Raises
+    ------
+    InputError
+        A file is missing, damaged or of another export.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / CONFIG)
+    check_weights(folder / WEIGHTS, config["weights"])
+    try:
+        state = safetensors.torch.load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise InputError(
+            f"{folder / WEIGHTS} does not hold the weights of the model in "
+            f"{CONFIG} ({error}); {_AGAIN}"
+        ) from None
+    modules = build_modules(config["modules"], state)
+    embedder = WaveEmbedder(*(modules[name] for name in MODULES))
+    stored = config["decision"]
+    fields = [stored.get(name) for name in Decision._fields]
+    return embedder.eval(), checked_decision(*fields)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(
+            f"{path.parent} holds no {CONFIG}; give a folder written by "
+            "export_model, or the id of a model on the hub"
+        )
+    config = read_json(path)
+    ours = config.get(_OURS) if isinstance(config, dict) else None
+    if not isinstance(ours, dict) or ours.get("format") != _FORMAT:
+        raise InputError(
+            f"{path} has no {_OURS} of format {_FORMAT}: the model was not "
+            "written by export_model, or by another version; load it with "
+            "SpeechBrain's from_hparams if you trust its hyperparams.yaml"
+        )
+    for key in ("weights", "modules", "decision"):
+        if not isinstance(ours.get(key), dict):
+            raise InputError(f"{path} has no {key}; {_AGAIN}")
+    return ours
+
+
+def check_weights(path: PathLike, described: dict[str, Any]) -> None:
+    """Refuse weights that are not those that were exported.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        ``model.safetensors``.
+    described : dict
+        ``bytes`` and ``sha256`` of it, as exported.
+
+    Raises
+    ------
+    InputError
+        It is missing, cut short or changed.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "model.safetensors"
+    >>> _ = path.write_bytes(b"cut")
+    >>> check_weights(path, {"bytes": 9})
+    Traceback (most recent call last):
+    speechbrain_ext.utils.files.InputError: ...model.safetensors has 3 bytes, and...
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {_AGAIN}")
+    if path.stat().st_size != described.get("bytes"):
+        raise InputError(
+            f"{path} has {path.stat().st_size} bytes, and {CONFIG} says "
+            f"{described.get('bytes')}: it was cut short or changed; {_AGAIN}"
+        )
+    if describe_file(path)["sha256"] != described.get("sha256"):
+        raise InputError(
+            f"{path} is not the file that {CONFIG} describes (its SHA-256 "
+            f"differs): it was changed; {_AGAIN}"
+        )

@@ -1,0 +1,46 @@
+"""Are two files of one speaker? On the command line:
+
+> python -m speechbrain_ext.inference.verify MODEL a.wav b.wav
+
+MODEL is a folder that export_model wrote, or its id on the hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from speechbrain_ext.experiment.recipe_run import run
+from speechbrain_ext.inference.verifier import SpeakerVerifier
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print score, probability and decision.
+
+    Arguments
+    ---------
+    argv : list of str, optional
+        The words after the program; the process's own when None.
+    """
+    parser = argparse.ArgumentParser(
+        "python -m speechbrain_ext.inference.verify",
+        description="Tell whether two files are of one speaker.",
+    )
+    parser.add_argument("model", help="folder, or id on the hub")
+    parser.add_argument("first", help="an audio file")
+    parser.add_argument("second", help="an audio file")
+    parser.add_argument("--device", help="cpu, cuda:0, ...")
+    parser.add_argument(
+        "--prior", type=float, help="probability of one speaker beforehand"
+    )
+    given = parser.parse_args(argv)
+    verifier = SpeakerVerifier.from_pretrained(given.model, given.device)
+    found = verifier.verify(given.first, given.second, prior=given.prior)
+    print(
+        f"{'same speaker' if found.same else 'different speakers'}: "
+        f"probability of one speaker {found.probability:.4f}, score "
+        f"{found.score:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

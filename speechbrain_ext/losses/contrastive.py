@@ -1,0 +1,320 @@
+"""Contrastive losses: an utterance's positive is nearer than all negatives.
+
+Chen et al., "A simple framework for contrastive learning of visual
+representations", ICML 2020 (SimCLR, NT-Xent); He et al., "Momentum contrast
+for unsupervised visual representation learning", CVPR 2020 (MoCo); margins on
+the positives for speakers, Lepage and Dehak, "Additive margin in contrastive
+self-supervised frameworks to learn discriminative speaker representations",
+Odyssey 2024.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from speechbrain_ext.losses.aam_softmax import add_angle
+from speechbrain_ext.utils.distributed import gathered, joined, n_processes
+from speechbrain_ext.utils.files import InputError
+
+MARGINS = ("additive", "angular")
+
+
+class Contrast(torch.nn.Module):
+    r"""Cross-entropy of a positive among negatives, from their cosines.
+
+    .. math:: L = \frac{-1}{N} \sum_i \log \frac
+        {e^{m(p_i) / \tau}}
+        {e^{m(p_i) / \tau} + \sum_j e^{n_{ij} / \tau}}
+
+    with p the cosine of a row and its positive, n those with its negatives,
+    and the margin m(p) = p - m (additive; Wang et al., "CosFace", CVPR 2018,
+    Eq. 4) or cos(arccos(p) + m) (angular; Deng et al., "ArcFace", CVPR 2019,
+    Eq. 3, continued as in `speechbrain_ext.losses.aam_softmax.AAMSoftmax`).
+
+    Arguments
+    ---------
+    temperature : float
+        tau.
+    margin : float
+        m, of the cosine or in radians; 0 for none.
+    margin_form : str
+        ``"additive"`` or ``"angular"``.
+
+    Raises
+    ------
+    InputError
+        The form is none of these.
+
+    Example
+    -------
+    >>> contrast = Contrast(temperature=1.0, margin=0.5)
+    >>> contrast(torch.tensor([0.5]), torch.tensor([[0.0]])).item()
+    0.693...
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.03,
+        margin: float = 0.0,
+        margin_form: str = "additive",
+    ):
+        super().__init__()
+        if margin_form not in MARGINS:
+            raise InputError(
+                f"margin_form is {margin_form!r}; it must be one of "
+                f"{list(MARGINS)}"
+            )
+        self.temperature = temperature
+        self.margin = margin
+        self.margin_form = margin_form
+
+    def forward(
+        self, positive: torch.Tensor, negatives: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean loss.
+
+        Arguments
+        ---------
+        positive : torch.Tensor
+            Cosines [N], float32.
+        negatives : torch.Tensor
+            Cosines [N, M]; those of minus infinity do not count.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar.
+        """
+        if self.margin_form == "angular":
+            positive = add_angle(positive, self.margin)
+        else:
+            positive = positive - self.margin
+        rivals = torch.logsumexp(negatives / self.temperature, dim=1)
+        return F.softplus(rivals - positive / self.temperature).mean()
+
+
+class NTXentLoss(torch.nn.Module):
+    r"""SimCLR's symmetric loss over the batch of all processes.
+
+    Chen et al. 2020, Eq. 1 and Algorithm 1: each of the 2 B embeddings of two
+    views is compared with the 2 B - 1 others, of which one is its positive.
+    B counts all processes; each returns the mean over its own rows, with
+    gradients through everyone's (`speechbrain_ext.utils.distributed.joined`).
+
+    Arguments
+    ---------
+    temperature, margin, margin_form : float, float, str
+        As `Contrast`'s.
+
+    Example
+    -------
+    >>> loss = NTXentLoss()
+    >>> first = torch.randn(4, 8)
+    >>> bool(loss(first, first) < loss(first, first.flip(0)))
+    True
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.03,
+        margin: float = 0.0,
+        margin_form: str = "additive",
+    ):
+        super().__init__()
+        self.contrast = Contrast(temperature, margin, margin_form)
+
+    def forward(
+        self, first: torch.Tensor, second: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of this process's utterances.
+
+        Arguments
+        ---------
+        first, second : torch.Tensor
+            Embeddings of two views [B, D], of any norm; rows go together.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar, float32.
+        """
+        with torch.autocast(first.device.type, enabled=False):
+            own = F.normalize(torch.cat([first, second]).float(), dim=1)
+            cosines = own @ joined(own).T
+            n_rows = len(own)
+            rows = torch.arange(n_rows, device=own.device)
+            itself = rows + _rank() * n_rows
+            partner = (rows + len(first)) % n_rows + _rank() * n_rows
+            own_columns = torch.stack([itself, partner], dim=1)
+            negatives = cosines.scatter(1, own_columns, -torch.inf)
+            positive = cosines.gather(1, partner[:, None])[:, 0]
+            return self.contrast(positive, negatives)
+
+
+class MoCoQueue(torch.nn.Module):
+    """Keys of earlier batches, the oldest of which give way.
+
+    He et al. 2020, section 3.2. It begins with random directions, which are
+    easy negatives: the loss is low, and rises until keys have replaced them.
+
+    Arguments
+    ---------
+    n_keys : int
+        How many are kept.
+    size : int
+        Dimension D of a key.
+
+    Example
+    -------
+    >>> queue = MoCoQueue(n_keys=3, size=2)
+    >>> for number in range(1, 5):
+    ...     queue.push(torch.full((1, 2), float(number)))
+    >>> queue.keys
+    tensor([[4., 4.],
+            [2., 2.],
+            [3., 3.]])
+    """
+
+    keys: torch.Tensor
+    place: torch.Tensor
+
+    def __init__(self, n_keys: int = 32768, size: int = 192):
+        super().__init__()
+        keys = F.normalize(torch.randn(n_keys, size), dim=1)
+        self.register_buffer("keys", keys)
+        self.register_buffer("place", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, keys: torch.Tensor) -> None:
+        """Put in this batch's keys [B, D], those of all processes."""
+        keys = gathered(keys.float())
+        n_keys = len(self.keys)
+        rows = torch.arange(len(keys), device=keys.device)
+        self.keys[(self.place + rows) % n_keys] = keys
+        self.place.copy_((self.place + len(keys)) % n_keys)
+
+
+class MoCoLoss(torch.nn.Module):
+    """MoCo's loss, symmetric in two views, each with a queue of keys.
+
+    He et al. 2020, Eq. 1: a query's positive is the momentum encoder's key
+    of the other view; its negatives are the keys of that view of earlier
+    batches. Both views are queries in turn (Chen et al., "An empirical study
+    of training self-supervised vision transformers", ICCV 2021, Algorithm 1).
+
+    Arguments
+    ---------
+    size : int
+        Dimension D of what is compared.
+    n_keys : int
+        Keys a queue holds.
+    temperature, margin, margin_form : float, float, str
+        As `Contrast`'s.
+
+    Example
+    -------
+    >>> loss = MoCoLoss(size=8, n_keys=16)
+    >>> queries = torch.randn(2, 4, 8, requires_grad=True)
+    >>> keys = torch.randn(2, 4, 8)
+    >>> loss(queries, keys).backward()
+    >>> loss.push(keys)
+    """
+
+    def __init__(
+        self,
+        size: int,
+        n_keys: int = 32768,
+        temperature: float = 0.03,
+        margin: float = 0.0,
+        margin_form: str = "additive",
+    ):
+        super().__init__()
+        self.contrast = Contrast(temperature, margin, margin_form)
+        self.first, self.second = (MoCoQueue(n_keys, size) for _ in range(2))
+
+    def forward(
+        self, queries: torch.Tensor, keys: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of this process's utterances; the queues stay as they are.
+
+        Arguments
+        ---------
+        queries : torch.Tensor
+            Embeddings of two views [2, B, D], of any norm.
+        keys : torch.Tensor
+            The momentum encoder's [2, B, D]; they get no gradient.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar, float32.
+        """
+        with torch.autocast(queries.device.type, enabled=False):
+            queries = F.normalize(queries.float(), dim=2)
+            others = F.normalize(keys.detach().float(), dim=2).flip(0)
+            queues = [self.second.keys, self.first.keys]
+            losses = [
+                self.contrast((query * key).sum(1), query @ queue.T)
+                for query, key, queue in zip(
+                    queries, others, queues, strict=True
+                )
+            ]
+            return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def push(self, keys: torch.Tensor) -> None:
+        """Put the batch's keys [2, B, D] into the queues, after the loss."""
+        units = F.normalize(keys.float(), dim=2)
+        self.first.push(units[0])
+        self.second.push(units[1])
+
+
+class Projection(torch.nn.Module):
+    """What is between the embedding and the loss: an MLP, or nothing.
+
+    Chen et al. 2020, section 4.2, with BatchNorm and two hidden layers
+    (Chen et al., "Big self-supervised models are strong semi-supervised
+    learners", NeurIPS 2020); without it, embeddings themselves are compared.
+
+    Arguments
+    ---------
+    input_size : int
+        Dimension of the embedding.
+    hidden_size : int
+        Width of the two hidden layers; 0 for no MLP.
+    output_size : int
+        Dimension that an MLP gives.
+
+    Example
+    -------
+    >>> Projection(8).size, Projection(8, 32, 16)(torch.randn(4, 8)).shape
+    (8, torch.Size([4, 16]))
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int = 0, output_size: int = 512
+    ):
+        super().__init__()
+        self.size = output_size if hidden_size else input_size
+        self.mlp = torch.nn.Sequential()
+        if hidden_size:
+            self.mlp.extend(_hidden(input_size, hidden_size))
+            self.mlp.extend(_hidden(hidden_size, hidden_size))
+            self.mlp.append(torch.nn.Linear(hidden_size, output_size))
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Embeddings [B, D] to what is compared [B, size]."""
+        return self.mlp(embeddings)
+
+
+def _hidden(input_size: int, hidden_size: int) -> list[torch.nn.Module]:
+    return [
+        torch.nn.Linear(input_size, hidden_size),
+        torch.nn.BatchNorm1d(hidden_size),
+        torch.nn.ReLU(),
+    ]
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if n_processes() > 1 else 0

@@ -1,0 +1,147 @@
+"""RDINO's regularisers: embeddings that vary, in ways that do not repeat.
+
+Chen et al., "Pushing the limits of self-supervised speaker verification using
+regularized distillation framework", ICASSP 2023 (RDINO): the variance and
+covariance terms of Bardes et al., "VICReg", ICLR 2022, on a wide linear layer
+of the projection head (`DINOHead` with an ``expander_size``), so that a
+collapse costs even where the centred cross-entropy does not see it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+import torch.distributed.nn.functional
+
+from speechbrain_ext.utils.files import InputError
+
+
+def rdino_regularizer(
+    expansion: torch.Tensor,
+    variance_weight: float = 10.0,
+    covariance_weight: float = 1.0,
+) -> torch.Tensor:
+    r"""Diversity and redundancy-elimination terms of RDINO.
+
+    .. math:: R = \frac{w_v}{2} \, \mathrm{hinge}(X)
+        + w_c \, \mathrm{cov}(X)
+
+    with X the student's expansion, averaged over global views. Added to
+    DINO's loss with a factor that RDINO raises from 0.05 to 0.2.
+
+    Arguments
+    ---------
+    expansion : torch.Tensor
+        The student's `DINOHead.expand` of the global views [G, B, D].
+    variance_weight : float
+        w_v; RDINO's.
+    covariance_weight : float
+        w_c; RDINO's.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar, float32, equal on all processes: it is of all their rows.
+
+    Raises
+    ------
+    InputError
+        All processes together have one utterance.
+
+    Notes
+    -----
+    RDINO adds the same terms of the teacher, from which comes the half. They
+    are constant for the student and left out: the gradient is the same, the
+    value lower. Its code divides the covariances by the number of prototypes
+    (65,536) and not by D (8,192): to follow it, give their quotient, 0.125,
+    as ``covariance_weight``.
+
+    Example
+    -------
+    >>> _ = torch.manual_seed(0)
+    >>> spread, one_point = 9 * torch.randn(2, 64, 8), torch.ones(2, 64, 8)
+    >>> bool(rdino_regularizer(spread, covariance_weight=0.0) == 0)
+    True
+    >>> round(rdino_regularizer(one_point).item(), 3)
+    4.95
+    """
+    with torch.autocast(expansion.device.type, enabled=False):
+        rows = _gathered(expansion.float().mean(0))
+        if len(rows) < 2:
+            raise InputError(
+                "batch_size is 1; the variance of RDINO's terms is over the "
+                "utterances of a batch: raise --batch_size or leave them out"
+            )
+        variance = variance_hinge(rows)
+        return (
+            variance_weight / 2 * variance
+            + covariance_weight * covariance_penalty(rows)
+        )
+
+
+def variance_hinge(x: torch.Tensor) -> torch.Tensor:
+    """How far standard deviations fall short of one (VICReg, Eq. 1).
+
+    Mean over dimensions of ``max(0, 1 - sqrt(var + 1e-4))``.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Vectors [B, D], B at least 2.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar, from 0 (enough variance) to 0.99 (none).
+
+    Example
+    -------
+    >>> x = torch.tensor([[0.0, 0.0], [0.0, 9.0]])
+    >>> round(variance_hinge(x).item(), 3)
+    0.495
+    """
+    return torch.relu(1 - (x.var(0) + 1e-4).sqrt()).mean()
+
+
+def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
+    """Squared covariances of different dimensions, over D (VICReg, Eq. 4).
+
+    The squares of all covariances, X'X, have the sum of those of X X': the
+    smaller of the two products is formed. Variances are then taken away.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Vectors [B, D], B at least 2.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar; 0, within rounding, if no two dimensions vary together.
+
+    Example
+    -------
+    >>> corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    >>> covariance_penalty(corners).item()
+    0.0
+    >>> covariance_penalty(corners[[0, 3]]).item()
+    4.0
+    """
+    n_rows, n_dimensions = x.shape
+    x = x - x.mean(0)
+    gram = x @ x.T if n_rows < n_dimensions else x.T @ x
+    variances = x.square().sum(0)
+    off_diagonal = gram.square().sum() - variances.square().sum()
+    return off_diagonal / ((n_rows - 1) ** 2 * n_dimensions)
+
+
+def _gathered(x: torch.Tensor) -> torch.Tensor:
+    """Rows [B, D] of all processes, in order, with their gradients.
+
+    Each process gets the sum of the gradients that all send back. As each
+    computes the same loss of the same rows, the mean that distributed
+    training takes over processes is the gradient of that loss.
+    """
+    if not torch.distributed.is_initialized():
+        return x
+    return torch.cat(torch.distributed.nn.functional.all_gather(x))

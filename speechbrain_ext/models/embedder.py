@@ -1,0 +1,300 @@
+"""The embedder: what is trained, scored and published, as one module.
+
+An embedder YAML (``hparams/parts/*.yaml``) names the four modules that
+SpeechBrain's ``SpeakerRecognition`` needs. Resolved and saved beside its
+weights it *is* the hub folder, so the model that was scored is byte for byte
+the one that is shared.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML
+from speechbrain.nnet.CNN import Conv1d
+
+from speechbrain_ext.utils.files import (
+    InputError,
+    PathLike,
+    atomic_path,
+    write_text,
+)
+from speechbrain_ext.utils.settings import check_overrides, read_yaml, resolve
+
+MODEL = "embedding_model.ckpt"
+RECIPE = "hyperparams.yaml"
+
+
+class WaveEmbedder(torch.nn.Module):
+    """Waveforms to embeddings: features, their normalisation, a model.
+
+    Arguments
+    ---------
+    features, norm, model : torch.nn.Module
+        ``compute_features``, ``mean_var_norm`` and ``embedding_model``, as
+        SpeechBrain's ``SpeakerRecognition`` calls them.
+
+    Example
+    -------
+    >>> from speechbrain_ext.models.speech_encoder import RawWaveform
+    >>> part = RawWaveform()
+    >>> WaveEmbedder(part, part, torch.nn.Linear(9, 2))(torch.ones(3, 9)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        features: torch.nn.Module,
+        norm: torch.nn.Module,
+        model: torch.nn.Module,
+    ):
+        super().__init__()
+        self.features = features
+        self.norm = norm
+        self.model = model
+        _skip_empty_padding(self.model)
+
+    def forward(self, wavs: torch.Tensor) -> torch.Tensor:
+        """Waveforms [B, T] of one length to embeddings [B, D]."""
+        lengths = torch.ones(len(wavs), device=wavs.device)
+        feats = self.norm(self.features(wavs), lengths)
+        return self.model(feats).flatten(1)
+
+    @torch.no_grad()
+    def embed(self, wavs: torch.Tensor) -> torch.Tensor:
+        """`forward` in eval mode without gradients."""
+        was_training = self.training
+        self.eval()
+        embeddings = self(wavs)
+        self.train(was_training)
+        return embeddings
+
+    @property
+    def embedding_size(self) -> int:
+        """Dimension D, found by embedding a second of silence."""
+        device = next(self.model.parameters()).device
+        return self.embed(torch.zeros(1, 16000, device=device)).shape[1]
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its WavLM started from random weights (a plain config)."""
+        return bool(getattr(self.model, "is_random", False))
+
+
+class Embedder(WaveEmbedder):
+    """Waveforms to embeddings, through the modules of an embedder YAML.
+
+    Arguments
+    ---------
+    yaml_text : str
+        Resolved embedder YAML: ``compute_features``, ``mean_var_norm`` and
+        ``embedding_model`` under ``modules``.
+
+    Example
+    -------
+    >>> text = '''
+    ... modules:
+    ...     compute_features: !new:speechbrain.lobes.features.Fbank
+    ...     mean_var_norm:
+    ...         !new:speechbrain.processing.features.InputNormalization
+    ...         norm_type: sentence
+    ...     embedding_model: !new:torch.nn.Flatten
+    ... '''
+    >>> Embedder(text).embed(torch.zeros(2, 1600)).shape
+    torch.Size([2, 440])
+    """
+
+    def __init__(self, yaml_text: str):
+        modules = load_hyperpyyaml(io.StringIO(yaml_text))["modules"]
+        super().__init__(
+            modules["compute_features"],
+            modules["mean_var_norm"],
+            modules["embedding_model"],
+        )
+        self.yaml_text = _published(yaml_text, self.model)
+
+
+def _skip_empty_padding(model: torch.nn.Module) -> None:
+    """Keep convolutions of one frame from padding by no frames.
+
+    SpeechBrain's reflection padding copies its input even then, and autograd
+    keeps the copy: a fifth of what ECAPA keeps. Results are bit-identical.
+    """
+    for module in model.modules():
+        if isinstance(module, Conv1d) and module.padding == "same":
+            if module.kernel_size == module.stride == 1:
+                module.padding = "valid"
+
+
+def _published(yaml_text: str, model: torch.nn.Module) -> str:
+    """The YAML with the arguments that the model wants to be published with.
+
+    For instance a pre-trained encoder's architecture in place of its source:
+    a published model must load offline, its weights are in the folder.
+    """
+    arguments = getattr(model, "published_arguments", None)
+    if arguments is None:
+        return yaml_text
+    yaml = YAML()
+    tree = yaml.load(yaml_text)
+    # References are resolved: the model's arguments are copies of the keys.
+    for node in (tree, tree["embedding_model"]):
+        node.update({k: v for k, v in arguments.items() if k in node})
+    stream = io.StringIO()
+    yaml.dump(tree, stream)
+    return stream.getvalue()
+
+
+def build_embedder(
+    path: PathLike, overrides: dict[str, Any] | None = None
+) -> Embedder:
+    """An untrained (or pre-trained) embedder from an embedder YAML.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        For instance ``hparams/parts/ecapa.yaml``.
+    overrides : dict, optional
+        Values of its keys to change.
+
+    Returns
+    -------
+    Embedder
+        In train mode, on the CPU.
+
+    Raises
+    ------
+    InputError
+        An override names a key that the YAML lacks.
+
+    Example
+    -------
+    >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
+    >>> embedder = build_embedder("hparams/parts/ecapa.yaml", small)
+    >>> embedder.embed(torch.zeros(2, 16000)).shape
+    torch.Size([2, 8])
+    """
+    check_overrides(path, read_yaml(path), overrides or {})
+    return Embedder(resolve(path, overrides or {}))
+
+
+def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
+    """Write ``hyperparams.yaml`` and ``embedding_model.ckpt``.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        The embedder folder.
+    embedder : Embedder
+        What to save; only the model has weights.
+
+    Returns
+    -------
+    list of str
+        The names written, for the receipt.
+    """
+    folder = Path(folder)
+    state = published_state(embedder)
+    # Given a path, torch would write its (temporary) name into the file.
+    with atomic_path(folder / MODEL) as part, open(part, "wb") as stream:
+        torch.save(state, stream)
+    write_text(folder / RECIPE, embedder.yaml_text)
+    return [RECIPE, MODEL]
+
+
+def published_state(embedder: WaveEmbedder) -> dict[str, torch.Tensor]:
+    """The weights of an embedder's model, as they are saved, on the CPU.
+
+    Example
+    -------
+    >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
+    >>> embedder = build_embedder("hparams/parts/ecapa.yaml", small)
+    >>> published_state(embedder)["fc.conv.bias"].shape
+    torch.Size([8])
+    """
+    model = embedder.model
+    state_dict = getattr(model, "published_state", model.state_dict)()
+    return {
+        key: value.detach().cpu().contiguous()
+        for key, value in state_dict.items()
+    }
+
+
+def load_embedder(
+    folder: PathLike, device: str | torch.device = "cpu"
+) -> Embedder:
+    """The embedder of a folder, in eval mode.
+
+    Raises
+    ------
+    InputError
+        The folder is not an embedder folder or its weights do not fit.
+    """
+    folder = Path(folder)
+    missing = [n for n in (RECIPE, MODEL) if not (folder / n).is_file()]
+    if missing:
+        raise InputError(
+            f"{folder} is not an embedder folder: it lacks {missing}; give "
+            "the folder named embedder that a train recipe wrote"
+        )
+    embedder = Embedder((folder / RECIPE).read_text(encoding="utf-8"))
+    load_weights(embedder, folder)
+    return embedder.to(device).eval()
+
+
+def load_weights(embedder: Embedder, folder: PathLike) -> None:
+    """Copy the weights of an embedder folder into an embedder."""
+    path = Path(folder) / MODEL
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; --init_from takes an embedder folder"
+        )
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        embedder.model.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} does not fit the model it is loaded into: {error}; use "
+            "the same embedder YAML and sizes as the run that saved it"
+        ) from None
+
+
+def batches_of_one_length(
+    lengths: Iterable[int], max_frames: int
+) -> Iterator[list[int]]:
+    """Row numbers grouped so that no batch needs padding.
+
+    Padding changes every frame of a group-norm WavLM and ECAPA's statistics;
+    batches of exactly equal lengths make an embedding independent of its
+    neighbours.
+
+    Arguments
+    ---------
+    lengths : iterable of int
+        Samples of each utterance.
+    max_frames : int
+        Samples in a batch, at most (a longer utterance is alone).
+
+    Yields
+    ------
+    list of int
+        Rows of one length, longest first.
+
+    Example
+    -------
+    >>> list(batches_of_one_length([5, 9, 5, 5], max_frames=10))
+    [[1], [0, 2], [3]]
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        rows_of.setdefault(int(length), []).append(row)
+    for length in sorted(rows_of, reverse=True):
+        rows = rows_of[length]
+        size = max(max_frames // length, 1)
+        for first in range(0, len(rows), size):
+            yield rows[first : first + size]

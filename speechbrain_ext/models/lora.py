@@ -1,0 +1,128 @@
+"""Low-rank adaptation: small matrices are trained beside frozen ones.
+
+Hu et al., "LoRA", ICLR 2022. It needs no other package: what is saved is the
+sum of both, so that a published model knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from speechbrain_ext.utils.files import InputError
+
+# Queries and values, in transformers' names; what the paper adapts.
+TARGETS = ("q_proj", "v_proj", "linear_q", "linear_v")
+# alpha over rank: how much the product counts.
+SCALE = 2.0
+
+
+class LowRankLinear(torch.nn.Module):
+    """A frozen linear layer W and a trained product: (W + 2 B A) x + b.
+
+    B starts at zero, and with it the change. Weights of the plain layer can
+    be loaded too: the change is then zero.
+
+    Arguments
+    ---------
+    linear : torch.nn.Linear
+        The layer whose place it takes; its weights are frozen.
+    rank : int
+        Rows of A and columns of B.
+
+    Example
+    -------
+    >>> linear = torch.nn.Linear(6, 4)
+    >>> adapted = LowRankLinear(linear, rank=2)
+    >>> x = torch.randn(3, 6)
+    >>> torch.equal(adapted(x), linear(x))
+    True
+    >>> [n for n, p in adapted.named_parameters() if p.requires_grad]
+    ['lora_a', 'lora_b']
+    """
+
+    def __init__(self, linear: torch.nn.Linear, rank: int):
+        super().__init__()
+        self.weight = linear.weight.requires_grad_(False)
+        self.bias = linear.bias.requires_grad_(False)
+        n_outputs, n_inputs = linear.weight.shape
+        self.lora_a = torch.nn.Parameter(torch.empty(rank, n_inputs))
+        self.lora_b = torch.nn.Parameter(torch.zeros(n_outputs, rank))
+        torch.nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., inputs] to [..., outputs]."""
+        linear = torch.nn.functional.linear
+        change = linear(linear(x, self.lora_a), self.lora_b)
+        return linear(x, self.weight, self.bias) + SCALE * change
+
+    @torch.no_grad()
+    def merged(self) -> torch.Tensor:
+        """The one matrix that does the same."""
+        return self.weight + SCALE * self.lora_b @ self.lora_a
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any
+    ) -> None:
+        state_dict.setdefault(f"{prefix}lora_a", self.lora_a)
+        state_dict.setdefault(f"{prefix}lora_b", torch.zeros_like(self.lora_b))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def add_lora(
+    model: torch.nn.Module, rank: int, targets: Collection[str] = TARGETS
+) -> None:
+    """Put `LowRankLinear` in the place of linear layers, by their names.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        Changed in place.
+    rank : int
+        Of every product, at least 1.
+    targets : collection of str
+        Last names of the layers to adapt.
+
+    Raises
+    ------
+    InputError
+        The rank is no positive integer.
+
+    Example
+    -------
+    >>> model = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(6, 4)})
+    >>> add_lora(model, rank=2)
+    >>> model["q_proj"].lora_a.shape
+    torch.Size([2, 6])
+    """
+    if not isinstance(rank, int) or rank < 1:
+        raise InputError(
+            f"lora_rank is {rank!r}; it must be a positive integer, e.g. 8, "
+            "or 0 for none"
+        )
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if name in targets and isinstance(child, torch.nn.Linear):
+                setattr(parent, name, LowRankLinear(child, rank))
+
+
+def merged_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict of the plain model that gives the same output.
+
+    Example
+    -------
+    >>> model = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(6, 4)})
+    >>> add_lora(model, rank=2)
+    >>> sorted(merged_state(model))
+    ['q_proj.bias', 'q_proj.weight']
+    """
+    state = model.state_dict()
+    for name, module in model.named_modules():
+        if isinstance(module, LowRankLinear):
+            prefix = f"{name}." if name else ""
+            state[f"{prefix}weight"] = module.merged()
+            del state[f"{prefix}lora_a"], state[f"{prefix}lora_b"]
+    return state

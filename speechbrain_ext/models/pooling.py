@@ -1,0 +1,300 @@
+"""Back-ends: the hidden states of all layers to one embedding."""
+
+from __future__ import annotations
+
+import torch
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.lobes.models.Xvector import Xvector
+
+from speechbrain_ext.utils.files import InputError
+
+
+class MHFA(torch.nn.Module):
+    """Multi-head factorised attentive pooling.
+
+    Peng et al., "An attention-based backend allowing efficient fine-tuning
+    of transformer models for speaker verification", SLT 2022. Keys and
+    values are two learnt averages over layers, h the hidden states:
+
+        k_t = W_k sum_l softmax(a^k)_l h_{l,t} + b_k    (v_t likewise)
+        A   = softmax over t of (W_a k_t + b_a)         one column a head
+        e   = W_o [sum_t A_{t,1} v_t; ...; sum_t A_{t,H} v_t] + b_o
+
+    The defaults are those of Miara et al. (Interspeech 2024).
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+    input_size : int
+        Channels C of a hidden state.
+    n_heads : int
+        Attention heads H.
+    compression_size : int
+        Channels of keys and values.
+    embedding_size : int
+        Channels D of the embedding.
+
+    Example
+    -------
+    >>> pooling = MHFA(n_layers=3, input_size=8, n_heads=4, embedding_size=5)
+    >>> pooling(torch.randn(3, 2, 50, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        input_size: int = 768,
+        n_heads: int = 64,
+        compression_size: int = 128,
+        embedding_size: int = 256,
+    ):
+        super().__init__()
+        # Two vectors, which weight decay leaves alone.
+        self.key_layers = torch.nn.Parameter(torch.ones(n_layers))
+        self.value_layers = torch.nn.Parameter(torch.ones(n_layers))
+        self.key = torch.nn.Linear(input_size, compression_size)
+        self.value = torch.nn.Linear(input_size, compression_size)
+        self.attention: torch.nn.Module = torch.nn.Linear(
+            compression_size, n_heads
+        )
+        self.output = torch.nn.Linear(
+            n_heads * compression_size, embedding_size
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        weights = torch.stack([self.key_layers, self.value_layers])
+        weights = weights.softmax(dim=1)
+        keys, values = torch.einsum("wl,lbtc->wbtc", weights, hidden)
+        attention = self._logits(self.key(keys)).softmax(dim=1)
+        values = self.value(values)
+        heads = torch.einsum("bth,btc->bhc", attention, values)
+        return self.output(heads.flatten(1))
+
+    def _logits(self, keys: torch.Tensor) -> torch.Tensor:
+        """Keys [B, T', compression_size] to attention logits [B, T', H]."""
+        return self.attention(keys)
+
+
+class ContextAwareMHFA(MHFA):
+    """MHFA whose queries see the frames around the one they weigh.
+
+    Peng et al., "CA-MHFA: a context-aware multi-head factorized attentive
+    pooling for SSL-based speaker verification", ICASSP 2025. In place of
+    MHFA's W_a k_t + b_a, head h has a group of 2 R + 1 queries:
+
+        logits_{t,h} = sum_{r=-R}^{R} q_{h,r} . k_{t+r}
+
+    with zeros beyond the ends of the utterance; keys and values are shared
+    by all groups. One frame of context is MHFA without b_a.
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+    input_size : int
+        Channels C of a hidden state.
+    n_heads : int
+        Groups of queries H.
+    context : int
+        Frames that a group sees, 2 R + 1: an odd number.
+    compression_size : int
+        Channels of keys and values.
+    embedding_size : int
+        Channels D of the embedding.
+
+    Raises
+    ------
+    InputError
+        ``context`` is no odd positive number.
+
+    Example
+    -------
+    >>> pooling = ContextAwareMHFA(
+    ...     n_layers=3, input_size=8, n_heads=4, embedding_size=5
+    ... )
+    >>> pooling(torch.randn(3, 2, 50, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        input_size: int = 768,
+        n_heads: int = 64,
+        context: int = 9,
+        compression_size: int = 128,
+        embedding_size: int = 256,
+    ):
+        super().__init__(
+            n_layers, input_size, n_heads, compression_size, embedding_size
+        )
+        if context < 1 or context % 2 == 0:
+            raise InputError(
+                f"context is {context} frames; it must be odd, with as many "
+                "before as after the frame in the middle: e.g. 9"
+            )
+        self.attention = torch.nn.Conv1d(
+            compression_size,
+            n_heads,
+            context,
+            padding=context // 2,
+            bias=False,
+        )
+
+    def _logits(self, keys: torch.Tensor) -> torch.Tensor:
+        return self.attention(keys.transpose(1, 2)).transpose(1, 2)
+
+
+class WeightedSum(torch.nn.Module):
+    """A learnt average of the layers, as SUPERB's.
+
+    Yang et al., Interspeech 2021. Layers start with equal weights.
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+
+    Example
+    -------
+    >>> mean = WeightedSum(n_layers=3).average(torch.randn(3, 2, 50, 8))
+    >>> mean.shape
+    torch.Size([2, 50, 8])
+    """
+
+    def __init__(self, n_layers: int):
+        super().__init__()
+        self.layer_weights = torch.nn.Parameter(torch.zeros(n_layers))
+
+    def average(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [L + 1, B, T', C] to their average [B, T', C]."""
+        weights = self.layer_weights.softmax(dim=0)
+        return torch.einsum("l,lbtc->btc", weights, hidden)
+
+
+class WeightedSumECAPA(WeightedSum):
+    """ECAPA-TDNN on a learnt average of the layers, in place of mel bands.
+
+    The pair of Chen et al. (WavLM, IEEE JSTSP 2022).
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+    input_size : int
+        Channels C of a hidden state.
+    width : int
+        Channels of ECAPA's frame-level layers.
+    width_last : int
+        Channels after its multi-layer feature aggregation.
+    attention_channels : int
+        Channels of its attentive statistics pooling.
+    embedding_size : int
+        Channels D of the embedding.
+
+    Example
+    -------
+    >>> pooling = WeightedSumECAPA(
+    ...     n_layers=3, input_size=8, width=16, width_last=48,
+    ...     embedding_size=5,
+    ... )
+    >>> pooling(torch.randn(3, 2, 50, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        input_size: int = 768,
+        width: int = 512,
+        width_last: int = 1536,
+        attention_channels: int = 128,
+        embedding_size: int = 192,
+    ):
+        super().__init__(n_layers)
+        self.ecapa = ECAPA_TDNN(
+            input_size,
+            lin_neurons=embedding_size,
+            channels=[width] * 4 + [width_last],
+            attention_channels=attention_channels,
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        return self.ecapa(self.average(hidden))[:, 0]
+
+
+class MeanAndDeviation(torch.nn.Module):
+    """Statistics pooling: what a channel is over time, and how it varies.
+
+    Snyder et al., ICASSP 2018.
+
+    Example
+    -------
+    >>> MeanAndDeviation()(torch.tensor([[[1.0], [3.0]]]))
+    tensor([[[2., 1.]]])
+    """
+
+    def forward(
+        self, x: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Frames [B, T, C], none of them padding, to [B, 1, 2 C]."""
+        variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+        # The root has no gradient at 0, where nothing varies.
+        return torch.cat([mean, variance.clamp(min=1e-10).sqrt()], dim=2)
+
+
+class WeightedSumTDNN(WeightedSum):
+    """An x-vector network on a learnt average of the layers.
+
+    The speaker verification of SUPERB (Yang et al., Interspeech 2021): five
+    time-delay layers, the mean and deviation of the last over time, and a
+    linear layer (Snyder et al., ICASSP 2018; the embedding is what they name
+    segment 6).
+
+    Arguments
+    ---------
+    n_layers : int
+        Hidden states given, the transformer's input among them.
+    input_size : int
+        Channels C of a hidden state.
+    width : int
+        Channels of the first four time-delay layers.
+    width_last : int
+        Channels of the fifth.
+    embedding_size : int
+        Channels D of the embedding.
+
+    Example
+    -------
+    >>> pooling = WeightedSumTDNN(
+    ...     n_layers=3, input_size=8, width=16, width_last=48,
+    ...     embedding_size=5,
+    ... )
+    >>> pooling(torch.randn(3, 2, 50, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        input_size: int = 768,
+        width: int = 512,
+        width_last: int = 1500,
+        embedding_size: int = 512,
+    ):
+        super().__init__(n_layers)
+        self.tdnn = Xvector(
+            in_channels=input_size,
+            tdnn_channels=[width] * 4 + [width_last],
+            lin_neurons=embedding_size,
+        )
+        # SpeechBrain's adds noise, in evaluation too.
+        self.tdnn.blocks[-2] = MeanAndDeviation()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        return self.tdnn(self.average(hidden))[:, 0]

@@ -1,0 +1,350 @@
+"""WavLM as a speaker embedder: hidden states of all layers, then pooling.
+
+WavLM (Chen et al., IEEE JSTSP 2022) and its kin: HuBERT, wav2vec 2.0,
+UniSpeech-SAT and w2v-BERT 2.0. `speechbrain_ext.models.pretrained` gets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from speechbrain_ext.models.conv_frontend import convolve
+from speechbrain_ext.models.log_mel import LogMel
+from speechbrain_ext.models.lora import add_lora, merged_state
+from speechbrain_ext.models.pretrained import architecture, load_model
+from speechbrain_ext.utils.files import InputError, PathLike
+
+FREEZE = ("all", "front", "cnn", "none")
+
+
+class WavLMEncoder(torch.nn.Module):
+    """Waveforms to the hidden states of every layer.
+
+    LayerDrop and SpecAugment are off: the first changes the number of
+    hidden states, the second is not part of speaker fine-tuning. Audio is
+    normalised to zero mean and unit variance per utterance where the
+    model's preprocessor says so (WavLM Large), and left alone elsewhere
+    (WavLM Base, Base+).
+
+    Arguments
+    ---------
+    source : str or os.PathLike, optional
+        Hub id, local folder in transformers' format, or a ``.pt`` file as
+        Microsoft published WavLM.
+    config : mapping, optional
+        Fields of transformers' config, instead of ``source``: the weights
+        are random. ``model_type`` (default ``"wavlm"``) and ``do_normalize``
+        may be among them.
+    freeze : str
+        What stays as pre-trained, in eval mode and without autograd.
+        ``"front"``, as Miara et al. (Interspeech 2024): all before the first
+        transformer layer, that is CNN, projection, positional convolution
+        and the LayerNorms between them. ``"cnn"``: the CNN alone.
+        ``"all"``, ``"none"``.
+    lora_rank : int
+        With ``freeze="all"``: rank of what is trained beside the queries and
+        values of each layer (`speechbrain_ext.models.lora`); 0 for nothing.
+    checkpoint_layers : bool
+        Keep only the layers' inputs for the backward pass and compute each
+        layer again: a fraction of the memory, a third more time.
+
+    Raises
+    ------
+    InputError
+        The source cannot be had or is of another kind, a field is unknown,
+        or the options contradict each other.
+
+    Example
+    -------
+    >>> tiny = {"hidden_size": 32, "num_hidden_layers": 2,
+    ...         "num_attention_heads": 2, "intermediate_size": 64,
+    ...         "conv_dim": [16, 16], "conv_stride": [20, 16],
+    ...         "conv_kernel": [20, 16], "num_conv_pos_embeddings": 16,
+    ...         "num_conv_pos_embedding_groups": 2}
+    >>> encoder = WavLMEncoder(config=tiny)
+    >>> encoder(torch.randn(4, 16000)).shape
+    torch.Size([3, 4, 50, 32])
+    >>> encoder.is_random
+    True
+    """
+
+    # Of transformers, whose modules mypy cannot see through.
+    model: Any
+
+    def __init__(
+        self,
+        source: PathLike | None = None,
+        config: Mapping[str, Any] | None = None,
+        freeze: str = "front",
+        lora_rank: int = 0,
+        checkpoint_layers: bool = False,
+    ):
+        super().__init__()
+        if freeze not in FREEZE:
+            raise InputError(
+                f"freeze is {freeze!r}; it must be one of {list(FREEZE)}"
+            )
+        if lora_rank and freeze != "all":
+            raise InputError(
+                f"lora_rank is {lora_rank} and freeze {freeze!r}; low-rank "
+                "matrices are trained beside frozen ones: set freeze to all, "
+                "or lora_rank to 0"
+            )
+        self.is_random = bool(config)
+        self.model, self.do_normalize = load_model(source, config)
+        self.log_mel = LogMel() if self._has_no_cnn else None
+        self.freeze = freeze
+        self.lora_rank = lora_rank
+        self.checkpoint_layers = checkpoint_layers
+        self._set_requires_grad()
+        self.train()
+
+    @property
+    def n_layers(self) -> int:
+        """Hidden states given: the transformer layers and their input."""
+        return self.model.config.num_hidden_layers + 1
+
+    @property
+    def output_size(self) -> int:
+        """Channels C of a hidden state."""
+        return self.model.config.hidden_size
+
+    @property
+    def plain_config(self) -> dict[str, Any]:
+        """The architecture as a mapping that ``config`` takes."""
+        fields = architecture(self.model.config)
+        return {**fields, "do_normalize": self.do_normalize}
+
+    def forward(self, wavs: torch.Tensor) -> torch.Tensor:
+        """Hidden states of waveforms of one length, without padding.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Samples at 16 kHz [B, T].
+
+        Returns
+        -------
+        torch.Tensor
+            [L + 1, B, T', C]: the input of the first transformer layer,
+            then the output of each (without the LayerNorm that follows the
+            last one in models like WavLM Large).
+
+        Raises
+        ------
+        InputError
+            The waveforms are too short for a single frame.
+        """
+        self._check_length(wavs.shape[1])
+        if self.do_normalize:
+            wavs = torch.nn.functional.layer_norm(
+                wavs, wavs.shape[1:], eps=1e-7
+            )
+        x = self._front(wavs)
+        states = [x]
+        with self._tracked(self.freeze != "all" or self.lora_rank > 0):
+            shared = self._shared(x)
+            for layer in self.model.encoder.layers:
+                if self.checkpoint_layers and torch.is_grad_enabled():
+                    x = checkpoint(layer, x, use_reentrant=False, **shared)
+                else:
+                    x = layer(x, **shared)
+                # WavLM's layers pass on the position bias.
+                x = x[0] if isinstance(x, tuple) else x
+                states.append(x)
+            return torch.stack(states)
+
+    def train(self, mode: bool = True) -> WavLMEncoder:
+        """Train mode for what is trained; the rest stays in eval mode."""
+        super().train(mode)
+        if self.freeze in ("all", "front"):
+            self.model.eval()
+        if self.freeze == "front" or self.lora_rank:
+            self.model.encoder.layers.train(mode)
+        if self.freeze == "cnn" and not self._has_no_cnn:
+            self.model.feature_extractor.eval()
+        return self
+
+    def _front(self, wavs: torch.Tensor) -> torch.Tensor:
+        """What enters the first layer [B, T', C]."""
+        model, encoder = self.model, self.model.encoder
+        with self._tracked(self.freeze not in ("all", "front")):
+            if self.log_mel is not None:
+                return encoder.dropout(
+                    model.feature_projection(self.log_mel(wavs))[0]
+                )
+            with self._tracked(self.freeze == "none"):
+                x = convolve(model.feature_extractor, wavs)
+            x = model.feature_projection(x)
+            # HuBERT's gives the projection alone.
+            x = x[0] if isinstance(x, tuple) else x
+            x = x + encoder.pos_conv_embed(x)
+            if not model.config.do_stable_layer_norm:
+                x = encoder.layer_norm(x)
+            return encoder.dropout(x)
+
+    def _shared(self, x: torch.Tensor) -> dict[str, Any]:
+        """What all layers are given besides: how positions enter attention."""
+        encoder = self.model.encoder
+        if self.model.config.model_type == "wavlm":
+            first = encoder.layers[0].attention
+            return {"position_bias": first.position_bias(x.shape[1])}
+        if getattr(encoder, "embed_positions", None) is not None:
+            return {"relative_position_embeddings": encoder.embed_positions(x)}
+        return {}
+
+    @staticmethod
+    def _tracked(wanted: bool) -> torch.set_grad_enabled:
+        """No graph of what is frozen, whatever the caller's mode."""
+        return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
+
+    @property
+    def _has_no_cnn(self) -> bool:
+        return self.model.config.model_type == "wav2vec2-bert"
+
+    def _set_requires_grad(self) -> None:
+        model = self.model
+        model.requires_grad_(self.freeze in ("cnn", "none"))
+        if self.freeze == "front":
+            model.encoder.layers.requires_grad_(True)
+        if self.freeze == "cnn" and not self._has_no_cnn:
+            model.feature_extractor.requires_grad_(False)
+        if getattr(model.config, "do_stable_layer_norm", False):
+            # It follows the last hidden state.
+            model.encoder.layer_norm.requires_grad_(False)
+        if self.lora_rank:
+            add_lora(model.encoder.layers, self.lora_rank)
+
+    def _check_length(self, n_frames: int) -> None:
+        if self.log_mel is not None:
+            needed = self.log_mel.n_samples
+        else:
+            config, needed = self.model.config, 1
+            layers = zip(config.conv_kernel, config.conv_stride, strict=True)
+            for kernel, stride in reversed(list(layers)):
+                needed = (needed - 1) * stride + kernel
+        if n_frames < needed:
+            raise InputError(
+                f"an utterance of {n_frames} samples is shorter than the "
+                f"{needed} that the encoder needs for one frame; drop such "
+                "files when preparing the corpus"
+            )
+
+
+class WavLMSpeaker(torch.nn.Module):
+    """WavLM and a pooling back-end: the ``embedding_model`` of a YAML.
+
+    Arguments
+    ---------
+    encoder_source : str, optional
+        As `WavLMEncoder`'s ``source``.
+    encoder_config : mapping, optional
+        As `WavLMEncoder`'s ``config``.
+    pooling : callable
+        Makes the back-end from ``n_layers`` and ``input_size``, for
+        instance `speechbrain_ext.models.pooling.MHFA`.
+    freeze, lora_rank, checkpoint_layers : str, int, bool
+        As `WavLMEncoder`'s.
+
+    Example
+    -------
+    >>> from speechbrain_ext.models.pooling import MHFA
+    >>> tiny = {"hidden_size": 32, "num_hidden_layers": 2,
+    ...         "num_attention_heads": 2, "intermediate_size": 64,
+    ...         "conv_dim": [16, 16], "conv_stride": [20, 16],
+    ...         "conv_kernel": [20, 16], "num_conv_pos_embeddings": 16,
+    ...         "num_conv_pos_embedding_groups": 2}
+    >>> model = WavLMSpeaker(None, tiny, MHFA)
+    >>> model(torch.randn(2, 16000)).shape
+    torch.Size([2, 1, 256])
+    """
+
+    random_start: torch.Tensor
+
+    def __init__(
+        self,
+        encoder_source: PathLike | None,
+        encoder_config: Mapping[str, Any] | None,
+        pooling: Callable[..., torch.nn.Module],
+        freeze: str = "front",
+        lora_rank: int = 0,
+        checkpoint_layers: bool = False,
+    ):
+        super().__init__()
+        self.encoder = WavLMEncoder(
+            encoder_source,
+            encoder_config,
+            freeze,
+            lora_rank,
+            checkpoint_layers,
+        )
+        self.pooling = pooling(
+            n_layers=self.encoder.n_layers, input_size=self.encoder.output_size
+        )
+        # It describes the weights, so it is saved and loaded with them.
+        self.register_buffer(
+            "random_start", torch.tensor(int(self.encoder.is_random))
+        )
+
+    @property
+    def is_random(self) -> bool:
+        """Whether training began from random, not pre-trained, weights."""
+        return bool(self.random_start)
+
+    @property
+    def published_arguments(self) -> dict[str, Any]:
+        """What a saved embedder is made with: no source, nothing to merge."""
+        return {
+            "encoder_source": None,
+            "encoder_config": self.encoder.plain_config,
+            "lora_rank": 0,
+        }
+
+    def published_state(self) -> dict[str, torch.Tensor]:
+        """The weights that go with `published_arguments`."""
+        return merged_state(self)
+
+    def forward(
+        self, wavs: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embeddings of waveforms.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Samples at 16 kHz [B, T].
+        lengths : torch.Tensor, optional
+            Relative lengths [B]. Padding would change every frame of WavLM,
+            so utterances shorter than T are cut and embedded one by one.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, 1, D]
+        """
+        if lengths is None or bool((lengths >= 1).all()):
+            return self.pooling(self.encoder(wavs)).unsqueeze(1)
+        n_frames = (lengths * wavs.shape[1]).round().long().tolist()
+        pairs = zip(wavs, n_frames, strict=True)
+        return torch.cat([self(wav[None, :n]) for wav, n in pairs])
+
+
+class RawWaveform(torch.nn.Module):
+    """Passes on its input: the place of features and their normalisation.
+
+    Example
+    -------
+    >>> wavs = torch.ones(1, 4)
+    >>> RawWaveform()(wavs, torch.ones(1)) is wavs
+    True
+    """
+
+    def forward(
+        self, x: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """``x`` itself."""
+        return x

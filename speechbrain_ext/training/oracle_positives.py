@@ -1,0 +1,73 @@
+"""Positives by TRUE speakers: what other recordings would be worth.
+
+A diagnostic of Miara, Lepage and Dehak, Interspeech 2024 (positives of the
+same file, or of other files of one speaker). A model trained so has seen
+labels, which its receipt says and so must every result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from speechbrain_ext.training.positives import Positives
+from speechbrain_ext.utils.keyed_random import step_seed
+
+
+class OraclePositives(Positives):
+    """Another utterance of the same true speaker, drawn for every epoch.
+
+    Negatives stay what they are without labels: a batch that holds further
+    utterances of the speaker pushes them away, often where speakers are few.
+
+    Arguments
+    ---------
+    speakers : numpy.ndarray
+        True speaker of each row of the training manifest [N].
+    seed : int
+        With the epoch, it decides the draws.
+
+    Example
+    -------
+    >>> positives = OraclePositives(np.array(["a", "b", "a"]), seed=0)
+    >>> positives.draw(None, epoch=1)
+    >>> positives.rows
+    tensor([2, 1, 0])
+    """
+
+    def __init__(self, speakers: np.ndarray, seed: int):
+        super().__init__(len(speakers), seed)
+        self.speakers = np.unique(speakers, return_inverse=True)[1]
+
+    def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
+        uniform = np.random.default_rng(step_seed(self.seed, epoch))
+        return draw_others(self.speakers, uniform.random(len(self.speakers)))
+
+
+def draw_others(labels: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Another row of the same label for each row; its own if it is alone.
+
+    Arguments
+    ---------
+    labels : numpy.ndarray
+        From 0, none left out [N].
+    uniform : numpy.ndarray
+        Numbers in [0, 1) [N].
+
+    Returns
+    -------
+    numpy.ndarray
+        Rows [N].
+
+    Example
+    -------
+    >>> draw_others(np.array([0, 0, 1, 0]), np.array([0.0, 0.6, 0.0, 0.0]))
+    array([1, 0, 2, 0])
+    """
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    starts = (np.cumsum(sizes) - sizes)[labels]
+    own = np.empty(len(labels), dtype=np.int64)
+    own[order] = np.arange(len(labels))
+    size = sizes[labels]
+    further = (uniform * (size - 1)).astype(np.int64) + (size > 1)
+    return order[starts + (own - starts + further) % size]

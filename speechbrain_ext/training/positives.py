@@ -1,0 +1,182 @@
+"""Self-supervised positive sampling: the teacher hears another utterance.
+
+Two crops of one utterance share its channel, and a model may learn that.
+Lepage and Dehak, "SSPS: Self-Supervised Positive Sampling for Robust
+Self-Supervised Speaker Verification", Interspeech 2025: embeddings of clean
+utterances are clustered by k-means into many more clusters than there are
+speakers, about one a recording session, and the positive of an utterance is
+drawn from a cluster near its own: likely of the same speaker, in another
+session.
+"""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import torch
+
+from speechbrain_ext.clustering.kmeans import kmeans, normalise
+from speechbrain_ext.utils.distributed import from_first_process
+from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.keyed_random import step_seed
+
+
+class Positives(torch.nn.Module):
+    """The row of each utterance's positive, drawn anew for every epoch.
+
+    The rows are a buffer: a checkpoint in mid-epoch resumes with them.
+
+    Arguments
+    ---------
+    n_utterances : int
+        Rows N of the training manifest.
+    seed : int
+        With the epoch, it decides the draws.
+    """
+
+    # Whether `draw` needs to know where utterances are.
+    by_embeddings = False
+    rows: torch.Tensor
+    epoch: torch.Tensor
+
+    def __init__(self, n_utterances: int, seed: int):
+        super().__init__()
+        self.seed = seed
+        self.register_buffer("rows", torch.arange(n_utterances))
+        self.register_buffer("epoch", torch.tensor(-1))
+
+    def draw(self, embeddings: np.ndarray | None, epoch: int) -> None:
+        """Draw; the first process does it for all.
+
+        Arguments
+        ---------
+        embeddings : numpy.ndarray or None
+            Of the clean utterances [N, D], in the order of the manifest;
+            needed if ``by_embeddings``.
+        epoch : int
+            The epoch to come.
+        """
+        rows = from_first_process(self._rows, embeddings, epoch)
+        self.rows.copy_(torch.from_numpy(rows))
+        self.epoch.fill_(epoch)
+
+    def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
+        raise NotImplementedError
+
+
+class PositiveSampler(Positives):
+    """Positives from clusters near an utterance's own: SSPS.
+
+    Arguments
+    ---------
+    n_utterances : int
+        Rows N of the training manifest.
+    n_clusters : int
+        Clusters of k-means; the paper has 25,000 for 1.09 million.
+    n_neighbours : int
+        How many of the nearest other clusters a positive may be from; 0
+        draws from the utterance's own.
+    seed : int
+        With the epoch, it decides clusters and draws.
+
+    Raises
+    ------
+    InputError
+        The numbers of clusters and neighbours do not go together.
+
+    Example
+    -------
+    >>> x = np.array([[9, 1], [9, 2], [9, 5], [9, 6], [-9, 5]], np.float32)
+    >>> sampler = PositiveSampler(5, n_clusters=3, n_neighbours=1, seed=0)
+    >>> sampler.draw(x, epoch=7)
+    >>> sampler.rows[0] in (2, 3) and sampler.rows[4] in (2, 3)
+    True
+    """
+
+    by_embeddings = True
+
+    def __init__(
+        self, n_utterances: int, n_clusters: int, n_neighbours: int, seed: int
+    ):
+        super().__init__(n_utterances, seed)
+        if not 0 <= n_neighbours < n_clusters <= n_utterances:
+            raise InputError(
+                f"{n_clusters} clusters of {n_utterances} utterances with "
+                f"{n_neighbours} neighbours: clusters must be fewer than "
+                "utterances and neighbours fewer than clusters; change "
+                "--ssps_clusters or --ssps_neighbours"
+            )
+        self.n_clusters = n_clusters
+        self.n_neighbours = n_neighbours
+
+    def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
+        if embeddings is None:
+            raise ValueError("clusters are of embeddings")
+        seed = step_seed(self.seed, epoch)
+        found = kmeans(normalise(embeddings), self.n_clusters, seed)
+        near = nearest_clusters(found.centroids, self.n_neighbours)
+        uniform = np.random.default_rng(seed).random((len(embeddings), 2))
+        return draw_rows(found.labels, near, uniform)
+
+
+def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
+    """The clusters [K, M] whose centroids have the greatest cosines.
+
+    Arguments
+    ---------
+    centroids : numpy.ndarray
+        [K, D].
+    n_neighbours : int
+        Other clusters M; 0 gives each its own [K, 1].
+
+    Example
+    -------
+    >>> nearest_clusters(np.array([[1, 0], [1, 1], [-1, 0]], np.float32), 1)
+    array([[1],
+           [0],
+           [1]])
+    """
+    own = np.arange(len(centroids))[:, None]
+    if n_neighbours == 0:
+        return own
+    unit = normalise(centroids)
+    index = faiss.IndexFlatIP(unit.shape[1])
+    index.add(unit)
+    found = index.search(unit, n_neighbours + 1)[1]
+    others = found != own
+    # Where other centroids are the same as its own, that may be missing.
+    others[others.all(axis=1), -1] = False
+    return found[others].reshape(-1, n_neighbours)
+
+
+def draw_rows(
+    labels: np.ndarray, near: np.ndarray, uniform: np.ndarray
+) -> np.ndarray:
+    """A member of a near cluster for each utterance.
+
+    Arguments
+    ---------
+    labels : numpy.ndarray
+        Clusters of the utterances [N], none of the K empty.
+    near : numpy.ndarray
+        Clusters to draw from [K, M].
+    uniform : numpy.ndarray
+        Numbers in [0, 1) [N, 2]: for the cluster and for its member.
+
+    Returns
+    -------
+    numpy.ndarray
+        Rows [N].
+
+    Example
+    -------
+    >>> labels, near = np.array([0, 0, 1]), np.array([[1], [0]])
+    >>> draw_rows(labels, near, np.full((3, 2), 0.9))
+    array([2, 2, 1])
+    """
+    column = (uniform[:, 0] * near.shape[1]).astype(np.int64)
+    cluster = near[labels, column]
+    sizes = np.bincount(labels, minlength=len(near))
+    starts = np.cumsum(sizes) - sizes
+    place = (uniform[:, 1] * sizes[cluster]).astype(np.int64)
+    return np.argsort(labels, kind="stable")[starts[cluster] + place]

@@ -1,0 +1,128 @@
+"""The views of an utterance: random crops, and those of a positive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.utils.data_pipeline import provides, takes
+
+from speechbrain_ext.dataio.audio import RandomCrop, check_crop
+from speechbrain_ext.dataio.manifest import Manifest
+from speechbrain_ext.utils.files import InputError
+
+VIEWS = ("global_crops", "local_crops", "positive_crops")
+
+
+def batch_views(batch: Any) -> dict[str, torch.Tensor]:
+    """Those of `VIEWS` that a batch has, each [V, B, T]."""
+    return {
+        name: getattr(batch, name).data.transpose(0, 1)
+        for name in VIEWS
+        if hasattr(batch, name)
+    }
+
+
+def augment_views(
+    views: dict[str, torch.Tensor],
+    augment: Callable[[torch.Tensor, np.ndarray], torch.Tensor],
+    keys: np.ndarray,
+) -> dict[str, torch.Tensor]:
+    """Augment each crop on its own.
+
+    Arguments
+    ---------
+    views : dict of str to torch.Tensor
+        Crops [V_i, B, T_i] of each name.
+    augment : callable
+        Crops [M, T] and keys [M] to crops [M, T], as `Augment.by_keys`.
+    keys : numpy.ndarray
+        [B, sum of V_i], one for each crop, in the order of ``views``.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        As ``views``.
+
+    Example
+    -------
+    >>> def louder(wavs, keys):
+    ...     return wavs * torch.from_numpy(keys)[:, None]
+    >>> views = {"a": torch.ones(2, 1, 4), "b": torch.ones(1, 1, 3)}
+    >>> found = augment_views(views, louder, np.array([[5, 6, 7]]))
+    >>> found["a"][:, 0, 0].tolist(), found["b"].tolist()
+    ([5.0, 6.0], [[[7.0, 7.0, 7.0]]])
+    """
+    n_views = [len(crops) for crops in views.values()]
+    own = np.split(keys, np.cumsum(n_views)[:-1], axis=1)
+    return {
+        name: augment(crops.flatten(0, 1), key.T.flatten()).unflatten(
+            0, crops.shape[:2]
+        )
+        for (name, crops), key in zip(views.items(), own, strict=True)
+    }
+
+
+class ViewData(DynamicItemDataset):
+    """Random crops: global [G, T_g], local [L, T_l], a positive's [G, T_g].
+
+    Arguments
+    ---------
+    manifest : Manifest
+        The training utterances.
+    crop : RandomCrop
+        Cuts all crops of an utterance, G global ones first.
+    n_global : int
+        G.
+    """
+
+    def __init__(self, manifest: Manifest, crop: RandomCrop, n_global: int):
+        self.manifest = manifest
+        self.names = VIEWS[: 1 + (len(crop.n_frames) > n_global)]
+        positive_crop = RandomCrop(crop.n_frames[:n_global], crop.seed)
+
+        @takes("id", "wav", "start", "stop")
+        @provides(*self.names)
+        def own_pipeline(utterance, wav, start, stop):
+            crops = crop(utterance, wav, start, stop)
+            yield torch.stack(crops[:n_global])
+            if len(crops) > n_global:
+                yield torch.stack(crops[n_global:])
+
+        @takes("id")
+        @provides(VIEWS[2])
+        def positive_pipeline(utterance):
+            row = self.positives[manifest.rows_of([utterance])[0]]
+            entry = manifest[manifest.ids[row]]
+            # Other crops than those of the positive's own turn.
+            name = f"positive of {utterance}"
+            positive_crop.epoch = crop.epoch
+            place = entry["wav"], entry["start"], entry["stop"]
+            return torch.stack(positive_crop(name, *place))
+
+        pipelines = [own_pipeline, positive_pipeline]
+        super().__init__(manifest, pipelines, ["id", *self.names])
+
+    def use_positives(self, rows: np.ndarray) -> None:
+        """From now on the teacher hears rows [N] of the manifest."""
+        self.positives = rows
+        self.set_output_keys(["id", *self.names, VIEWS[2]])
+
+
+def crop_lengths(settings: dict[str, Any], manifest: Manifest) -> list[int]:
+    """Samples of each crop of an utterance, global crops first."""
+    n_global, n_local = settings["n_global"], settings["n_local"]
+    if n_global < 1 or n_global + n_local < 2:
+        raise InputError(
+            f"n_global is {n_global} and n_local is {n_local}; a global crop "
+            "is compared with other crops: raise --n_global or --n_local"
+        )
+    frames = check_crop(manifest, settings["global_crop"], "global_crop")
+    lengths = [frames] * n_global
+    if n_local:
+        frames = check_crop(manifest, settings["local_crop"], "local_crop")
+        lengths += [frames] * n_local
+    return lengths

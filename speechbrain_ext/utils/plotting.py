@@ -1,0 +1,90 @@
+"""How figures look, and how they are written.
+
+Figures are made without pyplot's global state; each has a label
+(``Figure.get_label``), a sentence that says in words what it shows: the
+alternative text of a page.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib
+import matplotlib.ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+
+DPI = 160
+# Okabe and Ito's palette less its yellow: told apart by colour-blind eyes.
+COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000".split()
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+MARKERS = "osD^vPX"
+
+
+def save_png(figure: Figure, path: PathLike) -> None:
+    """Write a figure as PNG, atomically; same figure, same bytes."""
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def save_figure(figure: Figure, folder: PathLike, stem: str) -> list[str]:
+    """Write a figure as PNG and as SVG; the names, for the receipt.
+
+    Example
+    -------
+    >>> save_figure(Figure(), getfixture("tmp_path"), "empty")
+    ['empty.png', 'empty.svg']
+    """
+    names = [f"{stem}.png", f"{stem}.svg"]
+    save_png(figure, Path(folder) / names[0])
+    # Neither the date nor a random name: same figure, same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": stem}):
+        with atomic_path(Path(folder) / names[1]) as part:
+            figure.savefig(part, format="svg", metadata={"Date": None})
+    return names
+
+
+def outer_legend(axes: Axes) -> None:
+    """A legend below the axes, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    wide = max(map(len, labels)) > 40
+    figure = cast(Figure, axes.figure)
+    if wide:
+        # Long names, as of cited systems, need a line each.
+        figure.set_figheight(figure.get_figheight() + 0.2 * len(labels))
+    figure.legend(
+        handles,
+        [wrapped(label, 80) for label in labels],
+        loc="outside lower center",
+        ncols=1 if wide else min(len(labels), 2),
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def laid_out(figure: Figure) -> Figure:
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def need(items: Any, what: str) -> None:
+    if len(items) == 0:
+        raise InputError(f"there is no {what} to draw; give at least one")
+
+
+def wrapped(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False)
+
+
+def plain_number(value: float, position: int) -> str:
+    return f"{value:,g}"
+
+
+def whole_numbers() -> matplotlib.ticker.MaxNLocator:
+    return matplotlib.ticker.MaxNLocator(nbins=6, integer=True, min_n_ticks=1)

@@ -1,0 +1,170 @@
+"""Partial whitening: every direction of the embeddings gets its say.
+
+Self-supervised embeddings vary along few directions, which cosine and Ward's
+costs then are about. Dividing each principal component by a power of its
+deviation needs no label; what it is worth is in `results/label_levels.json`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from speechbrain_ext.clustering.ward_search import row_blocks
+from speechbrain_ext.utils.files import InputError
+
+# Of the largest deviation: what is smaller is noise, and not divided by more.
+_FLOOR = 1e-3
+
+
+class Whitening(NamedTuple):
+    """A row x becomes ``(x - mean) @ matrix``: shapes [D] and [D, D]."""
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+
+def whitening(x: np.ndarray, power: float) -> Whitening:
+    """Centre, rotate to principal components, divide by deviation^power.
+
+    With U S V' the singular value decomposition of the centred rows, a row x
+    becomes ``(x - mean) V S^-power``. Power 1 is whitening as before the
+    length normalisation of i-vectors (Garcia-Romero and Espy-Wilson,
+    Interspeech 2011); 0 centres and rotates, which cosine does not notice.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Embeddings [N, D], read in blocks.
+    power : float
+        0 to 1.
+
+    Returns
+    -------
+    Whitening
+
+    Raises
+    ------
+    InputError
+        The power is out of range.
+
+    Example
+    -------
+    >>> x = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], dtype=np.float32)
+    >>> mean, matrix = whitening(x, power=1.0)
+    >>> np.abs((x - mean) @ matrix)[0].round(2)
+    array([3., 3.])
+    """
+    check_power(power)
+    mean = x.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((x.shape[1], x.shape[1]))
+    for block in row_blocks(len(x), x.shape[1]):
+        offset = x[block] - mean
+        covariance += offset.T @ offset
+    variances, directions = np.linalg.eigh(covariance / len(x))
+    deviations = np.sqrt(np.maximum(variances, variances[-1] * _FLOOR**2))
+    scale = (deviations[-1] / deviations) ** power
+    return Whitening(mean, directions * scale)
+
+
+def whiten_(x: np.ndarray, power: float) -> np.ndarray:
+    """`whitening` of unit rows, scaled to length one again, in place.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Unit embeddings [N, D], float32; overwritten, block by block.
+    power : float
+        0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``x``, unit rows.
+
+    Raises
+    ------
+    InputError
+        The power is out of range.
+
+    Example
+    -------
+    >>> x = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], dtype=np.float32)
+    >>> np.abs(whiten_(x, power=1.0))[0].round(2)
+    array([0.71, 0.71], dtype=float32)
+    """
+    mean, matrix = whitening(x, power)
+    for block in row_blocks(len(x), x.shape[1]):
+        turned = (x[block] - mean) @ matrix
+        length = np.linalg.norm(turned, axis=1, keepdims=True)
+        # An embedding at the mean has no direction: it keeps a length of 0.
+        x[block] = turned / np.maximum(length, 1e-12)
+    return x
+
+
+@torch.no_grad()
+def fold_whitening_(model: torch.nn.Module, found: Whitening) -> None:
+    """Put a whitening into the last layer of a model, which is linear.
+
+    The model then gives ``(e - mean) @ matrix`` for e: what is published
+    needs no code of ours to whiten.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        Whose last `torch.nn.Linear` or `torch.nn.Conv1d` gives its embedding.
+    found : Whitening
+        Of its embeddings.
+
+    Raises
+    ------
+    InputError
+        There is no such layer, or it has another number of outputs.
+
+    Example
+    -------
+    >>> model, wav = torch.nn.Linear(3, 2), torch.ones(1, 3)
+    >>> before = model(wav).detach().numpy()
+    >>> fold_whitening_(model, Whitening(np.ones(2), 2 * np.eye(2)))
+    >>> bool(np.allclose(model(wav).detach(), 2 * (before - 1), atol=1e-6))
+    True
+    """
+    kinds = (torch.nn.Linear, torch.nn.Conv1d)
+    linear = [part for part in model.modules() if isinstance(part, kinds)]
+    size = len(found.mean)
+    if not linear or len(linear[-1].weight) != size:
+        raise InputError(
+            f"{type(model).__name__} does not end in a linear layer of {size} "
+            "outputs, into which whitening could be folded; whiten the "
+            "embeddings instead (make_pseudo_labels --whiten)"
+        )
+    layer = linear[-1]
+    turn = torch.from_numpy(found.matrix.T)
+    weight = (turn @ layer.weight.double().flatten(1)).view_as(layer.weight)
+    bias = torch.zeros(size) if layer.bias is None else layer.bias
+    moved = turn @ (bias.double() - torch.from_numpy(found.mean))
+    layer.weight.copy_(weight)
+    layer.bias = torch.nn.Parameter(moved.to(layer.weight.dtype))
+
+
+def check_power(power: float) -> None:
+    """Refuse a power of whitening outside 0 to 1.
+
+    Raises
+    ------
+    InputError
+        With the value and the range.
+
+    Example
+    -------
+    >>> check_power(0.5)
+    """
+    if isinstance(power, bool) or not isinstance(power, (int, float)):
+        power = float("nan")
+    if not 0 <= power <= 1:
+        raise InputError(
+            f"whiten is {power}: it must be a number from 0 (centre only) to "
+            "1 (all directions alike), or null for none; set --whiten"
+        )

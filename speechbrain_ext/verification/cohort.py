@@ -1,0 +1,100 @@
+"""Cohorts of other speakers for score normalisation, without true labels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
+from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.vectors import unit_rows
+from speechbrain_ext.verification.cosine import speaker_means
+
+KINDS = ("means", "utterances")
+
+
+class Cohort(NamedTuple):
+    """Vectors [C, D] of length 1, float32, and what they are."""
+
+    vectors: NDArray
+    kind: str
+
+
+def read_cohort(
+    folder: PathLike,
+    labels: PathLike | None,
+    kind: str = "means",
+    n_cohort: int | None = None,
+    whitening: tuple[NDArray, NDArray] | None = None,
+    seed: int = 0,
+) -> Cohort:
+    """A cohort from the embeddings of training utterances.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Their embeddings, written by extract_embeddings.
+    labels : str or os.PathLike, optional
+        ``pseudo_labels.csv``; needed for means.
+    kind : str
+        ``means``, one of each pseudo-speaker, or ``utterances``.
+    n_cohort : int, optional
+        So many of them, drawn at random; all when None or when there are
+        fewer.
+    whitening : tuple of numpy.ndarray, optional
+        Of each embedding: mean [D] and matrix [D, D].
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    Cohort
+        In the order of the labels or of the rows.
+
+    Raises
+    ------
+    InputError
+        A file is missing, ``kind`` or ``n_cohort`` makes no sense, or means
+        have no labels.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> np.save(folder / "embeddings.npy", np.float32([[3, 4], [0, 2]]))
+    >>> _ = (folder / "embeddings.csv").write_text("ID,row\\na,0\\nb,1\\n")
+    >>> read_cohort(folder, None, "utterances").vectors
+    array([[0.6, 0.8],
+           [0. , 1. ]], dtype=float32)
+    """
+    if kind not in KINDS:
+        raise InputError(f"cohort is {kind!r}; it is one of {list(KINDS)}")
+    if n_cohort is not None and n_cohort < 2:
+        raise InputError(
+            f"n_cohort is {n_cohort}; give 2 or more, or null for all"
+        )
+    embeddings, index = read_embeddings(folder)
+    if kind == "utterances":
+        rows = _drawn(np.sort(index.row), n_cohort, seed)
+        return Cohort(unit_rows(embeddings, rows, whitening), kind)
+    if labels is None:
+        raise InputError(
+            "a cohort of means needs the utterances' pseudo-speakers; give "
+            "--cohort_labels, or --cohort=utterances"
+        )
+    table = read_manifest(labels, "pseudo_labels")
+    rows = rows_for(index, table.ids, folder)
+    means = speaker_means(embeddings, rows, table.spk_id, whitening)
+    return Cohort(
+        unit_rows(means, _drawn(np.arange(len(means)), n_cohort, seed)), kind
+    )
+
+
+def _drawn(rows: NDArray, n_wanted: int | None, seed: int) -> NDArray:
+    """So many of the rows, in their order; all when None or too few."""
+    if n_wanted is None or n_wanted >= len(rows):
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), n_wanted, False)
+    return rows[np.sort(chosen)]

@@ -1,0 +1,247 @@
+"""Scores of verification trials: cosine, and adaptive s-norm of it.
+
+Everything is a blocked gather or a blocked matrix product: time grows with
+the trials, memory with the utterances they name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from speechbrain_ext.dataio.trials import TrialList, read_trial_file
+from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.vectors import (
+    as_matrix,
+    blocks_of,
+    checked_rows,
+    inner_products,
+    unit_rows,
+)
+from speechbrain_ext.verification.score_norm import (
+    cohort_statistics,
+    normalised,
+)
+
+
+def read_trials(
+    path: PathLike, name: str | None = None, allow_repeats: bool = False
+) -> TrialList:
+    """Read and check a trial list of lines ``label enrol test``.
+
+    Columns are separated by white space, so a name cannot hold any. Windows
+    line ends are read too.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        A text file.
+    name : str, optional
+        Name of the list; the file's stem when None.
+    allow_repeats : bool
+        Count a pair that is there twice twice, instead of refusing it.
+
+    Returns
+    -------
+    TrialList
+        Columns [N], in file order.
+
+    Raises
+    ------
+    InputError
+        The file is absent, a line breaks the format, only one class is
+        there, or a pair is repeated; lines are numbered from 1.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "dev.txt"
+    >>> _ = path.write_text("1 a b\\n0 a c\\n")
+    >>> trials = read_trials(path)
+    >>> trials.name, trials.labels, trials.test
+    ('dev', array([1, 0]), array(['b', 'c'], dtype=object))
+    """
+    trials = read_trial_file(name or Path(path).stem, path)
+    _check_repeats(trials, allow_repeats)
+    return trials
+
+
+def _check_repeats(trials: TrialList, allow_repeats: bool) -> None:
+    pairs = pd.DataFrame({"enrol": trials.enrol, "test": trials.test})
+    again = pairs.duplicated().to_numpy()
+    pairs["label"] = trials.labels
+    contradicts = again & ~pairs.duplicated().to_numpy()
+    if contradicts.any():
+        bad, rule = contradicts, "is there with the other label too"
+        way = "one of the two is wrong, remove it"
+    elif again.any() and not allow_repeats:
+        bad, rule = again, "is there twice"
+        way = (
+            "remove the repeats, or count them as they are with "
+            "--allow_repeats=True"
+        )
+    else:
+        return
+    row = int(np.flatnonzero(bad)[0])
+    raise InputError(
+        f"{trials.source} line {trials.lines[row]}: the pair "
+        f"{trials.enrol[row]} {trials.test[row]} {rule} "
+        f"({int(bad.sum())} such line(s)); {way}"
+    )
+
+
+def cosine_scores(
+    embeddings: NDArray | torch.Tensor,
+    enrol_rows: NDArray,
+    test_rows: NDArray,
+) -> NDArray:
+    """Cosine similarity of the two embeddings of each trial.
+
+    Arguments
+    ---------
+    embeddings : numpy.ndarray or torch.Tensor
+        One row an utterance [N, D], of any length; may be memory-mapped.
+    enrol_rows, test_rows : numpy.ndarray
+        Rows of the two sides of each trial [M].
+
+    Returns
+    -------
+    numpy.ndarray
+        Scores from -1 to 1 [M], float32.
+
+    Raises
+    ------
+    InputError
+        A row is not in ``embeddings``, or its embedding is zero or not
+        finite.
+
+    Example
+    -------
+    >>> x = np.float32([[1, 0], [0, 2], [3, 3]])
+    >>> cosine_scores(x, np.array([0, 0]), np.array([1, 2])).round(4)
+    array([0.    , 0.7071], dtype=float32)
+    """
+    return inner_products(*_used_vectors(embeddings, enrol_rows, test_rows))
+
+
+def _used_vectors(
+    embeddings: NDArray | torch.Tensor, enrol_rows: NDArray, test_rows: NDArray
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Unit vectors [U, D] of the trials' utterances, and both sides' rows."""
+    values = as_matrix(embeddings)
+    enrol = checked_rows(enrol_rows, len(values))
+    test = checked_rows(test_rows, len(values))
+    both = np.concatenate([enrol, test])
+    rows, position = np.unique(both, return_inverse=True)
+    vectors = unit_rows(values, rows)
+    return vectors, position[: len(enrol)], position[len(enrol) :]
+
+
+def adaptive_s_norm(
+    embeddings: NDArray | torch.Tensor,
+    cohort: NDArray | torch.Tensor,
+    enrol_rows: NDArray,
+    test_rows: NDArray,
+    top_k: int = 300,
+) -> NDArray:
+    """Cosine scores after adaptive symmetric normalisation (AS-norm).
+
+    ``s' = ((s - m_e) / d_e + (s - m_t) / d_t) / 2``, where m and d are mean
+    and standard deviation of the ``top_k`` highest scores of the enrolment
+    (e) or test (t) utterance against the cohort: see `score_norm.normalised`.
+
+    Arguments
+    ---------
+    embeddings : numpy.ndarray or torch.Tensor
+        One row an utterance [N, D], of any length; may be memory-mapped.
+    cohort : numpy.ndarray or torch.Tensor
+        Embeddings of other speakers [C, D], for instance `speaker_means`.
+    enrol_rows, test_rows : numpy.ndarray
+        Rows of the two sides of each trial [M].
+    top_k : int
+        Cohort scores kept for an utterance, 2 to C.
+
+    Returns
+    -------
+    numpy.ndarray
+        Normalised scores [M], float32, in standard deviations.
+
+    Raises
+    ------
+    InputError
+        As in `cosine_scores`; sizes differ; ``top_k`` is out of range; or
+        the cohort scores of an utterance do not vary.
+
+    Example
+    -------
+    >>> x = np.float32([[1, 0], [0, 2], [3, 3]])
+    >>> cohort = np.float32([[1, 2], [2, 1], [-1, 0]])
+    >>> adaptive_s_norm(x, cohort, np.array([0]), np.array([2]), top_k=3)
+    array([0.56566656], dtype=float32)
+    """
+    vectors, enrol, test = _used_vectors(embeddings, enrol_rows, test_rows)
+    others = as_matrix(cohort)
+    unit = unit_rows(others, np.arange(len(others)))
+    found = cohort_statistics(vectors, unit, top_k)
+    raw = inner_products(vectors, enrol, test)
+    return normalised(raw, found, enrol, test, "as-norm")
+
+
+def speaker_means(
+    embeddings: NDArray | torch.Tensor,
+    rows: NDArray,
+    labels: NDArray,
+    whitening: tuple[NDArray, NDArray] | None = None,
+) -> NDArray:
+    """One embedding a speaker: the mean of its L2-normalised embeddings.
+
+    With pseudo-speakers for labels this is an AS-norm cohort that no true
+    label entered.
+
+    Arguments
+    ---------
+    embeddings : numpy.ndarray or torch.Tensor
+        One row an utterance [N, D]; may be memory-mapped.
+    rows : numpy.ndarray
+        Rows of the labelled utterances [M].
+    labels : numpy.ndarray
+        Speaker of each of them [M], of any type that sorts.
+    whitening : tuple of numpy.ndarray, optional
+        Of each embedding before it is scaled: mean [D] and matrix [D, D].
+
+    Returns
+    -------
+    numpy.ndarray
+        Means [C, D], float32, in the order of the sorted labels.
+
+    Raises
+    ------
+    InputError
+        Lengths differ, a row is not in ``embeddings``, or its embedding is
+        zero or not finite.
+
+    Example
+    -------
+    >>> x = np.float32([[1, 0], [0, 2], [3, 0]])
+    >>> speaker_means(x, np.arange(3), np.array(["a", "b", "a"]))
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    values = as_matrix(embeddings)
+    rows = checked_rows(rows, len(values))
+    if len(rows) != len(labels):
+        raise InputError(
+            f"there are {len(rows)} rows and {len(labels)} labels; give one "
+            "label a row"
+        )
+    _, speaker, count = np.unique(
+        labels, return_inverse=True, return_counts=True
+    )
+    sums = torch.zeros(len(count), values.shape[1])
+    for part in blocks_of(len(rows)):
+        unit = torch.from_numpy(unit_rows(values, rows[part], whitening))
+        sums.index_add_(0, torch.from_numpy(speaker[part]), unit)
+    return sums.numpy() / count[:, None].astype(np.float32)

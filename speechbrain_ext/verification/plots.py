@@ -1,0 +1,386 @@
+"""Figures of scores: EER by round, DET, histograms, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
+
+from speechbrain_ext.utils.plotting import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    laid_out,
+    need,
+    outer_legend,
+    wrapped,
+)
+from speechbrain_ext.verification.cllr import cllr, min_cllr
+from speechbrain_ext.verification.metrics import (
+    equal_error_rate,
+    error_rates,
+    hull_vertices,
+    thin,
+)
+
+_DET_TICKS = (
+    0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.9
+)  # fmt: skip
+_DET_POINTS = 1000
+_BINS = 60
+_HISTOGRAMS_A_ROW = 2
+
+
+def eer_by_round(
+    results: Sequence[Any], yardsticks: Sequence[Any] = ()
+) -> Figure:
+    """EER of each system, in order, with intervals.
+
+    Arguments
+    ---------
+    results : sequence of speechbrain_ext.verification.results.Result
+        One a system, trial list and back-end; each list and back-end is a
+        line.
+    yardsticks : sequence of speechbrain_ext.verification.results.Yardstick
+        Horizontal lines; one that is over 1.5 times the highest result is
+        left out, for it would flatten the rest.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no result.
+
+    Example
+    -------
+    >>> from types import SimpleNamespace
+    >>> result = SimpleNamespace(
+    ...     system="DINO", corpus="toy", trials="dev", backend="raw",
+    ...     eer_percent=20.0, eer_low=19.0, eer_high=21.5,
+    ... )
+    >>> eer_by_round([result]).get_label()
+    'Equal error rate in percent. toy, dev, raw: DINO 20.00.'
+    """
+    need(results, "result")
+    systems = list(dict.fromkeys(result.system for result in results))
+    lists: dict[str, list[Any]] = {}
+    for result in results:
+        parts = (result.corpus, result.trials, result.backend)
+        lists.setdefault(", ".join(filter(None, parts)), []).append(result)
+    figure = Figure(figsize=(max(6.4, 1.1 * len(systems) + 3), 4.2))
+    axes = figure.subplots()
+    for number, (name, members) in enumerate(lists.items()):
+        _errorbars(axes, number, name, members, systems, len(lists))
+    top = max(result.eer_high for result in results)
+    cited = [y for y in yardsticks if y.eer_percent <= 1.5 * top]
+    for number, yardstick in enumerate(cited):
+        axes.axhline(
+            yardstick.eer_percent,
+            color="0.45",
+            linewidth=1.1,
+            linestyle=DASHES[1:][number % 4],
+            label=f"{yardstick.system} {yardstick.eer_percent:.2f} (cited)",
+            zorder=1,
+        )
+    names = [wrapped(system, 14) for system in systems]
+    axes.set_xticks(range(len(systems)), names)
+    axes.set_xlim(-0.5, len(systems) - 0.5)
+    axes.set_ylim(0, 1.1 * max([top, *(y.eer_percent for y in cited)]))
+    axes.set_ylabel("EER (%), with 95 % interval")
+    outer_legend(axes)
+    figure.set_label("Equal error rate in percent. " + _in_words(lists))
+    return laid_out(figure)
+
+
+def _errorbars(
+    axes: Axes,
+    number: int,
+    name: str,
+    members: list[Any],
+    systems: list[str],
+    n_lists: int,
+) -> None:
+    # Side by side, so that the intervals of two lists do not cover.
+    offset = 0.12 * (number - (n_lists - 1) / 2)
+    x = np.array([systems.index(result.system) for result in members]) + offset
+    eer = np.array([result.eer_percent for result in members])
+    low = np.array([result.eer_low for result in members])
+    high = np.array([result.eer_high for result in members])
+    axes.errorbar(
+        x,
+        eer,
+        # The EER of a short list can lie outside its own percentiles.
+        yerr=[np.maximum(eer - low, 0), np.maximum(high - eer, 0)],
+        color=COLOURS[number % len(COLOURS)],
+        marker=MARKERS[number % len(MARKERS)],
+        linestyle=DASHES[number % len(DASHES)],
+        capsize=4,
+        label=name,
+    )
+    if n_lists > 1:
+        return  # the figures of several lists would cover each other
+    for position, value, end in zip(x, eer, high, strict=True):
+        axes.annotate(
+            f"{value:.2f}",
+            (position, max(end, value)),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
+
+
+def _in_words(lists: Mapping[str, list[Any]]) -> str:
+    return " ".join(
+        f"{name}: "
+        + ", ".join(f"{r.system} {r.eer_percent:.2f}" for r in members)
+        + "."
+        for name, members in lists.items()
+    )
+
+
+def det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """Detection error trade-off on probit axes (Martin et al., 1997).
+
+    Arguments
+    ---------
+    systems : mapping of str to (scores [N], labels [N])
+        One curve each; a dot marks its EER.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no system, or its scores have no error rates.
+
+    Example
+    -------
+    >>> det({"DINO": ([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1])}).get_label()
+    'Miss rate over false-alarm rate. Equal error rates: DINO 50.00 %.'
+    """
+    need(systems, "system")
+    figure = Figure(figsize=(6.0, 6.4))
+    axes = figure.subplots()
+    eers = {name: equal_error_rate(*pair)[0] for name, pair in systems.items()}
+    # No probit shows a rate of 0: it lies on the edge, below half a trial.
+    largest = max(_larger_class(labels) for _, labels in systems.values())
+    high = 0.6 if max(eers.values()) < 0.3 else 0.9
+    curves = {name: _det_points(*pair) for name, pair in systems.items()}
+    reached = [_least_visible(*curve, high) for curve in curves.values()]
+    below = [tick for tick in _DET_TICKS if tick <= min(0.1, *reached)]
+    low = max(0.5 / largest, below[-1] if below else _DET_TICKS[0])
+    for number, (name, curve) in enumerate(curves.items()):
+        p_miss, p_fa = (np.clip(rate, low, 1 - low) for rate in curve)
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(
+            ndtri(p_fa),
+            ndtri(p_miss),
+            color=colour,
+            linestyle=DASHES[number % len(DASHES)],
+            label=f"{name}, EER {100 * eers[name]:.2f} %",
+        )
+        spot = ndtri(np.clip(eers[name], low, high))
+        axes.plot(spot, spot, marker="o", color=colour, clip_on=False)
+    _probit_axes(axes, low, high)
+    outer_legend(axes)
+    words = ", ".join(f"{name} {100 * eer:.2f} %" for name, eer in eers.items())
+    figure.set_label(
+        f"Miss rate over false-alarm rate. Equal error rates: {words}."
+    )
+    return laid_out(figure)
+
+
+def _larger_class(labels: ArrayLike) -> int:
+    n_target = int(np.count_nonzero(labels))
+    return max(n_target, len(np.asarray(labels)) - n_target)
+
+
+def _det_points(
+    scores: ArrayLike, labels: ArrayLike
+) -> tuple[NDArray, NDArray]:
+    p_miss, p_fa, _ = error_rates(scores, labels)
+    kept = thin(p_miss, p_fa, _DET_POINTS)
+    # The curve starts by accepting everything, which no score does.
+    p_miss = np.concatenate([[0], p_miss[kept]])
+    return p_miss, np.concatenate([[1], p_fa[kept]])
+
+
+def _least_visible(p_miss: NDArray, p_fa: NDArray, high: float) -> float:
+    """The smallest rate of a curve while the other is not above ``high``."""
+    at_left, at_right = p_fa[p_miss <= high], p_miss[p_fa <= high]
+    return float(min(at_left.min(), at_right.min()))
+
+
+def _probit_axes(axes: Axes, low: float, high: float) -> None:
+    ticks = [tick for tick in _DET_TICKS if low <= tick <= high]
+    names = [f"{100 * tick:g}" for tick in ticks]
+    limits = ndtri([low, high])
+    axes.set_xticks(ndtri(ticks), names)
+    axes.set_yticks(ndtri(ticks), names)
+    axes.set_xlim(limits)
+    axes.set_ylim(limits)
+    axes.axline(
+        (limits[0], limits[0]), slope=1, color="0.7", linewidth=0.8, zorder=0
+    )
+    axes.set_aspect("equal")
+    axes.grid(color="0.9")
+    axes.set_xlabel("false alarms (% of non-targets)")
+    axes.set_ylabel("misses (% of targets)")
+
+
+def score_histograms(
+    systems: Mapping[str, tuple[ArrayLike, ArrayLike]],
+) -> Figure:
+    """Scores of target and non-target trials, and the EER threshold.
+
+    Arguments
+    ---------
+    systems : mapping of str to (scores [N], labels [N])
+        A panel each; labels are 1 for target, 0 for non-target.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no system, or as `speechbrain_ext.verification.metrics.error_rates`.
+
+    Example
+    -------
+    >>> scored = {"DINO": ([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1])}
+    >>> score_histograms(scored).get_label()
+    'Histograms of scores, with the score of equal error rates. DINO: 2 target
+    and 2 non-target scores, 0.200.'
+    """
+    need(systems, "system")
+    n_columns = min(len(systems), _HISTOGRAMS_A_ROW)
+    n_rows = -(-len(systems) // n_columns)
+    size = (6.4, 3.6) if len(systems) == 1 else (4.6 * n_columns, 2.6 * n_rows)
+    figure = Figure(figsize=size)
+    panels = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+    words = []
+    for axes, (name, trials) in zip(panels, systems.items(), strict=False):
+        words.append(f"{name}: {_histogram(axes, *trials)}")
+        if len(systems) > 1:
+            axes.set_title(wrapped(name, 40), fontsize=10)
+    for axes in panels[len(systems) :]:
+        axes.set_axis_off()
+    outer_legend(panels[0])
+    figure.set_label(
+        "Histograms of scores, with the score of equal error rates. "
+        + " ".join(words)
+    )
+    return laid_out(figure)
+
+
+def _histogram(axes: Axes, scores: ArrayLike, labels: ArrayLike) -> str:
+    """Draw one system's; what it shows, in words."""
+    _, threshold = equal_error_rate(scores, labels)
+    values = np.asarray(scores)
+    is_target = np.asarray(labels) == 1
+    edges = np.histogram_bin_edges(values, bins=_BINS)
+    classes = (("non-targets", ~is_target, 1), ("targets", is_target, 0))
+    for name, chosen, colour in classes:
+        n = int(chosen.sum())
+        axes.hist(
+            values[chosen],
+            edges.tolist(),
+            weights=np.full(n, 100 / n),
+            histtype="stepfilled",
+            color=COLOURS[colour],
+            alpha=0.45,
+            edgecolor=COLOURS[colour],
+            linestyle=DASHES[colour],
+            label=f"{n:,} {name}",
+        )
+    axes.axvline(threshold, color="black", linewidth=1, label="EER threshold")
+    axes.set_xlabel("score")
+    axes.set_ylabel("trials in a bin (%)")
+    n_target = int(is_target.sum())
+    return (
+        f"{n_target:,} target and {len(values) - n_target:,} non-target "
+        f"scores, {threshold:.3f}."
+    )
+
+
+def bayes_errors(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """Cost of trusting log-likelihood ratios, by the prior of a target.
+
+    Normalised Bayes error rates (Brummer and de Villiers, "The BOSARIS
+    toolkit", 2011): the actual cost of each system and, dashed, that of its
+    best threshold at each prior. What lies between is lost by calibration.
+
+    Arguments
+    ---------
+    systems : mapping of str to (log-likelihood ratios [N], labels [N])
+        Two curves each.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no system, or its scores have no error rates.
+
+    Example
+    -------
+    >>> llrs = np.array([-2.0, 1.0, -0.5, 3.0])
+    >>> bayes_errors({"DINO": (llrs, [0, 0, 1, 1])}).get_label()
+    'Normalised cost by prior. DINO: Cllr 0.888, at best 0.500.'
+    """
+    need(systems, "system")
+    figure = Figure(figsize=(6.4, 4.4))
+    axes = figure.subplots()
+    words = []
+    odds = np.linspace(-7, 3, 101)
+    for number, (name, (llrs, labels)) in enumerate(systems.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        actual, best = _costs_by_prior(llrs, labels, odds)
+        axes.plot(odds, actual, color=colour, label=f"{name}, actual")
+        axes.plot(odds, best, "--", color=colour, label=f"{name}, at best")
+        lost = f"Cllr {cllr(llrs, labels):.3f}, at best "
+        words.append(f"{name}: {lost}{min_cllr(llrs, labels):.3f}.")
+    for prior in (0.01, 0.05):
+        axes.axvline(np.log(prior / (1 - prior)), color="0.8", zorder=0)
+    axes.axhline(1, color="0.5", linestyle=":", label="says nothing")
+    axes.set_xlim(odds[0], odds[-1])
+    axes.set_ylim(0, 1.4)
+    axes.set_xlabel("prior log-odds of a target (lines: 0.01 and 0.05)")
+    axes.set_ylabel("normalised cost")
+    axes.grid(color="0.92")
+    outer_legend(axes)
+    figure.set_label("Normalised cost by prior. " + " ".join(words))
+    return laid_out(figure)
+
+
+def _costs_by_prior(
+    llrs: ArrayLike, labels: ArrayLike, odds: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Actual and least cost [P] at some prior log-odds [P], normalised."""
+    p_miss, p_fa, thresholds = error_rates(llrs, labels)
+    # At a threshold of -odds: what is at most that is rejected.
+    at = np.searchsorted(thresholds, -odds, side="right")
+    miss, alarm = np.append(0, p_miss)[at], np.append(1, p_fa)[at]
+    prior = 1 / (1 + np.exp(-odds))
+    constant = np.minimum(prior, 1 - prior)
+    # Where costs are linear in both rates a corner of the hull is best.
+    ends = hull_vertices(llrs, labels)
+    every = np.outer(prior, ends[0]) + np.outer(1 - prior, ends[1])
+    actual = prior * miss + (1 - prior) * alarm
+    return actual / constant, every.min(axis=1) / constant

@@ -1,0 +1,161 @@
+"""Score normalisation against a cohort: Z-, T-, S- and AS-norm.
+
+Statistics are found once an utterance, not once a trial, by matrix products
+of some thousands of utterances with the whole cohort.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from speechbrain_ext.utils.files import InputError
+
+# Kind to whether a trial is seen from its enrolment and from its test side.
+SIDES = {
+    "z-norm": (True, False),
+    "t-norm": (False, True),
+    "s-norm": (True, True),
+    "as-norm": (True, True),
+}
+_SCORES_AT_ONCE = 2**24  # cohort scores held at once, 64 MB
+# Below this the spread of float32 cosines is their rounding.
+_LEAST_STD = 1e-6
+
+
+class CohortStatistics(NamedTuple):
+    """Mean and deviation of each utterance's cohort scores, both [U]."""
+
+    mean: NDArray
+    std: NDArray
+
+
+def cohort_statistics(
+    vectors: NDArray, cohort: NDArray, top_k: int | None = None
+) -> CohortStatistics:
+    """Mean and deviation of the scores of utterances against a cohort.
+
+    Arguments
+    ---------
+    vectors : numpy.ndarray
+        One row an utterance [U, D], float32; scores are inner products.
+    cohort : numpy.ndarray
+        Vectors of other speakers [C, D], float32.
+    top_k : int, optional
+        How many of an utterance's highest scores count, 2 to C; all when
+        None.
+
+    Returns
+    -------
+    CohortStatistics
+        Population deviations, as all the scores that count are at hand.
+
+    Raises
+    ------
+    InputError
+        Sizes differ, ``top_k`` is out of range, or the scores of an
+        utterance do not vary.
+
+    Example
+    -------
+    >>> cohort = np.float32([[1, 0], [0.6, 0.8], [-1, 0]])
+    >>> found = cohort_statistics(np.float32([[1, 0]]), cohort, top_k=2)
+    >>> found.mean.round(3), found.std.round(3)
+    (array([0.8], dtype=float32), array([0.2], dtype=float32))
+    """
+    _check_cohort(vectors, cohort, top_k)
+    others = torch.from_numpy(np.ascontiguousarray(cohort.T))
+    block = max(_SCORES_AT_ONCE // len(cohort), 1)
+    mean = np.empty(len(vectors), dtype=np.float32)
+    std = np.empty(len(vectors), dtype=np.float32)
+    # Short lists need no bar.
+    for first in tqdm(range(0, len(vectors), block), desc="cohort", delay=2):
+        part = slice(first, first + block)
+        scores = (torch.from_numpy(vectors[part]) @ others).numpy()
+        if top_k is not None and top_k < len(cohort):
+            # In place: a tenth of the time of torch's topk.
+            scores.partition(len(cohort) - top_k, axis=1)
+            scores = scores[:, -top_k:]
+        mean[part], std[part] = scores.mean(axis=1), scores.std(axis=1)
+    flat = np.flatnonzero(std < _LEAST_STD)
+    if len(flat):
+        raise InputError(
+            f"the highest cohort scores of {len(flat)} utterance(s), the "
+            f"first in row {flat[0]}, are all the same; raise --top_k or use "
+            "a cohort of more different speakers"
+        )
+    return CohortStatistics(mean, std)
+
+
+def _check_cohort(vectors: NDArray, cohort: NDArray, top_k: int | None) -> None:
+    if vectors.shape[1] != cohort.shape[1]:
+        raise InputError(
+            f"embeddings have {vectors.shape[1]} dimensions and the cohort "
+            f"has {cohort.shape[1]}; extract both with the same embedder"
+        )
+    n_used = len(cohort) if top_k is None else top_k
+    if not 2 <= n_used <= len(cohort):
+        raise InputError(
+            f"top_k is {n_used} and the cohort has {len(cohort)} embeddings; "
+            f"choose --top_k from 2 to {len(cohort)}"
+        )
+
+
+def normalised(
+    scores: NDArray,
+    statistics: CohortStatistics,
+    enrol_rows: NDArray,
+    test_rows: NDArray,
+    kind: str,
+) -> NDArray:
+    r"""Scores in deviations from those of a cohort.
+
+    With the mean and the deviation of the cohort scores of the enrolment
+    (e) and of the test utterance (t),
+
+    .. math:: z_e = (s - \mu_e) / \sigma_e, \qquad
+        z_t = (s - \mu_t) / \sigma_t,
+
+    Z-norm (Reynolds, Eurospeech 1997) is the first, T-norm (Auckenthaler et
+    al., Digital Signal Processing 2000) the second and S-norm (Kenny,
+    Odyssey 2010) their mean. AS-norm is S-norm whose statistics are of each
+    side's highest scores alone, chosen for each side by itself: Cumani et
+    al., Interspeech 2011, named adaptive s-norm1 in Matejka et al.,
+    Interspeech 2017, eq. 5.
+
+    Arguments
+    ---------
+    scores : numpy.ndarray
+        One a trial [M].
+    statistics : CohortStatistics
+        From `cohort_statistics`, with ``top_k`` for AS-norm alone.
+    enrol_rows, test_rows : numpy.ndarray
+        Rows of the statistics of the two sides of each trial [M].
+    kind : str
+        A key of `SIDES`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Normalised scores [M], float32.
+
+    Example
+    -------
+    >>> found = CohortStatistics(np.float32([0, 0.1]), np.float32([0.1, 0.2]))
+    >>> one = np.array([0]), np.array([1])
+    >>> [normalised(np.float32([0.5]), found, *one, kind)[0].round(3).item()
+    ...     for kind in SIDES]
+    [5.0, 2.0, 3.5, 3.5]
+    """
+    by_enrol, by_test = SIDES[kind]
+    mean, std = statistics
+    sides = []
+    if by_enrol:
+        sides.append((scores - mean[enrol_rows]) / std[enrol_rows])
+    if by_test:
+        sides.append((scores - mean[test_rows]) / std[test_rows])
+    return sum(sides) / np.float32(len(sides))

@@ -1,0 +1,164 @@
+"""Figures of pseudo-labels, by loops and by hand."""
+
+import collections
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import normalized_mutual_info_score
+
+from speechbrain_ext.clustering import label_metrics
+from speechbrain_ext.clustering.kmeans import cluster_means, normalise
+from speechbrain_ext.clustering.label_metrics import (
+    cluster_sizes,
+    fit,
+    purity,
+    shape_figures,
+    size_figures,
+    split_and_merged,
+    true_speakers,
+    truth_figures,
+)
+from speechbrain_ext.dataio.manifest import Manifest
+from speechbrain_ext.utils.files import InputError
+
+
+def test_sizes_of_a_known_clustering():
+    labels = ["a"] * 5 + ["b"] * 2 + ["c"] + ["d"]
+    assert cluster_sizes(labels).tolist() == [5, 2, 1, 1]
+    assert size_figures(labels) == {
+        "n_utterances": 9,
+        "n_clusters": 4,
+        "size_min": 1,
+        "size_median": 1.5,
+        "size_max": 5,
+        "n_singletons": 2,
+    }
+
+
+def random_labels(n=200, n_clusters=9, n_speakers=7):
+    generator = np.random.default_rng(0)
+    return (
+        generator.integers(0, n_clusters, n),
+        generator.integers(0, n_speakers, n),
+    )
+
+
+def test_purity_equals_a_loop_over_clusters():
+    labels, speakers = random_labels()
+    right = 0
+    for label in set(labels):
+        inside = speakers[labels == label].tolist()
+        right += collections.Counter(inside).most_common(1)[0][1]
+    assert purity(labels, speakers) == pytest.approx(right / len(labels))
+    named = np.array([f"id{i:05d}" for i in speakers])
+    assert purity(labels, named) == purity(labels, speakers)
+
+
+def test_purity_is_one_for_singletons_and_the_largest_share_for_one_cluster():
+    speakers = ["a", "b", "b", "c"]
+    assert purity([0, 1, 2, 3], speakers) == 1
+    assert purity([0, 0, 0, 0], speakers) == 0.5
+
+
+def test_agreement_does_not_depend_on_names():
+    labels, speakers = random_labels()
+    renamed = np.array(list("qwertyuio"))[labels]
+    assert truth_figures(renamed, speakers) == truth_figures(labels, speakers)
+    assert truth_figures(labels, labels)["ari"] == 1
+
+
+def test_nmi_uses_the_arithmetic_mean_of_the_entropies():
+    labels = [0, 1, 2, 3, 4, 4]
+    speakers = [0, 0, 0, 1, 1, 1]
+    expected, other = (
+        normalized_mutual_info_score(speakers, labels, average_method=mean)
+        for mean in ("arithmetic", "max")
+    )
+    found = truth_figures(labels, speakers)["nmi"]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert abs(found - other) > 0.1
+
+
+def test_v_measure_is_nmi_and_its_parts_have_their_sides():
+    speakers = [0] * 4 + [1] * 4
+    split = truth_figures([0, 0, 1, 1, 2, 2, 3, 3], speakers)
+    assert split["homogeneity"] == 1 > split["completeness"]
+    merged = truth_figures([0] * 7 + [1], speakers)
+    assert merged["homogeneity"] < 1
+    for found in (split, merged):
+        h, c = found["homogeneity"], found["completeness"]
+        assert found["nmi"] == pytest.approx(2 * h * c / (h + c), abs=1e-5)
+
+
+def test_split_and_merged_equal_a_loop():
+    labels, speakers = random_labels()
+    owner = {}
+    for label in set(labels.tolist()):
+        inside = collections.Counter(speakers[labels == label].tolist())
+        most = max(inside.values())
+        owner[label] = max(s for s, n in inside.items() if n == most)
+    owned = collections.Counter(owner.values())
+    assert split_and_merged(labels, speakers) == {
+        "n_split": sum(n > 1 for n in owned.values()),
+        "n_merged": len(set(speakers.tolist())) - len(owned),
+    }
+
+
+def test_a_missing_speaker_is_refused():
+    with pytest.raises(InputError, match="3 labels and 2 speakers"):
+        truth_figures([0, 0, 1], ["a", "b"])
+
+
+def clustered():
+    generator = np.random.default_rng(1)
+    centres = generator.normal(size=(5, 6))
+    labels = generator.integers(0, 5, 80)
+    x = normalise(centres[labels] + 0.5 * generator.normal(size=(80, 6)))
+    return x, labels, cluster_means(x, labels, 5)
+
+
+def test_cohesion_and_margin_equal_a_loop():
+    x, labels, centroids = clustered()
+    own, margin = [], []
+    for vector, label in zip(x, labels, strict=True):
+        cosines = [float(vector @ c / np.linalg.norm(c)) for c in centroids]
+        own.append(cosines.pop(label))
+        margin.append(own[-1] - max(cosines))
+    found = fit(x, labels, centroids)
+    assert found.cosine == pytest.approx(own, abs=1e-6)
+    assert found.margin == pytest.approx(margin, abs=1e-6)
+    figures = shape_figures(found)
+    assert figures["misplaced"] == pytest.approx(np.mean(np.less(margin, 0)))
+    assert figures["cohesion"] == pytest.approx(np.mean(own), abs=2e-6)
+    assert figures["margin"] == pytest.approx(np.mean(margin), abs=2e-6)
+
+
+def test_blocks_do_not_change_the_shape_figures(monkeypatch):
+    x, labels, centroids = clustered()
+    whole = fit(x, labels, centroids)
+    monkeypatch.setattr(label_metrics, "_BLOCK", 35)
+    assert fit(x, labels, centroids).margin == pytest.approx(whole.margin)
+
+
+def test_wrong_clusters_have_a_negative_margin():
+    x, labels, centroids = clustered()
+    right = shape_figures(fit(x, labels, centroids))
+    wrong = shape_figures(fit(x, (labels + 1) % 5, centroids))
+    assert right["margin"] > 0 > wrong["margin"]
+    assert right["misplaced"] < 0.5 < wrong["misplaced"]
+
+
+def test_true_speakers_follow_the_manifest_and_may_be_a_subset(tmp_path):
+    path = tmp_path / "oracle.csv"
+    path.write_text("ID,spk_id\na,ann\nb,bob\nc,cat\n")
+    wanted = Manifest(pd.DataFrame({"ID": ["c", "a"]}), "utterances")
+    assert true_speakers(path, wanted).tolist() == ["cat", "ann"]
+
+
+def test_an_oracle_that_lacks_an_utterance_is_refused(tmp_path):
+    path = tmp_path / "oracle.csv"
+    path.write_text("ID,spk_id\na,ann\n")
+    wanted = Manifest(pd.DataFrame({"ID": ["a", "x", "y"]}), "utterances")
+    with pytest.raises(InputError, match="lacks 2 of 3 .* first is 'x'"):
+        true_speakers(path, wanted)

@@ -1,0 +1,99 @@
+"""The number of clusters: near the truth where speakers can be seen."""
+
+import json
+
+import numpy as np
+import pytest
+
+from speechbrain_ext.clustering.kmeans import kmeans, normalise
+from speechbrain_ext.clustering.n_clusters import (
+    CRITERIA,
+    check_criterion,
+    choose_number,
+    finest_peak,
+)
+from speechbrain_ext.clustering.ward import ward_tree
+from speechbrain_ext.utils.files import InputError
+
+N_SPEAKERS = 60
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """Speakers of 3 to 12 sessions, each of 1 to 9 utterances; 2 levels."""
+    generator = np.random.default_rng(0)
+    n_sessions = generator.integers(3, 13, N_SPEAKERS)
+    speaker = np.repeat(np.arange(N_SPEAKERS), n_sessions)
+    session = np.repeat(
+        np.arange(len(speaker)), generator.integers(1, 10, len(speaker))
+    )
+    x = generator.normal(size=(N_SPEAKERS, 48))[speaker[session]]
+    x += 0.5 * generator.normal(size=(len(speaker), 48))[session]
+    x = normalise(x + 0.7 * generator.normal(size=x.shape))
+    leaves, leaf_of, _ = kmeans(x, 300, seed=0)
+    sizes = np.bincount(leaf_of)
+    return ward_tree(leaves, sizes), leaves, sizes, sizes, x, leaf_of
+
+
+@pytest.mark.parametrize("criterion", [c for c in CRITERIA if c != "cosine"])
+def test_skewed_speakers_with_sessions_are_counted(corpus, criterion):
+    choice = choose_number(*corpus, criterion)
+    assert choice.n_clusters == pytest.approx(N_SPEAKERS, rel=0.15)
+    assert choice.certain
+    assert choice.by_criterion[criterion] == choice.n_clusters
+
+
+def test_a_higher_cosine_threshold_leaves_more_clusters(corpus):
+    low, high = (
+        choose_number(*corpus, "cosine", cosine_threshold=t).n_clusters
+        for t in (0.3, 0.5)
+    )
+    assert low < high
+
+
+def test_limits_keep_the_number_within(corpus):
+    choice = choose_number(*corpus, "gap", limits=(20, 40))
+    assert 20 <= choice.n_clusters <= 40
+    assert (choice.numbers[0], choice.numbers[-1]) == (20, 40)
+
+
+def test_the_choice_is_repeated_and_can_be_written(corpus):
+    one, two = (choose_number(*corpus).as_json() for _ in range(2))
+    assert one == two
+    assert json.loads(json.dumps(one)) == one
+    assert set(one["curves"]) == set(CRITERIA) - {"consensus"}
+
+
+def test_noise_gives_a_guess_that_is_not_certain():
+    x = normalise(np.random.default_rng(0).normal(size=(300, 32)))
+    everything = (ward_tree(x), x, np.ones(300), None, x, np.arange(300))
+    choice = choose_number(*everything)
+    assert not choice.certain
+    assert choice.numbers[0] <= choice.n_clusters <= choice.numbers[-1]
+
+
+def test_a_peak_is_inner_clear_and_the_finest():
+    numbers = np.arange(10, 30)
+    values = np.zeros(20)
+    assert finest_peak(numbers, values) is None
+    assert finest_peak(numbers, np.linspace(0, 1, 20)) is None
+    values[4:7] = 0.3, 0.6, 0.3
+    values[12:15] = 0.2, 0.4, 0.2
+    assert finest_peak(numbers, values) == 23
+    values[12:15] = 0.02, 0.04, 0.02
+    assert finest_peak(numbers, values) == 15
+
+
+@pytest.mark.parametrize(
+    ("criterion", "threshold", "message"),
+    [
+        ("elbow", 0.5, "criterion is 'elbow'.*'consensus'"),
+        ("cosine", 1.5, "cosine_threshold is 1.5"),
+        ("cosine", "half", "cosine_threshold is 'half'"),
+    ],
+)
+def test_unknown_criteria_and_thresholds_are_refused(
+    criterion, threshold, message
+):
+    with pytest.raises(InputError, match=message):
+        check_criterion(criterion, threshold)

@@ -1,0 +1,104 @@
+"""Lengths come from headers, and copies are 16 kHz mono PCM16."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio_files import convert, length_of, write_wav
+
+_FORMATS = {
+    "a.wav": {},
+    "a.flac": {},
+    "a.ogg": {},
+    "a.mp3": {},
+    "a.opus": {"format": "OGG", "subtype": "OPUS"},
+}
+
+
+@pytest.mark.parametrize("name", _FORMATS)
+def test_every_format_has_its_length_in_its_header(tmp_path, name):
+    noise = np.random.default_rng(0).standard_normal(48000) * 0.1
+    soundfile.write(tmp_path / name, noise, 48000, **_FORMATS[name])
+    assert length_of(str(tmp_path / name)) == (16000, "")
+    assert len(read_crop(tmp_path / name, 0, 16000)) == 16000
+
+
+@pytest.mark.parametrize(("frames", "stop"), [(44100, 16000), (44103, 16001)])
+def test_length_is_rounded_down_to_whole_samples(tmp_path, frames, stop):
+    soundfile.write(tmp_path / "a.wav", np.zeros(frames), 44100)
+    assert length_of(str(tmp_path / "a.wav")) == (stop, "")
+
+
+def _reason(tmp_path, content):
+    (tmp_path / "a.ogg").write_bytes(content)
+    return length_of(str(tmp_path / "a.ogg"))
+
+
+def test_reasons_tell_empty_from_damaged_from_cut(tmp_path):
+    assert _reason(tmp_path, b"") == (0, "no samples: the file is empty")
+    assert _reason(tmp_path, b"text" * 99)[1].startswith("unreadable: ")
+    path = tmp_path / "b.ogg"
+    noise = np.random.default_rng(0).standard_normal(48000) * 0.1
+    soundfile.write(path, noise, 16000)
+    half = path.read_bytes()[:6000]
+    assert _reason(tmp_path, half) == (0, "no samples: the file is cut short")
+
+
+def test_a_name_that_is_not_utf8_is_a_reason():
+    assert length_of("a\udcff.wav") == (0, "the file name is not UTF-8")
+
+
+def test_a_copy_is_16_khz_mono_pcm16_of_the_same_sound(tmp_path):
+    at = np.arange(8000) / 8000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * at)
+    soundfile.write(tmp_path / "a.flac", np.stack([tone, tone], 1), 8000)
+    target = tmp_path / "out" / "a.wav"
+    assert convert((str(tmp_path / "a.flac"), str(target))) == (16000, "")
+    header = soundfile.info(target)
+    assert (header.samplerate, header.channels) == (16000, 1)
+    assert header.subtype == "PCM_16"
+    source, copy = read_crop(tmp_path / "a.flac"), read_crop(target)
+    assert (source - copy).abs().max() <= 0.5 / 32768 + 1e-7
+
+
+def test_a_pcm16_copy_keeps_every_bit(tmp_path):
+    samples = np.arange(-32768, 32768, dtype="int16")
+    soundfile.write(tmp_path / "a.wav", samples, 16000)
+    target = str(tmp_path / "b.wav")
+    convert((str(tmp_path / "a.wav"), target))
+    np.testing.assert_array_equal(
+        soundfile.read(target, dtype="int16")[0], samples
+    )
+
+
+def test_a_good_copy_is_kept(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(900), 16000)
+    write_wav(tmp_path / "b.wav", np.ones(900) / 2)
+    before = (tmp_path / "b.wav").stat().st_mtime_ns
+    job = (str(tmp_path / "a.wav"), str(tmp_path / "b.wav"))
+    assert convert(job) == (900, "")
+    assert (tmp_path / "b.wav").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_not_numbers_are_a_reason(tmp_path, value):
+    wav = np.zeros(900)
+    wav[7] = value
+    soundfile.write(tmp_path / "a.wav", wav, 16000, subtype="FLOAT")
+    target = tmp_path / "b.wav"
+    frames, reason = convert((str(tmp_path / "a.wav"), str(target)))
+    assert frames == 0 and reason.startswith("not finite")
+    assert not target.exists()
+
+
+def test_damage_behind_a_good_header_is_a_reason(tmp_path):
+    noise = np.random.default_rng(0).standard_normal(44100) * 0.1
+    soundfile.write(tmp_path / "a.flac", noise, 44100)
+    whole = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
+    source, target = str(tmp_path / "a.flac"), tmp_path / "b.wav"
+    assert length_of(source)[1] == ""
+    frames, reason = convert((source, str(target)))
+    assert frames == 0 and "damaged" in reason
+    assert not target.exists()

@@ -1,0 +1,188 @@
+"""Embeddings to other tools and back are the same numbers."""
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_ext.dataio.embedding_formats import (
+    FORMATS,
+    read_vectors,
+    write_vectors,
+)
+from speechbrain_ext.utils.files import InputError
+
+IDS = np.array(["b/1.wav", "a/2.wav", "é/3.wav"], dtype=object)
+
+
+@pytest.fixture
+def vectors():
+    return np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_there_and_back_is_the_identity(tmp_path, vectors, name):
+    names = write_vectors(tmp_path / "one", IDS, vectors, name)
+    ids, found = read_vectors(tmp_path / "one", name)
+    assert list(ids) == list(IDS)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, vectors)
+    write_vectors(tmp_path / "two", ids, found, name)
+    for file in names:
+        if not file.endswith(".scp"):
+            one = (tmp_path / "one" / file).read_bytes()
+            assert (tmp_path / "two" / file).read_bytes() == one
+
+
+def test_a_dict_of_tensors_of_one_row_is_read_as_the_authors_keep_it(
+    tmp_path, vectors
+):
+    rows = torch.from_numpy(vectors)
+    torch.save({"u": rows[:1], "v": rows[1]}, tmp_path / "x.pt")
+    ids, found = read_vectors(tmp_path / "x.pt", "pt")
+    assert list(ids) == ["u", "v"]
+    np.testing.assert_array_equal(found, vectors[:2])
+
+
+def test_memory_is_saved_once_for_all_rows(tmp_path):
+    x = np.zeros((1000, 256), dtype=np.float32)
+    ids = np.array([f"u{n}" for n in range(1000)], dtype=object)
+    write_vectors(tmp_path, ids, x, "pt")
+    assert (tmp_path / "embeddings.pt").stat().st_size < 1.5 * x.nbytes
+
+
+def test_an_index_points_at_each_vector(tmp_path, vectors):
+    write_vectors(tmp_path, IDS, vectors, "kaldi")
+    ark = (tmp_path / "embeddings.ark").read_bytes()
+    lines = (tmp_path / "embeddings.scp").read_text("utf-8").splitlines()
+    for line, name, row in zip(lines, IDS, vectors, strict=True):
+        key, place = line.split(" ", 1)
+        path, offset = place.rsplit(":", 1)
+        assert key == name and path.endswith("embeddings.ark")
+        at = ark[int(offset) :]
+        assert at[:6] == b"\0BFV \x04"
+        assert struct.unpack("<i", at[6:10]) == (5,)
+        np.testing.assert_array_equal(np.frombuffer(at[10:30], "<f4"), row)
+
+
+def test_kaldiio_reads_what_is_written_and_the_other_way(tmp_path, vectors):
+    kaldiio = pytest.importorskip("kaldiio")
+    write_vectors(tmp_path, IDS, vectors, "kaldi")
+    found = kaldiio.load_scp(str(tmp_path / "embeddings.scp"))
+    np.testing.assert_array_equal(found[IDS[1]], vectors[1])
+    kaldiio.save_ark(str(tmp_path / "x.ark"), {"a": vectors[0]})
+    np.testing.assert_array_equal(
+        read_vectors(tmp_path / "x.ark", "kaldi")[1], vectors[:1]
+    )
+
+
+def test_vectors_of_doubles_are_read(tmp_path):
+    content = b"a \0BDV \x04" + struct.pack("<i", 2)
+    content += np.array([0.5, 2.0]).tobytes()
+    (tmp_path / "x.ark").write_bytes(content)
+    ids, found = read_vectors(tmp_path / "x.ark", "kaldi")
+    assert list(ids) == ["a"] and found.tolist() == [[0.5, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a [ 1 2 ]\n", "a is not binary"),
+        (b"a \0BFM \x04" + bytes(20), "a is not a vector"),
+        (b"a \0BFV \x04" + struct.pack("<i", 3) + bytes(4), "a is cut short"),
+        (b"", "there must be some"),
+    ],
+)
+def test_an_archive_of_something_else_is_one_clear_error(
+    tmp_path, content, message
+):
+    (tmp_path / "x.ark").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_vectors(tmp_path / "x.ark", "kaldi")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a \0BFV \x04" + struct.pack("<i", -1) + bytes(4), "a says that it"),
+        (b"\xe9 \0BFV \x04" + struct.pack("<i", 1) + bytes(4), "is not UTF-8"),
+        (
+            2 * (b"a \0BFV \x04" + struct.pack("<i", 1) + bytes(4)),
+            "'a' is there twice",
+        ),
+    ],
+)
+def test_a_damaged_archive_is_one_clear_error(tmp_path, content, message):
+    (tmp_path / "x.ark").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_vectors(tmp_path / "x.ark", "kaldi")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(5, 4),
+        torch.zeros(1, 1, 4),
+        torch.tensor(1.0),
+        torch.zeros(4, dtype=torch.complex64),
+        torch.zeros(4, dtype=torch.int64),
+    ],
+)
+def test_a_tensor_that_is_no_embedding_is_refused(tmp_path, value):
+    torch.save({"good": torch.zeros(4), "bad": value}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="'bad' has shape .*one embedding"):
+        read_vectors(tmp_path / "x.pt", "pt")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor([0.5, 2.0], dtype=torch.bfloat16),
+        torch.tensor([0.5, 2.0], dtype=torch.float64),
+        torch.tensor([0.5, 2.0], requires_grad=True),
+    ],
+)
+def test_tensors_of_any_float_type_are_read(tmp_path, value):
+    torch.save({"a": value}, tmp_path / "x.pt")
+    found = read_vectors(tmp_path / "x.pt", "pt")[1]
+    assert found.dtype == np.float32 and found.tolist() == [[0.5, 2.0]]
+
+
+def test_two_keys_of_one_name_are_refused(tmp_path):
+    torch.save({1: torch.zeros(2), "1": torch.ones(2)}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="utterance '1' is there twice"):
+        read_vectors(tmp_path / "x.pt", "pt")
+
+
+def test_an_array_of_any_name_is_read_and_not_its_neighbour(tmp_path, vectors):
+    write_vectors(tmp_path, IDS, vectors, "npy")
+    np.save(tmp_path / "x.npy", vectors[:2] + 1)
+    (tmp_path / "x.csv").write_text("ID,row\nu,1\nv,0\n")
+    ids, found = read_vectors(tmp_path / "x.npy", "npy")
+    assert list(ids) == ["u", "v"]
+    np.testing.assert_array_equal(found, vectors[[1, 0]] + 1)
+
+
+def test_what_is_no_dict_of_tensors_of_one_size_is_refused(tmp_path):
+    path = tmp_path / "x.pt"
+    path.write_bytes(b"no")
+    with pytest.raises(InputError, match="is not a dict of tensors"):
+        read_vectors(path, "pt")
+    for value in ([1, 2], {"a": 1}):
+        torch.save(value, path)
+        with pytest.raises(InputError, match="is not a dict of utterance"):
+            read_vectors(path, "pt")
+    torch.save({"a": torch.zeros(2), "b": torch.zeros(3)}, path)
+    with pytest.raises(InputError, match=r"sizes \[2, 3\]"):
+        read_vectors(path, "pt")
+
+
+def test_a_space_or_an_unknown_format_is_refused(tmp_path, vectors):
+    ids = np.array(["a b", "c", "d"], dtype=object)
+    with pytest.raises(InputError, match="has a space"):
+        write_vectors(tmp_path, ids, vectors, "kaldi")
+    with pytest.raises(InputError, match="format 'h5' is not one of"):
+        write_vectors(tmp_path, ids, vectors, "h5")
+    with pytest.raises(InputError, match="no such file"):
+        read_vectors(tmp_path / "nowhere.pt", "pt")

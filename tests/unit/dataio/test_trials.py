@@ -1,0 +1,116 @@
+"""Trial lists are checked line by line."""
+
+import numpy as np
+import pytest
+
+from speechbrain_ext.dataio.trials import (
+    check_known,
+    check_scores,
+    parse_trials,
+    read_trial_file,
+)
+from speechbrain_ext.utils.files import InputError
+
+
+def _parse(text):
+    return parse_trials("dev", "dev.txt", text.encode())
+
+
+def test_trials_are_in_file_order_with_their_lines():
+    trials = _parse("1 a b\n\n0\tb   c \n1 c a")
+    assert trials.labels.tolist() == [1, 0, 1]
+    assert trials.enrol.tolist() == ["a", "b", "c"]
+    assert trials.test.tolist() == ["b", "c", "a"]
+    assert trials.lines.tolist() == [1, 3, 4]
+    assert trials.ids().tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "1", "a,b", 'q"x', "#c"])
+def test_names_are_texts_whatever_they_look_like(name):
+    trials = _parse(f"1 {name} b\n0 b {name}\n")
+    assert trials.enrol[0] == name and trials.test[1] == name
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("2 a b", "line 2: '2 a b' is not a trial"),
+        ("target a b", "line 2: 'target a b' is not a trial"),
+        ("0 a", "line 2: '0 a' is not a trial"),
+        ("0 a b c", "line 2: '0 a b c' is not a trial"),
+        ("0 a b c d", "line 2"),
+    ],
+)
+def test_a_bad_line_is_named(line, said):
+    with pytest.raises(InputError) as error:
+        _parse(f"1 a b\n{line}\n0 a c\n")
+    assert said in str(error.value) and "label enrol test" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_an_empty_list_is_refused(text):
+    with pytest.raises(InputError, match="dev.txt"):
+        _parse(text)
+
+
+@pytest.mark.parametrize("label", "01")
+def test_a_list_of_one_label_is_refused(label):
+    with pytest.raises(InputError, match="an EER needs both"):
+        _parse(f"{label} a b\n{label} a c\n")
+
+
+def test_bytes_that_are_not_text_are_refused():
+    with pytest.raises(InputError, match="dev.txt is not a trial list"):
+        parse_trials("dev", "dev.txt", b"1 \xff\xfe b\n0 a c\n")
+
+
+def test_unknown_names_are_counted_and_the_first_is_named():
+    trials = _parse("1 a b\n0 a x\n0 y x\n0 a c\n")
+    said = r"line 2: 'x' is not in test.csv \(2 of 4 trials"
+    with pytest.raises(InputError, match=said):
+        check_known(trials, ["a", "b", "c"], "test.csv")
+    check_known(trials, ["a", "b", "c", "x", "y"], "test.csv")
+
+
+def test_a_list_is_written_as_it_came(tmp_path):
+    text = "1 a b\r\n0  a c"
+    _parse(text).write(tmp_path / "trials" / "dev.txt")
+    assert (tmp_path / "trials" / "dev.txt").read_bytes() == text.encode()
+    again = read_trial_file("dev", tmp_path / "trials" / "dev.txt")
+    assert again.summary() == _parse(text).summary()
+
+
+def test_another_list_has_another_summary():
+    first, second = _parse("1 a b\n0 a c\n"), _parse("1 a c\n0 a b\n")
+    assert first.summary() != second.summary()
+
+
+@pytest.mark.parametrize("path", ["gone.txt", None])
+def test_a_missing_list_is_named(path):
+    with pytest.raises(InputError, match=f"trials dev: {path} is not a file"):
+        read_trial_file("dev", path)
+
+
+def test_names_with_spaces_are_read_between_tabs():
+    trials = _parse("1\ta b.wav\tc d.wav\r\n\n0\ta b.wav\te.wav\r\n")
+    assert trials.enrol.tolist() == ["a b.wav", "a b.wav"]
+    assert trials.test.tolist() == ["c d.wav", "e.wav"]
+    assert trials.lines.tolist() == [1, 3]
+
+
+def test_windows_line_ends_are_no_part_of_a_name():
+    assert _parse("1 a b\r\n0 a c\r\n").test.tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_named_by_its_trial(value):
+    trials = _parse("1 a b\n\n0 a c\n")
+    said = f"line 3: the score of a c is {value}"
+    with pytest.raises(InputError, match=said):
+        check_scores(trials, np.array([0.1, value]), "scores.npy")
+    check_scores(trials, np.array([0.1, 0.2]), "scores.npy")
+
+
+def test_scores_of_another_list_are_refused():
+    with pytest.raises(InputError, match=r"shape \[3\] .* 2 trials"):
+        check_scores(_parse("1 a b\n0 a c\n"), np.zeros(3), "scores.npy")

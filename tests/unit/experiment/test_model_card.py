@@ -1,0 +1,173 @@
+"""The card tells what the results and receipts say, no more and no less."""
+
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from speechbrain_ext.experiment.lineage import UNKNOWN
+from speechbrain_ext.experiment.model_card import (
+    Story,
+    caveats,
+    for_repository,
+    model_card,
+    step_in_words,
+)
+from speechbrain_ext.inference.hub_folder import EXAMPLES, Decision
+from speechbrain_ext.verification.results import Result
+
+DECISION = Decision(8.0, -4.0, 0.5, "20 + 20 pairs")
+
+
+def result(trials="dev", scores=(0.1, 0.3, 0.2, 0.9), **facts):
+    return Result.of_scores(
+        scores,
+        [0, 0, 1, 1],
+        n_bootstrap=5,
+        system="round 1",
+        corpus="Mini Vox",
+        trials=trials,
+        run="run",
+        trials_sha256="0",
+        **{"backend": "raw", **facts},
+    )
+
+
+def step(recipe, **facts):
+    return {"recipe": recipe, "folder": recipe, "hparams": {}, **facts}
+
+
+def story(results=(), lineage=(), **changes):
+    whole = Story("A model", list(results), DECISION, list(lineage), "mit", [])
+    return whole._replace(**changes)
+
+
+def test_every_list_has_its_numbers_in_the_front_matter():
+    easy, hard = result("easy", [0.1, 0.3, 0.5, 0.9]), result("hard")
+    for name in ("eer_percent", "min_dcf", "min_dcf_05"):
+        assert getattr(easy, name) != getattr(hard, name)
+    card = ModelCard(model_card(story([easy, hard])))
+    _, found = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    numbers = {
+        (
+            e.dataset_config,
+            e.metric_type,
+            (e.metric_args or {}).get("p_target"),
+        ): (e.metric_value)
+        for e in found
+    }
+    assert numbers == {
+        (r.trials, *metric): value
+        for r in (easy, hard)
+        for metric, value in {
+            ("eer", None): r.eer_percent,
+            ("min_dcf", r.p_target): r.min_dcf,
+            ("min_dcf", 0.05): r.min_dcf_05,
+        }.items()
+    }
+
+
+def test_calibrated_scores_are_told_but_not_counted_twice():
+    raw = result()
+    linear = result(
+        backend="raw+linear", calibration="linear, on pairs", calibrated=True
+    )
+    text = model_card(story([raw, linear]))
+    assert "what calibration costs" in text
+    assert text.count("type: eer") == 1
+
+
+@pytest.mark.parametrize(
+    ("datasets", "wanted"),
+    [([], None), (["me/voices"], ["me/voices"])],
+)
+def test_data_sets_are_those_given_and_not_what_it_was_scored_on(
+    datasets, wanted
+):
+    card = ModelCard(model_card(story([result()], datasets=datasets)))
+    assert card.data.datasets == wanted
+    assert card.data.license == "mit"
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        ({"synthetic": True}, "voices are synthetic"),
+        ({"random_encoder": True}, "random weights"),
+        ({"true_labels": True}, "true speaker labels"),
+        ({"oracle_positives": True}, "true speakers chose the positives"),
+        ({UNKNOWN: ["init_from"]}, "not all steps that led to the model"),
+    ],
+)
+def test_what_was_random_toy_or_supervised_is_said_first(facts, word):
+    doubtful = story([result()], [step("x", **facts), step("y", **facts)])
+    assert len(caveats(doubtful)) == 1
+    text = model_card(doubtful)
+    assert word in text[: text.index("| system |")]
+    assert word not in model_card(story([result()], [step("x")]))
+
+
+def test_each_step_has_a_row_with_its_counts():
+    lineage = [
+        step("prepare", n_train=1200, hours_train=2.34),
+        step("labels", n_clusters=60, hparams={"seed": 7}),
+        step("train_speaker", n_utterances=1200, kept=0.91),
+    ]
+    text = model_card(story([result()], lineage))
+    assert "| prepare | prepare | 1,200 training utterances, 2.3 h |" in text
+    assert "| labels | labels | 60 clusters, seed 7 |" in text
+    assert "| train_speaker | 1,200 utterances, 91.0% of labels kept |" in text
+    assert "Trainings on labels: 1." in text
+
+
+def test_every_training_that_led_to_the_model_is_counted():
+    rounds = ["dino", "labels", "train_speaker", "labels", "train_speaker"]
+    lineage = [
+        {**step(recipe), "folder": f"{recipe}{number}"}
+        for number, recipe in enumerate(rounds)
+    ]
+    text = model_card(story([result()], lineage))
+    assert "Trainings on labels: 2." in text
+
+
+@pytest.mark.parametrize("fact", ["true_labels", "oracle_positives"])
+def test_a_step_that_saw_true_speakers_says_so_in_its_row(fact):
+    (words,) = step_in_words({fact: True})
+    assert "true labels" in words
+    assert step_in_words({fact: False}) == []
+
+
+def test_steps_that_were_not_given_are_named():
+    lineage = [step("labels"), step("model", **{UNKNOWN: ["init_from"]})]
+    text = model_card(story([result()], lineage))
+    assert (
+        "Not given at the export: the steps that led to init_from of model "
+        "(model)." in text
+    )
+    assert "Not given" not in model_card(story([result()], [step("model")]))
+
+
+def test_a_model_without_any_history_says_so_first():
+    text = model_card(story([result()]))
+    assert "not all steps that led" in text[: text.index("| system |")]
+    assert "Not given at the export: the receipts of its training" in text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_speechbrain_alone_is_not_promised_where_it_does_not_suffice(own):
+    text = model_card(story([result()], own_classes=own))
+    assert ("needs speechbrain-ext installed" in text) == own
+
+
+def test_facts_that_are_absent_are_not_told():
+    facts = {"kept": None, "hparams": {"seed": 1, "whiten": None}}
+    assert step_in_words(facts) == ["seed 1"]
+
+
+def test_code_names_the_repository_once_there_is_one():
+    text = model_card(story([result()]))
+    assert text.count('source = "."') == 2
+    pushed = for_repository(text, "me/m")
+    assert pushed.count('source = "me/m"') == 2
+    for own, example in zip(("a.wav", "b.wav"), EXAMPLES, strict=True):
+        assert pushed.count(f'"{own}"') == text.count(f'"{example}"') == 2
+        assert f'"{example}"' not in pushed

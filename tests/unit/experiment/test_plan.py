@@ -1,0 +1,411 @@
+"""The plan of a run: order, folders, and what each step is given."""
+
+import json
+
+import pytest
+
+from speechbrain_ext.experiment.plan import (
+    is_topline,
+    load_plan,
+    longest_plan,
+    rounds_of,
+)
+from speechbrain_ext.utils.files import InputError, write_json
+from speechbrain_ext.utils.settings import (
+    check_overrides,
+    parse_yaml,
+    plain,
+    read_yaml,
+    resolve,
+)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    text = resolve("hparams/quickstart.yaml", {"output_folder": str(tmp_path)})
+    return plain(parse_yaml(text))
+
+
+def contrastive(settings, **values):
+    """A plan that begins with a contrastive training."""
+    settings["stages"]["bootstrap"] = {
+        "recipe": "train_contrastive",
+        "hparams": "hparams/train_contrastive_ecapa_small.yaml",
+        "set": values,
+    }
+    return settings
+
+
+def names(settings):
+    return [step.name for step in load_plan(settings)]
+
+
+def by_name(settings):
+    return {step.name: step for step in load_plan(settings)}
+
+
+def test_steps_come_in_the_order_of_the_paper(settings):
+    systems = list(dict.fromkeys(n.split("/")[0] for n in names(settings)))
+    rounds = ["round1", "round2"]
+    assert systems == ["corpus", "bootstrap", *rounds, "topline", "published"]
+
+
+def test_each_round_trains_on_the_labels_of_the_one_before(settings):
+    steps = by_name({**settings, "n_rounds": 3})
+    for system, before in (
+        ("round1", "bootstrap"),
+        ("round2", "round1"),
+        ("round3", "round2"),
+    ):
+        options = steps[f"{system}/model"].options
+        wanted = steps[f"{before}/labels"].folder / "pseudo_labels.csv"
+        assert options["train_annotation"] == str(wanted)
+
+
+def test_large_margin_goes_on_from_the_last_round_and_its_labels(settings):
+    steps = by_name({**settings, "large_margin": True})
+    options = steps["large_margin/model"].options
+    last = steps["round2/model"].folder
+    assert options["init_from"] == str(last / "embedder")
+    assert options["init_classifier"] == str(last / "classifier.ckpt")
+    labels = steps["round2/model"].options["train_annotation"]
+    assert options["train_annotation"] == labels
+
+
+def test_ablations_train_on_the_first_labels_with_values_of_their_own(settings):
+    settings["stages"]["train"]["set"]["crop"] = 2.0
+    settings["ablations"] = {"plain": {"crop": 1.5}, "+ long": {"n_epochs": 9}}
+    order = [name for name in names(settings) if name.endswith("/model")]
+    assert order[1:4] == ["ablation1/model", "ablation2/model", "round1/model"]
+    steps = by_name(settings)
+    usual = steps["round1/model"].options
+    assert steps["ablation1/model"].options == {**usual, "crop": 1.5}
+    assert steps["ablation2/model"].options == {**usual, "n_epochs": 9}
+    assert steps["ablation2/scores"].options["system"] == "+ long"
+    # Rounds go on from the usual training, not from the last ablation.
+    wanted = str(steps["bootstrap/labels"].folder / "pseudo_labels.csv")
+    assert usual["train_annotation"] == wanted
+
+
+def test_topline_differs_from_round_one_by_its_labels_and_trust_alone(
+    settings,
+):
+    settings["stages"]["train"]["set"]["gate"] = "soft"
+    steps = by_name(settings)
+    true = dict(steps["topline/model"].options)
+    pseudo = dict(steps["round1/model"].options)
+    assert true.pop("train_annotation") != pseudo.pop("train_annotation")
+    doubts = ("gate", "correct_from_epoch", "label_confidence")
+    assert [true.pop(key) for key in doubts] == [None] * 3
+    assert pseudo.pop("gate") == "soft"
+    assert true == pseudo
+
+
+def test_the_topline_is_tuned_on_as_the_model_is_and_trusted(settings):
+    settings["stages"]["large_margin"]["set"]["gate"] = "soft"
+    steps = by_name({**settings, "large_margin": True})
+    tuned = steps["topline_tuned/model"].options
+    assert tuned["init_from"] == str(steps["topline/model"].folder / "embedder")
+    assert tuned["train_annotation"] == str(
+        steps["topline/labels"].folder / "pseudo_labels.csv"
+    )
+    assert tuned["gate"] is None
+    assert steps["large_margin/model"].options["gate"] == "soft"
+    assert "calibration_labels" not in steps["topline_tuned/scores"].options
+
+
+def test_rounds_start_from_the_bootstrap_only_when_told(settings):
+    steps = by_name({**settings, "round_init": None})
+    assert steps["round1/model"].options["init_from"] is None
+
+
+def test_no_training_step_is_given_the_oracle(settings):
+    for step in load_plan(settings):
+        if step.name.endswith("/model") and not is_topline(step):
+            assert "oracle" not in json.dumps(step.options)
+            assert "oracle" not in step.late
+
+
+def test_what_the_yaml_sets_wins(settings):
+    settings["stages"]["score"]["set"] = {"system": "mine", "trials": "a.txt"}
+    step = by_name(settings)["bootstrap/scores"]
+    assert step.options["system"] == "mine"
+    assert step.options["trials"] == "a.txt" and "trials" not in step.late
+
+
+def test_scores_are_normalised_by_the_systems_own_clusters(settings):
+    steps = by_name({**settings, "large_margin": True})
+    for system, labels in (
+        ("bootstrap", "bootstrap"),
+        ("round2", "round2"),
+        ("large_margin", "round1"),
+        ("topline", "topline"),
+    ):
+        options = steps[f"{system}/scores"].options
+        wanted = steps[f"{labels}/labels"].folder / "pseudo_labels.csv"
+        assert options["cohort_labels"] == str(wanted)
+        train = steps[f"{system}/train_embeddings"].folder
+        assert options["cohort_folder"] == str(train)
+
+
+def test_calibration_takes_the_labels_that_owe_least_to_the_model(settings):
+    steps = by_name({**settings, "large_margin": True})
+    first = steps["bootstrap/labels"].folder / "pseudo_labels.csv"
+    given = {
+        system: steps[f"{system}/scores"].options.get("calibration_labels")
+        for system in ("bootstrap", "round2", "large_margin", "topline")
+    }
+    assert given == {
+        "bootstrap": None,
+        "round2": str(first),
+        "large_margin": str(first),
+        "topline": None,
+    }
+
+
+def test_training_utterances_are_embedded_for_scores_only_when_needed(settings):
+    raw = names({**settings, "backends": "raw"})
+    assert "topline/train_embeddings" not in raw
+    assert "round1/train_embeddings" in raw  # to be clustered
+    assert "topline/train_embeddings" in names(settings)
+    assert len(names(settings)) == len(set(names(settings)))
+
+
+@pytest.mark.parametrize(
+    ("backends", "train"), [(["raw", "as-norm"], None), (["raw+qmf"], 15)]
+)
+def test_crops_are_embedded_of_what_is_scored(settings, backends, train):
+    steps = by_name({**settings, "protocol": "crops", "backends": backends})
+    for split, n_crops in (("test", 15), ("train", train)):
+        options = steps[f"round1/{split}_embeddings"].options
+        assert options.get("n_crops") == n_crops
+    assert steps["round1/scores"].options["protocol"] == "crops"
+    assert "n_crops" not in by_name(settings)["round1/test_embeddings"].options
+
+
+def test_only_training_and_extraction_are_launched_on_many_processes(settings):
+    kinds = {s.name.split("/")[-1]: s.launched for s in load_plan(settings)}
+    assert kinds == {
+        "corpus": False,
+        "model": True,
+        "train_embeddings": True,
+        "test_embeddings": True,
+        "labels": False,
+        "scores": False,
+        "export": False,
+    }
+
+
+def test_the_data_root_is_asked_for_when_the_corpus_is_done(settings, tmp_path):
+    step = by_name(settings)["bootstrap/model"]
+    with pytest.raises(InputError, match="stage.json: no such file"):
+        step.values()
+    (tmp_path / "corpus").mkdir()
+    receipt = tmp_path / "corpus" / "stage.json"
+    receipt.write_text('{"data_in_output": true}')
+    assert step.values()["data_folder"] == str(tmp_path / "corpus")
+
+
+def test_data_that_moved_is_read_where_it_is_now(settings, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    receipt = tmp_path / "corpus" / "stage.json"
+    receipt.write_text('{"data_root": "/old", "data_in_output": false}')
+    step = by_name({**settings, "data_folder": "/new"})["bootstrap/model"]
+    assert step.values()["data_folder"] == "/new"
+
+
+def test_no_rounds_leave_bootstrap_and_topline(settings):
+    steps = names({**settings, "n_rounds": 0, "large_margin": True})
+    assert not [n for n in steps if n.startswith(("round", "large_margin"))]
+
+
+def test_a_folder_without_trials_is_trained_on_and_not_scored(tmp_path):
+    given = {"data_folder": "speech", "n_clusters": 7}
+    text = resolve("hparams/folder.yaml", given)
+    steps = load_plan(plain(parse_yaml(text)))
+    kinds = {step.name.split("/")[-1] for step in steps}
+    assert kinds == {"corpus", "model", "train_embeddings", "labels"}
+    clusters = [s for s in steps if s.name.endswith("/labels")]
+    assert {step.options["n_clusters"] for step in clusters} == {7}
+
+
+def test_labels_are_compared_with_those_that_their_model_learnt(settings):
+    steps = by_name(settings)
+    assert "previous_labels" not in steps["bootstrap/labels"].options
+    for system in ("round1", "round2"):
+        learnt = steps[f"{system}/model"].options["train_annotation"]
+        options = steps[f"{system}/labels"].options
+        assert options["previous_labels"] == learnt
+
+
+# --- n_rounds: auto ---------------------------------------------------------
+
+
+@pytest.fixture
+def auto(settings):
+    return {**settings, "n_rounds": "auto", "max_rounds": 4}
+
+
+def churn(settings, number, value):
+    path = f"{settings['output_folder']}/round{number}/labels/stage.json"
+    write_json(path, {"churn": value})
+
+
+def systems(settings):
+    return list(dict.fromkeys(n.split("/")[0] for n in names(settings)))
+
+
+def test_an_automatic_plan_grows_by_rounds_and_then_ends(auto):
+    begin = ["corpus", "bootstrap", "round1"]
+    assert systems(auto) == begin
+    churn(auto, 1, 0.3)
+    assert systems(auto) == [*begin, "round2"]
+    churn(auto, 2, 0.29)
+    assert systems(auto) == [*begin, "round2", "topline", "published"]
+    assert rounds_of(auto).chosen == 2
+
+
+def test_earlier_steps_of_a_plan_stay_as_it_grows(auto):
+    before = names(auto)
+    churn(auto, 1, 0.3)
+    assert names(auto)[: len(before)] == before
+
+
+def test_a_round_that_is_not_clustered_yet_decides_nothing(auto):
+    churn(auto, 2, 0.01)
+    assert systems(auto)[-1] == "round1"
+
+
+def test_rounds_of_a_longer_earlier_run_do_not_move_the_stop(auto):
+    for number, value in enumerate([0.3, 0.29, 0.1, 0.05], start=1):
+        churn(auto, number, value)
+    found = rounds_of(auto)
+    assert (found.n_rounds, found.chosen, found.stopped) == (2, 2, True)
+
+
+def test_large_margin_goes_on_from_the_chosen_round(auto):
+    auto["large_margin"] = True
+    churn(auto, 1, 0.3)
+    churn(auto, 2, 0.4)
+    options = by_name(auto)["large_margin/model"].options
+    chosen = by_name(auto)["round1/model"]
+    assert options["init_from"] == str(chosen.folder / "embedder")
+    learnt = chosen.options["train_annotation"]
+    assert options["train_annotation"] == learnt
+
+
+def test_the_longest_plan_has_every_step_that_may_come(auto):
+    auto["large_margin"] = True
+    longest = {step.name for step in longest_plan(auto)}
+    assert {"round4/labels", "large_margin/model", "topline/model"} <= longest
+    assert "round5/model" not in longest
+    assert longest_plan({**auto, "n_rounds": 1})[-1].system == "published"
+
+
+def test_auto_without_churn_is_refused(auto):
+    auto["stages"]["labels"]["set"]["previous_labels"] = None
+    with pytest.raises(InputError, match="auto goes by the churn"):
+        load_plan(auto)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": None}, "stages.score is None"),
+        ({"score": {"recipe": "a", "hparams": "b"}}, "exactly recipe, hparams"),
+        ({"scores": {}}, r"has \['scores'\]"),
+    ],
+)
+def test_malformed_stages_are_refused(settings, change, message):
+    settings["stages"].update(change)
+    with pytest.raises(InputError, match=message):
+        load_plan(settings)
+
+
+def test_an_ablation_that_changes_nothing_readable_is_refused(settings):
+    settings["ablations"] = {"no gate": "gate"}
+    with pytest.raises(
+        InputError, match="ablations.no gate is 'gate'.*mapping"
+    ):
+        load_plan(settings)
+
+
+def test_the_model_of_the_run_whitens_as_its_scores_were_whitened(settings):
+    assert "whitened/model" not in names(settings)
+    settings.update(whiten_scores=0.5, backends="raw", large_margin=True)
+    steps = by_name(settings)
+    tuned = steps["large_margin/model"].folder
+    options = steps["whitened/model"].options
+    assert options["embedder_folder"] == str(tuned / "embedder")
+    assert options["whiten"] == 0.5
+    learnt_on = steps["large_margin/train_embeddings"].folder
+    assert options["embeddings_folder"] == str(learnt_on)
+    scored = steps["large_margin/scores"].options
+    assert scored["whiten"] == 0.5
+    assert scored["cohort_folder"] == str(learnt_on)
+
+
+def test_a_contrastive_training_may_be_the_bootstrap(settings):
+    dino = by_name(settings)["bootstrap/model"]
+    step = by_name(contrastive(settings, n_epochs=3))["bootstrap/model"]
+    assert step.recipe == "train_contrastive" and step.launched
+    assert step.folder == dino.folder
+    # What the plan itself gives is the same.
+    given = {"seed", "train_annotation", "augment_folder"}
+    assert step.options == {
+        **{k: dino.options[k] for k in given},
+        "n_epochs": 3,
+    }
+    embeddings = by_name(settings)["bootstrap/train_embeddings"].options
+    assert embeddings["embedder_folder"] == str(step.folder / "embedder")
+
+
+def test_minivox_takes_it_by_an_override(tmp_path):
+    # As the README has it.
+    stage = {
+        "recipe": "train_contrastive",
+        "hparams": "hparams/train_contrastive_ecapa_small.yaml",
+    }
+    changed = {"stages": {"bootstrap": stage}, "bootstrap_name": "SimCLR"}
+    changed |= {"output_folder": str(tmp_path), "data_folder": "x"}
+    settings = plain(parse_yaml(resolve("hparams/minivox.yaml", changed)))
+    step = by_name(settings)["bootstrap/model"]
+    assert step.recipe == "train_contrastive"
+    check_overrides(step.hparams, read_yaml(step.hparams), step.options)
+
+
+def test_the_model_to_share_is_scored_as_those_score_who_load_it(settings):
+    settings.update(
+        whiten_scores=0.5, protocol="crops", large_margin=True, n_rounds=1
+    )
+    steps = by_name(settings)
+    given, scored = (
+        steps[name].options for name in ("published/export", "published/scores")
+    )
+    whitened = steps["whitened/model"].folder
+    assert given["embedder_folder"] == str(whitened / "embedder")
+    assert given["embeddings_folder"] == scored["embeddings_folder"]
+    embeddings = steps["whitened/test_embeddings"]
+    assert scored["embeddings_folder"] == str(embeddings.folder)
+    embedder = embeddings.options["embedder_folder"]
+    assert embedder == given["embedder_folder"]
+    assert given["scores_folder"] == str(steps["published/scores"].folder)
+    assert scored["backends"] == ["raw", "raw+linear"]
+    assert (scored["protocol"], scored["whiten"]) == ("full", None)
+    trained = steps["large_margin/model"].folder / "stage.json"
+    assert scored["train_receipt"] == str(trained)
+
+
+def test_without_whitening_the_last_model_is_shared_as_it_was_embedded(
+    settings,
+):
+    steps = by_name({**settings, "topline": False})
+    given = steps["published/export"].options
+    assert given["embedder_folder"].endswith("round2/model/embedder")
+    assert given["embeddings_folder"].endswith("round2/test_embeddings")
+    assert list(steps)[-2:] == ["published/scores", "published/export"]
+
+
+@pytest.mark.parametrize("key", ["export", "scored"])
+def test_nothing_is_shared_when_not_wanted_or_not_scored(settings, key):
+    assert not [n for n in names({**settings, key: False}) if "export" in n]

@@ -1,0 +1,226 @@
+"""DINO's state: what moves, what stays, what a checkpoint must hold."""
+
+import pytest
+import torch
+
+from speechbrain_ext.losses.dino import (
+    DINOHead,
+    DINOLoss,
+    MomentumTeacher,
+    target_statistics,
+)
+
+
+@pytest.fixture
+def head():
+    torch.manual_seed(0)
+    return DINOHead(6, hidden_size=16, bottleneck_size=4, n_prototypes=10)
+
+
+def test_prototypes_count_by_their_direction_alone(head):
+    x = torch.randn(5, 6)
+    before = head.eval()(x)
+    with torch.no_grad():
+        head.prototypes *= torch.rand(10, 1) + 0.5
+    torch.testing.assert_close(head(x), before)
+    assert before.abs().max() <= 1 + 1e-6
+
+
+def test_the_gradient_never_lengthens_a_prototype(head):
+    head(torch.randn(5, 6)).square().sum().backward()
+    along = (head.prototypes.grad * head.prototypes).sum(1)
+    assert head.prototypes.grad.norm() > 1e-3
+    assert along.abs().max() < 1e-6
+
+
+def test_defaults_are_the_papers():
+    head = DINOHead(3, n_prototypes=2)
+    shapes = [tuple(p.shape) for p in head.parameters() if p.ndim == 2]
+    assert shapes == [(2, 256), (2048, 3), (2048, 2048), (256, 2048)]
+    loss = DINOLoss()
+    assert len(loss.center) == 65536
+    assert (loss.student_temperature, loss.center_momentum) == (0.1, 0.9)
+
+
+def test_the_expansion_lies_before_the_bottleneck():
+    head = DINOHead(6, 16, 4, n_prototypes=10, expander_size=24)
+    x = torch.randn(5, 6)
+    expansion = head.expand(x)
+    assert expansion.shape == (5, 24)
+    assert head.bottleneck(expansion).shape == (5, 4)
+    assert torch.equal(head.cosines(expansion), head(x))
+    assert head.bottleneck.bias.abs().max() == 0
+
+
+def test_without_an_expander_there_is_no_such_layer(head):
+    names = {name.split(".")[0] for name in head.state_dict()}
+    assert names == {"mlp", "prototypes"}
+    assert head.expand(torch.randn(5, 6)).shape == (5, 4)
+
+
+@pytest.mark.parametrize("expander_size", [0, 24])
+def test_autocast_does_not_reach_into_the_head(expander_size):
+    torch.manual_seed(0)
+    head = DINOHead(6, 16, 4, n_prototypes=10, expander_size=expander_size)
+    x = torch.randn(5, 6)
+    exact, exact_expansion = head(x), head.expand(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        cosines, expansion = head(x), head.expand(x)
+    assert cosines.dtype == expansion.dtype == torch.float32
+    assert torch.equal(cosines, exact)
+    assert torch.equal(expansion, exact_expansion)
+
+
+def test_autocast_does_not_reach_into_the_loss():
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(6, 4, 50, generator=generator).requires_grad_()
+    teacher = torch.randn(2, 4, 50, generator=generator)
+    exact, loss = DINOLoss(50), DINOLoss(50)
+    value = exact(student, teacher)
+    (gradient,) = torch.autograd.grad(value, student)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(student, teacher)
+        (found_gradient,) = torch.autograd.grad(found, student)
+    assert found.dtype == loss.center.dtype == torch.float32
+    assert torch.equal(found, value)
+    assert torch.equal(found_gradient, gradient)
+    assert torch.equal(loss.center, exact.center)
+
+
+def test_gradients_reach_an_embedder_in_half_precision(head):
+    """What lies under the head works in bfloat16 and is trained through it."""
+    embedder = torch.nn.Linear(3, 6)
+    crops, teacher = torch.randn(2, 4, 3), torch.rand(1, 4, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        embeddings = embedder(crops.flatten(0, 1))
+        outputs = head(embeddings).unflatten(0, (2, 4))
+        loss = DINOLoss(10)(outputs, teacher)
+    loss.backward()
+    assert embeddings.dtype == torch.bfloat16
+    assert embedder.weight.grad.dtype == torch.float32
+    assert embedder.weight.grad.norm() > 1e-4
+
+
+def test_the_loss_is_of_its_targets():
+    """Forward is targets, cross-entropy, centre: a caller may do each."""
+    student, teacher = torch.rand(4, 3, 8), torch.rand(2, 3, 8)
+    whole, parts = DINOLoss(8), DINOLoss(8)
+    for loss in (whole, parts):
+        loss.center.copy_(torch.linspace(-0.3, 0.3, 8))
+    expected = whole(student, teacher, 0.07)
+    targets = parts.targets(teacher, 0.07)
+    torch.testing.assert_close(targets.sum(-1), torch.ones(2, 3))
+    assert torch.equal(parts.cross_entropy(student, targets), expected)
+    parts.update_center(teacher)
+    assert torch.equal(parts.center, whole.center)
+
+
+def test_statistics_of_sharp_targets_are_finite():
+    one_hot = torch.eye(4)[[0, 0, 3]].expand(2, 3, 4)
+    entropy, mean = target_statistics(one_hot)
+    assert entropy == 0
+    torch.testing.assert_close(mean, torch.tensor([2, 0, 0, 1]) / 3)
+
+
+def test_the_centre_moves_in_training_and_not_in_evaluation():
+    loss, teacher = DINOLoss(8), torch.rand(2, 4, 8)
+    student = torch.rand(3, 4, 8)
+    loss.eval()(student, teacher)
+    assert torch.equal(loss.center, torch.zeros(8))
+    loss.train()(student, teacher)
+    assert loss.center.min() > 0
+
+
+def test_the_centre_is_in_the_state():
+    loss = DINOLoss(8)
+    loss.update_center(torch.rand(2, 4, 8))
+    other = DINOLoss(8)
+    other.load_state_dict(loss.state_dict())
+    assert torch.equal(other.center, loss.center)
+    assert other.center.abs().sum() > 0
+
+
+def test_the_centre_is_a_mean_over_all_processes(monkeypatch):
+    here, there = torch.rand(2, 4, 8), torch.rand(2, 4, 8)
+
+    def all_reduce(mean):
+        mean += there.flatten(0, 1).mean(0)
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    loss = DINOLoss(8, center_momentum=0.0)
+    loss.update_center(here)
+    both = torch.cat([here, there]).flatten(0, 1)
+    torch.testing.assert_close(loss.center, both.mean(0))
+
+
+def test_half_precision_outputs_are_computed_in_single():
+    student, teacher = torch.rand(4, 3, 8) - 0.5, torch.rand(2, 3, 8) - 0.5
+    exact = DINOLoss(8)(student, teacher)
+    loss = DINOLoss(8)
+    value = loss(student.bfloat16(), teacher.bfloat16())
+    assert value.dtype == loss.center.dtype == torch.float32
+    assert float(value) == pytest.approx(float(exact), rel=0.05)
+
+
+def test_the_teacher_is_a_copy_that_cannot_be_trained(head):
+    teacher = MomentumTeacher(head)
+    x = torch.randn(5, 6)
+    before = teacher(x)
+    assert torch.equal(before, head(x))
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter += 1.0
+    assert torch.equal(teacher(x), before)
+    assert not before.requires_grad
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert next(head.parameters()).requires_grad
+
+
+def test_momentum_one_keeps_the_teacher_and_zero_copies(head):
+    teacher = MomentumTeacher(head)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter += torch.randn_like(parameter)
+    before = [p.clone() for p in teacher.parameters()]
+    teacher.update(head, momentum=1.0)
+    for old, new in zip(before, teacher.parameters(), strict=True):
+        assert torch.equal(old, new)
+    teacher.update(head, momentum=0.0)
+    for own, theirs in zip(
+        teacher.parameters(), head.parameters(), strict=True
+    ):
+        assert torch.equal(own, theirs)
+
+
+def test_the_teachers_batch_statistics_are_those_it_saw(head):
+    teacher = MomentumTeacher(head)
+    teacher(torch.randn(50, 6))
+    before = {n: b.clone() for n, b in teacher.named_buffers()}
+    head(10 * torch.randn(50, 6))
+    teacher.update(head, momentum=0.0)
+    for name, buffer in teacher.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+    own, theirs = teacher.model.mlp[1], head.mlp[1]
+    assert not torch.allclose(own.running_var, theirs.running_var)
+
+
+def test_a_student_learns_what_the_teacher_says(head):
+    teacher = MomentumTeacher(head)
+    x = torch.randn(8, 6)
+    target = teacher(x)[None]
+    loss = DINOLoss(10).eval()
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+    values = []
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    for _ in range(30):
+        # View 0 is the teacher's own and is not compared with it.
+        views = torch.stack([torch.zeros(8, 10), head(x)])
+        values.append(loss(views, target))
+        optimizer.zero_grad()
+        values[-1].backward()
+        optimizer.step()
+    assert values[-1] < 0.8 * values[0]

@@ -1,0 +1,335 @@
+"""Labels and factors of a batch: the losses of the paper, and their limits."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from speechbrain_ext.dataio.manifest import Manifest
+from speechbrain_ext.losses.aam_softmax import AAMSoftmax
+from speechbrain_ext.losses.noisy_labels import (
+    NoisyLabels,
+    Sharpening,
+    label_confidence,
+    other_labels,
+)
+from speechbrain_ext.utils.files import InputError
+
+N, B, C, D = 90, 12, 6, 5
+
+
+def classifier():
+    torch.manual_seed(0)
+    return AAMSoftmax(D, C, scale=8.0)
+
+
+def batch(seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(N, generator=generator)[:B]
+    labels = torch.randint(0, C, (B,), generator=generator)
+    return rows, labels, torch.randn(B, D, generator=generator)
+
+
+def never(chosen):
+    raise AssertionError("a clean forward that nobody needs")
+
+
+class Clean:
+    """Clean embeddings, noting for whom they are asked."""
+
+    def __init__(self, embeddings):
+        self.embeddings = embeddings
+        self.asked = []
+
+    def __call__(self, chosen):
+        self.asked.append(chosen)
+        return self.embeddings[chosen]
+
+
+def gated(threshold, **options):
+    """NoisyLabels whose gate has a threshold, from epoch 1."""
+    noisy = NoisyLabels(N, "hard", gate_from_epoch=1, scale=8.0, **options)
+    noisy.gate.threshold = threshold
+    return noisy
+
+
+def middle(loss, embeddings, labels):
+    """A threshold that rejects half of a batch."""
+    return loss(embeddings, labels).log().median().item()
+
+
+def test_without_a_gate_the_loss_is_the_mean():
+    rows, labels, embeddings = batch()
+    noisy = NoisyLabels(N)
+    found, factors = noisy.decide(
+        1, rows, labels, embeddings, classifier(), never
+    )
+    assert torch.equal(found, labels)
+    assert factors.tolist() == [pytest.approx(1 / B)] * B
+    assert noisy.close(1) == {}
+    assert noisy.states(np.arange(N), []) == {}
+
+
+def test_gated_the_loss_is_the_mean_over_those_kept():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    losses = loss(embeddings, labels)
+    threshold = middle(loss, embeddings, labels)
+    found, factors = gated(threshold).decide(
+        1, rows, labels, embeddings, loss, never
+    )
+    kept = losses.log() <= threshold
+    assert 0 < kept.sum() < B
+    expected = losses[kept].sum() / kept.sum()
+    torch.testing.assert_close((factors * losses).sum(), expected)
+    assert torch.equal(found, labels)
+
+
+def test_before_its_epoch_the_gate_only_watches():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    noisy = gated(-math.inf)
+    noisy.gate_from_epoch = 3
+    _, factors = noisy.decide(2, rows, labels, embeddings, loss, never)
+    assert factors.tolist() == [pytest.approx(1 / B)] * B
+    expected = loss(embeddings, labels).log()
+    torch.testing.assert_close(noisy.gate.log_losses[rows], expected)
+    _, factors = noisy.decide(3, rows, labels, embeddings, loss, never)
+    assert factors.tolist() == [0.0] * B
+
+
+def test_corrected_the_loss_is_that_of_the_paper():
+    """L = (1/B) [sum over S of l_i + sum over LC of l_i(argmax q_i)]."""
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    threshold = middle(loss, embeddings, labels)
+    clean = Clean(batch(seed=2)[2])
+    noisy = gated(
+        threshold,
+        correct_from_epoch=1,
+        correct_confidence=0.4,
+        sharpening=0.3,
+    )
+    found, factors = noisy.decide(1, rows, labels, embeddings, loss, clean)
+    total, n_corrected = 0.0, 0
+    for i in range(B):
+        own = loss(embeddings[i, None], labels[i, None])
+        if own.log() <= threshold:
+            total += own.item()
+            continue
+        q = torch.softmax(loss.cosines(clean.embeddings[i, None]) / 0.3, 1)
+        if q.max() > 0.4:
+            total += loss(embeddings[i, None], q.argmax(1)).item()
+            n_corrected += 1
+    assert 0 < n_corrected < B / 2
+    value = (factors * loss(embeddings, found)).sum().item()
+    assert value == pytest.approx(total / B, rel=1e-5)
+    # Only for those that the gate rejected.
+    (asked,) = clean.asked
+    assert torch.equal(asked, loss(embeddings, labels).log() > threshold)
+
+
+def test_before_correction_nothing_is_embedded_clean():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    noisy = gated(-math.inf, correct_from_epoch=4)
+    noisy.decide(3, rows, labels, embeddings, loss, never)
+    clean = Clean(embeddings)
+    noisy.decide(4, rows, labels, embeddings, loss, clean)
+    assert len(clean.asked) == 1
+
+
+def test_when_nothing_is_rejected_nothing_is_embedded_clean():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    noisy = gated(math.inf, correct_from_epoch=1)
+    noisy.decide(1, rows, labels, embeddings, loss, never)
+
+
+def test_a_batch_of_which_nothing_is_kept_has_no_loss():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    _, factors = gated(-math.inf).decide(
+        1, rows, labels, embeddings, loss, never
+    )
+    assert factors.tolist() == [0.0] * B
+
+
+def test_confidences_weigh_the_losses():
+    rows, labels, embeddings = batch()
+    confidence = np.linspace(0, 1, N)
+    noisy = NoisyLabels(N, confidence=confidence)
+    _, factors = noisy.decide(1, rows, labels, embeddings, None, never)
+    expected = torch.from_numpy(confidence)[rows].float()
+    torch.testing.assert_close(factors, expected / expected.sum())
+
+
+def test_confidences_and_gate_multiply():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    threshold = middle(loss, embeddings, labels)
+    confidence = np.linspace(0, 1, N)
+    noisy = gated(threshold, confidence=confidence)
+    _, factors = noisy.decide(1, rows, labels, embeddings, loss, never)
+    kept = loss(embeddings, labels).log() <= threshold
+    expected = torch.from_numpy(confidence)[rows].float() * kept
+    torch.testing.assert_close(factors, expected / expected.sum())
+
+
+def test_no_gradient_comes_from_the_decision():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    embeddings.requires_grad_()
+    noisy = gated(0.0, correct_from_epoch=1)
+    labels, factors = noisy.decide(
+        1, rows, labels, embeddings, loss, Clean(embeddings)
+    )
+    assert not factors.requires_grad
+    assert loss.prototypes.grad is None
+
+
+def test_figures_are_of_the_epochs_utterances():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    threshold = middle(loss, embeddings, labels)
+    noisy = gated(
+        threshold,
+        correct_from_epoch=1,
+        correct_confidence=0.01,
+        sharpening=0.3,
+    )
+    noisy.decide(1, rows, labels, embeddings, loss, Clean(embeddings))
+    figures = noisy.close(1)
+    kept = float((loss(embeddings, labels).log() <= threshold).float().mean())
+    assert figures["kept"] == pytest.approx(kept)
+    assert figures["corrected"] == pytest.approx(1 - kept)
+    assert figures["sharpening"] == pytest.approx(0.3)
+    assert noisy.gate.history[-1]["kept"] == figures["kept"]
+
+
+def test_states_tell_what_became_of_each_utterance():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    threshold = middle(loss, embeddings, labels)
+    noisy = gated(
+        threshold,
+        correct_from_epoch=1,
+        correct_confidence=0.01,
+        sharpening=0.3,
+    )
+    found, _ = noisy.decide(
+        1, rows, labels, embeddings, loss, Clean(embeddings)
+    )
+    names = [f"speaker{c}" for c in range(C)]
+    ids = np.array([f"utterance{n}" for n in range(N)])
+    table = pd.DataFrame(noisy.states(ids, names)).set_index("ID")
+    seen = table.loc[ids[rows]]
+    assert (seen.epoch == 1).all() and table.epoch.sum() == B
+    log_losses = loss(embeddings, labels).log()
+    np.testing.assert_allclose(seen.log_loss, log_losses.detach(), atol=1e-4)
+    assert seen.kept.tolist() == (log_losses <= threshold).tolist()
+    expected = [
+        "" if kept else names[label]
+        for kept, label in zip(seen.kept, found.tolist(), strict=True)
+    ]
+    assert seen.corrected.tolist() == expected
+
+
+def test_a_checkpoint_has_all_but_the_confidences():
+    noisy = gated(0.5, correct_from_epoch=1, confidence=np.full(N, 0.5))
+    rows, labels, embeddings = batch()
+    loss = classifier()
+    noisy.decide(1, rows, labels, embeddings, loss, Clean(embeddings))
+    other = gated(1.0, correct_from_epoch=1, confidence=np.full(N, 0.5))
+    other.load_state_dict(noisy.state_dict())
+    for name, value in noisy.state_dict().items():
+        if name == "gate._extra_state":
+            assert other.state_dict()[name] == value
+        else:
+            assert torch.equal(other.state_dict()[name], value), name
+    assert "confidence" not in noisy.state_dict()
+
+
+def test_without_a_gate_a_checkpoint_is_small():
+    assert sum(v.numel() for v in NoisyLabels(N).state_dict().values()) == 1
+
+
+@pytest.mark.parametrize("true", [0.02, 0.05, 0.2])
+@pytest.mark.parametrize("start", [0.01, 0.1])
+def test_the_sharpening_is_calibrated(true, start):
+    """Labels are drawn from softmax(cosines / true): so it is found."""
+    generator = torch.Generator().manual_seed(0)
+    sharpening = Sharpening(None, start)
+    found = []
+    for step in range(1500):
+        cosines = 0.4 * torch.rand(64, 20, generator=generator)
+        shares = torch.softmax(cosines / true, 1)
+        labels = torch.multinomial(shares, 1, generator=generator)[:, 0]
+        sharpening.update(cosines, labels, torch.ones(64))
+        if step >= 500:
+            found.append(float(sharpening.value))
+    assert np.mean(found) == pytest.approx(true, rel=0.1)
+
+
+def test_what_is_not_trusted_does_not_calibrate():
+    sharpening = Sharpening(None, 0.1)
+    cosines, labels = torch.rand(8, 4), torch.zeros(8, dtype=torch.long)
+    sharpening.update(cosines, labels, torch.zeros(8))
+    assert float(sharpening.value) == pytest.approx(0.1)
+
+
+def test_a_fixed_sharpening_stays():
+    sharpening = Sharpening(0.25, 0.1)
+    cosines, labels = torch.rand(8, 4), torch.zeros(8, dtype=torch.long)
+    sharpening.update(cosines, labels, torch.ones(8))
+    assert float(sharpening.value) == pytest.approx(0.25)
+
+
+def manifest(margins):
+    table = pd.DataFrame({"ID": [f"{n}" for n in range(len(margins))]})
+    return Manifest(table.assign(margin=margins), "pseudo_labels")
+
+
+def test_confidence_rises_with_the_margin_up_to_the_quantile():
+    margins = np.linspace(-0.2, 0.6, 81)
+    found = label_confidence(manifest(margins), 0.5)
+    assert (np.diff(found) >= 0).all()
+    assert found[margins <= 0].max() == 0
+    assert (found[margins >= 0.2] == 1).all()
+    middle = np.isclose(margins, 0.1)
+    assert found[middle].tolist() == pytest.approx([0.5])
+
+
+def test_without_a_quantile_there_are_no_confidences():
+    assert label_confidence(manifest([0.1]), None) is None
+
+
+@pytest.mark.parametrize("quantile", [0, 1, 1.0, -0.5, "a", True])
+def test_a_quantile_that_is_none_is_refused(quantile):
+    with pytest.raises(InputError, match="label_confidence is"):
+        label_confidence(manifest([0.1, 0.2]), quantile)
+
+
+def test_margins_that_are_missing_or_nil_are_said_to_be():
+    table = pd.DataFrame({"ID": ["a"]})
+    with pytest.raises(InputError, match="no column margin"):
+        label_confidence(Manifest(table, "pseudo_labels"), 0.5)
+    with pytest.raises(InputError, match="margin of 0 or less"):
+        label_confidence(manifest([-0.1, -0.1, 0.3]), 0.25)
+
+
+def test_other_labels_are_any_but_the_own():
+    rows, labels = torch.arange(6000), torch.arange(6000) % 6
+    found = other_labels(rows, labels, 6, epoch=3)
+    assert (found != labels).all()
+    counts = torch.bincount((found - labels) % 6, minlength=6)
+    assert counts[0] == 0
+    assert (counts[1:] - 1200).abs().max() < 150
+
+
+def test_other_labels_depend_on_row_and_epoch_alone():
+    rows, labels = torch.arange(60), torch.arange(60) % 6
+    whole = other_labels(rows, labels, 6, epoch=3)
+    assert torch.equal(other_labels(rows[7:9], labels[7:9], 6, 3), whole[7:9])
+    assert not torch.equal(other_labels(rows, labels, 6, epoch=4), whole)
+
+
+def test_the_losses_of_other_labels_are_recorded():
+    loss, (rows, labels, embeddings) = classifier(), batch()
+    noisy = NoisyLabels(N, "hard", "drawn", gate_from_epoch=1)
+    noisy.decide(1, rows, labels, embeddings, loss, never)
+    others = other_labels(rows, labels, C, 1)
+    expected = loss(embeddings, others).log()
+    torch.testing.assert_close(noisy.gate.log_drawn[rows], expected)

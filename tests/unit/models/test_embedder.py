@@ -1,0 +1,238 @@
+"""Embedder folders: what is saved is what was built, offline, for all."""
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+from speechbrain.inference.speaker import SpeakerRecognition
+from tiny_wavlm import TINY
+from transformers import WavLMConfig, WavLMModel
+
+from speechbrain_ext.models.embedder import (
+    batches_of_one_length,
+    build_embedder,
+    load_embedder,
+    load_weights,
+    save_embedder,
+)
+from speechbrain_ext.utils.files import InputError
+
+RANDOM = {"encoder_source": None, "encoder_config": TINY}
+ECAPA = {
+    "width": 16,
+    "width_last": 24,
+    "attention_channels": 8,
+    "embedding_size": 8,
+}
+CASES = {
+    "ecapa": ("hparams/parts/ecapa.yaml", ECAPA),
+    "wavlm_mhfa": (
+        "hparams/parts/wavlm_mhfa.yaml",
+        {**RANDOM, "n_heads": 2, "compression_size": 4, "embedding_size": 8},
+    ),
+    "wavlm_camhfa": (
+        "hparams/parts/wavlm_camhfa.yaml",
+        {**RANDOM, "n_heads": 2, "compression_size": 4, "embedding_size": 8},
+    ),
+    "wavlm_ecapa": ("hparams/parts/wavlm_ecapa.yaml", {**RANDOM, **ECAPA}),
+}
+
+
+@pytest.fixture
+def wavs():
+    return 0.1 * torch.randn(
+        2, 8000, generator=torch.Generator().manual_seed(1)
+    )
+
+
+@pytest.fixture(params=CASES)
+def embedder(request):
+    torch.manual_seed(0)
+    return build_embedder(*CASES[request.param])
+
+
+def test_a_saved_embedder_embeds_as_before(embedder, wavs, tmp_path):
+    names = save_embedder(tmp_path, embedder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    loaded = load_embedder(tmp_path)
+    assert not loaded.training
+    assert torch.equal(loaded.embed(wavs), embedder.embed(wavs))
+    assert loaded.embedding_size == 8
+
+
+def test_stock_speechbrain_gives_the_same_embeddings(embedder, wavs, tmp_path):
+    save_embedder(tmp_path / "embedder", embedder)
+    stock = SpeakerRecognition.from_hparams(
+        source=str(tmp_path / "embedder"),
+        savedir=str(tmp_path / "stock"),
+        run_opts={"device": "cpu"},
+    )
+    with torch.no_grad():
+        found = stock.encode_batch(wavs)
+    assert found.shape == (2, 1, 8)
+    torch.testing.assert_close(
+        found[:, 0], embedder.embed(wavs), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_stock_speechbrain_does_not_show_padding_to_wavlm(tmp_path):
+    torch.manual_seed(0)
+    embedder = build_embedder(*CASES["wavlm_mhfa"])
+    save_embedder(tmp_path / "embedder", embedder)
+    stock = SpeakerRecognition.from_hparams(
+        source=str(tmp_path / "embedder"),
+        savedir=str(tmp_path / "stock"),
+        run_opts={"device": "cpu"},
+    )
+    wavs = torch.randn(2, 8000)
+    wavs[1, 6000:] = 0
+    with torch.no_grad():
+        found = stock.encode_batch(wavs, torch.tensor([1.0, 0.75]))
+    alone = embedder.embed(wavs[1:, :6000])
+    torch.testing.assert_close(found[1], alone, rtol=1e-6, atol=1e-6)
+
+
+def test_saving_a_loaded_embedder_changes_no_byte(embedder, tmp_path):
+    names = save_embedder(tmp_path / "a", embedder)
+    save_embedder(tmp_path / "b", load_embedder(tmp_path / "a"))
+    for name in names:
+        first, second = (tmp_path / x / name for x in "ab")
+        assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    """A transformers folder, standing for the hub."""
+    WavLMModel(WavLMConfig(**TINY)).save_pretrained(tmp_path / "hub")
+    path, overrides = CASES["wavlm_mhfa"]
+    source = {"encoder_source": str(tmp_path / "hub"), "encoder_config": {}}
+    return build_embedder(path, {**overrides, **source})
+
+
+def test_a_saved_wavlm_does_not_need_its_source(pretrained, wavs, tmp_path):
+    save_embedder(tmp_path / "embedder", pretrained)
+    text = (tmp_path / "embedder" / "hyperparams.yaml").read_text()
+    assert str(tmp_path) not in text
+    (tmp_path / "hub").rename(tmp_path / "gone")
+    loaded = load_embedder(tmp_path / "embedder")
+    assert torch.equal(loaded.embed(wavs), pretrained.embed(wavs))
+    tree = YAML(typ="rt").load(text)
+    assert tree["encoder_source"] is None
+    assert tree["encoder_config"]["hidden_size"] == 16
+
+
+def test_every_kind_of_encoder_is_saved_with_its_kind(wavs, tmp_path):
+    path, overrides = CASES["wavlm_mhfa"]
+    config = {**TINY, "model_type": "hubert"}
+    hubert = build_embedder(path, {**overrides, "encoder_config": config})
+    save_embedder(tmp_path, hubert)
+    loaded = load_embedder(tmp_path)
+    assert type(loaded.model.encoder.model).__name__ == "HubertModel"
+    assert torch.equal(loaded.embed(wavs), hubert.embed(wavs))
+
+
+@pytest.fixture
+def adapted():
+    """An embedder with low-rank matrices that change it."""
+    torch.manual_seed(0)
+    path, overrides = CASES["wavlm_mhfa"]
+    lora = {"freeze": "all", "lora_rank": 2}
+    embedder = build_embedder(path, {**overrides, **lora})
+    for name, parameter in embedder.named_parameters():
+        if name.endswith("lora_b"):
+            torch.nn.init.normal_(parameter)
+    return embedder
+
+
+def test_low_rank_matrices_are_merged_into_what_is_saved(
+    adapted, wavs, tmp_path
+):
+    save_embedder(tmp_path, adapted)
+    loaded = load_embedder(tmp_path)
+    assert not any("lora" in name for name in loaded.state_dict())
+    assert "lora_rank: 0" in (tmp_path / "hyperparams.yaml").read_text()
+    torch.testing.assert_close(
+        loaded.embed(wavs), adapted.embed(wavs), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_training_may_start_from_what_was_adapted(adapted, wavs, tmp_path):
+    save_embedder(tmp_path, adapted)
+    path, overrides = CASES["wavlm_mhfa"]
+    for options in ({}, {"freeze": "all", "lora_rank": 4}):
+        embedder = build_embedder(path, {**overrides, **options})
+        load_weights(embedder, tmp_path)
+        torch.testing.assert_close(
+            embedder.embed(wavs), adapted.embed(wavs), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_only_a_wavlm_from_a_plain_config_is_random(pretrained, tmp_path):
+    random = build_embedder(*CASES["wavlm_mhfa"])
+    for name, embedder, expected in (
+        ("pretrained", pretrained, False),
+        ("random", random, True),
+        ("ecapa", build_embedder(*CASES["ecapa"]), False),
+    ):
+        assert embedder.is_random == expected
+        save_embedder(tmp_path / name, embedder)
+        assert load_embedder(tmp_path / name).is_random == expected
+
+
+def test_embedding_leaves_the_mode_and_takes_no_gradient(embedder, wavs):
+    embedder.train()
+    first = embedder.embed(wavs)
+    assert embedder.training
+    assert not first.requires_grad
+    assert torch.equal(embedder.embed(wavs), first)
+
+
+def test_convolutions_of_one_frame_copy_nothing_to_pad_it(wavs):
+    """And give, bit for bit, what they gave with it."""
+    overrides = {"width": 16, "width_last": 48, "embedding_size": 8}
+    embedder = build_embedder("hparams/parts/ecapa.yaml", overrides)
+    skipped = [
+        module
+        for module in embedder.model.modules()
+        if getattr(module, "padding", None) == "valid"
+    ]
+    assert {module.kernel_size for module in skipped} == {1}
+    outcomes = []
+    for padding in ("valid", "same"):
+        for module in skipped:
+            module.padding = padding
+        embedder.zero_grad()
+        value = embedder(wavs)
+        value.square().sum().backward()
+        gradients = [p.grad.clone() for p in embedder.parameters()]
+        outcomes.append([value, *gradients])
+    for short, padded in zip(*outcomes, strict=True):
+        assert torch.equal(short, padded)
+
+
+def test_an_unknown_override_is_refused():
+    with pytest.raises(InputError, match="did you mean 'width'"):
+        build_embedder("hparams/parts/ecapa.yaml", {"widht": 3})
+
+
+def test_a_folder_that_is_no_embedder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="lacks .'hyperparams.yaml', 'emb"):
+        load_embedder(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        load_weights(build_embedder(*CASES["ecapa"]), tmp_path)
+
+
+def test_weights_of_other_sizes_are_refused(tmp_path):
+    path, overrides = CASES["ecapa"]
+    save_embedder(tmp_path, build_embedder(path, overrides))
+    other = build_embedder(path, {**overrides, "embedding_size": 12})
+    with pytest.raises(InputError, match="does not fit"):
+        load_weights(other, tmp_path)
+
+
+def test_batches_hold_one_length_and_every_row_once():
+    lengths = [5, 9, 5, 5, 30, 9]
+    batches = list(batches_of_one_length(lengths, max_frames=18))
+    assert sorted(row for batch in batches for row in batch) == list(range(6))
+    for batch in batches:
+        assert len({lengths[row] for row in batch}) == 1
+        assert len(batch) == 1 or sum(lengths[row] for row in batch) <= 18

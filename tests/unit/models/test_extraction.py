@@ -1,0 +1,186 @@
+"""Extraction in memory: each row is its utterance's, whatever the batches."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.manifest import Manifest, write_manifest
+from speechbrain_ext.models.embedder import build_embedder
+from speechbrain_ext.models.extraction import Crops, embed_manifest
+from speechbrain_ext.training.validation import EerWatch, watch_from
+from speechbrain_ext.utils.files import InputError
+
+SMALL = {
+    "n_mels": 20,
+    "width": 16,
+    "width_last": 24,
+    "attention_channels": 8,
+    "embedding_size": 8,
+}
+LENGTHS = [5000, 4000, 5000, 6000, 4000]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wavs")
+    generator = np.random.default_rng(0)
+    for number, length in enumerate(LENGTHS):
+        wav = 0.1 * generator.normal(size=length)
+        soundfile.write(folder / f"{number}.wav", wav, 16000)
+    rows = [
+        {
+            "ID": f"u{number}",
+            "duration": length / 16000,
+            "wav": f"$data_root/{number}.wav",
+            "start": 0,
+            "stop": length,
+        }
+        for number, length in enumerate(LENGTHS)
+    ]
+    write_manifest(folder / "all.csv", rows, "utterances")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(folder):
+    return Manifest(pd.read_csv(folder / "all.csv"), "utterances", str(folder))
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    torch.manual_seed(0)
+    return build_embedder("hparams/parts/ecapa.yaml", SMALL).eval()
+
+
+@pytest.mark.parametrize(("seconds", "num_workers"), [(240, 0), (0.6, 2)])
+def test_rows_are_in_the_order_of_the_manifest(
+    embedder, manifest, seconds, num_workers
+):
+    found = embed_manifest(embedder, manifest, "x", num_workers, seconds)
+    for row, path in enumerate(manifest.paths()):
+        wanted = embedder.embed(read_crop(path)[None])[0].numpy()
+        np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_utterances_may_be_cut_to_share_batches(
+    embedder, manifest, monkeypatch
+):
+    sizes = []
+    embed = type(embedder).embed
+
+    def recorded(self, wavs):
+        sizes.append(tuple(wavs.shape))
+        return embed(self, wavs)
+
+    monkeypatch.setattr(type(embedder), "embed", recorded)
+    found = embed_manifest(embedder, manifest, None, grain=4500)
+    assert sizes[1:] == [(3, 4500), (2, 4000)]
+    wav = read_crop(manifest.paths()[3], 0, 4500)
+    wanted = embed(embedder, wav[None])[0].numpy()
+    np.testing.assert_allclose(found[3], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_in_training_is_left_in_training_and_unchanged(
+    embedder, manifest
+):
+    embedder.train()
+    before = {k: v.clone() for k, v in embedder.state_dict().items()}
+    in_training = embed_manifest(embedder, manifest, "x")
+    assert embedder.training
+    for name, value in embedder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    embedder.eval()
+    assert np.array_equal(in_training, embed_manifest(embedder, manifest, "x"))
+
+
+def test_the_watch_scores_its_list(embedder, folder):
+    (folder / "list.txt").write_text("1 u0 u0\n1 u1 u1\n0 u0 u3\n0 u1 u2\n")
+    watch = EerWatch(folder / "all.csv", folder / "list.txt", str(folder))
+    assert watch.percent(embedder) == 0.0
+    (folder / "list.txt").write_text("0 u0 u0\n0 u1 u1\n1 u0 u3\n1 u1 u2\n")
+    watch = EerWatch(folder / "all.csv", folder / "list.txt", str(folder))
+    assert watch.percent(embedder) == 100.0
+
+
+def test_the_watch_refuses_a_list_of_others(folder):
+    (folder / "other.txt").write_text("1 u0 u9\n0 u0 u1\n")
+    with pytest.raises(InputError, match="u9"):
+        EerWatch(folder / "all.csv", folder / "other.txt", str(folder))
+
+
+def eer_settings(folder, **changes):
+    (folder / "few.txt").write_text("1 u0 u1\n0 u0 u2\n")
+    return {
+        "eer_trials": folder / "few.txt",
+        "eer_annotation": folder / "all.csv",
+        "eer_interval": 5,
+        "data_folder": str(folder),
+        **changes,
+    }
+
+
+def test_without_trials_there_is_no_watch(folder):
+    assert watch_from(eer_settings(folder, eer_trials=None)) is None
+    assert len(watch_from(eer_settings(folder)).trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"eer_annotation": None}, "give the manifest.*--eer_annotation"),
+        ({"eer_interval": 0}, "eer_interval is 0"),
+        # Found before the training, not at its first EER.
+        ({"data_folder": "/nowhere"}, "data_folder is /nowhere"),
+    ],
+)
+def test_a_watch_that_cannot_watch_is_refused(folder, changes, words):
+    with pytest.raises(InputError, match=words):
+        watch_from(eer_settings(folder, **changes))
+
+
+def test_two_processes_embed_each_utterance_once(
+    embedder, manifest, monkeypatch
+):
+    alone = embed_manifest(embedder, manifest, None)
+    monkeypatch.setattr(
+        "speechbrain_ext.models.extraction.n_processes", lambda: 2
+    )
+    monkeypatch.setattr(
+        "speechbrain_ext.models.extraction.process_sum", lambda value: value
+    )
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(
+            "speechbrain_ext.models.extraction.get_rank", lambda rank=rank: rank
+        )
+        parts.append(embed_manifest(embedder, manifest, None))
+    done = np.array([part.any(axis=1) for part in parts])
+    assert done.sum(axis=0).tolist() == [1] * len(LENGTHS)
+    assert done.any(axis=1).all()
+    assert np.array_equal(sum(parts), alone)
+
+
+def test_crops_reach_from_begin_to_end_in_equal_steps():
+    wavs = torch.arange(200.0).reshape(2, 100)
+    crops = Crops(5, 20).cut(wavs)
+    assert [int(crop[0, 0]) for crop in crops] == [0, 20, 40, 60, 80]
+    assert [int(crop[1, -1]) for crop in crops] == [119, 139, 159, 179, 199]
+    assert all(crop.shape == (2, 20) for crop in crops)
+
+
+def test_an_utterance_that_is_no_longer_than_a_crop_is_repeated():
+    wavs = torch.tensor([[1.0, 2.0, 3.0]])
+    crops = Crops(4, 8).cut(wavs)
+    assert len(crops) == 4
+    for crop in crops:
+        assert crop.tolist() == [[1, 2, 3, 1, 2, 3, 1, 2]]
+    (crop,) = Crops(1, 3).cut(wavs)
+    assert crop.tolist() == wavs.tolist()
+
+
+def test_one_crop_is_the_begin():
+    (crop,) = Crops(1, 4).cut(torch.arange(10.0)[None])
+    assert crop.tolist() == [[0, 1, 2, 3]]

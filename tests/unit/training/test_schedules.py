@@ -1,0 +1,42 @@
+"""Schedules: ends, monotony, warm-up."""
+
+import pytest
+
+from speechbrain_ext.training.schedules import cosine, exponential
+
+SCHEDULES = [cosine, exponential]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_it_begins_at_start_and_ends_at_end(schedule):
+    assert schedule(0, 10, 3.0, 0.5) == 3.0
+    assert schedule(9, 10, 3.0, 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_it_stays_at_end_beyond_the_last_step(schedule):
+    assert schedule(25, 10, 3.0, 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_warm_up_is_linear_from_zero(schedule):
+    values = [schedule(step, 20, 4.0, 0.5, 4) for step in range(5)]
+    assert values == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("start", "end"), [(3.0, 0.5), (0.5, 3.0)])
+def test_it_goes_one_way_after_the_warm_up(schedule, start, end):
+    values = [schedule(step, 20, start, end, 4) for step in range(4, 20)]
+    assert values == sorted(values, reverse=start > end)
+
+
+def test_a_momentum_rises_to_one_exactly():
+    assert cosine(99, 100, 0.996, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_a_training_shorter_than_its_warm_up_only_warms_up(schedule, n_steps):
+    values = [schedule(step, n_steps, 1.0, 0.1, 4) for step in range(n_steps)]
+    assert values == [step / 4 for step in range(n_steps)]

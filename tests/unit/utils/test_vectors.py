@@ -1,0 +1,65 @@
+"""Gathering embeddings: blocks, types, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_ext.utils import vectors
+from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.vectors import (
+    as_matrix,
+    checked_rows,
+    inner_products,
+    unit_rows,
+)
+from speechbrain_ext.utils.whitening import whitening
+
+
+def embeddings(n_rows, size=8, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(n_rows, size)).astype(np.float32)
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_a_useless_embedding_is_named_by_its_row(value):
+    x = embeddings(5)
+    x[3] = value
+    with pytest.raises(InputError, match="row 3 has length"):
+        unit_rows(x, np.array([1, 3]))
+
+
+def test_an_embedding_at_the_mean_is_useless_too():
+    x = embeddings(5)
+    with pytest.raises(InputError, match="row 2 has length 0"):
+        unit_rows(x, np.arange(5), (x[2], np.eye(x.shape[1])))
+
+
+def test_whitening_comes_before_scaling():
+    x = embeddings(9)
+    mean, matrix = whitening(x, 0.5)
+    moved = (x - mean) @ matrix
+    expected = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    found = unit_rows(x, np.arange(9), (mean, matrix))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("row", [-1, 5])
+def test_a_row_outside_is_refused(row):
+    with pytest.raises(InputError, match=f"trial 1 uses .* row {row} of 5"):
+        checked_rows([0, row], 5)
+
+
+def test_one_vector_is_no_matrix():
+    with pytest.raises(InputError, match=r"shape \[3\]"):
+        as_matrix(torch.zeros(3))
+
+
+def test_inner_products_do_not_depend_on_blocks(monkeypatch):
+    x = embeddings(20)
+    enrol, test = np.random.default_rng(1).integers(0, 20, (2, 300))
+    whole = inner_products(x, enrol, test)
+    monkeypatch.setattr(vectors, "BLOCK", 7)
+    np.testing.assert_array_equal(inner_products(x, enrol, test), whole)
+    expected = (x[enrol] * x[test]).sum(axis=1)
+    np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-6)
