@@ -13,7 +13,7 @@ RUN := PYTHONPATH="$(CURDIR)" "$(VENV)/bin/python"
 .PHONY: quickstart test check environment
 
 quickstart: $(READY)
-	$(RUN) recipes/run_rounds.py hparams/quickstart.yaml $(ARGS)
+	$(RUN) recipes/run_rounds.py hparams/plans/quickstart.yaml $(ARGS)
 
 test: check
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --ignore=tests/consistency $(ARGS)

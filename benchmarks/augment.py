@@ -26,10 +26,10 @@ import soundfile
 import torch
 
 from speechbrain_ext.augment.augmenter import Augment
-from speechbrain_ext.experiment.receipts import versions
 from speechbrain_ext.models.embedder import Embedder, build_embedder
 from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.keyed_random import crop_keys
+from speechbrain_ext.utils.provenance import versions
 
 
 def make_sounds(folder: Path) -> None:
@@ -78,7 +78,7 @@ def compare(
     augment: Augment, wavs: torch.Tensor, chunk: int, n_repeats: int
 ) -> tuple[list[float], list[float]]:
     """Seconds of augmentation and of a step, in turn, after a warm-up."""
-    embedder = build_embedder("hparams/parts/ecapa.yaml", {"width": 512})
+    embedder = build_embedder("hparams/embedders/ecapa.yaml", {"width": 512})
     embedder.to(wavs.device)
     names = [str(row) for row in range(len(wavs))]
     ours, steps = [], []

@@ -21,9 +21,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from recipes.run_rounds import CPU_ENVIRONMENT
-from speechbrain_ext.experiment.receipts import versions
-from speechbrain_ext.utils.files import InputError, read_json, write_json
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json, write_json
 from speechbrain_ext.utils.plotting import save_png
+from speechbrain_ext.utils.provenance import versions
 from speechbrain_ext.utils.settings import parse_yaml, plain
 
 ROOT = Path(__file__).parents[1]

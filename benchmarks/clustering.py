@@ -32,16 +32,12 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from benchmarks.measuring import alone, peak_mb
 from recipes import make_pseudo_labels
-from speechbrain_ext.clustering.kmeans import (
-    cut_tree,
-    kmeans,
-    normalise,
-    ward_tree,
-)
+from speechbrain_ext.clustering.k_means import cut_tree, kmeans, ward_tree
 from speechbrain_ext.clustering.label_metrics import truth_figures
 from speechbrain_ext.dataio.manifest import write_manifest
-from speechbrain_ext.experiment.receipts import versions
 from speechbrain_ext.utils.files import read_json, write_json
+from speechbrain_ext.utils.provenance import versions
+from speechbrain_ext.utils.vectors import normalise
 
 SEED = 1986
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

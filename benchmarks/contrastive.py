@@ -32,9 +32,9 @@ from matplotlib.figure import Figure
 
 from benchmarks import cells
 from speechbrain_ext.experiment.receipts import RECEIPT
-from speechbrain_ext.experiment.recipe_run import run
 from speechbrain_ext.training.contrastive import POSITIVES
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import parse_yaml, plain
 
 # A WavLM that trains on CPU cores: frames of 20 ms, as Base+.
@@ -131,7 +131,7 @@ def model_of(
     if cell["encoder"] == "none":
         ecapa = plain(parse_yaml(arguments.ecapa))
         return {
-            "embedder_yaml": "hparams/parts/ecapa.yaml",
+            "embedder_yaml": "hparams/embedders/ecapa.yaml",
             "embedder": ecapa,
             "lr_parts": {},
         }
@@ -139,7 +139,7 @@ def model_of(
     sizes = plain(parse_yaml(arguments.back_ends))[name]
     freeze = {"freeze": FREEZE[cell["encoder"]]}
     return {
-        "embedder_yaml": f"hparams/parts/wavlm_{name.lower()}.yaml",
+        "embedder_yaml": f"hparams/embedders/encoder_{name.lower()}.yaml",
         "embedder": {**plain(parse_yaml(arguments.wavlm)), **sizes, **freeze},
         "lr_parts": {"encoder": arguments.lr_encoder},
     }

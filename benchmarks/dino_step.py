@@ -32,8 +32,10 @@ from speechbrain.dataio.batch import PaddedBatch
 from benchmarks.measuring import N_WARM_UP, commit, in_turns, machine
 from recipes import train_dino
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError, write_json
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import write_json
 
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / "hparams" / "train_dino_ecapa.yaml"
@@ -135,7 +137,7 @@ def build_brain(
         "train_annotation": folder / "train.csv",
         "data_folder": folder,
         "output_folder": folder / "out",
-        "embedder_yaml": ROOT / "hparams" / "parts" / "ecapa.yaml",
+        "embedder_yaml": ROOT / "hparams" / "embedders" / "ecapa.yaml",
         "embedder": embedder,
         "head": f"{{n_prototypes: {arguments.n_prototypes}}}",
         "global_crop": arguments.global_crop,

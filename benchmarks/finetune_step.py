@@ -50,8 +50,10 @@ from benchmarks.measuring import (
 )
 from recipes import train_speaker
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError, write_json
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.settings import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -233,7 +235,7 @@ def build_brain(
         "train_annotation": folder / "train.csv",
         "data_folder": folder,
         "output_folder": folder / "out",
-        "embedder_yaml": ROOT / "hparams" / "parts" / "wavlm_mhfa.yaml",
+        "embedder_yaml": ROOT / "hparams" / "embedders" / "encoder_mhfa.yaml",
         "embedder": json.dumps(
             {"encoder_source": None, "encoder_config": encoder}
         ),

@@ -32,10 +32,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import cells
-from speechbrain_ext.clustering.label_metrics import true_speakers
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.experiment.recipe_run import run
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.dataio.oracle import true_speakers
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
 
 # The paper's fit needs losses of two modes, which small corpora do not have.
 _DRAWN = {"gate_fit": "drawn"}

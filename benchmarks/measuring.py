@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from speechbrain_ext.experiment.receipts import versions
+from speechbrain_ext.utils.provenance import versions
 
 N_WARM_UP = 2
 

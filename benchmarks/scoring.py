@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from speechbrain.utils.metric_stats import EER, minDCF
 
-from speechbrain_ext.experiment.receipts import versions
 from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.provenance import versions
 from speechbrain_ext.utils.vectors import inner_products, unit_rows
 from speechbrain_ext.verification.bootstrap import Units, replicates
 from speechbrain_ext.verification.metrics import (

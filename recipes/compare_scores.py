@@ -20,8 +20,10 @@ import numpy as np
 
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.trials import TrialList, check_scores
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.cosine import read_trials
 from speechbrain_ext.verification.results import Result, read_result

@@ -18,7 +18,8 @@ from speechbrain_ext.dataio.embedding_formats import (
     write_vectors,
 )
 from speechbrain_ext.dataio.label_formats import check_format
-from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
 
 
 def main(argv: list[str] | None = None) -> None:

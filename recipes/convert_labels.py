@@ -11,7 +11,8 @@ and back, for ours and SpeechBrain's, with the manifest of the utterances:
 > ... --labels=exp/dino/list/labels.txt --from_format=list \
       --to_format=speechbrain --train_annotation=CORPUS/train.csv
 
-Formats: speechbrain, list, kaldi, wespeaker (`speechbrain_ext.dataio.label_formats`).
+Formats: speechbrain, list, kaldi, wespeaker; they are described in
+`speechbrain_ext.dataio.label_formats`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from speechbrain_ext.dataio.label_formats import (
     write_labels,
 )
 from speechbrain_ext.dataio.manifest import DATA_ROOT, read_manifest
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 
 def main(argv: list[str] | None = None) -> None:

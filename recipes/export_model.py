@@ -34,25 +34,20 @@ from speechbrain_ext.experiment.model_card import (
     lacking,
     model_card,
 )
-from speechbrain_ext.experiment.receipts import RECEIPT, describe_file
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.inference.hub_folder import (
-    Decision,
-    checked_decision,
-    write_hub_folder,
-)
+from speechbrain_ext.experiment.receipts import RECEIPT
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.inference.decision import Decision, checked_decision
+from speechbrain_ext.inference.hub_folder import write_hub_folder
 from speechbrain_ext.inference.hub_upload import (
     check_id,
     describe_upload,
     upload,
 )
 from speechbrain_ext.models.embedder import MODEL, RECIPE
-from speechbrain_ext.utils.files import (
-    InputError,
-    PathLike,
-    read_json,
-    write_text,
-)
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, read_json, write_text
+from speechbrain_ext.utils.provenance import describe_file
 from speechbrain_ext.verification.backend import RAW
 from speechbrain_ext.verification.results import Result, read_result
 

@@ -40,7 +40,7 @@ from speechbrain_ext.dataio.manifest import (
     read_manifest,
     write_manifest,
 )
-from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.recipe_run import Stage
 from speechbrain_ext.models.embedder import (
     MODEL,
     RECIPE,
@@ -48,7 +48,9 @@ from speechbrain_ext.models.embedder import (
     load_embedder,
 )
 from speechbrain_ext.models.extraction import Crops, embed_batches
-from speechbrain_ext.utils.files import InputError, atomic_path
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import atomic_path
 
 logger = logging.getLogger(__name__)
 

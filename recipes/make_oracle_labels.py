@@ -11,10 +11,12 @@ To run it:
 
 from __future__ import annotations
 
-from speechbrain_ext.clustering.label_metrics import size_figures, true_speakers
+from speechbrain_ext.clustering.label_metrics import size_figures
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.dataio.oracle import true_speakers
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -40,12 +40,11 @@ from speechbrain_ext.clustering.cleaning import (
     drop_figures,
     reasons_to_drop,
 )
-from speechbrain_ext.clustering.kmeans import (
+from speechbrain_ext.clustering.k_means import (
     check_assignment,
     cluster_means,
     cut_tree,
     kmeans,
-    normalise,
     ward_tree,
 )
 from speechbrain_ext.clustering.label_metrics import (
@@ -55,13 +54,12 @@ from speechbrain_ext.clustering.label_metrics import (
     largest_first,
     shape_figures,
     size_figures,
-    true_speakers,
     truth_figures,
 )
 from speechbrain_ext.clustering.n_clusters import (
     Choice,
     check_criterion,
-    choose_number,
+    choose_n_clusters,
 )
 from speechbrain_ext.clustering.n_clusters_curves import candidates
 from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
@@ -71,9 +69,13 @@ from speechbrain_ext.dataio.manifest import (
     select,
     write_manifest,
 )
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError, atomic_path, write_json
+from speechbrain_ext.dataio.oracle import true_speakers
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import atomic_path, write_json
 from speechbrain_ext.utils.plotting import save_png
+from speechbrain_ext.utils.vectors import normalise
 from speechbrain_ext.utils.whitening import check_power, whiten_
 
 logger = logging.getLogger(__name__)
@@ -219,7 +221,7 @@ def cluster(
     tree = ward_tree(leaves, weights)
     choice, n_clusters = None, settings["n_clusters"]
     if n_clusters == "auto":
-        choice = choose_number(
+        choice = choose_n_clusters(
             tree,
             leaves,
             sizes,

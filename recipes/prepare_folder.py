@@ -26,8 +26,9 @@ from speechbrain_ext.dataio.corpus import (
     prepare,
 )
 from speechbrain_ext.dataio.trials import TrialList, read_trial_file
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
 
 
 def main(argv: list[str] | None = None) -> None:

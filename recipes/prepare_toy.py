@@ -18,11 +18,13 @@ import numpy as np
 from speechbrain_ext.dataio import synthetic_sounds
 from speechbrain_ext.dataio.audio_files import write_wav
 from speechbrain_ext.dataio.audio_tree import list_audio
-from speechbrain_ext.dataio.corpus import prepare, write_oracle
+from speechbrain_ext.dataio.corpus import prepare
+from speechbrain_ext.dataio.oracle import write_oracle
 from speechbrain_ext.dataio.synthetic_voices import ToyVoice
 from speechbrain_ext.dataio.trials import TrialList, parse_trials
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.workers import in_parallel
 
 # Numbers of the first speaker of each part; training starts at 1.

@@ -27,16 +27,18 @@ from speechbrain_ext.dataio.corpus import (
     check_min_duration,
     named_files,
     prepare,
-    write_oracle,
 )
 from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.dataio.oracle import write_oracle
 from speechbrain_ext.dataio.trials import (
     TrialList,
     parse_trials,
     read_trial_file,
 )
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError, atomic_path
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import atomic_path
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ Every step is a recipe of its own, started as a process with its own folder;
 this driver only decides what comes next. A step whose receipt shows it done
 is skipped, one that was interrupted resumes. To run it:
 
-> python recipes/run_rounds.py hparams/quickstart.yaml
-> python recipes/run_rounds.py hparams/minivox.yaml --data_folder=MINIVOX
+> python recipes/run_rounds.py hparams/plans/quickstart.yaml
+> python recipes/run_rounds.py hparams/plans/minivox.yaml --data_folder=MINIVOX
 > torchrun is started by the driver: --launcher="[torchrun, --standalone, \
       --nproc_per_node, 8]"
 
@@ -35,9 +35,11 @@ from speechbrain_ext.experiment.plan import (
     rounds_of,
 )
 from speechbrain_ext.experiment.receipts import RECEIPT, REQUEST, move_aside
-from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.recipe_run import Stage
 from speechbrain_ext.experiment.run_report import model_folder, write_run_report
-from speechbrain_ext.utils.files import InputError, read_json, write_json
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json, write_json
 from speechbrain_ext.utils.settings import (
     check_keys,
     check_overrides,

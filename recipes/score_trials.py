@@ -32,7 +32,8 @@ from speechbrain_ext.dataio.trials import (
     check_scores,
     trial_paths,
 )
-from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import atomic_path, read_json
 from speechbrain_ext.utils.plotting import save_figure
 from speechbrain_ext.verification.backend import parse_backends

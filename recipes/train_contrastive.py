@@ -28,7 +28,7 @@ from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_ext.dataio.audio import check_audio, check_crop
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.recipe_run import Stage
 from speechbrain_ext.models.embedder import save_embedder
 from speechbrain_ext.training.brain import (
     CURVE,
@@ -47,6 +47,7 @@ from speechbrain_ext.training.optim import parameter_groups
 from speechbrain_ext.training.plots import contrastive_health, layers_moved
 from speechbrain_ext.training.train_curve import TrainCurve
 from speechbrain_ext.training.validation import watch_from
+from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.plotting import save_png
 from speechbrain_ext.utils.validation import (
     check_counts,

@@ -22,7 +22,7 @@ from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_ext.dataio.audio import check_audio
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.recipe_run import Stage
 from speechbrain_ext.losses.dino import target_statistics
 from speechbrain_ext.models.embedder import save_embedder
 from speechbrain_ext.training.brain import CURVE, ViewBrain, check_views
@@ -32,6 +32,7 @@ from speechbrain_ext.training.optim import decay_groups
 from speechbrain_ext.training.plots import dino_health
 from speechbrain_ext.training.validation import watch_from
 from speechbrain_ext.training.views import crop_lengths
+from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.plotting import save_png
 from speechbrain_ext.utils.validation import (
     check_counts,

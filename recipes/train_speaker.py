@@ -30,17 +30,19 @@ from speechbrain_ext.dataio.audio import RandomCrop, check_audio, check_crop
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.dataio.samplers import CappedSampler
 from speechbrain_ext.dataio.splits import hold_out
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.losses.aam_softmax import margin_at
+from speechbrain_ext.experiment.recipe_run import Stage
 from speechbrain_ext.models.embedder import MODEL, save_embedder
 from speechbrain_ext.training.checkpoints import WholeCheckpointer
 from speechbrain_ext.training.finite import require_finite
 from speechbrain_ext.training.gate_report import write_gate_files
 from speechbrain_ext.training.optim import parameter_groups
+from speechbrain_ext.training.schedules import margin_at
 from speechbrain_ext.training.speaker import build_modules, initialise
 from speechbrain_ext.training.train_curve import TrainCurve
+from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.distributed import process_mean, share_batch_norm
-from speechbrain_ext.utils.files import InputError, atomic_path
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import atomic_path
 from speechbrain_ext.utils.keyed_random import crop_keys, seed_step
 
 logger = logging.getLogger(__name__)

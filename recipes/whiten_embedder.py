@@ -14,13 +14,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings
-from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.recipe_run import Stage
 from speechbrain_ext.models.embedder import (
     MODEL,
     RECIPE,
     load_embedder,
     save_embedder,
 )
+from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.whitening import (
     check_power,

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext.clustering.label_metrics import true_speakers
 from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.verification.results import read_results, render_table
 
@@ -39,7 +39,7 @@ subprocess.run(
     [
         sys.executable,
         "recipes/run_rounds.py",
-        "hparams/quickstart.yaml",
+        "hparams/plans/quickstart.yaml",
         f"--output_folder={RUN}",
         *OPTIONS,
     ],
@@ -108,6 +108,6 @@ for words, path in (("one speaker", same[-1]), ("two speakers", other[-1])):
 #
 # The same with a folder of your own speech:
 #
-# > python recipes/run_rounds.py hparams/folder.yaml --data_folder=SPEECH
+# > python recipes/run_rounds.py hparams/plans/folder.yaml --data_folder=SPEECH
 #
 # and how to share what comes out is in the README.

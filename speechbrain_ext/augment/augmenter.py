@@ -28,7 +28,8 @@ from speechbrain_ext.augment.sound_bank import (
     read_folder,
     trim_response,
 )
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.keyed_random import uniforms
 
 logger = logging.getLogger(__name__)

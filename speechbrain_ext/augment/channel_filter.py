@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 N_BANDS = (3, 6)  # as published: least and most
 # Numbers in [0, 1) that a response is made of: how many bands, gains of the

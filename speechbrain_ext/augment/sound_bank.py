@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 
 def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:

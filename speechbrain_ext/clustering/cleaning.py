@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 SMALL, UNCERTAIN, CAPPED = "small cluster", "low margin", "over the cap"
 KEPT = ""

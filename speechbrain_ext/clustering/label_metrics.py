@@ -15,8 +15,7 @@ from sklearn.metrics import (
     homogeneity_completeness_v_measure,
 )
 
-from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
 
 _BLOCK = 2**23  # cosines held at once
 
@@ -277,43 +276,3 @@ def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
         "purity": round(purity(labels, speakers), 6),
         **split_and_merged(labels, speakers),
     }
-
-
-def true_speakers(path: PathLike, manifest: Manifest) -> np.ndarray:
-    """The true speaker of each utterance of a manifest.
-
-    Arguments
-    ---------
-    path : str or os.PathLike
-        ``oracle.csv``; it may hold further utterances.
-    manifest : Manifest
-        The utterances [N].
-
-    Returns
-    -------
-    numpy.ndarray
-        Speaker names [N].
-
-    Raises
-    ------
-    InputError
-        The oracle lacks an utterance.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> path = getfixture("tmp_path") / "oracle.csv"
-    >>> _ = path.write_text("ID,spk_id\\na,ann\\nb,bob\\n")
-    >>> wanted = Manifest(pd.DataFrame({"ID": ["b"]}), "utterances")
-    >>> true_speakers(path, wanted).tolist()
-    ['bob']
-    """
-    oracle = read_manifest(path, "oracle")
-    rows = oracle.rows_of(manifest.ids)
-    if (rows < 0).any():
-        raise InputError(
-            f"{path} lacks {int((rows < 0).sum())} of {len(manifest)} "
-            f"utterances, the first is {manifest.ids[np.argmin(rows)]!r}; "
-            "give the oracle.csv of the same corpus, or null"
-        )
-    return oracle.spk_id[rows]

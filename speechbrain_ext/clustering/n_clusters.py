@@ -21,7 +21,7 @@ from speechbrain_ext.clustering.n_clusters_curves import (
     gap_curve,
     silhouette_curve,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Choice(NamedTuple):
         }
 
 
-def choose_number(
+def choose_n_clusters(
     tree: np.ndarray,
     leaves: np.ndarray,
     sizes: np.ndarray,
@@ -82,7 +82,7 @@ def choose_number(
     Arguments
     ---------
     tree : numpy.ndarray
-        `speechbrain_ext.clustering.ward.ward_tree` of the leaves [L - 1, 4].
+        `speechbrain_ext.clustering.ward_tree` of the leaves [L - 1, 4].
     leaves : numpy.ndarray
         Means of unit embeddings [L, D].
     sizes : numpy.ndarray
@@ -117,7 +117,7 @@ def choose_number(
     >>> x = np.repeat(np.eye(16), 12, axis=0)
     >>> x += 0.1 * np.random.default_rng(0).normal(size=x.shape)
     >>> x = (x / np.linalg.norm(x, axis=1)[:, None]).astype(np.float32)
-    >>> found = choose_number(
+    >>> found = choose_n_clusters(
     ...     ward_tree(x), x, np.ones(192), None, x, np.arange(192)
     ... )
     >>> found.n_clusters, found.certain

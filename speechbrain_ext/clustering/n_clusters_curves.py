@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_ext.clustering.ward import cut_tree, row_blocks, ward_tree
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.clustering.ward import cut_tree, ward_tree
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import row_blocks
 
 RATIO = 1.05  # of one candidate to the one before
 MIN_LEAVES = 20
@@ -73,7 +74,7 @@ def gap_curve(tree: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     Arguments
     ---------
     tree : numpy.ndarray
-        `speechbrain_ext.clustering.ward.ward_tree` [N - 1, 4].
+        `speechbrain_ext.clustering.ward_tree` [N - 1, 4].
     numbers : numpy.ndarray
         Candidates [C].
 
@@ -105,7 +106,7 @@ def cosine_curve(
     Arguments
     ---------
     tree : numpy.ndarray
-        `speechbrain_ext.clustering.ward.ward_tree` [N - 1, 4].
+        `speechbrain_ext.clustering.ward_tree` [N - 1, 4].
     leaves : numpy.ndarray
         Means of unit embeddings [N, D].
     sizes : numpy.ndarray
@@ -176,7 +177,7 @@ def silhouette_curve(
     Arguments
     ---------
     tree : numpy.ndarray
-        `speechbrain_ext.clustering.ward.ward_tree` [N - 1, 4].
+        `speechbrain_ext.clustering.ward_tree` [N - 1, 4].
     leaves : numpy.ndarray
         Means of unit embeddings [N, D].
     sizes : numpy.ndarray
@@ -258,7 +259,7 @@ def agreement_curve(
     Arguments
     ---------
     tree : numpy.ndarray
-        `speechbrain_ext.clustering.ward.ward_tree` of ``leaves`` [N - 1, 4].
+        `speechbrain_ext.clustering.ward_tree` of ``leaves`` [N - 1, 4].
     leaves : numpy.ndarray
         Vectors [N, D].
     sizes : numpy.ndarray

@@ -8,7 +8,9 @@ import matplotlib
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 
 from speechbrain_ext.utils.plotting import (
     COLOURS,
@@ -20,6 +22,9 @@ from speechbrain_ext.utils.plotting import (
     plain_number,
     whole_numbers,
 )
+
+_COMPONENTS = 50
+_PERPLEXITY = 30.0
 
 
 def embedding_map(points: ArrayLike, panels: Mapping[str, ArrayLike]) -> Figure:
@@ -244,3 +249,35 @@ def churn_by_round(
     named = f" Chosen: {chosen}." if chosen in names else ""
     figure.set_label(f"Churn in percent. {words}{named}")
     return laid_out(figure)
+
+
+def project(vectors: NDArray, seed: int = 0) -> NDArray:
+    """Two coordinates an utterance: t-SNE of the first principal components.
+
+    van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008.
+    Near points are alike; distances between groups and the sizes of groups
+    mean nothing. For some thousands of rows at most.
+
+    Arguments
+    ---------
+    vectors : numpy.ndarray
+        One unit vector an utterance [N, D], N at least 4.
+    seed : int
+        Seed of both steps.
+
+    Returns
+    -------
+    numpy.ndarray
+        [N, 2], float32.
+
+    Example
+    -------
+    >>> project(np.random.default_rng(0).normal(size=(12, 5))).shape
+    (12, 2)
+    """
+    n_rows, size = vectors.shape
+    n_components = min(_COMPONENTS, n_rows, size)
+    pca = PCA(n_components, random_state=seed)
+    perplexity = min(_PERPLEXITY, (n_rows - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return tsne.fit_transform(pca.fit_transform(vectors)).astype(np.float32)

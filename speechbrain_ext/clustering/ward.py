@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_ext.clustering.ward_search import (
-    Forest,
-    full_precision,
-    row_blocks,
-)
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.clustering.ward_search import Forest
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.precision import full_precision
+from speechbrain_ext.utils.vectors import check_vectors
 
 
 def ward_tree(
@@ -119,36 +117,6 @@ def cut_tree(tree: np.ndarray, n_clusters: int) -> np.ndarray:
         above[:n_leaves], return_index=True, return_inverse=True
     )
     return np.argsort(np.argsort(first))[labels]
-
-
-def check_vectors(x: np.ndarray) -> np.ndarray:
-    """Vectors [N, D] as float32, refused if they cannot be clustered.
-
-    Raises
-    ------
-    InputError
-        Not a matrix of 2 or more rows, NaN or infinity, or all rows equal.
-    """
-    x = np.ascontiguousarray(x, dtype=np.float32)
-    if x.ndim != 2 or len(x) < 2:
-        raise InputError(
-            f"vectors of shape {x.shape}: clustering takes [N, D] with N of "
-            "2 or more"
-        )
-    blocks = [x[rows] for rows in row_blocks(len(x), x[0].size)]
-    bad = ~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks])
-    if bad.any():
-        raise InputError(
-            f"{int(bad.sum())} of {len(x)} vectors hold NaN or infinity, the "
-            f"first is row {int(np.argmax(bad))}; the embedder has diverged: "
-            "train it again at a lower rate"
-        )
-    if all((block == x[0]).all() for block in blocks):
-        raise InputError(
-            f"all {len(x)} vectors are equal: the embedder has collapsed; "
-            "look at its training log and train it again"
-        )
-    return x
 
 
 def check_count(n_clusters: int, n_vectors: int) -> None:

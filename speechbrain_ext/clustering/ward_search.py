@@ -9,38 +9,14 @@ grows comes no nearer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 
+from speechbrain_ext.utils.vectors import row_blocks
+
 # Elements of the largest temporary matrix.
-_BLOCK = 2**23
-_BLOCK_GPU = 2**27
 _GROUP = 64  # clusters of which only the nearest is looked at first
 _LISTED = 8  # near clusters that each cluster remembers
-
-
-def row_blocks(
-    n_rows: int, row_size: int, device: torch.device | None = None
-) -> Iterator[slice]:
-    """Slices of rows that keep a temporary matrix small."""
-    on_cpu = device is None or device.type == "cpu"
-    step = max((_BLOCK if on_cpu else _BLOCK_GPU) // row_size, 1)
-    for first in range(0, n_rows, step):
-        yield slice(first, first + step)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """No TF32 and no bfloat16 products, whatever the caller trains with."""
-    was = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(was)
 
 
 class Forest:

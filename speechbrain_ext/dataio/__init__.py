@@ -1,0 +1,7 @@
+"""What stages read and write.
+
+Audio, manifests, trial lists, embeddings, labels, other tools' formats,
+synthetic voices.
+
+May import from: utils.
+"""

@@ -16,7 +16,8 @@ import torch
 import torchaudio
 
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.keyed_random import hash_key
 
 

@@ -14,7 +14,8 @@ import torch
 
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
-from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, atomic_path
 
 
 def length_of(path: str) -> tuple[int, str]:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 READABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 UNREADABLE = (".m4a", ".aac")
@@ -137,7 +138,7 @@ def refuse_inside(output_folder: PathLike, folders: Sequence[PathLike]) -> None:
     -------
     >>> refuse_inside("data/out", ["data"])
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: output_folder data/out is inside data...
+    speechbrain_ext.utils.errors.InputError: output_folder data/out is ...
     """
     for folder in folders:
         if is_inside(output_folder, folder):

@@ -26,7 +26,8 @@ from speechbrain_ext.dataio.manifest import (
     write_manifest,
 )
 from speechbrain_ext.dataio.trials import TrialList, check_known
-from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, atomic_path
 from speechbrain_ext.utils.workers import in_parallel
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def check_min_duration(value: Any) -> float:
     -------
     >>> check_min_duration(-1)
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: min_duration is -1; give seconds, 0 or...
+    speechbrain_ext.utils.errors.InputError: min_duration is -1; give ...
     """
     if not isinstance(value, (int, float)) or not value >= 0:
         raise InputError(f"min_duration is {value!r}; give seconds, 0 or more")
@@ -262,23 +263,3 @@ def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
         names.append(f"{part}.csv")
         write_manifest(folder / f"{part}.csv", corpus.rows, "utterances")
     return names
-
-
-def write_oracle(path: PathLike, ids: Sequence[str]) -> int:
-    """Write true speakers of a VoxCeleb-shaped corpus; return their number.
-
-    There an ID is ``speaker/session/utterance.wav``. Only reports and the
-    supervised topline read this file.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "oracle.csv"
-    >>> write_oracle(path, ["s1/a/1.wav", "s1/b/1.wav"])
-    1
-    >>> path.read_text().splitlines()[1]
-    's1/a/1.wav,s1'
-    """
-    speakers = [name.split("/", 1)[0] for name in ids]
-    table = pd.DataFrame({"ID": ids, "spk_id": speakers})
-    write_manifest(path, table, "oracle")
-    return len(set(speakers))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 # Beside embeddings.npy where crops were embedded too: [N, n_crops, D].
 CROPS = "crop_embeddings.npy"

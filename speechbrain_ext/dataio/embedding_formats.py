@@ -25,7 +25,8 @@ import torch
 from speechbrain_ext.dataio.embedding_files import read_array
 from speechbrain_ext.dataio.label_formats import check_format
 from speechbrain_ext.dataio.manifest import write_manifest
-from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, atomic_path
 
 _STEM = "embeddings"
 _FILES = {"npy": f"{_STEM}.npy", "pt": f"{_STEM}.pt", "kaldi": f"{_STEM}.ark"}

@@ -28,7 +28,8 @@ from speechbrain_ext.dataio.manifest import (
     select,
     write_manifest,
 )
-from speechbrain_ext.utils.files import InputError, PathLike, write_text
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, write_text
 
 CSV, LIST = "pseudo_labels.csv", "labels.txt"
 _RAW, _UTT2SPK, _SPK2UTT, _SCP = "raw.list", "utt2spk", "spk2utt", "wav.scp"
@@ -147,7 +148,7 @@ def check_format(name: str, known: Iterable[str]) -> None:
     -------
     >>> check_format("csv", ["list", "kaldi"])
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: format 'csv' is not one of ['list', ...
+    speechbrain_ext.utils.errors.InputError: format 'csv' is not one of ...
     """
     if name not in known:
         raise InputError(f"format {name!r} is not one of {list(known)}")

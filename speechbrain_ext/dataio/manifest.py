@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, atomic_path
 
 SAMPLE_RATE = 16000
 DATA_ROOT = "$data_root"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from speechbrain_ext.dataio.manifest import Manifest, select
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def hold_out(

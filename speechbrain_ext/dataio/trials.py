@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, atomic_path
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
     >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
     >>> check_known(trials, ["a", "b"], "test.csv")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: dev.txt line 2: 'c' is not in test.csv...
+    speechbrain_ext.utils.errors.InputError: dev.txt line 2: 'c' is not in ...
     """
     index = pd.Index(np.asarray(list(known), dtype=object))
     enrol = index.get_indexer(trials.enrol) < 0
@@ -276,7 +277,7 @@ def check_scores(trials: TrialList, scores: np.ndarray, where: str) -> None:
     >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
     >>> check_scores(trials, np.array([0.5, np.nan]), "scores.npy")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: dev.txt line 2: the score of a c is nan...
+    speechbrain_ext.utils.errors.InputError: dev.txt line 2: the score of a ...
     """
     if scores.shape != trials.labels.shape:
         raise InputError(

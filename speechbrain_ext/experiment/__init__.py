@@ -1,0 +1,4 @@
+"""A recipe's run, stage records, plans, reports and the model card.
+
+May import from: clustering, dataio, inference, training, utils, verification.
+"""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import plain, read_yaml
 
-SMALL = Path(__file__).parents[1] / "hparams" / "parts" / "debug.yaml"
+SMALL = Path(__file__).parents[2] / "hparams" / "parts" / "debug.yaml"
 # A plan's, without which it cannot be resolved; voices are made instead.
 _FOLDERS = ("data_folder", "augment_folder")
 
@@ -60,7 +60,7 @@ def debug_plan(settings: dict[str, Any]) -> dict[str, Any]:
     Example
     -------
     >>> from speechbrain_ext.utils.settings import parse_yaml, resolve
-    >>> settings = plain(parse_yaml(resolve("hparams/quickstart.yaml")))
+    >>> settings = plain(parse_yaml(resolve("hparams/plans/quickstart.yaml")))
     >>> small = debug_plan(settings)
     >>> small["output_folder"], small["stages"]["train"]["set"]["n_epochs"]
     ('exp/quickstart_debug', 3)

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.experiment.receipts import RECEIPT, describe_file
-from speechbrain_ext.utils.files import InputError, PathLike, read_json
+from speechbrain_ext.experiment.receipts import RECEIPT
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, read_json
+from speechbrain_ext.utils.provenance import describe_file
 
 # A run's stages lie this deep, e.g. round1/model/stage.json.
 _PLACES = (RECEIPT, f"*/{RECEIPT}", f"*/*/{RECEIPT}")
@@ -153,7 +155,7 @@ def check_made_from(
     -------
     >>> check_made_from("nowhere", "embedder", "a.ckpt", "wrong")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: nowhere/stage.json: no such file; run ...
+    speechbrain_ext.utils.errors.InputError: nowhere/stage.json: no such ...
     """
     receipt = read_json(Path(folder) / RECEIPT)
     given = receipt.get("inputs", {}).get(name, {}).get("sha256")

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCardData
 
 from speechbrain_ext.experiment.lineage import UNKNOWN
-from speechbrain_ext.experiment.receipts import versions
-from speechbrain_ext.inference.hub_folder import EXAMPLES, Decision
+from speechbrain_ext.inference.decision import Decision
+from speechbrain_ext.inference.hub_folder import EXAMPLES
+from speechbrain_ext.utils.provenance import versions
 from speechbrain_ext.verification.results import Result, render_table
 
 CARD = "README.md"

@@ -21,7 +21,8 @@ from speechbrain_ext.clustering.stopping import (
     decide,
 )
 from speechbrain_ext.experiment.receipts import RECEIPT
-from speechbrain_ext.utils.files import InputError, read_json
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json
 
 Late = Callable[[], Any]
 # Stages that are one process, whatever starts the others.
@@ -84,7 +85,7 @@ class Plan:
     Arguments
     ---------
     settings : dict
-        A plan YAML (``hparams/quickstart.yaml``, ...), resolved.
+        A plan YAML (``hparams/plans/quickstart.yaml``, ...), resolved.
     """
 
     def __init__(self, settings: dict[str, Any]):
@@ -453,7 +454,7 @@ def longest_plan(settings: dict[str, Any]) -> list[Step]:
     Example
     -------
     >>> from speechbrain_ext.utils.settings import plain, read_yaml
-    >>> settings = plain(read_yaml("hparams/quickstart.yaml"))
+    >>> settings = plain(read_yaml("hparams/plans/quickstart.yaml"))
     >>> settings.update(n_rounds="auto", max_rounds=3, output_folder="none")
     >>> len(load_plan(settings)), len(longest_plan(settings))
     (11, 28)
@@ -474,7 +475,7 @@ def load_plan(settings: dict[str, Any]) -> list[Step]:
     Example
     -------
     >>> from speechbrain_ext.utils.settings import plain, read_yaml
-    >>> settings = plain(read_yaml("hparams/quickstart.yaml"))
+    >>> settings = plain(read_yaml("hparams/plans/quickstart.yaml"))
     >>> steps = load_plan({**settings, "n_rounds": 1})
     >>> [step.name for step in steps][:3]
     ['corpus', 'bootstrap/model', 'bootstrap/train_embeddings']

@@ -10,7 +10,6 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,13 @@ from speechbrain_ext.experiment.receipts import (
     REQUEST,
     RESOLVED,
     check_request,
-    describe_file,
     is_begun,
     move_aside,
     write_receipt,
 )
-from speechbrain_ext.utils.files import (
-    InputError,
-    PathLike,
-    write_json,
-    write_text,
-)
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, write_json, write_text
+from speechbrain_ext.utils.provenance import describe_file
 from speechbrain_ext.utils.settings import (
     check_keys,
     check_overrides,
@@ -257,17 +252,3 @@ def _names_input(value: Any, inputs: dict[str, PathLike]) -> bool:
         return False
     paths = [Path(path) for path in inputs.values()]
     return any(Path(value) in (path, *path.parents) for path in paths)
-
-
-def run(main: Callable[..., Any]) -> None:
-    """Call a recipe's ``main``; an `InputError` is one line and status 2."""
-    try:
-        main()
-    except InputError as error:
-        # One raised by a loader's worker arrives inside its stack.
-        text = str(error).split("InputError: ")[-1].strip()
-        print(f"error: {text}", file=sys.stderr)
-        sys.exit(2)
-    finally:
-        if sb.utils.distributed.is_distributed_initialized():
-            torch.distributed.destroy_process_group()

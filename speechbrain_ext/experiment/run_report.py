@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext.clustering.label_metrics import true_speakers
 from speechbrain_ext.clustering.plots import (
     churn_by_round,
     cluster_number,
     cluster_sizes,
     embedding_map,
+    project,
 )
-from speechbrain_ext.clustering.projection import project
 from speechbrain_ext.clustering.stopping import AUTO
 from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
 from speechbrain_ext.dataio.manifest import read_manifest, select
+from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.dataio.trials import read_trial_file
 from speechbrain_ext.experiment.html_report import write_report
 from speechbrain_ext.experiment.plan import (

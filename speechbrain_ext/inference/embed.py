@@ -28,10 +28,11 @@ from speechbrain_ext.dataio.manifest import (
     Manifest,
     write_manifest,
 )
-from speechbrain_ext.experiment.recipe_run import run
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.models.embedder import batches_of_one_length
-from speechbrain_ext.utils.files import InputError, PathLike, atomic_path
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def checked_output(path: PathLike) -> Path:
     >>> _ = (folder / "test.csv").write_text("ID,duration,wav,start,stop\\n")
     >>> checked_output(folder / "test.npy")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: ...test.csv would be replaced, and is ...
+    speechbrain_ext.utils.errors.InputError: ...test.csv would be replaced, ...
     """
     output = Path(path)
     if output.suffix != ".npy":

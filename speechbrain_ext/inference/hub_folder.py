@@ -1,16 +1,15 @@
 """The folder that is shared: two ways to load it, one model.
 
 Stock SpeechBrain reads ``hyperparams.yaml`` and ``embedding_model.ckpt``, the
-embedder folder's own files; `speechbrain_ext.inference.verifier` reads ``config.json``
-and ``model.safetensors``, which are data and run nothing.
+embedder folder's own files; `SpeakerVerifier` reads ``config.json`` and
+``model.safetensors``, which are data and run nothing.
 """
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from speechbrain_ext.dataio.audio_files import write_wav
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.dataio.synthetic_voices import ToyVoice
-from speechbrain_ext.experiment.receipts import describe_file
+from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.safe_modules import (
     MODULES,
     build_modules,
@@ -31,13 +30,14 @@ from speechbrain_ext.models.embedder import (
     load_embedder,
     published_state,
 )
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
-    InputError,
     PathLike,
     atomic_path,
     read_json,
     write_json,
 )
+from speechbrain_ext.utils.provenance import describe_file
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -45,86 +45,6 @@ EXAMPLES = ("example1.wav", "example2.wav")
 _FORMAT = 1
 _OURS = "speechbrain_ext"
 _AGAIN = "get the folder again from where it was published"
-
-
-class Decision(NamedTuple):
-    """How a cosine becomes a probability and a decision.
-
-    ``weight`` and ``offset`` make it a log-likelihood ratio, learnt on what
-    ``learnt_on`` says; ``prior`` is that of a target, from 0 to 1.
-    """
-
-    weight: float
-    offset: float
-    prior: float
-    learnt_on: str
-
-    @property
-    def threshold(self) -> float:
-        """The cosine from which on both are of one speaker, more likely."""
-        return (-logit(self.prior) - self.offset) / self.weight
-
-
-def logit(probability: float) -> float:
-    """Log odds.
-
-    Example
-    -------
-    >>> logit(0.5)
-    0.0
-    """
-    return math.log(probability / (1 - probability))
-
-
-def checked_decision(*values: Any) -> Decision:
-    """A `Decision`, of which each value makes sense.
-
-    Arguments
-    ---------
-    *values : Any
-        Its fields, from anybody.
-
-    Returns
-    -------
-    Decision
-
-    Raises
-    ------
-    InputError
-        A value is no number, the prior is no probability, or a higher score
-        would mean less alike.
-
-    Example
-    -------
-    >>> checked_decision(10.0, -3.0, 0.5, "pairs").threshold
-    0.3
-    """
-    weight, offset, prior, learnt_on = values
-    for name, value in zip(("weight", "offset", "prior"), values, strict=False):
-        if not _is_number(value):
-            raise InputError(f"{name} is {value!r}; it must be a number")
-    if not 0 < prior < 1:
-        raise InputError(
-            f"prior is {prior}; give the probability of a target, above 0 and "
-            "below 1"
-        )
-    if weight <= 0:
-        raise InputError(
-            f"calibration gives the score the weight {weight:.3g}: a higher "
-            "score would mean less alike. The model has learnt nothing that "
-            "tells these speakers apart; train it further, or calibrate on "
-            "trials with --calibration_trials of score_trials"
-        )
-    return Decision(float(weight), float(offset), float(prior), str(learnt_on))
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    try:
-        return number and math.isfinite(value)
-    # A whole number beyond all floats.
-    except OverflowError:
-        return False
 
 
 def write_hub_folder(
@@ -263,7 +183,7 @@ def check_weights(path: PathLike, described: dict[str, Any]) -> None:
     >>> _ = path.write_bytes(b"cut")
     >>> check_weights(path, {"bytes": 9})
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: ...model.safetensors has 3 bytes, and...
+    speechbrain_ext.utils.errors.InputError: ...model.safetensors has 3 ...
     """
     path = Path(path)
     if not path.is_file():

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 _MESSAGE = "Upload model"
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -89,7 +90,7 @@ def check_id(repository: str) -> None:
     -------
     >>> check_id("me/my model")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: push is 'me/my model': it must be ...
+    speechbrain_ext.utils.errors.InputError: push is 'me/my model': it must ...
     """
     if not isinstance(repository, str) or not _ID.fullmatch(repository):
         raise InputError(

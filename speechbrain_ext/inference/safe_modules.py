@@ -27,8 +27,8 @@ from speechbrain_ext.models.pooling import (
     WeightedSumTDNN,
 )
 from speechbrain_ext.models.pretrained import ARCHITECTURE
-from speechbrain_ext.models.speech_encoder import RawWaveform, WavLMSpeaker
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.models.speech_encoder import RawWaveform, SpeakerEncoder
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import parse_yaml, plain
 
 # What an embedder has, by SpeechBrain's names.
@@ -37,12 +37,14 @@ MODULES = ("compute_features", "mean_var_norm", "embedding_model")
 # they can be built on the meta device.
 KNOWN: dict[str, Callable[..., Any]] = {
     f"{kind.__module__}.{kind.__qualname__}": kind
+    for kind in (Fbank, InputNormalization, ECAPA_TDNN)
+}
+# Ours are named by their room, so that a file may move within it.
+KNOWN |= {
+    f"speechbrain_ext.models.{kind.__qualname__}": kind
     for kind in (
-        Fbank,
-        InputNormalization,
-        ECAPA_TDNN,
         RawWaveform,
-        WavLMSpeaker,
+        SpeakerEncoder,
         MHFA,
         ContextAwareMHFA,
         WeightedSumECAPA,
@@ -80,8 +82,8 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
     -------
     >>> text = '''
     ... modules:
-    ...     compute_features: !new:speechbrain_ext.models.speech_encoder.RawWaveform
-    ...     mean_var_norm: !new:speechbrain_ext.models.speech_encoder.RawWaveform
+    ...     compute_features: !new:speechbrain_ext.models.RawWaveform
+    ...     mean_var_norm: !new:speechbrain_ext.models.RawWaveform
     ...     embedding_model: !new:speechbrain.lobes.features.Fbank
     ...         n_mels: 4
     ... '''
@@ -123,12 +125,12 @@ def build_modules(
 
     Example
     -------
-    >>> raw = {"!": "!new:speechbrain_ext.models.speech_encoder.RawWaveform"}
+    >>> raw = {"!": "!new:speechbrain_ext.models.RawWaveform"}
     >>> sorted(build_modules(dict.fromkeys(MODULES, raw), {}))
     ['compute_features', 'embedding_model', 'mean_var_norm']
     >>> build_modules(dict.fromkeys(MODULES, {"!": "!apply:os.system"}), {})
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: the model names '!apply:os.system', ...
+    speechbrain_ext.utils.errors.InputError: the model names ...
     """
     if not isinstance(described, Mapping) or set(described) != set(MODULES):
         raise InputError(

@@ -1,7 +1,7 @@
 """Loading and using a published model, without trusting who published it.
 
-`SpeakerVerifier` reads data only (`speechbrain_ext.inference.hub_folder`): no YAML is
-run and no pickle opened. SpeechBrain's ``SpeakerRecognition`` loads the same
+`SpeakerVerifier` reads data only (see ``hub_folder``): no YAML is run and no
+pickle opened. SpeechBrain's ``SpeakerRecognition`` loads the same
 folder by running its YAML, and gives the same embeddings.
 """
 
@@ -25,17 +25,16 @@ from speechbrain.utils.distributed import infer_device
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.audio_files import length_of
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
+from speechbrain_ext.inference.decision import Decision, checked_decision, logit
 from speechbrain_ext.inference.hub_folder import (
     CONFIG,
     WEIGHTS,
-    Decision,
-    checked_decision,
-    logit,
     read_hub_folder,
 )
 from speechbrain_ext.models.embedder import WaveEmbedder, batches_of_one_length
-from speechbrain_ext.models.speech_encoder import WavLMSpeaker
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.models.speech_encoder import SpeakerEncoder
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 # One file, or samples [T] of one utterance.
 Speech = PathLike | np.ndarray | torch.Tensor
@@ -73,10 +72,10 @@ class SpeakerVerifier:
     Example
     -------
     >>> from speechbrain_ext.inference.hub_folder import write_hub_folder
-    >>> from speechbrain_ext.models.embedder import build_embedder, save_embedder
+    >>> from speechbrain_ext.models import build_embedder, save_embedder
     >>> folder = getfixture("tmp_path")
     >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
-    >>> embedder = build_embedder("hparams/parts/ecapa.yaml", small)
+    >>> embedder = build_embedder("hparams/embedders/ecapa.yaml", small)
     >>> _ = save_embedder(folder / "embedder", embedder)
     >>> decision = Decision(10.0, -3.0, 0.5, "nothing")
     >>> _ = write_hub_folder(folder / "m", folder / "embedder", decision, 0)
@@ -90,7 +89,7 @@ class SpeakerVerifier:
     def __init__(self, embedder: WaveEmbedder, decision: Decision):
         self.embedder = embedder
         self.decision = decision
-        attends = isinstance(embedder.model, WavLMSpeaker)
+        attends = isinstance(embedder.model, SpeakerEncoder)
         self._longest = _LONGEST if attends else None
 
     @classmethod

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from speechbrain_ext.experiment.recipe_run import run
 from speechbrain_ext.inference.verifier import SpeakerVerifier
+from speechbrain_ext.utils.command_line import run
 
 
 def main(argv: list[str] | None = None) -> None:

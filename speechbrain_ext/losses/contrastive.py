@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from speechbrain_ext.losses.aam_softmax import add_angle
 from speechbrain_ext.utils.distributed import gathered, joined, n_processes
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 MARGINS = ("additive", "angular")
 
@@ -30,7 +30,7 @@ class Contrast(torch.nn.Module):
     with p the cosine of a row and its positive, n those with its negatives,
     and the margin m(p) = p - m (additive; Wang et al., "CosFace", CVPR 2018,
     Eq. 4) or cos(arccos(p) + m) (angular; Deng et al., "ArcFace", CVPR 2019,
-    Eq. 3, continued as in `speechbrain_ext.losses.aam_softmax.AAMSoftmax`).
+    Eq. 3, continued as in `speechbrain_ext.losses.AAMSoftmax`).
 
     Arguments
     ---------
@@ -268,52 +268,6 @@ class MoCoLoss(torch.nn.Module):
         units = F.normalize(keys.float(), dim=2)
         self.first.push(units[0])
         self.second.push(units[1])
-
-
-class Projection(torch.nn.Module):
-    """What is between the embedding and the loss: an MLP, or nothing.
-
-    Chen et al. 2020, section 4.2, with BatchNorm and two hidden layers
-    (Chen et al., "Big self-supervised models are strong semi-supervised
-    learners", NeurIPS 2020); without it, embeddings themselves are compared.
-
-    Arguments
-    ---------
-    input_size : int
-        Dimension of the embedding.
-    hidden_size : int
-        Width of the two hidden layers; 0 for no MLP.
-    output_size : int
-        Dimension that an MLP gives.
-
-    Example
-    -------
-    >>> Projection(8).size, Projection(8, 32, 16)(torch.randn(4, 8)).shape
-    (8, torch.Size([4, 16]))
-    """
-
-    def __init__(
-        self, input_size: int, hidden_size: int = 0, output_size: int = 512
-    ):
-        super().__init__()
-        self.size = output_size if hidden_size else input_size
-        self.mlp = torch.nn.Sequential()
-        if hidden_size:
-            self.mlp.extend(_hidden(input_size, hidden_size))
-            self.mlp.extend(_hidden(hidden_size, hidden_size))
-            self.mlp.append(torch.nn.Linear(hidden_size, output_size))
-
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Embeddings [B, D] to what is compared [B, size]."""
-        return self.mlp(embeddings)
-
-
-def _hidden(input_size: int, hidden_size: int) -> list[torch.nn.Module]:
-    return [
-        torch.nn.Linear(input_size, hidden_size),
-        torch.nn.BatchNorm1d(hidden_size),
-        torch.nn.ReLU(),
-    ]
 
 
 def _rank() -> int:

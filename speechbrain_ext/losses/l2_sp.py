@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from speechbrain_ext.utils.distributed import process_mean
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 FORMS = ("squared", "normalised")
 _EPSILON = 1e-5

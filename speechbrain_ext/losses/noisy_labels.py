@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.losses.aam_softmax import AAMSoftmax
 from speechbrain_ext.losses.loss_gate import LossGate, correct_labels
 from speechbrain_ext.utils.distributed import gathered, n_processes, process_sum
-from speechbrain_ext.utils.files import InputError
 from speechbrain_ext.utils.keyed_random import hash_key, uniforms
 
 _RATE = 0.1
@@ -338,62 +336,3 @@ def _normalised(weights: torch.Tensor) -> torch.Tensor:
     """Weights [B] over their sum in a mean process; zeros stay zeros."""
     total = process_sum(weights.sum()) / n_processes()
     return weights / torch.where(total > 0, total, 1.0)
-
-
-def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
-    r"""How far clustering is to be believed, from its ``margin``.
-
-    .. math:: k_i = \min(1, \max(0, m_i / m^*))
-
-    with m_i how much nearer (in cosine) utterance i is to its cluster than to
-    the next, and m* a quantile of it over the manifest: those above it count
-    in full, those below in proportion, those nearer to another cluster than
-    to their own not at all.
-
-    Arguments
-    ---------
-    manifest : Manifest
-        Of kind ``pseudo_labels``.
-    quantile : float or None
-        Share of the utterances below m*, above 0 and below 1; None: no
-        weights.
-
-    Returns
-    -------
-    numpy.ndarray or None
-        k [N] in [0, 1].
-
-    Raises
-    ------
-    InputError
-        The quantile is none, the manifest has no margins, or half of them or
-        more are not above 0.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"ID": list("abc"), "margin": [-0.1, 0.1, 0.3]})
-    >>> label_confidence(Manifest(table, "pseudo_labels"), 0.75).round(3)
-    array([0. , 0.5, 1. ])
-    """
-    if quantile is None:
-        return None
-    if not isinstance(quantile, float) or not 0 < quantile < 1:
-        raise InputError(
-            f"label_confidence is {quantile}; it must be null or a share "
-            "between 0 and 1, e.g. --label_confidence=0.25"
-        )
-    if "margin" not in manifest.table:
-        raise InputError(
-            f"label_confidence is {quantile} and the training annotation has "
-            "no column margin; cluster with make_pseudo_labels, which writes "
-            "it, or give null"
-        )
-    reference = np.quantile(manifest.margin, quantile)
-    if reference <= 0:
-        raise InputError(
-            f"label_confidence is {quantile} and so many utterances have a "
-            "margin of 0 or less: nearly none would count; raise it, or "
-            "cluster anew"
-        )
-    return np.clip(manifest.margin / reference, 0, 1)

@@ -13,7 +13,7 @@ import torch
 import torch.distributed
 import torch.distributed.nn.functional
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def rdino_regularizer(

@@ -1,0 +1,17 @@
+"""Speaker encoders, poolings and heads: built, saved, loaded, applied.
+
+May import from: dataio, utils.
+"""
+
+from speechbrain_ext.utils.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "embedder": "Embedder build_embedder load_embedder save_embedder",
+        "heads": "DINOHead Projection",
+        "momentum_teacher": "MomentumTeacher",
+        "pooling": "ContextAwareMHFA MHFA WeightedSumECAPA WeightedSumTDNN",
+        "speech_encoder": "RawWaveform SpeakerEncoder SpeechEncoder",
+    },
+)

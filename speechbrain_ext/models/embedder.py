@@ -18,12 +18,8 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from speechbrain.nnet.CNN import Conv1d
 
-from speechbrain_ext.utils.files import (
-    InputError,
-    PathLike,
-    atomic_path,
-    write_text,
-)
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, atomic_path, write_text
 from speechbrain_ext.utils.settings import check_overrides, read_yaml, resolve
 
 MODEL = "embedding_model.ckpt"
@@ -158,7 +154,7 @@ def build_embedder(
     Arguments
     ---------
     path : str or os.PathLike
-        For instance ``hparams/parts/ecapa.yaml``.
+        For instance ``hparams/embedders/ecapa.yaml``.
     overrides : dict, optional
         Values of its keys to change.
 
@@ -175,7 +171,7 @@ def build_embedder(
     Example
     -------
     >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
-    >>> embedder = build_embedder("hparams/parts/ecapa.yaml", small)
+    >>> embedder = build_embedder("hparams/embedders/ecapa.yaml", small)
     >>> embedder.embed(torch.zeros(2, 16000)).shape
     torch.Size([2, 8])
     """
@@ -213,7 +209,7 @@ def published_state(embedder: WaveEmbedder) -> dict[str, torch.Tensor]:
     Example
     -------
     >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
-    >>> embedder = build_embedder("hparams/parts/ecapa.yaml", small)
+    >>> embedder = build_embedder("hparams/embedders/ecapa.yaml", small)
     >>> published_state(embedder)["fc.conv.bias"].shape
     torch.Size([8])
     """

@@ -14,7 +14,7 @@ from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
 from speechbrain_ext.models.embedder import WaveEmbedder, batches_of_one_length
 from speechbrain_ext.utils.distributed import n_processes, process_sum
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 class WholeUtterances(torch.utils.data.Dataset):

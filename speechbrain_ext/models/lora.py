@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 # Queries and values, in transformers' names; what the paper adapts.
 TARGETS = ("q_proj", "v_proj", "linear_q", "linear_v")

@@ -25,7 +25,8 @@ from transformers.utils import logging as transformers_logging
 
 from speechbrain_ext.models.wavlm_attention import fuse_attention
 from speechbrain_ext.models.wavlm_checkpoint import is_official, read_official
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 # transformers' ``model_type`` of what we can use, with an example.
 KINDS = {

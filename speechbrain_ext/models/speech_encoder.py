@@ -16,12 +16,13 @@ from speechbrain_ext.models.conv_frontend import convolve
 from speechbrain_ext.models.log_mel import LogMel
 from speechbrain_ext.models.lora import add_lora, merged_state
 from speechbrain_ext.models.pretrained import architecture, load_model
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 FREEZE = ("all", "front", "cnn", "none")
 
 
-class WavLMEncoder(torch.nn.Module):
+class SpeechEncoder(torch.nn.Module):
     """Waveforms to the hidden states of every layer.
 
     LayerDrop and SpecAugment are off: the first changes the number of
@@ -65,7 +66,7 @@ class WavLMEncoder(torch.nn.Module):
     ...         "conv_dim": [16, 16], "conv_stride": [20, 16],
     ...         "conv_kernel": [20, 16], "num_conv_pos_embeddings": 16,
     ...         "num_conv_pos_embedding_groups": 2}
-    >>> encoder = WavLMEncoder(config=tiny)
+    >>> encoder = SpeechEncoder(config=tiny)
     >>> encoder(torch.randn(4, 16000)).shape
     torch.Size([3, 4, 50, 32])
     >>> encoder.is_random
@@ -158,7 +159,7 @@ class WavLMEncoder(torch.nn.Module):
                 states.append(x)
             return torch.stack(states)
 
-    def train(self, mode: bool = True) -> WavLMEncoder:
+    def train(self, mode: bool = True) -> SpeechEncoder:
         """Train mode for what is trained; the rest stays in eval mode."""
         super().train(mode)
         if self.freeze in ("all", "front"):
@@ -235,20 +236,20 @@ class WavLMEncoder(torch.nn.Module):
             )
 
 
-class WavLMSpeaker(torch.nn.Module):
+class SpeakerEncoder(torch.nn.Module):
     """WavLM and a pooling back-end: the ``embedding_model`` of a YAML.
 
     Arguments
     ---------
     encoder_source : str, optional
-        As `WavLMEncoder`'s ``source``.
+        As `SpeechEncoder`'s ``source``.
     encoder_config : mapping, optional
-        As `WavLMEncoder`'s ``config``.
+        As `SpeechEncoder`'s ``config``.
     pooling : callable
         Makes the back-end from ``n_layers`` and ``input_size``, for
-        instance `speechbrain_ext.models.pooling.MHFA`.
+        instance `speechbrain_ext.models.MHFA`.
     freeze, lora_rank, checkpoint_layers : str, int, bool
-        As `WavLMEncoder`'s.
+        As `SpeechEncoder`'s.
 
     Example
     -------
@@ -258,7 +259,7 @@ class WavLMSpeaker(torch.nn.Module):
     ...         "conv_dim": [16, 16], "conv_stride": [20, 16],
     ...         "conv_kernel": [20, 16], "num_conv_pos_embeddings": 16,
     ...         "num_conv_pos_embedding_groups": 2}
-    >>> model = WavLMSpeaker(None, tiny, MHFA)
+    >>> model = SpeakerEncoder(None, tiny, MHFA)
     >>> model(torch.randn(2, 16000)).shape
     torch.Size([2, 1, 256])
     """
@@ -275,7 +276,7 @@ class WavLMSpeaker(torch.nn.Module):
         checkpoint_layers: bool = False,
     ):
         super().__init__()
-        self.encoder = WavLMEncoder(
+        self.encoder = SpeechEncoder(
             encoder_source,
             encoder_config,
             freeze,

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 # Fields of transformers' WavLMConfig and of the official cfg.
 _FIELDS = {

@@ -30,7 +30,7 @@ from speechbrain_ext.training.train_curve import TrainCurve
 from speechbrain_ext.training.validation import EerWatch
 from speechbrain_ext.training.views import ViewData, augment_views, batch_views
 from speechbrain_ext.utils.distributed import share_batch_norm
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import crop_keys, seed_step
 from speechbrain_ext.utils.validation import check_counts, check_positive
 

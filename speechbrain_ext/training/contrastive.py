@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from speechbrain_ext.clustering.label_metrics import true_speakers
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.losses.contrastive import MoCoLoss, NTXentLoss, Projection
-from speechbrain_ext.losses.dino import MomentumTeacher
+from speechbrain_ext.dataio.oracle import true_speakers
+from speechbrain_ext.losses.contrastive import MoCoLoss, NTXentLoss
 from speechbrain_ext.models.embedder import build_embedder
+from speechbrain_ext.models.heads import Projection
+from speechbrain_ext.models.momentum_teacher import MomentumTeacher
 from speechbrain_ext.training.contrastive_diagnostics import ContrastiveHealth
 from speechbrain_ext.training.oracle_positives import OraclePositives
 from speechbrain_ext.training.positives import Positives, PositiveSampler
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 METHODS = ("simclr", "moco")
 POSITIVES = ("utterance", "ssps", "oracle")
@@ -170,7 +171,7 @@ def check_positives(settings: dict[str, Any]) -> None:
     -------
     >>> check_positives({"positives": "utterance", "oracle": "oracle.csv"})
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: oracle is 'oracle.csv' and positives ...
+    speechbrain_ext.utils.errors.InputError: oracle is 'oracle.csv' and ...
     """
     kind, oracle = settings["positives"], settings["oracle"]
     if kind not in POSITIVES:
@@ -219,7 +220,7 @@ def check_method(settings: dict[str, Any], n_utterances: int) -> None:
     -------
     >>> check_method({"method": "moco", "n_keys": 100, "batch_size": 32}, 999)
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: n_keys is 100 and batch_size 32; ...
+    speechbrain_ext.utils.errors.InputError: n_keys is 100 and batch_size ...
     """
     if settings["method"] not in METHODS:
         raise InputError(

@@ -6,11 +6,13 @@ from typing import Any
 
 from torch.optim.swa_utils import AveragedModel
 
-from speechbrain_ext.losses.dino import DINOLoss, MomentumTeacher, Projector
+from speechbrain_ext.losses.dino import DINOLoss
 from speechbrain_ext.models.embedder import build_embedder
+from speechbrain_ext.models.heads import Projector
+from speechbrain_ext.models.momentum_teacher import MomentumTeacher
 from speechbrain_ext.training.dino_diagnostics import Health, patience_steps
 from speechbrain_ext.training.positives import PositiveSampler
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def build_modules(

@@ -20,7 +20,7 @@ import torch
 
 from speechbrain_ext.training.epoch_statistics import EpochFigures
 from speechbrain_ext.utils.distributed import n_processes
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 

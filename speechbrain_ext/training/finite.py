@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def require_finite(
@@ -31,7 +31,7 @@ def require_finite(
     >>> require_finite(torch.tensor(1.0), 1, 1, "lower --lr")
     >>> require_finite(torch.tensor(float("nan")), 2, 7, "lower --lr")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: epoch 2, batch 7: the loss is nan; ...
+    speechbrain_ext.utils.errors.InputError: epoch 2, batch 7: the loss is ...
     """
     if not torch.isfinite(loss):
         raise InputError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def parameter_groups(

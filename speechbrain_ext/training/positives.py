@@ -15,10 +15,11 @@ import faiss
 import numpy as np
 import torch
 
-from speechbrain_ext.clustering.kmeans import kmeans, normalise
+from speechbrain_ext.clustering.k_means import kmeans
 from speechbrain_ext.utils.distributed import from_first_process
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import step_seed
+from speechbrain_ext.utils.vectors import normalise
 
 
 class Positives(torch.nn.Module):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+from speechbrain_ext.utils.errors import InputError
 
 
 def cosine(
@@ -116,3 +119,65 @@ def _progress(step: int, n_steps: int, n_warmup: int) -> float:
     # The last step gets 1 itself.
     span = max(n_steps - 1 - n_warmup, 1)
     return min((step - n_warmup) / span, 1.0)
+
+
+def margin_at(
+    step: int, steps_per_epoch: int, margin: float, rise: Sequence[int] | None
+) -> float:
+    """Margin of an optimiser step.
+
+    Arguments
+    ---------
+    step : int
+        From 0.
+    steps_per_epoch : int
+        Optimiser steps.
+    margin : float
+        The margin after the rise, radians.
+    rise : sequence of int, optional
+        Epochs [a, b], from 1: the margin is 0 before epoch a and rises in a
+        line through it and the following up to the end of epoch b. None:
+        there is no rise.
+
+    Returns
+    -------
+    float
+        Radians.
+
+    Raises
+    ------
+    InputError
+        ``rise`` is no such pair.
+
+    Example
+    -------
+    >>> [round(margin_at(s, 10, 0.2, [2, 3]), 3) for s in (0, 10, 20, 30)]
+    [0.0, 0.0, 0.1, 0.2]
+    >>> margin_at(0, 10, 0.2, None)
+    0.2
+    """
+    if rise is None:
+        return margin
+    first, last = check_rise(rise)
+    begin = (first - 1) * steps_per_epoch
+    n_steps = (last - first + 1) * steps_per_epoch
+    return linear(max(step - begin, 0), n_steps, 0.0, margin)
+
+
+def check_rise(rise: Sequence[int]) -> tuple[int, int]:
+    """The first and the last epoch of a margin's rise, if it is a pair.
+
+    Example
+    -------
+    >>> check_rise([2, 5])
+    (2, 5)
+    """
+    whole = isinstance(rise, (list, tuple)) and all(
+        isinstance(epoch, int) for epoch in rise
+    )
+    if not whole or len(rise) != 2 or not 1 <= rise[0] <= rise[1]:
+        raise InputError(
+            f"margin_rise is {rise}; it must be null or two epochs from 1, "
+            "the first no later than the last, e.g. --margin_rise='[2, 5]'"
+        )
+    return rise[0], rise[1]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.losses.aam_softmax import AAMSoftmax
 from speechbrain_ext.losses.l2_sp import WeightAnchor
 from speechbrain_ext.losses.loss_gate import FITS
-from speechbrain_ext.losses.noisy_labels import NoisyLabels, label_confidence
+from speechbrain_ext.losses.noisy_labels import NoisyLabels
 from speechbrain_ext.models.embedder import (
     Embedder,
     build_embedder,
     load_weights,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.validation import check_counts
 
 GATES = (None, "hard", "soft")
@@ -143,7 +144,7 @@ def check_noisy_labels(settings: dict[str, Any]) -> None:
     >>> settings = {"gate": "harsh", "correct_from_epoch": None}
     >>> check_noisy_labels(settings)
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: gate is 'harsh'; it must be one of ...
+    speechbrain_ext.utils.errors.InputError: gate is 'harsh'; it must be one ...
     """
     gate, correct = settings["gate"], settings["correct_from_epoch"]
     if gate not in GATES:
@@ -194,3 +195,62 @@ def _noisy_labels(settings: dict[str, Any], manifest: Manifest) -> NoisyLabels:
         settings["scale"],
         label_confidence(manifest, settings["label_confidence"]),
     )
+
+
+def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
+    r"""How far clustering is to be believed, from its ``margin``.
+
+    .. math:: k_i = \min(1, \max(0, m_i / m^*))
+
+    with m_i how much nearer (in cosine) utterance i is to its cluster than to
+    the next, and m* a quantile of it over the manifest: those above it count
+    in full, those below in proportion, those nearer to another cluster than
+    to their own not at all.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        Of kind ``pseudo_labels``.
+    quantile : float or None
+        Share of the utterances below m*, above 0 and below 1; None: no
+        weights.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        k [N] in [0, 1].
+
+    Raises
+    ------
+    InputError
+        The quantile is none, the manifest has no margins, or half of them or
+        more are not above 0.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"ID": list("abc"), "margin": [-0.1, 0.1, 0.3]})
+    >>> label_confidence(Manifest(table, "pseudo_labels"), 0.75).round(3)
+    array([0. , 0.5, 1. ])
+    """
+    if quantile is None:
+        return None
+    if not isinstance(quantile, float) or not 0 < quantile < 1:
+        raise InputError(
+            f"label_confidence is {quantile}; it must be null or a share "
+            "between 0 and 1, e.g. --label_confidence=0.25"
+        )
+    if "margin" not in manifest.table:
+        raise InputError(
+            f"label_confidence is {quantile} and the training annotation has "
+            "no column margin; cluster with make_pseudo_labels, which writes "
+            "it, or give null"
+        )
+    reference = np.quantile(manifest.margin, quantile)
+    if reference <= 0:
+        raise InputError(
+            f"label_confidence is {quantile} and so many utterances have a "
+            "margin of 0 or less: nearly none would count; raise it, or "
+            "cluster anew"
+        )
+    return np.clip(manifest.margin / reference, 0, 1)

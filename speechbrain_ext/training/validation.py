@@ -9,7 +9,8 @@ from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.trials import check_known
 from speechbrain_ext.models.embedder import Embedder
 from speechbrain_ext.models.extraction import embed_manifest
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.validation import check_counts
 from speechbrain_ext.verification.cosine import cosine_scores, read_trials
 from speechbrain_ext.verification.metrics import equal_error_rate

@@ -12,7 +12,7 @@ from speechbrain.utils.data_pipeline import provides, takes
 
 from speechbrain_ext.dataio.audio import RandomCrop, check_crop
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 VIEWS = ("global_crops", "local_crops", "positive_crops")
 

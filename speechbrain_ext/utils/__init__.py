@@ -1,0 +1,6 @@
+"""Files, errors, settings, keyed randomness, processes, arrays, plots.
+
+Nothing here knows of speech.
+
+May import from: no other room.
+"""

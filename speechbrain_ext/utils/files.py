@@ -11,14 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from speechbrain_ext.utils.errors import InputError
+
 PathLike = str | os.PathLike
-
-
-class InputError(ValueError):
-    """What the user gave breaks a rule: the message says value, rule, way out.
-
-    Recipes print it without a traceback and exit with status 2.
-    """
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 # Every recipe has these, read by `Stage`.
 COMMON_KEYS = ("seed", "output_folder", "overwrite")
@@ -107,7 +108,7 @@ def check_overrides(path: PathLike, tree: dict, overrides: Any) -> None:
     -------
     >>> check_overrides("a.yaml", {"lr": 1}, "lrr: 2")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: a.yaml has no key 'lrr'; did you ...
+    speechbrain_ext.utils.errors.InputError: a.yaml has no key 'lrr'; did ...
     """
     if isinstance(overrides, str):
         overrides = _parse_options(overrides)

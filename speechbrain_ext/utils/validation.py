@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def check_counts(settings: dict[str, Any], **least: int) -> None:
@@ -26,7 +26,7 @@ def check_counts(settings: dict[str, Any], **least: int) -> None:
     -------
     >>> check_counts({"n_epochs": 0}, n_epochs=1)
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: n_epochs is 0; it must be a whole ...
+    speechbrain_ext.utils.errors.InputError: n_epochs is 0; it must be a ...
     """
     for key, bound in least.items():
         value = settings[key]
@@ -56,7 +56,7 @@ def check_positive(settings: dict[str, Any], *keys: str) -> None:
     -------
     >>> check_positive({"clip": None}, "clip")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: clip is None; it must be a number ...
+    speechbrain_ext.utils.errors.InputError: clip is None; it must be a ...
     """
     for key in keys:
         value = settings[key]
@@ -86,7 +86,7 @@ def check_shares(settings: dict[str, Any], *keys: str) -> None:
     -------
     >>> check_shares({"momentum": 9}, "momentum")
     Traceback (most recent call last):
-    speechbrain_ext.utils.files.InputError: momentum is 9; it must be a number ...
+    speechbrain_ext.utils.errors.InputError: momentum is 9; it must be a ...
     """
     for key in keys:
         value = settings[key]

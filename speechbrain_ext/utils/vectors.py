@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
+
+_BLOCK = 2**23
+_BLOCK_GPU = 2**27
 
 BLOCK = 16384  # rows gathered at once
 
@@ -74,7 +77,7 @@ def unit_rows(
     rows : numpy.ndarray
         Which of them [R].
     whitening : tuple of numpy.ndarray, optional
-        Mean [D] and matrix [D, D] of `speechbrain_ext.utils.whitening.Whitening`.
+        Mean [D] and matrix [D, D] of a `Whitening`.
 
     Returns
     -------
@@ -147,3 +150,90 @@ def inner_products(
         left, right = vectors[enrol_rows[part]], vectors[test_rows[part]]
         scores[part] = np.einsum("md,md->m", left, right)
     return scores
+
+
+def row_blocks(
+    n_rows: int, row_size: int, device: torch.device | None = None
+) -> Iterator[slice]:
+    """Slices of rows that keep a temporary matrix small."""
+    on_cpu = device is None or device.type == "cpu"
+    step = max((_BLOCK if on_cpu else _BLOCK_GPU) // row_size, 1)
+    for first in range(0, n_rows, step):
+        yield slice(first, first + step)
+
+
+def normalise(x: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """Embeddings scaled to length one, so that distance ranks as cosine.
+
+    Read and scaled in blocks: beside the result nothing of its size is held,
+    so ``x`` may be a memory-map.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Embeddings [N, D].
+    rows : numpy.ndarray, optional
+        Which embeddings, in which order [M]; all when None.
+
+    Returns
+    -------
+    numpy.ndarray
+        Unit rows [M, D], float32.
+
+    Raises
+    ------
+    InputError
+        A row holds NaN or infinity, or has no direction (all zeros).
+
+    Example
+    -------
+    >>> normalise(np.array([[3.0, 4.0], [0.0, 2.0]]))
+    array([[0.6, 0.8],
+           [0. , 1. ]], dtype=float32)
+    """
+    n_rows = len(x) if rows is None else len(rows)
+    unit = np.empty((n_rows, *x.shape[1:]), dtype=np.float32)
+    blocks = list(row_blocks(n_rows, max(x[:1].size, 1)))
+    for block in blocks:
+        unit[block] = x[block if rows is None else rows[block]]
+    check_vectors(unit)
+    for block in blocks:
+        length = np.linalg.norm(unit[block], axis=1, keepdims=True)
+        if not length.all():
+            raise InputError(
+                f"embedding row {block.start + int(np.argmin(length))} is all "
+                "zeros and has no direction; extract the embeddings again or "
+                "drop the utterance"
+            )
+        unit[block] /= length
+    return unit
+
+
+def check_vectors(x: np.ndarray) -> np.ndarray:
+    """Vectors [N, D] as float32, refused if they cannot be clustered.
+
+    Raises
+    ------
+    InputError
+        Not a matrix of 2 or more rows, NaN or infinity, or all rows equal.
+    """
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if x.ndim != 2 or len(x) < 2:
+        raise InputError(
+            f"vectors of shape {x.shape}: clustering takes [N, D] with N of "
+            "2 or more"
+        )
+    blocks = [x[rows] for rows in row_blocks(len(x), x[0].size)]
+    bad = ~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks])
+    if bad.any():
+        raise InputError(
+            f"{int(bad.sum())} of {len(x)} vectors hold NaN or infinity, the "
+            f"first is row {int(np.argmax(bad))}; the embedder has diverged: "
+            "train it again at a lower rate"
+        )
+    if all((block == x[0]).all() for block in blocks):
+        raise InputError(
+            f"all {len(x)} vectors are equal: the embedder has collapsed; "
+            "look at its training log and train it again"
+        )
+    return x

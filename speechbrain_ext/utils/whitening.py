@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from speechbrain_ext.clustering.ward_search import row_blocks
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import row_blocks
 
 # Of the largest deviation: what is smaller is noise, and not divided by more.
 _FLOOR = 1e-3

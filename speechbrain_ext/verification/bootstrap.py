@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.metrics import (
     check_costs,
     checked_trials,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.trial_speakers import recordings_of
 
 _ROUNDS = 20  # drawings, after which few new pairs are left to find

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
 from speechbrain_ext.dataio.manifest import read_manifest
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.vectors import unit_rows
 from speechbrain_ext.verification.cosine import speaker_means
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from speechbrain_ext.dataio.trials import TrialList, read_trial_file
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.vectors import (
     as_matrix,
     blocks_of,

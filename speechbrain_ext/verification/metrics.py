@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import isotonic_regression
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 # What the two equal error rates are called in a result.
 EER_DEFINITION = "SpeechBrain: mean of both error rates where nearest"

@@ -43,7 +43,7 @@ def eer_by_round(
 
     Arguments
     ---------
-    results : sequence of speechbrain_ext.verification.results.Result
+    results : sequence of speechbrain_ext.verification.Result
         One a system, trial list and back-end; each list and back-end is a
         line.
     yardsticks : sequence of speechbrain_ext.verification.results.Yardstick
@@ -257,7 +257,7 @@ def score_histograms(
     Raises
     ------
     InputError
-        There is no system, or as `speechbrain_ext.verification.metrics.error_rates`.
+        There is no system, or as `metrics.error_rates`.
 
     Example
     -------

@@ -23,7 +23,8 @@ from speechbrain_ext.dataio.embedding_files import (
     rows_for,
 )
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.vectors import unit_rows
 
 PROTOCOLS = ("full", "crops")

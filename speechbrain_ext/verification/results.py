@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from speechbrain_ext.experiment.receipts import versions
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
-    InputError,
     PathLike,
     read_json,
     write_json,
     write_text,
 )
+from speechbrain_ext.utils.provenance import versions
 from speechbrain_ext.verification.bootstrap import (
     Units,
     interval,
@@ -80,7 +80,7 @@ class Result:
         Prior of minDCF, with both costs 1.
     min_dcf, min_dcf_low, min_dcf_high : float
         Minimum detection cost, normalised: over that of rejecting or
-        accepting everything (`speechbrain_ext.verification.metrics.normalised_dcf`).
+        accepting everything (`metrics.normalised_dcf`).
     interval : str
         What the intervals are.
     device : str

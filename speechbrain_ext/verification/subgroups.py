@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from speechbrain_ext.dataio.trials import TrialList
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.verification.bootstrap import Units, interval, replicates
 from speechbrain_ext.verification.metrics import (
     equal_error_rate,

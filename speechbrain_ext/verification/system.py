@@ -11,7 +11,8 @@ import numpy as np
 
 from speechbrain_ext.dataio.embedding_files import CROPS, read_embeddings
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.utils.files import InputError, PathLike
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.whitening import Whitening, check_power, whitening
 from speechbrain_ext.verification.backend import Backend, Scorer
 from speechbrain_ext.verification.calibration import Calibration

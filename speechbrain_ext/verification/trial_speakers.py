@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.trials import TrialList
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.bootstrap import Units
 
 

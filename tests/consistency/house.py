@@ -16,7 +16,9 @@ def recipes() -> dict[str, Path]:
 
 def leaves() -> list[Path]:
     """Recipe YAMLs; the parts that they share lie one folder below."""
-    return sorted(ROOT.glob("hparams/*.yaml"))
+    return sorted(
+        [*ROOT.glob("hparams/*.yaml"), *ROOT.glob("hparams/plans/*.yaml")]
+    )
 
 
 def recipe_of(leaf: Path) -> str | None:

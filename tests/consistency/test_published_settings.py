@@ -9,7 +9,7 @@ from house import leaves
 from tiny_wavlm import TINY
 
 from speechbrain_ext.models.pooling import MHFA
-from speechbrain_ext.models.speech_encoder import WavLMSpeaker
+from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.training.optim import parameter_groups
 from speechbrain_ext.utils.settings import (
     check_overrides,
@@ -90,7 +90,7 @@ def test_parts_with_a_rate_of_their_own_are_parts_of_a_wavlm(stem, name):
     overrides = published(LEAVES[stem])[name]
     rates = {k: float(v) for k, v in overrides["lr_parts"].items()}
     freeze = overrides["embedder"]["freeze"]
-    model = WavLMSpeaker(None, TINY, MHFA, freeze=freeze)
+    model = SpeakerEncoder(None, TINY, MHFA, freeze=freeze)
     classifier = torch.nn.Linear(2, 2)
     lr = float(overrides["lr"])
     groups = parameter_groups(model, classifier, lr, rates)

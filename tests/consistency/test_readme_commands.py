@@ -8,7 +8,7 @@ from house import DRIVER, ROOT, recipe_of, recipes
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.experiment.debug_plan import debug_words
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import (
     check_keys,
     check_overrides,

@@ -6,12 +6,9 @@ import math
 import pytest
 import torch
 
-from speechbrain_ext.losses.dino import (
-    DINOHead,
-    DINOLoss,
-    MomentumTeacher,
-    target_statistics,
-)
+from speechbrain_ext.losses.dino import DINOLoss, target_statistics
+from speechbrain_ext.models.heads import DINOHead
+from speechbrain_ext.models.momentum_teacher import MomentumTeacher
 
 # Student views, teacher views, utterances, prototypes.
 SHAPES = [(2, 1, 1, 3), (2, 2, 3, 5), (3, 1, 2, 4), (6, 2, 4, 7), (4, 3, 1, 9)]

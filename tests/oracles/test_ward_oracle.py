@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from speechbrain_ext.clustering.kmeans import cut_tree, ward_tree
+from speechbrain_ext.clustering.k_means import cut_tree, ward_tree
 
 
 def naive_merges(x, weights):

@@ -18,7 +18,7 @@ WAVLM = {
     "n_heads": 2,
     "compression_size": 4,
 }
-CASES = {"ecapa": SMALL, "wavlm_mhfa": WAVLM}
+CASES = {"ecapa": SMALL, "encoder_mhfa": WAVLM}
 
 
 def words(leaf, **options):
@@ -45,7 +45,7 @@ def corpus(folder):
 def save(folder, case="ecapa", seed=0):
     """An embedder of random weights."""
     torch.manual_seed(seed)
-    embedder = build_embedder(f"hparams/parts/{case}.yaml", CASES[case])
+    embedder = build_embedder(f"hparams/embedders/{case}.yaml", CASES[case])
     # Batch statistics that are not the identity.
     embedder.train()(0.1 * torch.randn(8, 8000))
     save_embedder(folder, embedder.eval())

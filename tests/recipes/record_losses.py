@@ -15,7 +15,7 @@ import speechbrain as sb
 import torch.distributed
 from tones import Killed, killed_after
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 BRAINS = {
     "train_dino": "DinoBrain",

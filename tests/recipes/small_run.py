@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PLAN = "hparams/quickstart.yaml"
+PLAN = "hparams/plans/quickstart.yaml"
 TINY = {
     "prepare": {
         "set": {

@@ -7,7 +7,7 @@ import pytest
 from tiny_wavlm import TINY
 
 from benchmarks import cells, contrastive
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def test_the_table_is_the_issues():

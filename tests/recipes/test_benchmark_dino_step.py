@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import dino_step
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 SMALL = "--batch_size=2 --width=16 --n_prototypes=32 --global_crop=0.4".split()
 

@@ -13,7 +13,7 @@ import torch
 from benchmarks import finetune_step
 from benchmarks.measuring import N_WARM_UP
 from speechbrain_ext.models.embedder import Embedder
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 SMALL = (
     "--hidden_size=64 --n_layers=2 --conv_dim=16 --batch_size=4 "

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import cells, label_noise
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 SPEAKERS = np.repeat([f"s{n}" for n in range(10)], 10)
 

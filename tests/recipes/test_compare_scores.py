@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recipes import compare_scores
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.cosine import read_trials
 from speechbrain_ext.verification.results import Result
 

@@ -14,7 +14,7 @@ from tones import without_speakers, write_tones
 
 from recipes import convert_embeddings, convert_labels
 from speechbrain_ext.dataio.manifest import write_manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 CHECKOUT = "SPEECHBRAIN_CHECKOUT"

@@ -17,9 +17,10 @@ from speechbrain.inference.speaker import SpeakerRecognition
 
 from recipes import export_model, whiten_embedder
 from speechbrain_ext.dataio.embedding_files import read_embeddings
-from speechbrain_ext.experiment.receipts import describe_file
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.utils.files import InputError, read_json, write_json
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json, write_json
+from speechbrain_ext.utils.provenance import describe_file
 from speechbrain_ext.verification.results import read_results
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from speechbrain_ext.models.embedder import (
     load_embedder,
     save_embedder,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/extract_embeddings.yaml"
 
@@ -39,7 +39,7 @@ def corpus(tmp_path_factory):
         folder / "all.csv", [rows[i] for i in order], kind="utterances"
     )
     torch.manual_seed(0)
-    embedder = build_embedder("hparams/parts/ecapa.yaml", SMALL)
+    embedder = build_embedder("hparams/embedders/ecapa.yaml", SMALL)
     embedder(torch.randn(8, 8000))  # statistics for its BatchNorms
     save_embedder(folder / "embedder", embedder)
     return folder
@@ -156,7 +156,7 @@ def test_a_finished_extraction_is_skipped(corpus, extracted, monkeypatch):
 
 def test_another_embedder_is_another_request(corpus, extracted, tmp_path):
     torch.manual_seed(1)
-    other = build_embedder("hparams/parts/ecapa.yaml", SMALL)
+    other = build_embedder("hparams/embedders/ecapa.yaml", SMALL)
     save_embedder(tmp_path / "embedder", other)
     argv = arguments(
         corpus, extracted, chunk_size=5, embedder_folder=tmp_path / "embedder"
@@ -187,7 +187,8 @@ def test_wavlm_embeds_alike_alone_and_in_any_batch(
     torch.manual_seed(0)
     config = {**WAVLM["encoder_config"], **architecture}
     embedder = build_embedder(
-        "hparams/parts/wavlm_mhfa.yaml", {**WAVLM, "encoder_config": config}
+        "hparams/embedders/encoder_mhfa.yaml",
+        {**WAVLM, "encoder_config": config},
     )
     save_embedder(tmp_path / "embedder", embedder)
     manifest = read_manifest(corpus / "all.csv", "utterances", corpus)
@@ -319,7 +320,9 @@ def test_a_folder_that_is_no_embedder_is_refused(corpus, tmp_path):
 
 def test_weights_of_another_model_are_refused(corpus, tmp_path):
     folder = tmp_path / "embedder"
-    other = build_embedder("hparams/parts/ecapa.yaml", {**SMALL, "width": 8})
+    other = build_embedder(
+        "hparams/embedders/ecapa.yaml", {**SMALL, "width": 8}
+    )
     save_embedder(folder, other)
     recipe = (corpus / "embedder" / "hyperparams.yaml").read_text()
     (folder / "hyperparams.yaml").write_text(recipe)

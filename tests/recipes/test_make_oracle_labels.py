@@ -7,7 +7,7 @@ import pytest
 
 from recipes import make_oracle_labels
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/make_oracle_labels.yaml"
 

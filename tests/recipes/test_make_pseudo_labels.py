@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from recipes import make_pseudo_labels
 from speechbrain_ext.clustering import kmeans
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/make_pseudo_labels.yaml"
 N_SPEAKERS, PER_SPEAKER = 8, 15

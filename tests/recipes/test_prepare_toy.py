@@ -8,7 +8,8 @@ import soundfile
 
 from recipes import prepare_toy
 from speechbrain_ext.dataio.manifest import read_manifest
-from speechbrain_ext.utils.files import InputError, read_json
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json
 from speechbrain_ext.verification.cosine import read_trials
 
 LEAF = "hparams/prepare_toy.yaml"

@@ -12,7 +12,8 @@ import soundfile
 from recipes import prepare_voxceleb
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import read_manifest
-from speechbrain_ext.utils.files import InputError, read_json
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json
 
 LEAF = "hparams/prepare_voxceleb.yaml"
 LIST_O = "1 t1/x/1.ogg t1/y/1.ogg\n0 t1/x/1.ogg t2/x/1.ogg\n"

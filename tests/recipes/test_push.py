@@ -18,7 +18,7 @@ from published import arguments, publish
 from recipes import export_model
 from speechbrain_ext.experiment.model_card import for_repository
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 NAMES = {

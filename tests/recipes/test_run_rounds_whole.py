@@ -9,7 +9,7 @@ from speechbrain_ext.utils.settings import read_yaml
 
 
 def test_debug_runs_every_step_of_the_papers_plan(tmp_path):
-    plan = "hparams/voxceleb.yaml"
+    plan = "hparams/plans/voxceleb.yaml"
     folder = f"--output_folder={tmp_path}/exp"
     done = call(plan, "--debug", folder, "--noprogressbar")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from recipes import score_trials
-from speechbrain_ext.utils.files import InputError, sha256
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import sha256
 from speechbrain_ext.verification.metrics import equal_error_rate
 from speechbrain_ext.verification.results import read_result
 

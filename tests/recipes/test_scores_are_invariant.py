@@ -44,7 +44,7 @@ def corpus(tmp_path_factory):
     mixed = [lines[i] for i in np.random.default_rng(1).permutation(len(lines))]
     (folder / "mixed.txt").write_text("".join(mixed))
     torch.manual_seed(0)
-    embedder = build_embedder("hparams/parts/ecapa.yaml", SMALL)
+    embedder = build_embedder("hparams/embedders/ecapa.yaml", SMALL)
     embedder(torch.randn(8, 8000))  # statistics for its BatchNorms
     save_embedder(folder / "embedder", embedder)
     return folder

@@ -15,12 +15,12 @@ from recipes import train_contrastive
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.losses.contrastive import MoCoLoss
-from speechbrain_ext.losses.dino import MomentumTeacher
 from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.models.momentum_teacher import MomentumTeacher
 from speechbrain_ext.training.positives import PositiveSampler
 from speechbrain_ext.training.schedules import cosine
 from speechbrain_ext.training.views import batch_views
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/train_contrastive_ecapa_small.yaml"
 WAVLM = "hparams/train_contrastive_wavlm.yaml"
@@ -73,7 +73,7 @@ def arguments(corpus, output, leaf=LEAF, **others):
 
 def wavlm(corpus, output, part="tdnn", model=TDNN, **others):
     embedder = {**TINY, **model, **others.pop("embedder", {})}
-    others["embedder_yaml"] = f"hparams/parts/wavlm_{part}.yaml"
+    others["embedder_yaml"] = f"hparams/embedders/encoder_{part}.yaml"
     return arguments(corpus, output, WAVLM, embedder=embedder, **others)
 
 

@@ -21,7 +21,7 @@ from speechbrain_ext.losses.dino import DINOLoss
 from speechbrain_ext.models.embedder import Embedder, load_embedder
 from speechbrain_ext.training.positives import PositiveSampler
 from speechbrain_ext.utils.distributed import SharedBatchNorm
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/train_dino_ecapa_small.yaml"
 PAPER = "hparams/train_dino_ecapa.yaml"
@@ -588,7 +588,7 @@ def test_a_manifest_with_speakers_is_refused(corpus, tmp_path):
 
 def test_another_embedder_yaml_is_another_request(corpus, trained, tmp_path):
     path = tmp_path / "ecapa.yaml"
-    with open("hparams/parts/ecapa.yaml", encoding="utf-8") as stream:
+    with open("hparams/embedders/ecapa.yaml", encoding="utf-8") as stream:
         path.write_text(stream.read().replace("80", "81", 1))
     argv = arguments(corpus, trained, n_epochs=8, lr=5e-3, embedder_yaml=path)
     assert "embedder_yaml" in message_of(argv)

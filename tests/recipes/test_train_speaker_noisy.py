@@ -11,7 +11,7 @@ from tones import Killed, killed_after, write_tones
 from recipes import train_speaker
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.models.embedder import Embedder
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 ECAPA = "hparams/train_speaker_ecapa.yaml"
 MHFA = "hparams/train_speaker_wavlm_mhfa.yaml"

@@ -13,7 +13,7 @@ from speechbrain_ext.models.embedder import (
     load_embedder,
     save_embedder,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.whitening import whitening
 
 LEAF = "hparams/whiten_embedder.yaml"
@@ -29,8 +29,8 @@ TINY = {
 }
 EMBEDDERS = {
     "ecapa": ECAPA,
-    "wavlm_mhfa": {**TINY, "n_heads": 4},
-    "wavlm_ecapa": {**TINY, "width": 16, "width_last": 48},
+    "encoder_mhfa": {**TINY, "n_heads": 4},
+    "encoder_ecapa": {**TINY, "width": 16, "width_last": 48},
 }
 
 
@@ -57,7 +57,7 @@ def save_embeddings(folder, dimension=8):
 @pytest.mark.parametrize("name", sorted(EMBEDDERS))
 def test_the_new_embedder_gives_whitened_embeddings(tmp_path, name):
     torch.manual_seed(0)
-    embedder = build_embedder(f"hparams/parts/{name}.yaml", EMBEDDERS[name])
+    embedder = build_embedder(f"hparams/embedders/{name}.yaml", EMBEDDERS[name])
     save_embedder(tmp_path / "embedder", embedder)
     x = save_embeddings(tmp_path)
     whiten_embedder.main(arguments(tmp_path, whiten=0.75))
@@ -84,7 +84,7 @@ def test_the_new_embedder_gives_whitened_embeddings(tmp_path, name):
     ],
 )
 def test_bad_input_is_one_clear_error(tmp_path, dimension, options, message):
-    embedder = build_embedder("hparams/parts/ecapa.yaml", ECAPA)
+    embedder = build_embedder("hparams/embedders/ecapa.yaml", ECAPA)
     save_embedder(tmp_path / "embedder", embedder)
     save_embeddings(tmp_path, dimension)
     with pytest.raises(InputError, match=message):

@@ -3,7 +3,7 @@
 import numpy as np
 import soundfile
 
-# Overrides of hparams/parts/ecapa.yaml: trained in no time.
+# Overrides of hparams/embedders/ecapa.yaml: trained in no time.
 SMALL = {
     "n_mels": 20,
     "width": 16,

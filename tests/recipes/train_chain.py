@@ -57,7 +57,7 @@ def run(folder, delete_oracle=False, n_clusters=4):
     common = {
         "data_folder": str(corpus),
         "num_workers": 0,
-        "embedder_yaml": str(ROOT / "hparams/parts/ecapa.yaml"),
+        "embedder_yaml": str(ROOT / "hparams/embedders/ecapa.yaml"),
         "embedder": json.loads(EMBEDDER),
         "augment_folder": str(corpus / "augment"),
         "n_epochs": 1,

@@ -22,7 +22,7 @@ from speechbrain_ext.training.plots import (
     layers_moved,
     training_curves,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.plotting import save_figure, save_png
 from speechbrain_ext.verification.metrics import (
     actual_dcf,

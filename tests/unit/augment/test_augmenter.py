@@ -15,7 +15,7 @@ from speechbrain_ext.augment.augmenter import (
     from_folder,
     reverberate,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import crop_keys
 
 ONLY = {

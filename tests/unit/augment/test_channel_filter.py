@@ -12,7 +12,7 @@ from speechbrain_ext.augment.channel_filter import (
     check_range,
     responses,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def drawn(n, seed=0):

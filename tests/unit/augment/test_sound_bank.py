@@ -12,7 +12,7 @@ from speechbrain_ext.augment.sound_bank import (
     read_folder,
     trim_response,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 # --- cuts -------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from speechbrain_ext.clustering.churn import (
     previous_clusters,
 )
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def table(now, before):

@@ -11,7 +11,7 @@ from speechbrain_ext.clustering.cleaning import (
     drop_figures,
     reasons_to_drop,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def example():

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import normalized_mutual_info_score
 
 from speechbrain_ext.clustering import label_metrics
-from speechbrain_ext.clustering.kmeans import cluster_means, normalise
+from speechbrain_ext.clustering.k_means import cluster_means
 from speechbrain_ext.clustering.label_metrics import (
     cluster_sizes,
     fit,
@@ -16,11 +16,12 @@ from speechbrain_ext.clustering.label_metrics import (
     shape_figures,
     size_figures,
     split_and_merged,
-    true_speakers,
     truth_figures,
 )
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.dataio.oracle import true_speakers
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import normalise
 
 
 def test_sizes_of_a_known_clustering():

@@ -5,15 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from speechbrain_ext.clustering.kmeans import kmeans, normalise
+from speechbrain_ext.clustering.k_means import kmeans
 from speechbrain_ext.clustering.n_clusters import (
     CRITERIA,
     check_criterion,
-    choose_number,
+    choose_n_clusters,
     finest_peak,
 )
 from speechbrain_ext.clustering.ward import ward_tree
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import normalise
 
 N_SPEAKERS = 60
 
@@ -37,7 +38,7 @@ def corpus():
 
 @pytest.mark.parametrize("criterion", [c for c in CRITERIA if c != "cosine"])
 def test_skewed_speakers_with_sessions_are_counted(corpus, criterion):
-    choice = choose_number(*corpus, criterion)
+    choice = choose_n_clusters(*corpus, criterion)
     assert choice.n_clusters == pytest.approx(N_SPEAKERS, rel=0.15)
     assert choice.certain
     assert choice.by_criterion[criterion] == choice.n_clusters
@@ -45,20 +46,20 @@ def test_skewed_speakers_with_sessions_are_counted(corpus, criterion):
 
 def test_a_higher_cosine_threshold_leaves_more_clusters(corpus):
     low, high = (
-        choose_number(*corpus, "cosine", cosine_threshold=t).n_clusters
+        choose_n_clusters(*corpus, "cosine", cosine_threshold=t).n_clusters
         for t in (0.3, 0.5)
     )
     assert low < high
 
 
 def test_limits_keep_the_number_within(corpus):
-    choice = choose_number(*corpus, "gap", limits=(20, 40))
+    choice = choose_n_clusters(*corpus, "gap", limits=(20, 40))
     assert 20 <= choice.n_clusters <= 40
     assert (choice.numbers[0], choice.numbers[-1]) == (20, 40)
 
 
 def test_the_choice_is_repeated_and_can_be_written(corpus):
-    one, two = (choose_number(*corpus).as_json() for _ in range(2))
+    one, two = (choose_n_clusters(*corpus).as_json() for _ in range(2))
     assert one == two
     assert json.loads(json.dumps(one)) == one
     assert set(one["curves"]) == set(CRITERIA) - {"consensus"}
@@ -67,7 +68,7 @@ def test_the_choice_is_repeated_and_can_be_written(corpus):
 def test_noise_gives_a_guess_that_is_not_certain():
     x = normalise(np.random.default_rng(0).normal(size=(300, 32)))
     everything = (ward_tree(x), x, np.ones(300), None, x, np.arange(300))
-    choice = choose_number(*everything)
+    choice = choose_n_clusters(*everything)
     assert not choice.certain
     assert choice.numbers[0] <= choice.n_clusters <= choice.numbers[-1]
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from speechbrain_ext.clustering import n_clusters_curves
-from speechbrain_ext.clustering.kmeans import cluster_means, normalise
+from speechbrain_ext.clustering.k_means import cluster_means
 from speechbrain_ext.clustering.n_clusters_curves import (
     agreement_curve,
     candidates,
@@ -16,7 +16,8 @@ from speechbrain_ext.clustering.n_clusters_curves import (
     weighted_ari,
 )
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import normalise
 
 
 @pytest.fixture(scope="module")

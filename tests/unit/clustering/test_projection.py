@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_ext.clustering.projection import project
+from speechbrain_ext.clustering.plots import project
 
 
 def test_groups_stay_together_and_apart():

@@ -3,7 +3,7 @@
 import pytest
 
 from speechbrain_ext.clustering.stopping import check_rounds, decide
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def rule(churns, max_rounds=9, tolerance=0.1, floor=0.02):

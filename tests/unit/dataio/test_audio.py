@@ -14,7 +14,7 @@ from speechbrain_ext.dataio.audio import (
     read_crops,
 )
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def _tone(hertz, rate, seconds=1.0):

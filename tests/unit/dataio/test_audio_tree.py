@@ -10,7 +10,7 @@ from speechbrain_ext.dataio.audio_tree import (
     list_audio,
     refuse_inside,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def _touch(folder, *names):

@@ -11,11 +11,11 @@ from speechbrain_ext.dataio.corpus import (
     check_min_duration,
     named_files,
     prepare,
-    write_oracle,
 )
 from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.dataio.oracle import write_oracle
 from speechbrain_ext.dataio.trials import parse_trials
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def _speech(path, seconds=1.5, rate=16000, channels=1):

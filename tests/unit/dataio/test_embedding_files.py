@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 IDS = ["b", "a", "d", "c"]
 ROWS = [2, 0, 3, 1]

@@ -11,7 +11,7 @@ from speechbrain_ext.dataio.embedding_formats import (
     read_vectors,
     write_vectors,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 IDS = np.array(["b/1.wav", "a/2.wav", "é/3.wav"], dtype=object)
 

@@ -15,7 +15,7 @@ from speechbrain_ext.dataio.manifest import (
     read_manifest,
     write_manifest,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 # Neither sorted nor grouped, as a manifest may be.
 NAMES = [

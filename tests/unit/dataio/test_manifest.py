@@ -15,7 +15,8 @@ from speechbrain_ext.dataio.manifest import (
     select,
     write_manifest,
 )
-from speechbrain_ext.utils.files import InputError, write_text
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import write_text
 
 _HEADER = "ID,duration,wav,start,stop\n"
 _GOOD = "a,1.0,$data_root/a.wav,0,16000\n"

@@ -5,7 +5,7 @@ import pytest
 from speechbrain.dataio.sampler import DistributedSamplerWrapper
 
 from speechbrain_ext.dataio.samplers import CappedSampler
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 LABELS = np.array(["a"] * 10 + ["b"] * 3 + ["c"] + ["d"] * 4)
 

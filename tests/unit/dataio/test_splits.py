@@ -6,7 +6,7 @@ import pytest
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.splits import hold_out
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def manifest(counts):

@@ -9,7 +9,7 @@ from speechbrain_ext.dataio.trials import (
     parse_trials,
     read_trial_file,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def _parse(text):

@@ -9,8 +9,9 @@ from speechbrain_ext.experiment.lineage import (
     check_unchanged,
     read_lineage,
 )
-from speechbrain_ext.experiment.receipts import describe_file
-from speechbrain_ext.utils.files import InputError, write_json
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.provenance import describe_file
 
 
 def receipt(root, name, inputs, outputs):
@@ -114,7 +115,10 @@ def test_inputs_that_no_step_made_are_named(run):
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("embedder_yaml", "hparams/parts/ecapa.yaml"), ("oracle", "oracle.csv")],
+    [
+        ("embedder_yaml", "hparams/embedders/ecapa.yaml"),
+        ("oracle", "oracle.csv"),
+    ],
 )
 def test_what_trains_nothing_may_come_from_anywhere(tmp_path, name, path):
     write_json(

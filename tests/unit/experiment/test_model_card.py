@@ -12,7 +12,8 @@ from speechbrain_ext.experiment.model_card import (
     model_card,
     step_in_words,
 )
-from speechbrain_ext.inference.hub_folder import EXAMPLES, Decision
+from speechbrain_ext.inference.decision import Decision
+from speechbrain_ext.inference.hub_folder import EXAMPLES
 from speechbrain_ext.verification.results import Result
 
 DECISION = Decision(8.0, -4.0, 0.5, "20 + 20 pairs")

@@ -10,7 +10,8 @@ from speechbrain_ext.experiment.plan import (
     longest_plan,
     rounds_of,
 )
-from speechbrain_ext.utils.files import InputError, write_json
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.settings import (
     check_overrides,
     parse_yaml,
@@ -22,7 +23,9 @@ from speechbrain_ext.utils.settings import (
 
 @pytest.fixture
 def settings(tmp_path):
-    text = resolve("hparams/quickstart.yaml", {"output_folder": str(tmp_path)})
+    text = resolve(
+        "hparams/plans/quickstart.yaml", {"output_folder": str(tmp_path)}
+    )
     return plain(parse_yaml(text))
 
 
@@ -221,7 +224,7 @@ def test_no_rounds_leave_bootstrap_and_topline(settings):
 
 def test_a_folder_without_trials_is_trained_on_and_not_scored(tmp_path):
     given = {"data_folder": "speech", "n_clusters": 7}
-    text = resolve("hparams/folder.yaml", given)
+    text = resolve("hparams/plans/folder.yaml", given)
     steps = load_plan(plain(parse_yaml(text)))
     kinds = {step.name.split("/")[-1] for step in steps}
     assert kinds == {"corpus", "model", "train_embeddings", "labels"}
@@ -368,7 +371,7 @@ def test_minivox_takes_it_by_an_override(tmp_path):
     }
     changed = {"stages": {"bootstrap": stage}, "bootstrap_name": "SimCLR"}
     changed |= {"output_folder": str(tmp_path), "data_folder": "x"}
-    settings = plain(parse_yaml(resolve("hparams/minivox.yaml", changed)))
+    settings = plain(parse_yaml(resolve("hparams/plans/minivox.yaml", changed)))
     step = by_name(settings)["bootstrap/model"]
     assert step.recipe == "train_contrastive"
     check_overrides(step.hparams, read_yaml(step.hparams), step.options)

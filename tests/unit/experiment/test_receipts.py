@@ -6,18 +6,13 @@ from speechbrain_ext.experiment.receipts import (
     RECEIPT,
     REQUEST,
     check_request,
-    describe_file,
     first_difference,
     move_aside,
-    versions,
     write_receipt,
 )
-from speechbrain_ext.utils.files import (
-    InputError,
-    read_json,
-    write_json,
-    write_text,
-)
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json, write_json, write_text
+from speechbrain_ext.utils.provenance import describe_file, versions
 
 _WANTED = {"recipe": "count", "hparams": {"seed": 1, "head": {"size": 8}}}
 

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
-from speechbrain_ext.experiment.recipe_run import Stage, run
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
 
 RECIPE = """
 from pathlib import Path
@@ -343,7 +344,7 @@ def test_an_error_of_a_loader_worker_is_one_line(capsys):
         raise InputError(
             "Caught InputError in DataLoader worker process 0.\n"
             "Original Traceback (most recent call last):\n  File 'x'\n"
-            "speechbrain_ext.utils.files.InputError: a.wav: cannot be read\n"
+            "speechbrain_ext.utils.errors.InputError: a.wav: cannot be read\n"
         )
 
     with pytest.raises(SystemExit) as stop:

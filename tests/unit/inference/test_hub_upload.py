@@ -7,7 +7,7 @@ from speechbrain_ext.inference.hub_upload import (
     describe_upload,
     upload,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.mark.parametrize("name", ["me/model-1.0", "An_org/model_2"])

@@ -16,7 +16,7 @@ from speechbrain_ext.inference.safe_modules import (
 )
 from speechbrain_ext.models.embedder import WaveEmbedder, build_embedder
 from speechbrain_ext.models.pretrained import KINDS
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 RANDOM = {"encoder_source": None, "encoder_config": TINY}
 ECAPA = {
@@ -28,34 +28,34 @@ ECAPA = {
 HEADS = {"n_heads": 2, "compression_size": 4, "embedding_size": 8}
 PARTS = {
     "ecapa": ECAPA,
-    "wavlm_mhfa": {**RANDOM, **HEADS},
-    "wavlm_camhfa": {**RANDOM, **HEADS},
-    "wavlm_ecapa": {**RANDOM, **ECAPA},
-    "wavlm_tdnn": {
+    "encoder_mhfa": {**RANDOM, **HEADS},
+    "encoder_camhfa": {**RANDOM, **HEADS},
+    "encoder_ecapa": {**RANDOM, **ECAPA},
+    "encoder_tdnn": {
         **RANDOM,
         "width": 16,
         "width_last": 24,
         "embedding_size": 8,
     },
 }
-RAW = {"!": "!new:speechbrain_ext.models.speech_encoder.RawWaveform"}
+RAW = {"!": "!new:speechbrain_ext.models.RawWaveform"}
 NAME = "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN"
 
 
 def published(part):
-    embedder = build_embedder(f"hparams/parts/{part}.yaml", PARTS[part])
+    embedder = build_embedder(f"hparams/embedders/{part}.yaml", PARTS[part])
     described = describe_modules(embedder.yaml_text)
     return described, embedder.model.state_dict()
 
 
 def test_no_part_is_forgotten():
-    parts = {path.stem for path in Path("hparams/parts").glob("*.yaml")}
+    parts = {path.stem for path in Path("hparams/embedders").glob("*.yaml")}
     assert parts - {"debug"} == PARTS.keys()
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_becomes_data_and_the_same_model_again(part):
-    embedder = build_embedder(f"hparams/parts/{part}.yaml", PARTS[part])
+    embedder = build_embedder(f"hparams/embedders/{part}.yaml", PARTS[part])
     described = json.loads(json.dumps(describe_modules(embedder.yaml_text)))
     modules = build_modules(described, embedder.model.state_dict())
     again = WaveEmbedder(*(modules[name] for name in MODULES))
@@ -97,11 +97,11 @@ def test_a_module_that_is_no_class_is_refused(node):
 @pytest.mark.parametrize(
     "node",
     [
-        "!name:speechbrain_ext.models.speech_encoder.RawWaveform",
+        "!name:speechbrain_ext.models.RawWaveform",
         {"!": "!new:" + NAME, "activation": "!name:" + NAME},
         {"!": "!new:" + NAME, "channels": [RAW]},
         {
-            "!": "!new:speechbrain_ext.models.speech_encoder.WavLMSpeaker",
+            "!": "!new:speechbrain_ext.models.SpeakerEncoder",
             "pooling": RAW,
         },
     ],
@@ -130,7 +130,7 @@ def test_a_known_class_out_of_place_is_refused(node):
 )
 def test_an_encoder_is_never_fetched(arguments, message):
     node = {
-        "!": "!new:speechbrain_ext.models.speech_encoder.WavLMSpeaker",
+        "!": "!new:speechbrain_ext.models.SpeakerEncoder",
         **arguments,
     }
     refuse(node, message)
@@ -226,7 +226,7 @@ def test_an_ecapa_larger_than_its_weights_is_not_built(
     ],
 )
 def test_an_encoder_larger_than_its_weights_is_not_built(fields, devices):
-    described, weights = published("wavlm_mhfa")
+    described, weights = published("encoder_mhfa")
     fields = dict(fields)
     rank = fields.pop("lora_rank", 0)
     tiny = {} if "model_type" in fields else TINY
@@ -263,7 +263,7 @@ def test_the_largest_models_of_all_kinds_are_within_bounds(kind):
         "num_attention_heads": 16,
         "intermediate_size": 4096,
     }
-    described, _ = published("wavlm_ecapa")
+    described, _ = published("encoder_ecapa")
     described[MODULES[2]]["encoder_config"] = large
     # Shapes alone do; no weights, so nothing is built beyond them.
     with pytest.raises(InputError, match="does not hold the weights"):
@@ -280,7 +280,7 @@ def test_the_largest_models_of_all_kinds_are_within_bounds(kind):
     ],
 )
 def test_a_yaml_that_names_a_place_elsewhere_is_refused(value):
-    text = build_embedder("hparams/parts/ecapa.yaml", ECAPA).yaml_text
+    text = build_embedder("hparams/embedders/ecapa.yaml", ECAPA).yaml_text
     with pytest.raises(InputError, match="a path or address"):
         describe_modules(text + f'place: "{value}"\n')
 

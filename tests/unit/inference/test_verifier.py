@@ -14,9 +14,8 @@ from tiny_wavlm import TINY
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.inference import embed, verify
+from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.hub_folder import (
-    Decision,
-    checked_decision,
     read_hub_folder,
     write_hub_folder,
 )
@@ -27,13 +26,9 @@ from speechbrain_ext.models.embedder import (
     save_embedder,
 )
 from speechbrain_ext.models.pooling import MHFA
-from speechbrain_ext.models.speech_encoder import RawWaveform, WavLMSpeaker
-from speechbrain_ext.utils.files import (
-    InputError,
-    read_json,
-    sha256,
-    write_json,
-)
+from speechbrain_ext.models.speech_encoder import RawWaveform, SpeakerEncoder
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json, sha256, write_json
 
 SMALL = {
     "width": 16,
@@ -48,7 +43,7 @@ DECISION = Decision(8.0, -4.0, 0.5, "pairs")
 def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     torch.manual_seed(0)
-    embedder = build_embedder("hparams/parts/ecapa.yaml", SMALL)
+    embedder = build_embedder("hparams/embedders/ecapa.yaml", SMALL)
     embedder.train()(0.1 * torch.randn(8, 8000))
     save_embedder(folder / "embedder", embedder.eval())
     write_hub_folder(folder / "model", folder / "embedder", DECISION, seed=0)
@@ -323,7 +318,7 @@ def test_arrays_and_series_of_paths_are_lists(verifier, wavs, tmp_path):
 def test_a_wavlm_takes_three_minutes_and_ecapa_more(verifier, tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(181 * 8000), 8000)
-    model = WavLMSpeaker(None, TINY, MHFA)
+    model = SpeakerEncoder(None, TINY, MHFA)
     wavlm = SpeakerVerifier(WaveEmbedder(*[RawWaveform()] * 2, model), DECISION)
     for given in (path, np.zeros(181 * 16000)):
         with pytest.raises(InputError, match="181.0 s, and .* 180 s at most"):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from speechbrain_ext.losses.aam_softmax import AAMSoftmax, margin_at
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.losses.aam_softmax import AAMSoftmax
+from speechbrain_ext.training.schedules import margin_at
+from speechbrain_ext.utils.errors import InputError
 
 
 def at_angle(angle, dtype=torch.float32):

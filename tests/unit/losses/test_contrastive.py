@@ -8,9 +8,9 @@ from speechbrain_ext.losses.contrastive import (
     MoCoLoss,
     MoCoQueue,
     NTXentLoss,
-    Projection,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.models.heads import Projection
+from speechbrain_ext.utils.errors import InputError
 
 
 def views(n_views=2, n_utterances=8, size=6):

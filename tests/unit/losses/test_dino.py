@@ -3,12 +3,9 @@
 import pytest
 import torch
 
-from speechbrain_ext.losses.dino import (
-    DINOHead,
-    DINOLoss,
-    MomentumTeacher,
-    target_statistics,
-)
+from speechbrain_ext.losses.dino import DINOLoss, target_statistics
+from speechbrain_ext.models.heads import DINOHead
+from speechbrain_ext.models.momentum_teacher import MomentumTeacher
 
 
 @pytest.fixture

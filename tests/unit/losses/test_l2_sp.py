@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from speechbrain_ext.losses.l2_sp import WeightAnchor
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def test_what_is_frozen_is_not_held():

@@ -12,10 +12,10 @@ from speechbrain_ext.losses.aam_softmax import AAMSoftmax
 from speechbrain_ext.losses.noisy_labels import (
     NoisyLabels,
     Sharpening,
-    label_confidence,
     other_labels,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.training.speaker import label_confidence
+from speechbrain_ext.utils.errors import InputError
 
 N, B, C, D = 90, 12, 6, 5
 

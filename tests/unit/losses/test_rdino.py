@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from speechbrain_ext.losses.dino import DINOHead
 from speechbrain_ext.losses.rdino import covariance_penalty, rdino_regularizer
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.models.heads import DINOHead
+from speechbrain_ext.utils.errors import InputError
 
 ROWS, SIZE = 8, 12
 

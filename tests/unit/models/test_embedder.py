@@ -14,7 +14,7 @@ from speechbrain_ext.models.embedder import (
     load_weights,
     save_embedder,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 RANDOM = {"encoder_source": None, "encoder_config": TINY}
 ECAPA = {
@@ -24,16 +24,19 @@ ECAPA = {
     "embedding_size": 8,
 }
 CASES = {
-    "ecapa": ("hparams/parts/ecapa.yaml", ECAPA),
-    "wavlm_mhfa": (
-        "hparams/parts/wavlm_mhfa.yaml",
+    "ecapa": ("hparams/embedders/ecapa.yaml", ECAPA),
+    "encoder_mhfa": (
+        "hparams/embedders/encoder_mhfa.yaml",
         {**RANDOM, "n_heads": 2, "compression_size": 4, "embedding_size": 8},
     ),
-    "wavlm_camhfa": (
-        "hparams/parts/wavlm_camhfa.yaml",
+    "encoder_camhfa": (
+        "hparams/embedders/encoder_camhfa.yaml",
         {**RANDOM, "n_heads": 2, "compression_size": 4, "embedding_size": 8},
     ),
-    "wavlm_ecapa": ("hparams/parts/wavlm_ecapa.yaml", {**RANDOM, **ECAPA}),
+    "encoder_ecapa": (
+        "hparams/embedders/encoder_ecapa.yaml",
+        {**RANDOM, **ECAPA},
+    ),
 }
 
 
@@ -76,7 +79,7 @@ def test_stock_speechbrain_gives_the_same_embeddings(embedder, wavs, tmp_path):
 
 def test_stock_speechbrain_does_not_show_padding_to_wavlm(tmp_path):
     torch.manual_seed(0)
-    embedder = build_embedder(*CASES["wavlm_mhfa"])
+    embedder = build_embedder(*CASES["encoder_mhfa"])
     save_embedder(tmp_path / "embedder", embedder)
     stock = SpeakerRecognition.from_hparams(
         source=str(tmp_path / "embedder"),
@@ -103,7 +106,7 @@ def test_saving_a_loaded_embedder_changes_no_byte(embedder, tmp_path):
 def pretrained(tmp_path):
     """A transformers folder, standing for the hub."""
     WavLMModel(WavLMConfig(**TINY)).save_pretrained(tmp_path / "hub")
-    path, overrides = CASES["wavlm_mhfa"]
+    path, overrides = CASES["encoder_mhfa"]
     source = {"encoder_source": str(tmp_path / "hub"), "encoder_config": {}}
     return build_embedder(path, {**overrides, **source})
 
@@ -121,7 +124,7 @@ def test_a_saved_wavlm_does_not_need_its_source(pretrained, wavs, tmp_path):
 
 
 def test_every_kind_of_encoder_is_saved_with_its_kind(wavs, tmp_path):
-    path, overrides = CASES["wavlm_mhfa"]
+    path, overrides = CASES["encoder_mhfa"]
     config = {**TINY, "model_type": "hubert"}
     hubert = build_embedder(path, {**overrides, "encoder_config": config})
     save_embedder(tmp_path, hubert)
@@ -134,7 +137,7 @@ def test_every_kind_of_encoder_is_saved_with_its_kind(wavs, tmp_path):
 def adapted():
     """An embedder with low-rank matrices that change it."""
     torch.manual_seed(0)
-    path, overrides = CASES["wavlm_mhfa"]
+    path, overrides = CASES["encoder_mhfa"]
     lora = {"freeze": "all", "lora_rank": 2}
     embedder = build_embedder(path, {**overrides, **lora})
     for name, parameter in embedder.named_parameters():
@@ -157,7 +160,7 @@ def test_low_rank_matrices_are_merged_into_what_is_saved(
 
 def test_a_training_may_start_from_what_was_adapted(adapted, wavs, tmp_path):
     save_embedder(tmp_path, adapted)
-    path, overrides = CASES["wavlm_mhfa"]
+    path, overrides = CASES["encoder_mhfa"]
     for options in ({}, {"freeze": "all", "lora_rank": 4}):
         embedder = build_embedder(path, {**overrides, **options})
         load_weights(embedder, tmp_path)
@@ -167,7 +170,7 @@ def test_a_training_may_start_from_what_was_adapted(adapted, wavs, tmp_path):
 
 
 def test_only_a_wavlm_from_a_plain_config_is_random(pretrained, tmp_path):
-    random = build_embedder(*CASES["wavlm_mhfa"])
+    random = build_embedder(*CASES["encoder_mhfa"])
     for name, embedder, expected in (
         ("pretrained", pretrained, False),
         ("random", random, True),
@@ -189,7 +192,7 @@ def test_embedding_leaves_the_mode_and_takes_no_gradient(embedder, wavs):
 def test_convolutions_of_one_frame_copy_nothing_to_pad_it(wavs):
     """And give, bit for bit, what they gave with it."""
     overrides = {"width": 16, "width_last": 48, "embedding_size": 8}
-    embedder = build_embedder("hparams/parts/ecapa.yaml", overrides)
+    embedder = build_embedder("hparams/embedders/ecapa.yaml", overrides)
     skipped = [
         module
         for module in embedder.model.modules()
@@ -211,7 +214,7 @@ def test_convolutions_of_one_frame_copy_nothing_to_pad_it(wavs):
 
 def test_an_unknown_override_is_refused():
     with pytest.raises(InputError, match="did you mean 'width'"):
-        build_embedder("hparams/parts/ecapa.yaml", {"widht": 3})
+        build_embedder("hparams/embedders/ecapa.yaml", {"widht": 3})
 
 
 def test_a_folder_that_is_no_embedder_is_refused(tmp_path):

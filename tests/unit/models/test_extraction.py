@@ -11,7 +11,7 @@ from speechbrain_ext.dataio.manifest import Manifest, write_manifest
 from speechbrain_ext.models.embedder import build_embedder
 from speechbrain_ext.models.extraction import Crops, embed_manifest
 from speechbrain_ext.training.validation import EerWatch, watch_from
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 SMALL = {
     "n_mels": 20,
@@ -52,7 +52,7 @@ def manifest(folder):
 @pytest.fixture(scope="module")
 def embedder():
     torch.manual_seed(0)
-    return build_embedder("hparams/parts/ecapa.yaml", SMALL).eval()
+    return build_embedder("hparams/embedders/ecapa.yaml", SMALL).eval()
 
 
 @pytest.mark.parametrize(("seconds", "num_workers"), [(240, 0), (0.6, 2)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from speechbrain_ext.models.lora import LowRankLinear, add_lora, merged_state
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 def plain_model():

@@ -10,7 +10,7 @@ from speechbrain_ext.models.pooling import (
     WeightedSumECAPA,
     WeightedSumTDNN,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 SMALL = {"width": 16, "width_last": 24, "attention_channels": 8}
 

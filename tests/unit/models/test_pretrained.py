@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from speechbrain_ext.models.pretrained import KINDS, architecture, load_model
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 # Without the fields that only a model with a CNN has.
 BERT = {k: v for k, v in TINY.items() if "conv" not in k}

@@ -14,10 +14,10 @@ from speechbrain_ext.models.pooling import MHFA
 from speechbrain_ext.models.speech_encoder import (
     FREEZE,
     RawWaveform,
-    WavLMEncoder,
-    WavLMSpeaker,
+    SpeakerEncoder,
+    SpeechEncoder,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_hidden_states_are_those_of_transformers(tmp_path, wavs, kind):
             output = model(LogMel()(wavs), output_hidden_states=True)
         else:
             output = model(wavs, output_hidden_states=True)
-    encoder = WavLMEncoder(tmp_path).eval()
+    encoder = SpeechEncoder(tmp_path).eval()
     encoder.do_normalize = False
     found = encoder(wavs)
     assert len(found) == encoder.n_layers == len(output.hidden_states)
@@ -82,13 +82,13 @@ def test_hidden_states_are_those_of_transformers(tmp_path, wavs, kind):
 
 @pytest.mark.parametrize("n_layers", [1, 3, 24])
 def test_any_layer_count(wavs, n_layers):
-    encoder = WavLMEncoder(config={**TINY, "num_hidden_layers": n_layers})
+    encoder = SpeechEncoder(config={**TINY, "num_hidden_layers": n_layers})
     assert encoder.n_layers == n_layers + 1
     assert encoder(wavs).shape == (n_layers + 1, 3, 12, 32)
 
 
 def test_layerdrop_is_off_in_training(wavs):
-    encoder = WavLMEncoder(config={**TINY, "layerdrop": 0.99}, freeze="none")
+    encoder = SpeechEncoder(config={**TINY, "layerdrop": 0.99}, freeze="none")
     for _ in range(5):
         assert len(encoder.train()(wavs)) == 3
 
@@ -96,7 +96,7 @@ def test_layerdrop_is_off_in_training(wavs):
 def test_spec_augment_is_off_in_training(wavs):
     names = ("hidden_dropout", "activation_dropout", "attention_dropout")
     config = {**TINY, **dict.fromkeys(names, 0.0), "mask_time_prob": 0.9}
-    encoder = WavLMEncoder(config=config, freeze="none").train()
+    encoder = SpeechEncoder(config=config, freeze="none").train()
     assert torch.equal(encoder(wavs), encoder(wavs))
 
 
@@ -110,7 +110,7 @@ def wanted(name, freeze):
 
 @pytest.mark.parametrize("freeze", FREEZE)
 def test_what_is_frozen_gets_no_gradient(wavs, freeze):
-    encoder = WavLMEncoder(config=TINY, freeze=freeze)
+    encoder = SpeechEncoder(config=TINY, freeze=freeze)
     hidden = encoder(wavs)
     if hidden.requires_grad:
         hidden.square().sum().backward()
@@ -122,7 +122,7 @@ def test_what_is_frozen_gets_no_gradient(wavs, freeze):
 
 @pytest.mark.parametrize("freeze", FREEZE)
 def test_what_is_frozen_stays_in_eval_mode(freeze):
-    encoder = WavLMEncoder(config=TINY, freeze=freeze)
+    encoder = SpeechEncoder(config=TINY, freeze=freeze)
     whole = torch.nn.ModuleDict({"encoder": encoder})
     whole.eval()
     whole.train()
@@ -152,7 +152,7 @@ def test_what_is_frozen_stays_in_eval_mode(freeze):
     ],
 )
 def test_no_graph_is_kept_of_what_is_frozen(wavs, freeze, names):
-    encoder = WavLMEncoder(config=TINY, freeze=freeze)
+    encoder = SpeechEncoder(config=TINY, freeze=freeze)
     kept = set()
     model = encoder.model
     watched = {
@@ -172,7 +172,7 @@ def test_no_graph_is_kept_of_what_is_frozen(wavs, freeze, names):
 
 
 def test_a_stable_layer_norm_model_trains_all_that_it_uses(wavs):
-    encoder = WavLMEncoder(config=LARGE, freeze="none")
+    encoder = SpeechEncoder(config=LARGE, freeze="none")
     encoder(wavs).square().sum().backward()
     for name, parameter in encoder.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
@@ -200,7 +200,7 @@ def test_a_frozen_wavlm_is_deterministic_inside_brain_fit(wavs):
     torch.manual_seed(0)
     names = ("hidden_dropout", "activation_dropout", "attention_dropout")
     config = {**TINY, **dict.fromkeys((*names, "feat_proj_dropout"), 0.5)}
-    encoder = WavLMEncoder(config=config, freeze="all")
+    encoder = SpeechEncoder(config=config, freeze="all")
     weights = {k: v.clone() for k, v in encoder.state_dict().items()}
     pooling = MHFA(3, 32, n_heads=2, compression_size=4, embedding_size=5)
     before = pooling.output.weight.detach().clone()
@@ -224,14 +224,14 @@ def test_a_frozen_wavlm_is_deterministic_inside_brain_fit(wavs):
 
 def test_the_layers_of_a_front_frozen_wavlm_have_dropout(wavs):
     config = {**TINY, "hidden_dropout": 0.5, "feat_proj_dropout": 0.5}
-    encoder = WavLMEncoder(config=config)
+    encoder = SpeechEncoder(config=config)
     assert not torch.equal(encoder(wavs)[-1], encoder(wavs)[-1])
     assert torch.equal(encoder(wavs)[0], encoder(wavs)[0])
 
 
 def gradients_with(checkpoint_layers, config, freeze, wavs, **options):
     torch.manual_seed(0)
-    encoder = WavLMEncoder(
+    encoder = SpeechEncoder(
         config=config,
         freeze=freeze,
         checkpoint_layers=checkpoint_layers,
@@ -274,7 +274,9 @@ def test_checkpointing_changes_no_gradient(wavs, config, freeze, options):
 def test_checkpointing_keeps_less(wavs):
     kept = []
     for checkpoint_layers in (False, True):
-        encoder = WavLMEncoder(config=TINY, checkpoint_layers=checkpoint_layers)
+        encoder = SpeechEncoder(
+            config=TINY, checkpoint_layers=checkpoint_layers
+        )
         n_bytes = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda x, sizes=n_bytes: (sizes.append(x.numel()), x)[1],
@@ -286,7 +288,7 @@ def test_checkpointing_keeps_less(wavs):
 
 
 def test_low_rank_matrices_are_all_that_is_trained(wavs):
-    encoder = WavLMEncoder(config=TINY, freeze="all", lora_rank=2)
+    encoder = SpeechEncoder(config=TINY, freeze="all", lora_rank=2)
     start = {k: v.clone() for k, v in encoder.state_dict().items()}
     trained = [p for p in encoder.parameters() if p.requires_grad]
     n_layers = TINY["num_hidden_layers"]
@@ -306,21 +308,21 @@ def test_low_rank_matrices_are_all_that_is_trained(wavs):
 
 @pytest.mark.parametrize("kind", ["wavlm", "hubert", "wav2vec2-bert"])
 def test_low_rank_matrices_fit_all_kinds(wavs, kind):
-    encoder = WavLMEncoder(config=KINDS[kind], freeze="all", lora_rank=2)
+    encoder = SpeechEncoder(config=KINDS[kind], freeze="all", lora_rank=2)
     encoder(wavs).square().sum().backward()
     n_trained = sum(p.grad is not None for p in encoder.parameters())
     assert n_trained == encoder.model.config.num_hidden_layers * 2 * 2
 
 
 def test_eval_mode_reaches_what_is_trained(wavs):
-    encoder = WavLMEncoder(config={**TINY, "hidden_dropout": 0.5}).eval()
+    encoder = SpeechEncoder(config={**TINY, "hidden_dropout": 0.5}).eval()
     assert torch.equal(encoder(wavs), encoder(wavs))
 
 
 def test_audio_is_normalised_only_on_demand(wavs):
     # Group norm would hide it: it normalises channels over time itself.
-    plain = WavLMEncoder(config=LARGE).eval()
-    normalising = WavLMEncoder(config={**LARGE, "do_normalize": True}).eval()
+    plain = SpeechEncoder(config=LARGE).eval()
+    normalising = SpeechEncoder(config={**LARGE, "do_normalize": True}).eval()
     normalising.model.load_state_dict(plain.model.state_dict())
     standard = (wavs - wavs.mean(1, True)) / wavs.var(
         1, keepdim=True, unbiased=False
@@ -333,10 +335,10 @@ def test_audio_is_normalised_only_on_demand(wavs):
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_plain_config_makes_the_same_architecture(tmp_path, wavs, kind):
     saved_model(tmp_path, KINDS[kind])
-    encoder = WavLMEncoder(tmp_path).eval()
+    encoder = SpeechEncoder(tmp_path).eval()
     # What a YAML can hold, and nothing else.
     config = json.loads(json.dumps(encoder.plain_config))
-    other = WavLMEncoder(config=config).eval()
+    other = SpeechEncoder(config=config).eval()
     other.load_state_dict(encoder.state_dict())
     assert torch.equal(other(wavs), encoder(wavs))
     assert other.plain_config == encoder.plain_config
@@ -358,11 +360,11 @@ def test_the_plain_config_makes_the_same_architecture(tmp_path, wavs, kind):
 )
 def test_bad_arguments_are_one_clear_message(arguments, words):
     with pytest.raises(InputError, match=words):
-        WavLMEncoder(**arguments)
+        SpeechEncoder(**arguments)
 
 
 def test_the_shortest_utterance_is_one_frame():
-    encoder = WavLMEncoder(config=TINY)
+    encoder = SpeechEncoder(config=TINY)
     # 16 frames of the first convolution: 15 strides of 20 and a kernel.
     assert encoder(torch.randn(1, 325)).shape[2] == 1
     with pytest.raises(InputError, match="324 samples is shorter.*325"):
@@ -370,7 +372,7 @@ def test_the_shortest_utterance_is_one_frame():
 
 
 def test_log_mel_features_need_two_frames():
-    encoder = WavLMEncoder(config=BERT)
+    encoder = SpeechEncoder(config=BERT)
     assert encoder(torch.randn(1, 560)).shape[2] == 1
     with pytest.raises(InputError, match="559 samples is shorter.*560"):
         encoder(torch.randn(1, 559))
@@ -380,7 +382,7 @@ def test_log_mel_features_need_two_frames():
 @torch.no_grad()
 def test_an_utterance_is_embedded_alike_alone_and_in_a_batch(kind):
     torch.manual_seed(0)
-    model = WavLMSpeaker(None, KINDS[kind], MHFA).eval()
+    model = SpeakerEncoder(None, KINDS[kind], MHFA).eval()
     wavs = torch.randn(5, 4000)
     together = model(wavs)
     for wav, embedding in zip(wavs, together, strict=True):
@@ -390,7 +392,7 @@ def test_an_utterance_is_embedded_alike_alone_and_in_a_batch(kind):
 
 def test_a_padded_batch_is_embedded_without_its_padding():
     torch.manual_seed(0)
-    model = WavLMSpeaker(None, TINY, MHFA).eval()
+    model = SpeakerEncoder(None, TINY, MHFA).eval()
     wavs = torch.randn(2, 4000)
     wavs[1, 3000:] = 0
     embeddings = model(wavs, torch.tensor([1.0, 0.75]))
@@ -401,9 +403,9 @@ def test_a_padded_batch_is_embedded_without_its_padding():
 
 def test_randomness_of_the_start_travels_with_the_weights(tmp_path):
     saved_model(tmp_path)
-    pretrained = WavLMSpeaker(tmp_path, None, MHFA)
+    pretrained = SpeakerEncoder(tmp_path, None, MHFA)
     arguments = pretrained.published_arguments
-    fresh = WavLMSpeaker(None, arguments["encoder_config"], MHFA)
+    fresh = SpeakerEncoder(None, arguments["encoder_config"], MHFA)
     assert (pretrained.is_random, fresh.is_random) == (False, True)
     fresh.load_state_dict(pretrained.state_dict())
     assert not fresh.is_random

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import WavLMConfig, WavLMModel
 
-from speechbrain_ext.models.speech_encoder import WavLMEncoder
+from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.models.wavlm_checkpoint import read_official
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 TINY = {
     "hidden_size": 32,
@@ -122,8 +122,8 @@ def test_hidden_states_equal_those_from_a_transformers_folder(tmp_path, config):
     model = shaken_model(config)
     write_official(tmp_path / "WavLM.pt", model)
     model.save_pretrained(tmp_path / "folder")
-    official = WavLMEncoder(tmp_path / "WavLM.pt").eval()
-    folder = WavLMEncoder(tmp_path / "folder").eval()
+    official = SpeechEncoder(tmp_path / "WavLM.pt").eval()
+    folder = SpeechEncoder(tmp_path / "folder").eval()
     wavs = torch.randn(2, 6000)
     assert torch.equal(official(wavs), folder(wavs))
     assert official.do_normalize == folder.do_normalize == (config is LARGE)
@@ -135,7 +135,7 @@ def test_every_weight_is_used(tmp_path):
     content = write_official(tmp_path / "WavLM.pt", model)
     _, state = read_official(tmp_path / "WavLM.pt")
     assert len(state) == len(content["model"]) - 1
-    encoder = WavLMEncoder(tmp_path / "WavLM.pt")
+    encoder = SpeechEncoder(tmp_path / "WavLM.pt")
     assert state.keys() == encoder.model.state_dict().keys()
 
 
@@ -144,7 +144,7 @@ def test_the_cfg_decides_on_normalisation(tmp_path, normalize):
     write_official(
         tmp_path / "WavLM.pt", shaken_model(LARGE), normalize=normalize
     )
-    assert WavLMEncoder(tmp_path / "WavLM.pt").do_normalize == normalize
+    assert SpeechEncoder(tmp_path / "WavLM.pt").do_normalize == normalize
 
 
 def test_convolutions_are_read_as_data(tmp_path):
@@ -200,7 +200,7 @@ def test_a_damaged_file_is_one_clear_message(tmp_path, damage, words):
     damage(content)
     torch.save(content, path)
     with pytest.raises(InputError, match=words):
-        WavLMEncoder(path)
+        SpeechEncoder(path)
 
 
 class Code:
@@ -213,13 +213,13 @@ class Code:
 def test_no_code_in_a_file_is_run(tmp_path, capsys):
     torch.save({"cfg": Code(), "model": {}}, tmp_path / "WavLM.pt")
     with pytest.raises(InputError, match="no official WavLM file"):
-        WavLMEncoder(tmp_path / "WavLM.pt")
+        SpeechEncoder(tmp_path / "WavLM.pt")
     assert "was run" not in capsys.readouterr().out
 
 
 def test_an_absent_or_alien_file_is_one_clear_message(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        WavLMEncoder(tmp_path / "WavLM.pt")
+        SpeechEncoder(tmp_path / "WavLM.pt")
     (tmp_path / "WavLM.pt").write_text("not a checkpoint")
     with pytest.raises(InputError, match="no official WavLM file"):
-        WavLMEncoder(tmp_path / "WavLM.pt")
+        SpeechEncoder(tmp_path / "WavLM.pt")

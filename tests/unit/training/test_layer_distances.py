@@ -5,14 +5,14 @@ import torch
 from tiny_wavlm import TINY
 
 from speechbrain_ext.models.pooling import MHFA
-from speechbrain_ext.models.speech_encoder import WavLMSpeaker
+from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.training.layer_distances import LayerDistances, of_embedder
 
 THREE = {**TINY, "num_hidden_layers": 3}
 
 
 def test_a_layer_that_moves_is_named_and_the_others_stay():
-    model = WavLMSpeaker(None, THREE, MHFA)
+    model = SpeakerEncoder(None, THREE, MHFA)
     distances = of_embedder(model)
     assert set(distances()) == {"front", "layer_1", "layer_2", "layer_3"}
     assert set(distances().values()) == {0.0}
@@ -28,7 +28,7 @@ def test_a_layer_that_moves_is_named_and_the_others_stay():
 
 
 def test_low_rank_changes_count_as_what_they_add_to_the_matrices():
-    model = WavLMSpeaker(None, THREE, MHFA, freeze="all", lora_rank=2)
+    model = SpeakerEncoder(None, THREE, MHFA, freeze="all", lora_rank=2)
     distances = of_embedder(model)
     attention = model.encoder.model.encoder.layers[0].attention
     with torch.no_grad():
@@ -57,5 +57,5 @@ def test_ten_layers_and_more_are_in_order():
 
 
 def test_what_is_not_trained_has_no_distance():
-    assert of_embedder(WavLMSpeaker(None, THREE, MHFA, freeze="all")) is None
+    assert of_embedder(SpeakerEncoder(None, THREE, MHFA, freeze="all")) is None
     assert of_embedder(torch.nn.Linear(2, 2)) is None

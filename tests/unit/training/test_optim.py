@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from speechbrain_ext.training.optim import clip_each_, parameter_groups
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.fixture

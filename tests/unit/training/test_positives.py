@@ -9,7 +9,7 @@ from speechbrain_ext.training.positives import (
     draw_rows,
     nearest_clusters,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.mark.parametrize("n_neighbours", [1, 3, 6])

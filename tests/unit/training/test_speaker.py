@@ -13,7 +13,7 @@ from speechbrain_ext.training.speaker import (
     check_noisy_labels,
     initialise,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import plain, read_yaml
 
 TINY = {

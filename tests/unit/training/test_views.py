@@ -9,7 +9,7 @@ import torch
 from speechbrain_ext.dataio.audio import RandomCrop
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.training.views import ViewData, augment_views, crop_lengths
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
-    InputError,
     atomic_path,
     read_json,
     sha256,

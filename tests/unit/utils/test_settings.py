@@ -2,7 +2,7 @@
 
 import pytest
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import (
     check_keys,
     check_overrides,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.validation import (
     check_counts,
     check_positive,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from speechbrain_ext.utils import vectors
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import (
     as_matrix,
     checked_rows,

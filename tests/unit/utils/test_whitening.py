@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from speechbrain_ext.clustering import ward_search
-from speechbrain_ext.clustering.kmeans import normalise
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import normalise
 from speechbrain_ext.utils.whitening import fold_whitening_, whiten_, whitening
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import unit_rows
 from speechbrain_ext.verification.backend import Backend, Scorer, parse_backends
 from speechbrain_ext.verification.cosine import adaptive_s_norm, cosine_scores

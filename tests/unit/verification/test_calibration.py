@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.calibration import fit_calibration
 from speechbrain_ext.verification.cllr import cllr, min_cllr
 from speechbrain_ext.verification.metrics import (

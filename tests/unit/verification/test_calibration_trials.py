@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.calibration_trials import (
     draw_trials,
     label_trials,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from speechbrain_ext.dataio.manifest import write_manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.cohort import read_cohort
 
 SPEAKERS = np.arange(12) % 4

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from speechbrain_ext.utils import vectors
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.cosine import (
     cosine_scores,
     read_trials,

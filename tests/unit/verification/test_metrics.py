@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.cllr import cllr, min_cllr
 from speechbrain_ext.verification.metrics import (
     actual_dcf,

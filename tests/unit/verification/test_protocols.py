@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import inner_products
 from speechbrain_ext.utils.whitening import whitening
 from speechbrain_ext.verification.protocols import (

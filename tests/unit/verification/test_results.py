@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.bootstrap import Units
 from speechbrain_ext.verification.cllr import cllr, min_cllr
 from speechbrain_ext.verification.metrics import (

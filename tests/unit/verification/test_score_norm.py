@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification import score_norm
 from speechbrain_ext.verification.score_norm import cohort_statistics
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from speechbrain_ext.dataio.trials import parse_trials
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.bootstrap import single_trials
 from speechbrain_ext.verification.metrics import equal_error_rate
 from speechbrain_ext.verification.subgroups import (

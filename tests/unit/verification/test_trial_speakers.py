@@ -6,7 +6,7 @@ import pytest
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.trials import parse_trials
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.trial_speakers import (
     recordings_of,
     sessions_of,

@@ -19,14 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_ext.clustering.ward import (
-    check_count,
-    check_vectors,
-    cut_tree,
-    ward_tree,
-)
-from speechbrain_ext.clustering.ward_search import row_blocks
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.clustering.ward import check_count, cut_tree, ward_tree
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import check_vectors, row_blocks
 
 __all__ = [
     "ASSIGNMENTS",
@@ -35,7 +30,6 @@ __all__ = [
     "cluster_means",
     "cut_tree",
     "kmeans",
-    "normalise",
     "ward_tree",
 ]
 
@@ -54,53 +48,6 @@ class KMeansResult(NamedTuple):
     centroids: np.ndarray
     labels: np.ndarray
     inertia: float
-
-
-def normalise(x: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-    """Embeddings scaled to length one, so that distance ranks as cosine.
-
-    Read and scaled in blocks: beside the result nothing of its size is held,
-    so ``x`` may be a memory-map.
-
-    Arguments
-    ---------
-    x : numpy.ndarray
-        Embeddings [N, D].
-    rows : numpy.ndarray, optional
-        Which embeddings, in which order [M]; all when None.
-
-    Returns
-    -------
-    numpy.ndarray
-        Unit rows [M, D], float32.
-
-    Raises
-    ------
-    InputError
-        A row holds NaN or infinity, or has no direction (all zeros).
-
-    Example
-    -------
-    >>> normalise(np.array([[3.0, 4.0], [0.0, 2.0]]))
-    array([[0.6, 0.8],
-           [0. , 1. ]], dtype=float32)
-    """
-    n_rows = len(x) if rows is None else len(rows)
-    unit = np.empty((n_rows, *x.shape[1:]), dtype=np.float32)
-    blocks = list(row_blocks(n_rows, max(x[:1].size, 1)))
-    for block in blocks:
-        unit[block] = x[block if rows is None else rows[block]]
-    check_vectors(unit)
-    for block in blocks:
-        length = np.linalg.norm(unit[block], axis=1, keepdims=True)
-        if not length.all():
-            raise InputError(
-                f"embedding row {block.start + int(np.argmin(length))} is all "
-                "zeros and has no direction; extract the embeddings again or "
-                "drop the utterance"
-            )
-        unit[block] /= length
-    return unit
 
 
 def kmeans(

@@ -11,15 +11,15 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 from tqdm import tqdm
 
-from speechbrain_ext.clustering import kmeans, ward_search
-from speechbrain_ext.clustering.kmeans import (
+from speechbrain_ext.clustering import k_means, ward_search
+from speechbrain_ext.clustering.k_means import (
     cluster_means,
     cut_tree,
     kmeans,
-    normalise,
     ward_tree,
 )
-from speechbrain_ext.utils.files import InputError
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import normalise
 from speechbrain_ext.utils.whitening import whiten_
 
 
@@ -191,7 +191,7 @@ def test_approximate_assignment_looks_where_the_nearest_mostly_is():
     centroids = x[::7]
     square = ((x[:500, None] - centroids) ** 2).sum(axis=2)
     with tqdm(disable=True) as bar:
-        labels = kmeans.ASSIGNMENTS["approximate"](x[:500], centroids, bar)
+        labels = k_means.ASSIGNMENTS["approximate"](x[:500], centroids, bar)
     assert (labels == square.argmin(axis=1)).mean() > 0.95
 
 
@@ -223,10 +223,10 @@ def test_labels_do_not_depend_on_the_number_of_threads(assignment):
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
     x = near_speakers()[:1000]
-    for assignment in kmeans.ASSIGNMENTS:
+    for assignment in k_means.ASSIGNMENTS:
         whole = kmeans(x, 30, seed=0, assignment=assignment)
         with monkeypatch.context() as patch:
-            patch.setattr(kmeans, "_SEARCHED", 130)
+            patch.setattr(k_means, "_SEARCHED", 130)
             patch.setattr(ward_search, "_BLOCK", 2400)
             parts = kmeans(x, 30, seed=0, assignment=assignment)
         np.testing.assert_array_equal(parts.labels, whole.labels)

@@ -1,0 +1,26 @@
+"""Run a program's main function; what a user can mend ends in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import speechbrain as sb
+import torch
+
+from speechbrain_ext.utils.errors import InputError
+
+
+def run(main: Callable[..., Any]) -> None:
+    """Call a recipe's ``main``; an `InputError` is one line and status 2."""
+    try:
+        main()
+    except InputError as error:
+        # One raised by a loader's worker arrives inside its stack.
+        text = str(error).split("InputError: ")[-1].strip()
+        print(f"error: {text}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        if sb.utils.distributed.is_distributed_initialized():
+            torch.distributed.destroy_process_group()

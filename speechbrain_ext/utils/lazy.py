@@ -1,0 +1,50 @@
+"""Lazy re-exports: a room's public names, each imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+def lazy_exports(
+    package: str, modules: dict[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Build ``__getattr__``, ``__dir__`` and ``__all__`` of a package.
+
+    PEP 562: a name is imported when it is first asked for, so that importing
+    a package costs nothing of what is not used.
+
+    Arguments
+    ---------
+    package : str
+        The package's ``__name__``.
+    modules : dict of str to str
+        Modules below the package, and the public names of each, separated
+        by spaces.
+
+    Returns
+    -------
+    tuple
+        ``__getattr__``, ``__dir__`` and ``__all__``.
+
+    Example
+    -------
+    >>> get, names, _ = lazy_exports("xml", {"sax.saxutils": "escape"})
+    >>> get("escape")("a & b"), names()
+    ('a &amp; b', ['escape'])
+    """
+    module_of = {
+        name: module
+        for module, names in modules.items()
+        for name in names.split()
+    }
+    public = sorted(module_of)
+
+    def get(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no name {name!r}")
+        module = importlib.import_module(f"{package}.{module_of[name]}")
+        return getattr(module, name)
+
+    return get, lambda: public, public

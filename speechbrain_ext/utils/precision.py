@@ -1,0 +1,25 @@
+"""Arithmetic precision, set for a block of code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 and no bfloat16 products, whatever the caller trains with."""
+    was = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(was)
+
+
+def single_precision(x: torch.Tensor) -> torch.autocast:
+    """No autocast on the device of x."""
+    return torch.autocast(x.device.type, enabled=False)
