@@ -25,7 +25,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json
 from speechbrain_ext.utils.plotting import save_png
 from speechbrain_ext.utils.provenance import versions
-from speechbrain_ext.utils.settings import parse_yaml, plain
+from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
 
 ROOT = Path(__file__).parents[1]
 SYNTHETIC = "synthetic voices"

@@ -35,7 +35,7 @@ from speechbrain_ext.experiment.receipts import RECEIPT
 from speechbrain_ext.training.contrastive import POSITIVES
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.settings import parse_yaml, plain
+from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
 
 # A WavLM that trains on CPU cores: frames of 20 ms, as Base+.
 SMALL_WAVLM = json.dumps(

@@ -54,7 +54,7 @@ from speechbrain_ext.experiment.recipe_run import Stage
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
-from speechbrain_ext.utils.settings import read_yaml
+from speechbrain_ext.utils.yaml_trees import read_yaml
 
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / "hparams" / "train_speaker_wavlm_mhfa.yaml"

@@ -40,7 +40,7 @@ from speechbrain_ext.dataio.manifest import (
     read_manifest,
     write_manifest,
 )
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.models.embedder import (
     MODEL,
     RECIPE,
@@ -48,8 +48,8 @@ from speechbrain_ext.models.embedder import (
     load_embedder,
 )
 from speechbrain_ext.models.extraction import Crops, embed_batches
+from speechbrain_ext.models.settings import ExtractEmbeddings
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -73,25 +73,25 @@ def chunks(
         yield chunk
 
 
-def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
+def extract(recipe: RecipeRun, manifest: Manifest, folder: Path) -> None:
     """Compute and write the chunks that are not there yet."""
-    settings = stage.settings
-    device = stage.run_opts.device or infer_device()
-    embedder = load_embedder(settings["embedder_folder"], device)
-    world = stage.world_size
+    settings = recipe.settings
+    device = recipe.run_opts.device or infer_device()
+    embedder = load_embedder(settings.embedder_folder, device)
+    world = recipe.world_size
     rank = (get_rank() or 0) % world
-    max_frames = round(settings["max_batch_seconds"] * SAMPLE_RATE)
+    max_frames = round(settings.max_batch_seconds * SAMPLE_RATE)
     crops = crops_of(settings)
     with tqdm(
         total=len(manifest), desc="embed", disable=not if_main_process()
     ) as bar:
-        plan = chunks(manifest, max_frames, settings["chunk_size"])
+        plan = chunks(manifest, max_frames, settings.chunk_size)
         for number, batches in enumerate(plan):
             path = folder / f"{number:06d}.npz"
             if path.exists():
                 bar.update(sum(map(len, batches)))
             elif number % world == rank:
-                reading = (settings["num_workers"], bar, 1, crops)
+                reading = (settings.num_workers, bar, 1, crops)
                 rows, found = embed_batches(
                     embedder, manifest, batches, *reading
                 )
@@ -103,18 +103,11 @@ def extract(stage: Stage, manifest: Manifest, folder: Path) -> None:
                     np.savez(stream, **arrays)
 
 
-def crops_of(settings: dict[str, Any]) -> Crops | None:
+def crops_of(settings: ExtractEmbeddings) -> Crops | None:
     """What to embed besides whole utterances."""
-    n_crops, seconds = settings["n_crops"], settings["crop"]
-    if n_crops == 0:
+    if settings.n_crops == 0:
         return None
-    numbers = isinstance(n_crops, int) and isinstance(seconds, (int, float))
-    if not numbers or n_crops < 0 or seconds <= 0:
-        raise InputError(
-            f"n_crops is {n_crops!r} and crop {seconds!r}; give a whole "
-            "number of crops and their length in seconds, as 15 and 4.0"
-        )
-    return Crops(n_crops, round(seconds * SAMPLE_RATE))
+    return Crops(settings.n_crops, round(settings.crop * SAMPLE_RATE))
 
 
 def assemble(folder: Path, manifest: Manifest, output: Path) -> list[str]:
@@ -149,29 +142,29 @@ def join(
 
 def main(argv: list[str] | None = None) -> None:
     """Manifest and embedder in, embeddings out."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    embedder_folder = Path(settings["embedder_folder"])
+    recipe = RecipeRun(__file__, ExtractEmbeddings, argv)
+    settings = recipe.settings
+    embedder_folder = Path(settings.embedder_folder)
     inputs = {
         "embedder": embedder_folder / MODEL,
         "embedder_yaml": embedder_folder / RECIPE,
-        "annotation": settings["annotation"],
+        "annotation": settings.annotation,
     }
-    if stage.is_done(inputs=inputs):
+    if recipe.is_done(inputs=inputs):
         return
     manifest = read_manifest(
-        settings["annotation"], "utterances", settings["data_folder"]
+        settings.annotation, "utterances", settings.data_folder
     )
     check_audio(manifest)
-    folder = stage.folder / "chunks"
-    extract(stage, manifest, folder)
+    folder = recipe.folder / "chunks"
+    extract(recipe, manifest, folder)
     # Every chunk must be written before one process assembles them.
     ddp_barrier()
-    names = run_on_main(assemble, [folder, manifest, stage.folder])
-    stage.finish(
+    names = run_on_main(assemble, [folder, manifest, recipe.folder])
+    recipe.finish(
         names,
         n_utterances=len(manifest),
-        embedding_size=read_embeddings(stage.folder)[0].shape[1],
+        embedding_size=read_embeddings(recipe.folder)[0].shape[1],
     )
 
 

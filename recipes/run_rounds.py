@@ -40,7 +40,7 @@ from speechbrain_ext.experiment.run_report import model_folder, write_run_report
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json
-from speechbrain_ext.utils.settings import (
+from speechbrain_ext.utils.yaml_trees import (
     check_keys,
     check_overrides,
     read_yaml,

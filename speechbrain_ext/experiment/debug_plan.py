@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.settings import plain, read_yaml
+from speechbrain_ext.utils.yaml_trees import plain, read_yaml
 
 SMALL = Path(__file__).parents[2] / "hparams" / "parts" / "debug.yaml"
 # A plan's, without which it cannot be resolved; voices are made instead.
@@ -59,7 +59,7 @@ def debug_plan(settings: dict[str, Any]) -> dict[str, Any]:
 
     Example
     -------
-    >>> from speechbrain_ext.utils.settings import parse_yaml, resolve
+    >>> from speechbrain_ext.utils.yaml_trees import parse_yaml, resolve
     >>> settings = plain(parse_yaml(resolve("hparams/plans/quickstart.yaml")))
     >>> small = debug_plan(settings)
     >>> small["output_folder"], small["stages"]["train"]["set"]["n_epochs"]

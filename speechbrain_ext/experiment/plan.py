@@ -453,7 +453,7 @@ def longest_plan(settings: dict[str, Any]) -> list[Step]:
 
     Example
     -------
-    >>> from speechbrain_ext.utils.settings import plain, read_yaml
+    >>> from speechbrain_ext.utils.yaml_trees import plain, read_yaml
     >>> settings = plain(read_yaml("hparams/plans/quickstart.yaml"))
     >>> settings.update(n_rounds="auto", max_rounds=3, output_folder="none")
     >>> len(load_plan(settings)), len(longest_plan(settings))
@@ -474,7 +474,7 @@ def load_plan(settings: dict[str, Any]) -> list[Step]:
 
     Example
     -------
-    >>> from speechbrain_ext.utils.settings import plain, read_yaml
+    >>> from speechbrain_ext.utils.yaml_trees import plain, read_yaml
     >>> settings = plain(read_yaml("hparams/plans/quickstart.yaml"))
     >>> steps = load_plan({**settings, "n_rounds": 1})
     >>> [step.name for step in steps][:3]

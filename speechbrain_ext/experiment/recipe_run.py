@@ -20,6 +20,7 @@ from speechbrain.utils.logger import setup_logging
 from speechbrain.utils.run_opts import RunOptions
 from speechbrain.utils.seed import seed_everything
 
+from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.receipts import (
     LOG,
     REQUEST,
@@ -32,24 +33,11 @@ from speechbrain_ext.experiment.receipts import (
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, write_json, write_text
 from speechbrain_ext.utils.provenance import describe_file
-from speechbrain_ext.utils.settings import (
-    check_keys,
-    check_overrides,
-    load_yaml_objects,
-    parse_yaml,
-    plain,
-    read_yaml,
-    resolve,
-)
+from speechbrain_ext.utils.settings import Settings
+from speechbrain_ext.utils.yaml_trees import plain
 
 logger = logging.getLogger(__name__)
 
-# They steer the stage and not its result.
-_NOT_IN_REQUEST = (
-    "output_folder overwrite data_folder num_workers train_receipt "
-    "collapse_patience eer_trials eer_annotation eer_interval push private "
-    "dry_run"
-).split()
 # Run options that decide the result; the others only how it is reached.
 _DECIDING = (
     "debug debug_batches debug_epochs precision eval_precision max_grad_norm "
@@ -58,13 +46,15 @@ _DECIDING = (
 ).split()
 
 
-class Stage:
+class RecipeRun:
     """One run of one recipe.
 
     Arguments
     ---------
     script : str
         The recipe's ``__file__``.
+    kind : type
+        Its settings class.
     argv : list of str, optional
         Command line without the program: the YAML file, then SpeechBrain run
         options and ``--key=value`` overrides; ``sys.argv[1:]`` when None.
@@ -72,25 +62,30 @@ class Stage:
     Raises
     ------
     InputError
-        The YAML or an override has a key the recipe does not know, or lacks
-        one that it reads.
+        A key is unknown, missing, of another type or out of range.
 
     Example
     -------
+    >>> import dataclasses
+    >>> from speechbrain_ext.utils.settings import Settings, setting
+    >>> @dataclasses.dataclass(kw_only=True)
+    ... class Count(Settings):
+    ...     recipe = "count"
+    ...     n_words: int = setting(3, "how many", low=1)
     >>> folder = getfixture("tmp_path")
-    >>> script = folder / "count.py"
-    >>> _ = script.write_text("n = settings['n_words']")
     >>> leaf = folder / "count.yaml"
-    >>> _ = leaf.write_text(
-    ...     f"seed: 1\\noverwrite: False\\noutput_folder: {folder}/out\\n"
-    ...     "n_words: 3\\n"
-    ... )
-    >>> stage = Stage(str(script), [str(leaf), "--n_words=4"])
-    >>> stage.settings["n_words"]
+    >>> _ = leaf.write_text(f"output_folder: {folder}/out\\n")
+    >>> run = RecipeRun("count.py", Count, [str(leaf), "--n_words=4"])
+    >>> run.settings.n_words
     4
     """
 
-    def __init__(self, script: str, argv: list[str] | None = None):
+    def __init__(
+        self,
+        script: str,
+        kind: type[Settings],
+        argv: list[str] | None = None,
+    ):
         self.script = Path(script)
         argv = list(sys.argv[1:] if argv is None else argv)
         if not argv or argv[0].startswith("-"):
@@ -98,16 +93,11 @@ class Stage:
                 f"usage: python {self.script} HPARAMS.yaml [--key=value ...]; "
                 f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
             )
-        self.hparams_file, self.run_opts, self.overrides = (
-            RunOptions.from_command_line_args(argv)
-        )
+        name, self.run_opts, overrides = RunOptions.from_command_line_args(argv)
         sb.utils.distributed.ddp_init_group(self.run_opts)
-        tree = read_yaml(self.hparams_file)
-        check_overrides(self.hparams_file, tree, self.overrides)
-        check_keys(self.script, self.hparams_file, tree)
-        self.resolved = resolve(self.hparams_file, self.overrides)
-        self.settings: dict[str, Any] = plain(parse_yaml(self.resolved))
-        self.folder = Path(self.settings["output_folder"])
+        self.leaf = read_leaf(kind, name, overrides)
+        self.settings: Any = self.leaf.settings
+        self.folder = Path(self.settings.output_folder)
         self.request: dict[str, Any] = {}
         self.resumed = False
         self._start = time.time()
@@ -135,29 +125,21 @@ class Stage:
         bool
             Whether to skip.
         """
-        tree = plain(parse_yaml(self.resolved), tags=True)
-        settings = {
-            key: value
-            for key, value in tree.items()
-            if key not in _NOT_IN_REQUEST
-            and key not in RunOptions().keys()
-            and not _names_input(value, inputs or {})
-        }
         options = self._deciding_options()
         if options:
             extra["run_options"] = options
-        done = run_on_main(self._begin, args=[settings, inputs or {}, extra])
+        done = run_on_main(self._begin, args=[inputs or {}, extra])
         self._log()
         if done:
             logger.info(f"{self.script.stem}: {self.folder} is done, skipped")
         else:
-            seed_everything(int(self.settings["seed"]), verbose=False)
+            seed_everything(self.settings.seed, verbose=False)
         return done
 
     def _deciding_options(self) -> dict[str, Any]:
         """SpeechBrain run options that change the result, if not default."""
         default = RunOptions()
-        given = {**default.as_dict(), **self.settings}
+        given = {**default.as_dict(), **self.leaf.options}
         for name in self.run_opts.overridden_args:
             given[name] = self.run_opts[name]
         if given["test_only"]:
@@ -171,17 +153,17 @@ class Stage:
             if given[name] != default[name]
         }
 
-    def _begin(self, settings: dict, inputs: dict, extra: dict) -> bool:
+    def _begin(self, inputs: dict, extra: dict) -> bool:
         self.request = {
             "recipe": self.script.stem,
             "inputs": {
                 name: describe_file(path) for name, path in inputs.items()
             },
-            "hparams": settings,
+            "hparams": self.leaf.record,
             **extra,
         }
         self.request = plain(self.request)
-        if self.settings["overwrite"]:
+        if self.settings.overwrite:
             # Not what this very command began: after a kill it goes on.
             if not is_begun(self.folder, self.request):
                 move_aside(self.folder)
@@ -190,7 +172,7 @@ class Stage:
         self.resumed = (self.folder / REQUEST).exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(self.script, self.folder / self.script.name)
-        write_text(self.folder / RESOLVED, self.resolved)
+        write_text(self.folder / RESOLVED, self.leaf.text)
         write_json(self.folder / REQUEST, self.request)
         return False
 
@@ -205,10 +187,10 @@ class Stage:
             for chatty in ("matplotlib", "numba", "faiss", "PIL"):
                 logging.getLogger(chatty).setLevel(logging.WARNING)
 
-    def load(self) -> dict[str, Any]:
+    def objects(self) -> dict[str, Any]:
         """The hparams with their objects built, seeded."""
-        seed_everything(int(self.settings["seed"]), verbose=False)
-        return load_yaml_objects(self.hparams_file, self.overrides)
+        seed_everything(self.settings.seed, verbose=False)
+        return self.leaf.objects()
 
     @property
     def world_size(self) -> int:
@@ -241,14 +223,3 @@ class Stage:
             ],
         )
         logger.info(f"{self.script.stem}: {self.folder} in {seconds:.0f} s")
-
-
-def _names_input(value: Any, inputs: dict[str, PathLike]) -> bool:
-    """Whether a setting is the path of an input, or of a folder above it.
-
-    Inputs count by their bytes: where they lie may change.
-    """
-    if not isinstance(value, str) or not value:
-        return False
-    paths = [Path(path) for path in inputs.values()]
-    return any(Path(value) in (path, *path.parents) for path in paths)

@@ -29,7 +29,7 @@ from speechbrain_ext.models.pooling import (
 from speechbrain_ext.models.pretrained import ARCHITECTURE
 from speechbrain_ext.models.speech_encoder import RawWaveform, SpeakerEncoder
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.settings import parse_yaml, plain
+from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
 
 # What an embedder has, by SpeechBrain's names.
 MODULES = ("compute_features", "mean_var_norm", "embedding_model")

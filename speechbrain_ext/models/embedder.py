@@ -20,7 +20,7 @@ from speechbrain.nnet.CNN import Conv1d
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path, write_text
-from speechbrain_ext.utils.settings import check_overrides, read_yaml, resolve
+from speechbrain_ext.utils.yaml_trees import check_overrides, read_yaml, resolve
 
 MODEL = "embedding_model.ckpt"
 RECIPE = "hyperparams.yaml"

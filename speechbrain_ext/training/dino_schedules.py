@@ -38,7 +38,7 @@ class DinoSchedules:
 
     Example
     -------
-    >>> from speechbrain_ext.utils.settings import plain, read_yaml
+    >>> from speechbrain_ext.utils.yaml_trees import plain, read_yaml
     >>> settings = plain(read_yaml("hparams/train_dino_ecapa.yaml"))
     >>> schedules = DinoSchedules(settings, steps_per_epoch=100)
     >>> now = schedules.at(500)

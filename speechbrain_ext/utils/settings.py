@@ -1,219 +1,360 @@
-"""Recipe YAML: strict about keys, nested ones too, and built on demand.
+"""Typed settings: one class a recipe, the only source about its keys.
 
-HyperPyYAML accepts unknown nested overrides and unread keys in silence; here
-each is an `InputError` that names the key and its nearest neighbour.
+A settings class is a dataclass whose fields are made by `setting`: type,
+default, range, documentation, whether a value is the path of an input, and
+whether it decides the result. Checking, defaults, help, stage records and the
+table of keys in the documentation are all read from it.
 """
 
 from __future__ import annotations
 
-import ast
+import dataclasses
 import difflib
-import io
-import re
-from pathlib import Path
-from typing import Any
-
-from hyperpyyaml import load_hyperpyyaml, resolve_references
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
-from speechbrain.utils.run_opts import RunOptions
+import functools
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike
 
-# Every recipe has these, read by `Stage`.
-COMMON_KEYS = ("seed", "output_folder", "overwrite")
+REQUIRED: Any = dataclasses.MISSING
 
 
-def read_yaml(path: PathLike) -> CommentedMap:
-    """A YAML file as a tree with its tags, nothing built."""
-    try:
-        return parse_yaml(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such YAML file; see the hparams folder"
-        ) from None
-    except MarkedYAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
+class Wired(str):
+    """An object that a YAML builds: ``!name:`` or ``!new:`` and its arguments.
+
+    As a default it is the YAML text, for instance
+    ``"!name:torch.optim.AdamW {weight_decay: 0.01}"``.
+    """
 
 
-def parse_yaml(text: str) -> CommentedMap:
-    """YAML text as a tree with its tags, nothing built."""
-    tree = YAML().load(text)
-    return CommentedMap() if tree is None else tree
-
-
-def plain(node: Any, tags: bool = False) -> Any:
-    """A YAML tree as built-in types.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is known of one key.
 
     Arguments
     ---------
-    node : Any
-        From `parse_yaml`, or built-in types.
-    tags : bool
-        Whether to keep the classes that ``!new:`` and ``!name:`` name, under
-        the key ``"!"``; without, a tagged node is its content.
-
-    Example
-    -------
-    >>> tree = parse_yaml("opt: !name:torch.optim.SGD\\n    lr: 1")
-    >>> plain(tree), plain(tree, tags=True)
-    ({'opt': {'lr': 1}}, {'opt': {'lr': 1, '!': '!name:torch.optim.SGD'}})
+    name : str
+        The key.
+    kind : Any
+        Its type, as annotated.
+    default : Any
+        What a leaf leaves out is; `REQUIRED` when it must be given.
+    doc : str
+        What it is, with its unit.
+    low, high : float, optional
+        Least and greatest value.
+    above, below : float, optional
+        Values that are just too small, or too large.
+    path : bool
+        Whether the value names files that are read. Records have the bytes of
+        such files instead, so that a data set may move.
+    decides : bool
+        Whether another value gives another result.
+    group : str
+        Heading in the help.
     """
-    tag = getattr(getattr(node, "tag", None), "value", None) if tags else None
-    if isinstance(node, dict):
-        mapping = {str(key): plain(v, tags) for key, v in node.items()}
-        return {**mapping, "!": str(tag)} if tag else mapping
-    if isinstance(node, (list, tuple)):
-        return [plain(value, tags) for value in node]
-    if isinstance(node, bool) or node is None:
-        return node
-    for kind in (int, float):
-        if isinstance(node, kind):
-            return kind(node)
-    text = str(getattr(node, "value", node))
-    return f"{tag} {text}".strip() if tag else text
 
+    name: str
+    kind: Any
+    default: Any
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    path: bool = False
+    decides: bool = True
+    group: str = ""
 
-def resolve(path: PathLike, overrides: Any = None) -> str:
-    """YAML text with overrides applied and references resolved."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return resolve_references(stream, overrides).getvalue()
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path}: {error}") from None
+    @property
+    def rule(self) -> str:
+        """What a value must be, in words."""
+        return " or ".join(self._rules(self.kind))
 
+    @property
+    def in_record(self) -> bool:
+        """Whether a stage record compares the value."""
+        return self.decides and not self.path
 
-def load_yaml_objects(path: PathLike, overrides: Any = None) -> dict:
-    """Build a HyperPyYAML file's objects; a wrong argument is one line."""
-    try:
-        return load_hyperpyyaml(io.StringIO(resolve(path, overrides)))
-    except (TypeError, ImportError) as error:
-        raise InputError(
-            f"{path} cannot be built: {error}; compare the key with the "
-            "class's documented arguments"
-        ) from error
+    def _rules(self, kind: Any) -> list[str]:
+        if isinstance(kind, types.UnionType) or _origin(kind) is typing.Union:
+            parts = [self._rules(k) for k in typing.get_args(kind)]
+            return [rule for part in parts for rule in part]
+        if kind is type(None):
+            return ["null"]
+        if _origin(kind) is Literal:
+            return [str(value) for value in typing.get_args(kind)]
+        if kind in (int, float):
+            what = "a whole number" if kind is int else "a number"
+            return [f"{what}{self._range()}"]
+        if _origin(kind) in (list, dict):
+            inner = " or ".join(self._rules(typing.get_args(kind)[-1]))
+            many = "a list [...]" if _origin(kind) is list else "a map {...}"
+            return [f"{many}, each value {inner}"]
+        return [_WORDS[kind]]
 
+    def _range(self) -> str:
+        if self.low is not None and self.high is not None:
+            return f" from {self.low:g} to {self.high:g}"
+        words = {
+            " of {:g} or more": self.low,
+            " of {:g} or less": self.high,
+            " above {:g}": self.above,
+            " below {:g}": self.below,
+        }
+        found = [w.format(v) for w, v in words.items() if v is not None]
+        return " and".join(found)
 
-def check_overrides(path: PathLike, tree: dict, overrides: Any) -> None:
-    """Refuse overrides of keys, nested ones too, that a YAML lacks.
+    def check(self, value: Any) -> Any:
+        """The value in its type.
 
-    Raises
-    ------
-    InputError
-        With the dotted key and its nearest neighbour.
-
-    Example
-    -------
-    >>> check_overrides("a.yaml", {"lr": 1}, "lrr: 2")
-    Traceback (most recent call last):
-    speechbrain_ext.utils.errors.InputError: a.yaml has no key 'lrr'; did ...
-    """
-    if isinstance(overrides, str):
-        overrides = _parse_options(overrides)
-    _check_nested(path, tree, overrides or {}, "")
-
-
-def _parse_options(text: str) -> CommentedMap:
-    try:
-        return parse_yaml(text)
-    except MarkedYAMLError as error:
-        raise InputError(
-            f"the options are not YAML ({error.problem}); quote mappings, "
-            "close their braces and give each option once"
-        ) from None
-
-
-def _check_nested(path: PathLike, tree: Any, given: dict, above: str) -> None:
-    for key, value in given.items():
-        if key not in tree:
-            raise _unknown(path, f"{above}{key}", key, tree)
-        inner = tree[key]
-        # Open mappings, whose reader checks what is put there: empty ones,
-        # and those of which another YAML or module knows the keys.
-        overrides = key in ("set", "embedder", "lr_parts")
-        closed = isinstance(inner, dict) and inner and not overrides
-        if isinstance(value, dict) and closed:
-            _check_nested(path, inner, value, f"{above}{key}.")
-
-
-def _unknown(path: PathLike, name: str, key: str, known: Any) -> InputError:
-    near = difflib.get_close_matches(str(key), [str(k) for k in known], 1)
-    way = f"did you mean {near[0]!r}?" if near else f"it has {sorted(known)}"
-    return InputError(f"{path} has no key {name!r}; {way}")
-
-
-def check_keys(script: PathLike, path: PathLike, tree: dict) -> None:
-    """Refuse a recipe YAML whose keys are not those the recipe reads.
-
-    The keys a recipe reads are taken from its source (`keys_read`), so that
-    a key misspelt in a YAML is found before any work and none can be dead.
-    """
-    read = keys_read(script) | set(COMMON_KEYS)
-    # Brain reads run options from the YAML too, e.g. ckpt_interval_minutes.
-    allowed = read | _references(path) | set(RunOptions().keys())
-    for key in tree:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, read - set(tree), 1)
-            way = f"did you mean {near[0]!r}?" if near else "remove it"
+        Raises
+        ------
+        InputError
+            It is of another type or out of range: one line with the key, the
+            value, the rule and a way out.
+        """
+        try:
+            return self._as(self.kind, value)
+        except _Unfit:
             raise InputError(
-                f"{path}: {Path(script).name} reads no key {key!r}; {way}"
-            )
-    missing = sorted(read - set(tree))
-    if missing:
-        raise InputError(
-            f"{path} lacks {missing}, which {Path(script).name} reads; "
-            "compare it with the YAML of the same stem in hparams/"
+                f"{self.name} is {_shown(value)}; it must be {self.rule}; "
+                f"{self.way_out}"
+            ) from None
+
+    @property
+    def way_out(self) -> str:
+        """What to type instead."""
+        if self.default in (REQUIRED, None) or isinstance(self.default, Wired):
+            return f"correct --{self.name}"
+        shown = _shown(self.default)
+        return f"correct --{self.name}, for example --{self.name}={shown}"
+
+    def _as(self, kind: Any, value: Any) -> Any:
+        if isinstance(kind, types.UnionType) or _origin(kind) is typing.Union:
+            return self._as_one_of(typing.get_args(kind), value)
+        if _origin(kind) is Literal:
+            # `1 == True`: the type must fit as well.
+            for choice in typing.get_args(kind):
+                if type(choice) is type(value) and choice == value:
+                    return value
+            raise _Unfit
+        if _origin(kind) is list:
+            (inner,) = typing.get_args(kind)
+            return [self._as(inner, v) for v in _of_type(value, list)]
+        if _origin(kind) is dict:
+            inner = typing.get_args(kind)[1]
+            items = _of_type(value, dict).items()
+            return {str(k): self._as(inner, v) for k, v in items}
+        if kind is float or kind is int:
+            return self._as_number(kind, value)
+        if kind is Any:
+            return value
+        return _of_type(value, kind)
+
+    def _as_one_of(self, kinds: tuple, value: Any) -> Any:
+        for kind in kinds:
+            try:
+                return self._as(kind, value)
+            except _Unfit:
+                continue
+        raise _Unfit
+
+    def _as_number(self, kind: type, value: Any) -> int | float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _Unfit
+        if kind is int and value != int(value if math.isfinite(value) else 0):
+            raise _Unfit
+        if kind is int and not isinstance(value, int):
+            raise _Unfit
+        inside = (
+            math.isfinite(value)
+            and (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
         )
+        if not inside:
+            raise _Unfit
+        return kind(value)
 
 
-def keys_read(script: PathLike) -> set[str]:
-    """Keys a recipe reads: ``settings["k"]``, ``hparams["k"]``, ``.hparams.k``.
+class _Unfit(Exception):
+    """A value is not of a type, or out of range."""
 
-    The modules of this package that the recipe imports count as well.
+
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    str: "text",
+    dict: "a map {...}",
+    list: "a list [...]",
+    Wired: "an object of the YAML (!name: or !new:) or a map of its arguments",
+    Any: "anything",
+}
+
+
+def _origin(kind: Any) -> Any:
+    return typing.get_origin(kind)
+
+
+def _of_type(value: Any, kind: type) -> Any:
+    if kind is Wired:
+        kind = dict
+    if not isinstance(value, kind):
+        raise _Unfit
+    return value
+
+
+def _shown(value: Any) -> str:
+    """A value as one would type it in YAML."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value) if isinstance(value, (str, list, dict)) else str(value)
+
+
+def setting(
+    default: Any = REQUIRED,
+    doc: str = "",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    path: bool = False,
+    decides: bool = True,
+    group: str = "",
+) -> Any:
+    """A field of a settings class; for the arguments see `Setting`."""
+    facts = {
+        "doc": doc,
+        "low": low,
+        "high": high,
+        "above": above,
+        "below": below,
+        "path": path,
+        "decides": decides,
+        "group": group,
+    }
+    if isinstance(default, (list, dict)):
+        copied = functools.partial(type(default), default)
+        return dataclasses.field(
+            default_factory=copied, metadata={**facts, "default": default}
+        )
+    return dataclasses.field(
+        default=default, metadata={**facts, "default": default}
+    )
+
+
+@dataclasses.dataclass(kw_only=True)
+class Settings:
+    """Base of all settings classes: what every recipe has.
 
     Example
     -------
-    >>> script = getfixture("tmp_path") / "r.py"
-    >>> _ = script.write_text("settings['a']; self.hparams.b; other['c']")
-    >>> sorted(keys_read(script))
-    ['a', 'b']
+    >>> @dataclasses.dataclass(kw_only=True)
+    ... class Count(Settings):
+    ...     '''Count words.'''
+    ...     recipe = "count"
+    ...     n_words: int = setting(3, "how many", low=1)
+    >>> Count.from_values({"output_folder": "exp", "n_words": 5}).n_words
+    5
+    >>> Count.from_values({"output_folder": "exp", "n_words": 0})
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: n_words is 0; it must be a ...
     """
-    tree = ast.parse(Path(script).read_text("utf-8"))
-    found = _keys_in(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            package, _, name = node.module.partition(".")
-            if package == "speechbrain_ext" and name:
-                module = Path(__file__).with_name(f"{name}.py")
-                found |= _keys_in(ast.parse(module.read_text("utf-8")))
-    return found
+
+    recipe: ClassVar[str] = ""
+
+    seed: int = setting(
+        1986, "of everything that is drawn", low=0, high=2**32 - 1
+    )
+    output_folder: str = setting(doc="where the recipe writes", decides=False)
+    overwrite: bool = setting(
+        False, "true moves an earlier output_folder aside", decides=False
+    )
+
+    def check_together(self) -> None:
+        """Refuse values that are fit alone and not together."""
+
+    @classmethod
+    def keys(cls) -> dict[str, Setting]:
+        """Everything known of each key, in the order of the class."""
+        return _keys(cls)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Any:
+        """Settings from the values of a resolved YAML, each checked.
+
+        Arguments
+        ---------
+        values : mapping
+            By key; what is left out takes its default.
+
+        Returns
+        -------
+        Settings
+            Of this class.
+
+        Raises
+        ------
+        InputError
+            A key is unknown or missing, a value is of another type or out of
+            range, or values do not go together.
+        """
+        known = cls.keys()
+        for key, value in values.items():
+            if key not in known:
+                raise unknown_key(cls.recipe, key, value, known)
+        for key, fact in known.items():
+            if fact.default is REQUIRED and key not in values:
+                raise missing_key(cls.recipe, fact)
+        checked = {key: known[key].check(v) for key, v in values.items()}
+        made = cls(**checked)
+        made.check_together()
+        return made
+
+    def record(self) -> dict[str, Any]:
+        """Values that decide the result and are no paths of inputs."""
+        return {
+            key: getattr(self, key)
+            for key, fact in self.keys().items()
+            if fact.in_record
+        }
 
 
-def _keys_in(tree: ast.AST) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Subscript):
-            if _last_name(node.value) in ("settings", "hparams"):
-                if isinstance(node.slice, ast.Constant):
-                    found.add(str(node.slice.value))
-        elif isinstance(node, ast.Attribute):
-            if isinstance(node.value, ast.Attribute):
-                if node.value.attr == "hparams":
-                    found.add(node.attr)
-    return found
+@functools.cache
+def _keys(cls: type) -> dict[str, Setting]:
+    hints = typing.get_type_hints(cls)
+    return {
+        field.name: Setting(field.name, hints[field.name], **field.metadata)
+        for field in dataclasses.fields(cls)
+    }
 
 
-def _last_name(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    return node.attr if isinstance(node, ast.Attribute) else None
+def unknown_key(
+    owner: str, key: str, value: Any, known: Mapping[str, Any] | Iterator[str]
+) -> InputError:
+    """The error for a key that nobody reads, with its nearest neighbour.
+
+    Example
+    -------
+    >>> print(unknown_key("train_dino", "lrr", 2, {"lr": 0}))
+    lrr is 2; train_dino has no such key; did you mean --lr?
+    """
+    names = list(known)
+    near = difflib.get_close_matches(key, names, 1)
+    way = f"did you mean --{near[0]}?" if near else f"it has {sorted(names)}"
+    return InputError(
+        f"{key} is {_shown(value)}; {owner} has no such key; {way}"
+    )
 
 
-def _references(path: PathLike) -> set[str]:
-    """Top-level keys that other values of a YAML refer to."""
-    text = Path(path).read_text(encoding="utf-8")
-    lines = [line.split(" #")[0] for line in text.splitlines()]
-    names = re.findall(r"<([A-Za-z_]\w*)[\w.\[\]]*>", "\n".join(lines))
-    return set(names)
+def missing_key(owner: str, fact: Setting) -> InputError:
+    """The error for a key that must be given."""
+    return InputError(
+        f"{fact.name} is not given; {owner} needs it ({fact.doc}); give "
+        f"--{fact.name}=..."
+    )

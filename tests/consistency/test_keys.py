@@ -6,7 +6,7 @@ import pytest
 from house import DRIVER, ROOT, leaves, recipe_of, recipes
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ext.utils.settings import (
+from speechbrain_ext.utils.yaml_trees import (
     check_keys,
     check_overrides,
     plain,

@@ -11,7 +11,7 @@ from tiny_wavlm import TINY
 from speechbrain_ext.models.pooling import MHFA
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.training.optim import parameter_groups
-from speechbrain_ext.utils.settings import (
+from speechbrain_ext.utils.yaml_trees import (
     check_overrides,
     parse_yaml,
     plain,

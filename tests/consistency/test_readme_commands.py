@@ -9,7 +9,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.experiment.debug_plan import debug_words
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.settings import (
+from speechbrain_ext.utils.yaml_trees import (
     check_keys,
     check_overrides,
     read_yaml,

@@ -5,7 +5,7 @@ import re
 import pytest
 from house import DRIVER, PLANS, ROOT, leaves, recipe_of, recipes
 
-from speechbrain_ext.utils.settings import read_yaml
+from speechbrain_ext.utils.yaml_trees import read_yaml
 
 YAMLS = sorted(ROOT.glob("hparams/**/*.yaml"))
 

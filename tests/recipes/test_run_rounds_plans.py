@@ -7,7 +7,7 @@ from small_run import PLAN, call
 from recipes import run_rounds
 from speechbrain_ext.experiment.plan import Step
 from speechbrain_ext.utils.files import write_json
-from speechbrain_ext.utils.settings import read_yaml
+from speechbrain_ext.utils.yaml_trees import read_yaml
 
 
 @pytest.mark.parametrize(

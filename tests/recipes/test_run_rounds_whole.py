@@ -5,7 +5,7 @@ import json
 from ruamel.yaml import YAML
 from small_run import EMBEDDER, PLAN, TINY, call
 
-from speechbrain_ext.utils.settings import read_yaml
+from speechbrain_ext.utils.yaml_trees import read_yaml
 
 
 def test_debug_runs_every_step_of_the_papers_plan(tmp_path):

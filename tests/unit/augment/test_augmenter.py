@@ -23,7 +23,7 @@ ONLY = {
     for name in Augment.KINDS
 }
 RANGES = {"music": (5, 15), "babble": (13, 20), "noise": (0, 15)}
-MINIVOX = Path(__file__).parents[3] / "shared" / "data" / "minivox" / "augment"
+MINIVOX = Path(__file__).parents[4] / "shared" / "data" / "minivox" / "augment"
 
 
 def write_recordings(folder, seed, n_files=6):

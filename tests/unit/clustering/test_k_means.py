@@ -11,7 +11,8 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 from tqdm import tqdm
 
-from speechbrain_ext.clustering import k_means, ward_search
+from speechbrain_ext.clustering import k_means
+from speechbrain_ext.utils import vectors
 from speechbrain_ext.clustering.k_means import (
     cluster_means,
     cut_tree,
@@ -62,13 +63,13 @@ def test_chosen_rows_are_normalised_in_their_order_from_a_memory_map(
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     rows = np.random.default_rng(1).permutation(50)[:30]
-    monkeypatch.setattr(ward_search, "_BLOCK", 28)
+    monkeypatch.setattr(vectors, "_BLOCK", 28)
     np.testing.assert_array_equal(normalise(mapped, rows), normalise(x[rows]))
     np.testing.assert_array_equal(mapped, x)
 
 
 def test_normalising_holds_no_second_copy(tmp_path, monkeypatch):
-    monkeypatch.setattr(ward_search, "_BLOCK", 2**17)
+    monkeypatch.setattr(vectors, "_BLOCK", 2**17)
     np.save(tmp_path / "x.npy", np.ones((20_000, 100), dtype=np.float32))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
     mapped[:, 0] = np.arange(20_000)
@@ -227,7 +228,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
         whole = kmeans(x, 30, seed=0, assignment=assignment)
         with monkeypatch.context() as patch:
             patch.setattr(k_means, "_SEARCHED", 130)
-            patch.setattr(ward_search, "_BLOCK", 2400)
+            patch.setattr(vectors, "_BLOCK", 2400)
             parts = kmeans(x, 30, seed=0, assignment=assignment)
         np.testing.assert_array_equal(parts.labels, whole.labels)
 
@@ -342,7 +343,7 @@ def test_equal_heights_still_put_parts_before_wholes():
 def test_the_tree_does_not_depend_on_block_size(monkeypatch):
     x = unit_rows()
     whole = ward_tree(x)
-    monkeypatch.setattr(ward_search, "_BLOCK", 200)
+    monkeypatch.setattr(vectors, "_BLOCK", 200)
     np.testing.assert_array_equal(ward_tree(x), whole)
 
 

@@ -8,7 +8,12 @@ from recipes.run_rounds import check_steps
 from speechbrain_ext.experiment.debug_plan import SMALL, debug_plan, debug_words
 from speechbrain_ext.experiment.plan import load_plan
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.settings import parse_yaml, plain, read_yaml, resolve
+from speechbrain_ext.utils.yaml_trees import (
+    parse_yaml,
+    plain,
+    read_yaml,
+    resolve,
+)
 
 PLANS = ["quickstart", "folder", "minivox", "minivox_wavlm", "voxceleb"]
 

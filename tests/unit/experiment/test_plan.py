@@ -12,7 +12,7 @@ from speechbrain_ext.experiment.plan import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
-from speechbrain_ext.utils.settings import (
+from speechbrain_ext.utils.yaml_trees import (
     check_overrides,
     parse_yaml,
     plain,

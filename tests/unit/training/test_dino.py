@@ -8,7 +8,7 @@ import torch
 from speechbrain_ext.models.heads import DINOHead
 from speechbrain_ext.training.dino import build_modules
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.settings import plain, read_yaml
+from speechbrain_ext.utils.yaml_trees import plain, read_yaml
 
 SMALL = {"n_mels": 20, "width": 16, "width_last": 24, "embedding_size": 8}
 

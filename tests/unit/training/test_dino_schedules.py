@@ -3,7 +3,7 @@
 import pytest
 
 from speechbrain_ext.training.dino_schedules import DinoSchedules
-from speechbrain_ext.utils.settings import plain, read_yaml
+from speechbrain_ext.utils.yaml_trees import plain, read_yaml
 
 ONE_EPOCH = 10
 

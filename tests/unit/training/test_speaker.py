@@ -14,7 +14,7 @@ from speechbrain_ext.training.speaker import (
     initialise,
 )
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.settings import plain, read_yaml
+from speechbrain_ext.utils.yaml_trees import plain, read_yaml
 
 TINY = {
     "encoder_source": None,

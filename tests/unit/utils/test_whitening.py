@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_ext.clustering import ward_search
+from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import normalise
 from speechbrain_ext.utils.whitening import fold_whitening_, whiten_, whitening
@@ -36,7 +36,7 @@ def test_full_whitening_leaves_no_direction_out(x):
 
 def test_rows_are_overwritten_block_by_block(x, monkeypatch):
     wanted = whiten_(x.copy(), 0.5)
-    monkeypatch.setattr(ward_search, "_BLOCK", 12 * 7)
+    monkeypatch.setattr(vectors, "_BLOCK", 12 * 7)
     found = whiten_(x, 0.5)
     assert found is x
     np.testing.assert_allclose(found @ found.T, wanted @ wanted.T, atol=1e-5)

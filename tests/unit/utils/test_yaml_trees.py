@@ -3,7 +3,7 @@
 import pytest
 
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.settings import (
+from speechbrain_ext.utils.yaml_trees import (
     check_keys,
     check_overrides,
     keys_read,

@@ -1,0 +1,254 @@
+"""A recipe's YAML and command line to typed settings, before any work.
+
+What a leaf leaves out takes the default of the recipe's settings class. All is
+checked here: names, types, ranges, and the arguments of the objects that the
+YAML names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pydoc
+import re
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml.comments import CommentedMap
+from speechbrain.utils.run_opts import RunOptions
+
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.settings import (
+    REQUIRED,
+    Setting,
+    Settings,
+    Wired,
+    unknown_key,
+)
+from speechbrain_ext.utils.yaml_trees import (
+    build_objects,
+    find_yaml,
+    merged,
+    parse_options,
+    parse_yaml,
+    plain,
+    read_yaml,
+    resolved,
+    tag_of,
+)
+
+# Keys that name another YAML: found beside the YAML that has them.
+_YAMLS = re.compile(r"(^|_)(yaml|hparams)$")
+_PLACEHOLDER = "!PLACEHOLDER"
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A recipe's YAML, read, completed and checked.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    text : str
+        With its base, defaults and overrides, references resolved.
+    settings : Settings
+        Its typed values.
+    record : dict
+        The values that decide the result, objects with their classes.
+    options : dict
+        SpeechBrain run options that the YAML states.
+    """
+
+    path: Path
+    text: str
+    settings: Any
+    record: dict[str, Any]
+    options: dict[str, Any]
+
+    def objects(self) -> dict[str, Any]:
+        """Build what the YAML names by ``!new:`` and ``!name:``."""
+        return build_objects(self.text, self.path)
+
+
+def read_leaf(
+    kind: type[Settings], path: PathLike, overrides: Any = None
+) -> Leaf:
+    """Read a leaf for a recipe, with overrides; refuse what cannot be.
+
+    Arguments
+    ---------
+    kind : type
+        The recipe's settings class.
+    path : str or os.PathLike
+        The YAML file: as given, or in the package's ``hparams``.
+    overrides : str or mapping, optional
+        Values of its keys to change; text as the command line gives it.
+
+    Returns
+    -------
+    Leaf
+
+    Raises
+    ------
+    InputError
+        One line with the key, its value, the rule and a way out.
+    """
+    path = find_yaml(path)
+    tree = _with_yamls_found(read_yaml(path), path)
+    if isinstance(overrides, str):
+        overrides = parse_options(overrides)
+    known = kind.keys()
+    options = RunOptions().as_dict()
+    _check_names(kind, tree, overrides or {}, options)
+    tree = merged(tree, overrides or {})
+    tree = _completed(tree, known)
+    text = resolved(tree, path)
+    final = parse_yaml(text)
+    for key in known:
+        if isinstance(final.get(key), Mapping) or tag_of(final.get(key)):
+            _check_object(known[key], final[key])
+    values = {key: plain(final[key]) for key in known if key in final}
+    tagged = plain({key: final[key] for key in values}, tags=True)
+    settings = kind.from_values(values)
+    record = settings.record()
+    record |= {key: tagged[key] for key in record if _is_object(known[key])}
+    stated = {key: plain(final[key]) for key in final if key in options}
+    _check_options(stated, options)
+    return Leaf(path, text, settings, record, stated)
+
+
+def _is_object(fact: Setting) -> bool:
+    return fact.kind is Wired or Wired in typing.get_args(fact.kind)
+
+
+def _with_yamls_found(tree: CommentedMap, path: Path) -> CommentedMap:
+    """Names of other YAMLs in a YAML, as paths that work anywhere."""
+    for key, value in tree.items():
+        if _YAMLS.search(key) and isinstance(value, str) and not tag_of(value):
+            tree[key] = str(find_yaml(value, path))
+    return tree
+
+
+def _check_names(
+    kind: type[Settings], tree: Any, overrides: Any, options: Mapping
+) -> None:
+    """Refuse keys that nobody reads; an anchor of a ``!ref`` may be there."""
+    known = kind.keys()
+    text = str(plain(tree, tags=True))
+    referred = set(re.findall(r"<([A-Za-z_]\w*)[\w.\[\]]*>", text))
+    for key, value in tree.items():
+        if key not in known and key not in options and key not in referred:
+            raise unknown_key(kind.recipe, key, plain(value), known)
+    for key, value in overrides.items():
+        if key not in known and key not in options and key not in tree:
+            raise unknown_key(kind.recipe, key, plain(value), known)
+
+
+def _completed(tree: CommentedMap, known: dict[str, Setting]) -> CommentedMap:
+    """A tree with the default of each key that it leaves out."""
+    defaults = CommentedMap()
+    for key, fact in known.items():
+        if isinstance(fact.default, Wired):
+            defaults |= parse_yaml(f"{key}: {fact.default}")
+        elif fact.default is not REQUIRED:
+            defaults[key] = fact.default
+    given = CommentedMap(
+        (key, value)
+        for key, value in tree.items()
+        if tag_of(value) != _PLACEHOLDER
+    )
+    # A map of values, such as `lr_parts`, is given whole.
+    values = {k for k, fact in known.items() if not _is_object(fact)}
+    new = merged(defaults, {k: v for k, v in given.items() if k not in values})
+    new.update({k: v for k, v in given.items() if k in values})
+    return new
+
+
+def _check_object(fact: Setting, node: Any) -> None:
+    """Refuse an object that cannot be, or arguments that it does not take."""
+    if not _is_object(fact):
+        return
+    tag = tag_of(node)
+    if tag is None or not tag.startswith(("!name:", "!new:", "!apply:")):
+        raise InputError(
+            f"{fact.name} is {plain(node)}; it must be {fact.rule}; for "
+            f"example --{fact.name}='{fact.default}'"
+        )
+    target = pydoc.locate(tag.partition(":")[2])
+    if target is None:
+        raise InputError(
+            f"{fact.name} is {tag}; it must name a class or function that "
+            "can be imported; correct the name, or install its package"
+        )
+    arguments = plain(node)
+    if isinstance(arguments, dict):
+        check_arguments(fact.name, target, arguments)
+
+
+def check_arguments(
+    name: str, target: Any, arguments: Mapping[str, Any]
+) -> None:
+    """Refuse arguments that a class or function does not take.
+
+    Arguments
+    ---------
+    name : str
+        What the object is called in an error.
+    target : callable
+        The class or function.
+    arguments : mapping
+        Plain values by argument.
+
+    Raises
+    ------
+    InputError
+        An argument is unknown, or of another type than annotated.
+
+    Example
+    -------
+    >>> def noise(level: float): ...
+    >>> check_arguments("noise", noise, {"level": "loud"})
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: noise.level is 'loud'; it must ...
+    """
+    try:
+        parameters = inspect.signature(target).parameters
+        function = target.__init__ if inspect.isclass(target) else target
+        hints = typing.get_type_hints(function)
+    except (TypeError, ValueError, NameError):
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        parameters = {**parameters, **dict.fromkeys(arguments)}
+    for key, value in arguments.items():
+        if key == "!":
+            continue
+        if key not in parameters:
+            error = unknown_key(name, key, value, parameters)
+            raise InputError(str(error).replace("--", f"{name}."))
+        if _is_simple(hints.get(key)) and not _is_built(value):
+            Setting(f"{name}.{key}", hints[key], None, "").check(value)
+
+
+def _is_simple(kind: Any) -> bool:
+    """Whether `Setting` can check values of a type."""
+    if typing.get_args(kind):
+        parts = typing.get_args(kind)
+        return all(_is_simple(part) for part in parts)
+    return kind in (bool, int, float, str, type(None), list, dict)
+
+
+def _is_built(value: Any) -> bool:
+    """Whether a value is itself an object of the YAML."""
+    return isinstance(value, dict) and "!" in value
+
+
+def _check_options(stated: dict[str, Any], defaults: Mapping) -> None:
+    """Refuse run options in a YAML that are of another type."""
+    for key, value in stated.items():
+        kind = type(defaults[key])
+        if kind in (bool, int, float, str):
+            Setting(key, kind, defaults[key], "").check(value)

@@ -1,0 +1,282 @@
+"""YAML files as trees: read with their bases, changed, resolved, built.
+
+HyperPyYAML accepts unknown nested overrides in silence; here each is an
+`InputError` that names the key and its nearest neighbour.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import io
+from pathlib import Path
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.scalarfloat import ScalarFloat
+
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
+
+# The package's own YAML files.
+HPARAMS = Path(__file__).parents[2] / "hparams"
+BASE = "base"  # key of a YAML that changes another one
+
+
+def find_yaml(name: PathLike, named_in: PathLike | None = None) -> Path:
+    """The YAML file that a name stands for.
+
+    Arguments
+    ---------
+    name : str or os.PathLike
+        A path.
+    named_in : str or os.PathLike, optional
+        The YAML that names it: relative paths start there, then in the
+        package's ``hparams``, and never in the current directory. None: the
+        command line, where they start in the current directory, then in the
+        package's ``hparams``.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    InputError
+        There is no such file.
+
+    Example
+    -------
+    >>> find_yaml("embedders/ecapa.yaml").name
+    'ecapa.yaml'
+    """
+    start = Path() if named_in is None else Path(named_in).parent
+    inside = Path(name)
+    if inside.parts[:1] == ("hparams",):
+        inside = Path(*inside.parts[1:])
+    for path in (start / name, HPARAMS / inside):
+        if path.is_file():
+            return path
+    said = "" if named_in is None else f", which {named_in} names"
+    raise InputError(
+        f"{name}{said}: no such YAML file in {start.absolute()} or "
+        f"{HPARAMS}; correct the path"
+    )
+
+
+def read_yaml(path: PathLike) -> CommentedMap:
+    """A YAML file as a tree with its tags, nothing built.
+
+    A file with the key ``base`` holds changes to the YAML that it names, which
+    may have a base of its own.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it is not YAML, or bases go in circles.
+    """
+    return _read_yaml(find_yaml(path), ())
+
+
+def _read_yaml(path: Path, above: tuple[Path, ...]) -> CommentedMap:
+    if path.resolve() in above:
+        raise InputError(f"{path} is a base of itself; correct its key base")
+    try:
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        raise InputError(f"{path} is not YAML: {error}") from None
+    if not isinstance(tree, CommentedMap):
+        raise InputError(f"{path} is not a YAML map; give lines `key: value`")
+    base = tree.pop(BASE, None)
+    if base is None:
+        return tree
+    below = _read_yaml(find_yaml(str(base), path), (*above, path.resolve()))
+    return merged(below, tree)
+
+
+def merged(tree: Any, changes: Any) -> Any:
+    """A tree with changes, itself left as it is.
+
+    Maps are changed key by key. A map with another tag, a list or a scalar
+    takes the place of what was there; a map without a tag changes the
+    arguments of a tagged one.
+
+    Example
+    -------
+    >>> tree = parse_yaml("opt: !name:torch.optim.SGD\\n    lr: 1")
+    >>> plain(merged(tree, {"opt": {"momentum": 2}}), tags=True)
+    {'opt': {'lr': 1, 'momentum': 2, '!': '!name:torch.optim.SGD'}}
+    """
+    new = copy.deepcopy(tree)
+    for key, value in changes.items():
+        old = new.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        if both and tag_of(value) in (None, tag_of(old)):
+            new[key] = merged(old, value)
+        elif tag_of(old) and isinstance(value, dict) and not tag_of(value):
+            # `!name:a.b` without arguments so far is no map yet.
+            new[key] = CommentedMap(value)
+            new[key].yaml_set_ctag(old.ctag)
+        else:
+            new[key] = copy.deepcopy(value)
+    return new
+
+
+def tag_of(node: Any) -> str | None:
+    """The tag of a node, such as ``!name:torch.optim.SGD``; None without."""
+    tag = getattr(getattr(node, "tag", None), "value", None)
+    return None if tag is None or tag.startswith("tag:yaml.org") else str(tag)
+
+
+def parse_yaml(text: str) -> CommentedMap:
+    """YAML text as a tree with its tags, nothing built."""
+    tree = YAML().load(text)
+    return CommentedMap() if tree is None else tree
+
+
+def plain(node: Any, tags: bool = False) -> Any:
+    """A YAML tree as built-in types.
+
+    Arguments
+    ---------
+    node : Any
+        From `parse_yaml`, or built-in types.
+    tags : bool
+        Whether to keep the classes that ``!new:`` and ``!name:`` name, under
+        the key ``"!"``; without, a tagged node is its content.
+
+    Example
+    -------
+    >>> tree = parse_yaml("opt: !name:torch.optim.SGD\\n    lr: 1")
+    >>> plain(tree), plain(tree, tags=True)
+    ({'opt': {'lr': 1}}, {'opt': {'lr': 1, '!': '!name:torch.optim.SGD'}})
+    """
+    tag = tag_of(node) if tags else None
+    if isinstance(node, dict):
+        mapping = {str(key): plain(v, tags) for key, v in node.items()}
+        return {**mapping, "!": str(tag)} if tag else mapping
+    if isinstance(node, (list, tuple)):
+        return [plain(value, tags) for value in node]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (int, float):
+        if isinstance(node, kind):
+            return kind(node)
+    text = str(getattr(node, "value", node))
+    if tag_of(node) and not text:
+        # An object without arguments.
+        return {"!": tag} if tag else {}
+    return f"{tag} {text}".strip() if tag else text
+
+
+def dumped(tree: Any) -> str:
+    """A tree as text that every YAML reader reads alike.
+
+    PyYAML takes ``5e-3`` for text: floats are written with a point.
+
+    Example
+    -------
+    >>> dumped(parse_yaml("lr: 5e-3"))
+    'lr: 0.005\\n'
+    """
+    stream = io.StringIO()
+    writer = YAML()
+    writer.width = 4096
+    writer.dump(_with_plain_floats(copy.deepcopy(tree)), stream)
+    return stream.getvalue()
+
+
+def _with_plain_floats(node: Any) -> Any:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            node[key] = _with_plain_floats(value)
+    elif isinstance(node, list):
+        for place, value in enumerate(node):
+            node[place] = _with_plain_floats(value)
+    elif isinstance(node, ScalarFloat):
+        return float(node)
+    return node
+
+
+def resolved(tree: Any, path: PathLike) -> str:
+    """Text of a tree whose references are resolved; ``path`` names it."""
+    try:
+        return resolve_references(io.StringIO(dumped(tree))).getvalue()
+    except (ValueError, KeyError, SyntaxError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be resolved: {error}; correct its references "
+            "!ref <key>, and give what is !PLACEHOLDER"
+        ) from None
+
+
+def resolve(path: PathLike, overrides: Any = None) -> str:
+    """YAML text with its base, overrides applied and references resolved."""
+    if isinstance(overrides, str):
+        overrides = parse_options(overrides)
+    return resolved(merged(read_yaml(path), overrides or {}), path)
+
+
+def build_objects(text: str, path: PathLike) -> dict[str, Any]:
+    """The objects of a resolved YAML; a wrong argument is one line.
+
+    Arguments
+    ---------
+    text : str
+        As of `resolved`.
+    path : str or os.PathLike
+        What it is called in an error.
+    """
+    try:
+        return load_hyperpyyaml(io.StringIO(text))
+    except (TypeError, ImportError) as error:
+        raise InputError(
+            f"{path} cannot be built: {error}; compare the key with the "
+            "class's documented arguments"
+        ) from error
+
+
+def parse_options(text: str) -> CommentedMap:
+    """Options of a command line, as SpeechBrain hands them on, as a tree."""
+    try:
+        return parse_yaml(text)
+    except MarkedYAMLError as error:
+        raise InputError(
+            f"the options are not YAML ({error.problem}); quote maps, "
+            "close their braces and give each option once"
+        ) from None
+
+
+def check_overrides(path: PathLike, tree: dict, overrides: Any) -> None:
+    """Refuse overrides of keys, nested ones too, that a YAML lacks.
+
+    Raises
+    ------
+    InputError
+        With the dotted key and its nearest neighbour.
+
+    Example
+    -------
+    >>> check_overrides("a.yaml", {"lr": 1}, {"lrr": 2})
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: a.yaml has no key 'lrr'; did ...
+    """
+    _check_nested(path, tree, overrides or {}, "")
+
+
+def _check_nested(path: PathLike, tree: Any, given: dict, above: str) -> None:
+    for key, value in given.items():
+        if key not in tree:
+            raise _unknown(path, f"{above}{key}", key, tree)
+        inner = tree[key]
+        # An empty map is open: its reader checks what is put there.
+        if isinstance(value, dict) and isinstance(inner, dict) and inner:
+            _check_nested(path, inner, value, f"{above}{key}.")
+
+
+def _unknown(path: PathLike, name: str, key: str, known: Any) -> InputError:
+    near = difflib.get_close_matches(str(key), [str(k) for k in known], 1)
+    way = f"did you mean {near[0]!r}?" if near else f"it has {sorted(known)}"
+    return InputError(f"{path} has no key {name!r}; {way}")
