@@ -194,8 +194,8 @@ class TrainingBrain(sb.Brain):
             shown += f" and {len(names) - _MOST_NAMES} more, see log.txt"
         raise InputError(
             f"the loss is {loss.item()} in {place}, utterances {shown}; it "
-            f"must be finite; lower --lr (now {self.settings.lr}) or look at the "
-            "utterances, and start anew with --overwrite=true"
+            f"must be finite; lower --lr (now {self.settings.lr}) or look at "
+            "the utterances, and start anew with --overwrite=true"
         )
 
     def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
@@ -371,27 +371,16 @@ class TrainingBrain(sb.Brain):
         }
 
 
-def read_training_manifest(settings: TrainingSettings, kind: str) -> Manifest:
-    """Read the manifest of a training; its audio is there.
-
-    Arguments
-    ---------
-    settings : TrainingSettings
-        The recipe's.
-    kind : str
-        Of the manifest: ``"utterances"`` or ``"pseudo_labels"``.
-
-    Returns
-    -------
-    Manifest
+def read_training_manifest(settings: TrainingSettings) -> Manifest:
+    """Read the manifest of a training, and check that its audio is there.
 
     Raises
     ------
     InputError
-        It is no such manifest, or audio is missing.
+        It is not of the training's kind, or audio is missing.
     """
     manifest = read_manifest(
-        settings.train_annotation, kind, settings.data_folder
+        settings.train_annotation, settings.manifest_kind, settings.data_folder
     )
     check_audio(manifest)
     return manifest
