@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import io
 import re
 from pathlib import Path
@@ -179,20 +180,31 @@ def keys_read(script: PathLike) -> set[str]:
     >>> sorted(keys_read(script))
     ['a', 'b']
     """
-    tree = ast.parse(Path(script).read_text("utf-8"))
-    found = _keys_in(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            package, _, name = node.module.partition(".")
-            if package == "speechbrain_ext" and name:
-                module = Path(__file__).with_name(f"{name}.py")
-                found |= _keys_in(ast.parse(module.read_text("utf-8")))
+    source = Path(script).read_text("utf-8")
+    found = set(_keys_in(source))
+    for name in _modules_in(source):
+        module = Path(__file__).with_name(f"{name}.py")
+        found |= _keys_in(module.read_text("utf-8"))
     return found
 
 
-def _keys_in(tree: ast.AST) -> set[str]:
+# By their source: a plan's steps share recipes, and recipes share modules.
+@functools.cache
+def _modules_in(source: str) -> frozenset[str]:
+    """Modules of this package that a source imports from."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package, _, name = node.module.partition(".")
+            if package == "speechbrain_ext" and name:
+                found.add(name)
+    return frozenset(found)
+
+
+@functools.cache
+def _keys_in(source: str) -> frozenset[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Subscript):
             if _last_name(node.value) in ("settings", "hparams"):
                 if isinstance(node.slice, ast.Constant):
@@ -201,7 +213,7 @@ def _keys_in(tree: ast.AST) -> set[str]:
             if isinstance(node.value, ast.Attribute):
                 if node.value.attr == "hparams":
                     found.add(node.attr)
-    return found
+    return frozenset(found)
 
 
 def _last_name(node: ast.AST) -> str | None:
