@@ -191,11 +191,7 @@ def launch(jobs, folder):
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         + ["--nproc_per_node=2", record_losses.__file__, path, folder],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.getcwd(),
-            "OMP_NUM_THREADS": "1",
-        },
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
     )
