@@ -181,7 +181,8 @@ class NoisyLabels(torch.nn.Module):
         self.is_idle = gate is None and confidence is None
         if confidence is None:
             confidence = np.ones(n_utterances)
-        known = torch.as_tensor(confidence, dtype=torch.float32)
+        dtype = torch.get_default_dtype()
+        known = torch.as_tensor(confidence, dtype=dtype)
         self.register_buffer("confidence", known, persistent=False)
         # Last weight of each label by the gate, and its new label or -1.
         n_gated = 0 if gate is None else n_utterances
