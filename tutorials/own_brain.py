@@ -43,7 +43,7 @@ class Dino(sb.Brain):
     def compute_forward(self, batch, stage):
         begins = torch.randint(12000, (4,)).tolist()
         sizes = [12000, 12000, 6000, 6000]  # two global, two local crops
-        crops = [batch[1][:, b : b + n] for b, n in zip(begins, sizes)]
+        crops = [batch[1][:, b : b + n] for b, n in zip(begins, sizes, strict=True)]
         student = torch.stack([self.modules.student(crop) for crop in crops])
         return student, torch.stack(
             [self.modules.teacher(c) for c in crops[:2]]
