@@ -138,7 +138,9 @@ def test_blocks_do_not_change_the_shape_figures(monkeypatch):
     x, labels, centroids = clustered()
     whole = fit(x, labels, centroids)
     monkeypatch.setattr(label_quality, "_BLOCK", 35)
-    assert fit(x, labels, centroids).margin == pytest.approx(whole.margin)
+    # Cosines in float32: other blocks round otherwise, also near zero.
+    margin = pytest.approx(whole.margin, abs=1e-6)
+    assert fit(x, labels, centroids).margin == margin
 
 
 def test_wrong_clusters_have_a_negative_margin():
