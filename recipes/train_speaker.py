@@ -201,6 +201,7 @@ def build_brain(recipe: RecipeRun, manifest: Manifest) -> SpeakerBrain:
     crop = RandomCrop(n_frames, settings.seed)
     data = TrainingData(
         train_part,
+        manifest,
         labelled_crops(train_part, crop, names),
         crop,
         speaker_sampler(settings, train_part),

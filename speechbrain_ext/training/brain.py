@@ -51,6 +51,7 @@ class TrainingData(NamedTuple):
     """What a training reads."""
 
     manifest: Manifest  # the utterances that are trained on
+    whole: Manifest  # these and those that are held out
     dataset: DynamicItemDataset  # of these
     crop: RandomCrop  # cuts them; its epoch is set as an epoch begins
     sampler: Any  # their order; seeded, so that all processes have the same
@@ -364,8 +365,8 @@ class TrainingBrain(sb.Brain):
     def summary(self) -> dict[str, Any]:
         """Return what a stage record says of the training."""
         return {
-            "n_utterances": len(self.data.manifest),
-            "hours": float(self.data.manifest.duration.sum() / 3600),
+            "n_utterances": len(self.data.whole),
+            "hours": float(self.data.whole.duration.sum() / 3600),
             "final_loss": self.curve.rows[-1]["loss"],
             "random_encoder": self.embedder.is_random,
         }

@@ -137,7 +137,7 @@ def view_data(
     dataset = ViewData(manifest, crop, n_global)
     # With `shuffle`, several processes would draw another order than one.
     sampler = ReproducibleRandomSampler(dataset, settings.seed)
-    return TrainingData(manifest, dataset, crop, sampler)
+    return TrainingData(manifest, manifest, dataset, crop, sampler)
 
 
 def crop_lengths(settings: TrainDino, manifest: Manifest) -> list[int]:
