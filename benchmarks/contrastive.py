@@ -31,7 +31,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import cells
-from speechbrain_ext.experiment.receipts import RECEIPT
+from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.training.contrastive import POSITIVES
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
@@ -188,7 +188,7 @@ def do_cell(
         name,
         seed,
         caveat=cells.SYNTHETIC if arguments.corpus is None else "",
-        train_receipt=str(folder / "model" / RECEIPT),
+        train_receipt=str(folder / "model" / RECORD),
     )
 
 

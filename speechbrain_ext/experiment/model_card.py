@@ -1,4 +1,4 @@
-"""The card of a published model: generated from receipts and results.
+"""The card of a published model: generated from stage records and results.
 
 Front matter as the hub reads it (`huggingface_hub.ModelCardData`), then how
 to load the model, what it scored, how it was trained and what it is not for.
@@ -30,7 +30,7 @@ TAGS = (
 # As the card stands in its folder, where the examples are.
 _HERE = 'source = "."'
 _FILES = 'first, second = "{}", "{}"'
-# Facts of a receipt that a reader of the card wants, and their words.
+# Facts of a record that a reader of the card wants, and their words.
 _WORDS = {
     "n_train": "{:,} training utterances",
     "hours_train": "{:.1f} h",
@@ -66,7 +66,7 @@ class Story(NamedTuple):
     """What a card tells.
 
     ``title``; ``results``, of its cosines and of its calibrated cosines; its
-    ``decision`` rule; ``lineage``, the receipts of the steps that led to it;
+    ``decision`` rule; ``lineage``, the stage records of the steps that led to it;
     ``license`` and ``datasets`` (trained on), ids for the front matter;
     ``own_classes``, whether its YAML needs this package.
     """
@@ -229,7 +229,7 @@ def lacking(lineage: Sequence[Mapping[str, Any]]) -> str:
     'the steps that led to init of m (train_dino)'
     """
     if not lineage:
-        return "the receipts of its training"
+        return "the stage records of its training"
     inputs = [
         f"{name} of {step['folder']} ({step['recipe']})"
         for step in lineage
@@ -344,7 +344,7 @@ def _training(story: Story) -> str:
 
 
 def step_in_words(step: Mapping[str, Any]) -> list[str]:
-    """Counts and settings of a step, from its receipt.
+    """Counts and settings of a step, from its record.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""The card tells what the results and receipts say, no more and no less."""
+"""The card tells what the results and stage records say, no more and no less."""
 
 import pytest
 from huggingface_hub import ModelCard
@@ -150,7 +150,7 @@ def test_steps_that_were_not_given_are_named():
 def test_a_model_without_any_history_says_so_first():
     text = model_card(story([result()]))
     assert "not all steps that led" in text[: text.index("| system |")]
-    assert "Not given at the export: the receipts of its training" in text
+    assert "Not given at the export: the stage records of its training" in text
 
 
 @pytest.mark.parametrize("own", [True, False])
