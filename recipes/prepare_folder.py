@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     train = list_audio([folder], exclude=[test_folder] if test_folder else [])
     test, trials = files_to_score(test_folder, settings.trials)
     request: dict[str, Any] = {"train_files": train.summary()}
-    if test is not None:
+    if test is not None and test_folder:
         refuse_inside(recipe.folder, [test_folder])
         request["test_files"] = test.summary()
         request["trial_lists"] = {some.name: some.summary() for some in trials}
