@@ -33,7 +33,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from benchmarks.measuring import alone, peak_mb
 from recipes import make_pseudo_labels
 from speechbrain_ext.clustering.k_means import cut_tree, kmeans, ward_tree
-from speechbrain_ext.clustering.label_metrics import truth_figures
+from speechbrain_ext.clustering.label_metrics import truth_statistics
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.utils.files import read_json, write_json
 from speechbrain_ext.utils.provenance import versions
@@ -235,7 +235,7 @@ def stage(folder: Path, n_centroids: int, assignment: str) -> dict[str, Any]:
     report["peak_mb"] = round(peak_mb())
     clusters = read_json(folder / "labels" / "clusters.json")
     choice = clusters["choice"]
-    report["figures"] = clusters["figures"]
+    report["figures"] = clusters["statistics"]
     report["numbers"] = choice["by_criterion"]
     report["certain"] = choice["certain"]
     return report
@@ -248,7 +248,7 @@ def one_level(folder: Path, n_clusters: int, assignment: str) -> dict[str, Any]:
     with timed(report, "one_level"):
         found = kmeans(x, n_clusters, SEED, assignment=assignment)
     speakers = np.load(folder / "speakers.npy")
-    report["figures"] = truth_figures(found.labels, speakers)
+    report["figures"] = truth_statistics(found.labels, speakers)
     return report
 
 

@@ -24,18 +24,18 @@ from speechbrain_ext.dataio.audio_tree import (
     refuse_inside,
 )
 from speechbrain_ext.dataio.corpus import (
-    check_min_duration,
     named_files,
     prepare,
 )
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.oracle import write_oracle
+from speechbrain_ext.dataio.settings import PrepareVoxCeleb
 from speechbrain_ext.dataio.trials import (
     TrialList,
     parse_trials,
     read_trial_file,
 )
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import atomic_path
@@ -47,47 +47,42 @@ DOWNLOADS = "downloads"
 
 def main(argv: list[str] | None = None) -> None:
     """List, check, measure and write; a finished folder is left alone."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    shortest = check_min_duration(settings["min_duration"])
-    root = Path(settings["data_folder"])
-    train = _tree(stage, root, settings["train_wav"], "train_wav")
+    recipe = RecipeRun(__file__, PrepareVoxCeleb, argv)
+    settings: PrepareVoxCeleb = recipe.settings
+    root = Path(settings.data_folder)
+    train = _tree(recipe.folder, root, settings.train_wav)
     test, trials = None, []
     request: dict[str, Any] = {"train_files": train.summary()}
-    if settings["test_wav"]:
-        test = _tree(stage, root, settings["test_wav"], "test_wav")
-        sources = settings["trials"] or settings["official_trials"]
-        trials = read_lists(sources, root, stage.folder / DOWNLOADS)
-        test = named_files(test, trials, settings["test_wav"])
+    if settings.test_wav:
+        test = _tree(recipe.folder, root, settings.test_wav)
+        sources = settings.trials or settings.official_trials
+        trials = read_lists(sources, root, recipe.folder / DOWNLOADS)
+        test = named_files(test, trials, str(settings.test_wav))
         check_apart(train, test)
         request["test_files"] = test.summary()
         request["trial_lists"] = {t.name: t.summary() for t in trials}
-    if stage.is_done(**request):
+    if recipe.is_done(**request):
         return
-    keep_downloads(stage.folder / DOWNLOADS, trials)
+    keep_downloads(recipe.folder / DOWNLOADS, trials)
     names, facts = prepare(
-        stage.folder,
+        recipe.folder,
         root,
         train,
         test,
         trials,
-        shortest,
-        convert_to_wav=settings["convert_to_wav"],
-        num_workers=settings["num_workers"],
+        settings.min_duration,
+        convert_to_wav=settings.convert_to_wav,
+        num_workers=settings.num_workers,
     )
-    facts["n_oracle_speakers"] = _write_oracle(stage.folder, test is not None)
-    stage.finish([*names, "oracle.csv"], **facts)
+    facts["n_oracle_speakers"] = _write_oracle(recipe.folder, test is not None)
+    recipe.finish([*names, "oracle.csv"], **facts)
 
 
-def _tree(stage: Stage, root: Path, value: Any, key: str) -> AudioTree:
+def _tree(output_folder: Path, root: Path, value: str | list[str]) -> AudioTree:
     """Audio below one folder or several, relative to ``root``."""
     names = value if isinstance(value, list) else [value]
-    if not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"{key} is {value!r}; give a folder below data_folder, or a list"
-        )
     folders = [root / name for name in names]
-    refuse_inside(stage.folder, folders)
+    refuse_inside(output_folder, folders)
     return list_audio(folders)
 
 
@@ -95,18 +90,13 @@ def read_lists(
     sources: dict[str, str], root: Path, downloads: Path
 ) -> list[TrialList]:
     """Read and check trial lists, from files or addresses."""
-    if not isinstance(sources, dict):
-        raise InputError(
-            f"trials is {sources!r}; name each list, as in "
-            '--trials="{O: meta/veri_test2.txt}"'
-        )
     lists = []
     for name, source in sources.items():
-        if str(source).startswith(("http://", "https://")):
+        if source.startswith(("http://", "https://")):
             content = fetch(name, source, _download(downloads, source))
             lists.append(parse_trials(name, source, content))
         else:
-            lists.append(read_trial_file(name, root / str(source)))
+            lists.append(read_trial_file(name, root / source))
     return lists
 
 

@@ -63,7 +63,7 @@ def _overlap(labels: np.ndarray, previous: np.ndarray) -> csr_array:
     return csr_array(coo_array((ones, (labels, previous)), shape=shape))
 
 
-def churn_figures(labels: Any, previous: Any) -> dict[str, float]:
+def churn_statistics(labels: Any, previous: Any) -> dict[str, float]:
     """How far two rounds' labels of the same utterances differ.
 
     Arguments
@@ -80,7 +80,7 @@ def churn_figures(labels: Any, previous: Any) -> dict[str, float]:
 
     Example
     -------
-    >>> churn_figures(["x", "x", "y", "z"], [5, 5, 7, 7])["churn"]
+    >>> churn_statistics(["x", "x", "y", "z"], [5, 5, 7, 7])["churn"]
     0.25
     """
     now = np.unique(np.asarray(labels), return_inverse=True)[1]
@@ -95,12 +95,12 @@ def churn_figures(labels: Any, previous: Any) -> dict[str, float]:
     }
 
 
-def stability_figures(labels: Any, again: Any) -> dict[str, float]:
+def stability_statistics(labels: Any, again: Any) -> dict[str, float]:
     """Agreement of two clusterings of one round, from different seeds.
 
     Example
     -------
-    >>> stability_figures([0, 0, 1], [4, 4, 2])
+    >>> stability_statistics([0, 0, 1], [4, 4, 2])
     {'stability_nmi': 1.0, 'stability_ari': 1.0}
     """
     nmi, ari = _agreement(labels, again)

@@ -129,12 +129,12 @@ def _rank(labels: np.ndarray, margin: np.ndarray) -> np.ndarray:
     return rank
 
 
-def drop_figures(reason: np.ndarray) -> dict[str, int]:
+def drop_statistics(reason: np.ndarray) -> dict[str, int]:
     """Utterances dropped, in all and for each reason.
 
     Example
     -------
-    >>> drop_figures(np.array(["", SMALL, SMALL], dtype=object))["n_dropped"]
+    >>> drop_statistics(np.array(["", SMALL, SMALL], dtype=object))["n_dropped"]
     2
     """
     return {

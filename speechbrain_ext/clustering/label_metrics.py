@@ -48,7 +48,7 @@ def largest_first(labels: np.ndarray) -> np.ndarray:
     return rank[index]
 
 
-def size_figures(labels: Any) -> dict[str, float]:
+def size_statistics(labels: Any) -> dict[str, float]:
     """Counts that need labels alone.
 
     Arguments
@@ -64,7 +64,7 @@ def size_figures(labels: Any) -> dict[str, float]:
 
     Example
     -------
-    >>> size_figures([0, 0, 0, 1])["size_median"]
+    >>> size_statistics([0, 0, 0, 1])["size_median"]
     2.0
     """
     sizes = cluster_sizes(labels)
@@ -124,7 +124,7 @@ def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
     return found
 
 
-def shape_figures(found: Fit) -> dict[str, float]:
+def shape_statistics(found: Fit) -> dict[str, float]:
     """How tight the clusters are and how far apart.
 
     A cluster of one utterance has cohesion 1: read these figures beside
@@ -143,7 +143,7 @@ def shape_figures(found: Fit) -> dict[str, float]:
 
     Example
     -------
-    >>> shape_figures(Fit(np.array([0.5, 0.7]), np.array([0.2, -0.1])))
+    >>> shape_statistics(Fit(np.array([0.5, 0.7]), np.array([0.2, -0.1])))
     {'cohesion': 0.6, 'margin': 0.05, 'misplaced': 0.5}
     """
     return {
@@ -228,7 +228,7 @@ def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:
     }
 
 
-def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
+def truth_statistics(labels: Any, speakers: Any) -> dict[str, float]:
     """Agreement of pseudo-labels with true speakers.
 
     Arguments
@@ -255,7 +255,7 @@ def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
 
     Example
     -------
-    >>> figures = truth_figures([0, 0, 1], ["ann", "ann", "bob"])
+    >>> figures = truth_statistics([0, 0, 1], ["ann", "ann", "bob"])
     >>> figures["nmi"], figures["ari"], figures["n_merged"]
     (1.0, 1.0, 0)
     """

@@ -9,6 +9,7 @@ as an inner peak, and where they show none the data does not tell.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +67,7 @@ def choose_n_clusters(
     x: np.ndarray,
     leaf_of: np.ndarray,
     criterion: str = "consensus",
-    limits: tuple[int, int] | None = None,
+    limits: Sequence[int] | None = None,
     cosine_threshold: float = 0.5,
     seed: int = 0,
 ) -> Choice:
@@ -95,7 +96,7 @@ def choose_n_clusters(
         Leaf of each [N].
     criterion : str
         One of `CRITERIA`.
-    limits : tuple of int, optional
+    limits : sequence of int, optional
         As `speechbrain_ext.clustering.n_clusters_curves.candidates`.
     cosine_threshold : float
         For ``cosine``.

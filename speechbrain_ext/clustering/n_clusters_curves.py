@@ -8,6 +8,8 @@ k-means centroids, each standing for ``sizes`` unit embeddings of mean
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -21,7 +23,7 @@ MIN_LEAVES = 20
 
 
 def candidates(
-    n_leaves: int, limits: tuple[int, int] | None = None
+    n_leaves: int, limits: Sequence[int] | None = None
 ) -> np.ndarray:
     """Numbers of clusters to look at, 5 % apart.
 
@@ -29,7 +31,7 @@ def candidates(
     ---------
     n_leaves : int
         Leaves of the tree.
-    limits : tuple of int, optional
+    limits : sequence of int, optional
         The least and the largest; without, 1 to 50 % of the leaves: beyond,
         half of the leaves are too few to be clustered.
 

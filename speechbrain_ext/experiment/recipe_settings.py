@@ -7,24 +7,24 @@ import pkgutil
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings
 
-# Recipe by file name: its settings class, imported when it is asked for.
+# Room, module and class by recipe; imported when they are asked for.
 RECIPE_SETTINGS = {
-    "compare_scores": "speechbrain_ext.verification.settings:CompareScores",
-    "convert_embeddings": "speechbrain_ext.dataio.settings:ConvertEmbeddings",
-    "convert_labels": "speechbrain_ext.dataio.settings:ConvertLabels",
-    "export_model": "speechbrain_ext.inference.settings:ExportModel",
-    "extract_embeddings": "speechbrain_ext.models.settings:ExtractEmbeddings",
-    "make_oracle_labels": "speechbrain_ext.dataio.settings:MakeOracleLabels",
-    "make_pseudo_labels": "speechbrain_ext.clustering.settings:MakePseudoLabels",
-    "prepare_folder": "speechbrain_ext.dataio.settings:PrepareFolder",
-    "prepare_toy": "speechbrain_ext.dataio.settings:PrepareToy",
-    "prepare_voxceleb": "speechbrain_ext.dataio.settings:PrepareVoxCeleb",
-    "run_rounds": "speechbrain_ext.experiment.settings:RunRounds",
-    "score_trials": "speechbrain_ext.verification.settings:ScoreTrials",
-    "train_contrastive": "speechbrain_ext.training.settings:TrainContrastive",
-    "train_dino": "speechbrain_ext.training.settings:TrainDINO",
-    "train_speaker": "speechbrain_ext.training.settings:TrainSpeaker",
-    "whiten_embedder": "speechbrain_ext.models.settings:WhitenEmbedder",
+    "compare_scores": "verification.settings:CompareScores",
+    "convert_embeddings": "dataio.settings:ConvertEmbeddings",
+    "convert_labels": "dataio.settings:ConvertLabels",
+    "export_model": "inference.settings:ExportModel",
+    "extract_embeddings": "models.settings:ExtractEmbeddings",
+    "make_oracle_labels": "dataio.settings:MakeOracleLabels",
+    "make_pseudo_labels": "clustering.settings:MakePseudoLabels",
+    "prepare_folder": "dataio.settings:PrepareFolder",
+    "prepare_toy": "dataio.settings:PrepareToy",
+    "prepare_voxceleb": "dataio.settings:PrepareVoxCeleb",
+    "run_rounds": "experiment.settings:RunRounds",
+    "score_trials": "verification.settings:ScoreTrials",
+    "train_contrastive": "training.settings:TrainContrastive",
+    "train_dino": "training.settings:TrainDINO",
+    "train_speaker": "training.settings:TrainSpeaker",
+    "whiten_embedder": "models.settings:WhitenEmbedder",
 }
 
 
@@ -56,4 +56,4 @@ def settings_of(recipe: str) -> type[Settings]:
             f"recipe is {recipe!r}; it must be one of "
             f"{', '.join(RECIPE_SETTINGS)}; correct the name"
         )
-    return pkgutil.resolve_name(RECIPE_SETTINGS[recipe])
+    return pkgutil.resolve_name(f"speechbrain_ext.{RECIPE_SETTINGS[recipe]}")
