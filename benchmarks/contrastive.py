@@ -188,7 +188,7 @@ def do_cell(
         name,
         seed,
         caveat=cells.SYNTHETIC if arguments.corpus is None else "",
-        train_receipt=str(folder / "model" / RECORD),
+        train_record=str(folder / "model" / RECORD),
     )
 
 

@@ -17,7 +17,11 @@ from speechbrain_ext.experiment.lineage import UNKNOWN
 from speechbrain_ext.inference.decision import Decision
 from speechbrain_ext.inference.hub_folder import EXAMPLES
 from speechbrain_ext.utils.provenance import versions
-from speechbrain_ext.verification.results import Result, render_table
+from speechbrain_ext.verification.results import (
+    CAVEATS,
+    Result,
+    render_table,
+)
 
 CARD = "README.md"
 TAGS = (
@@ -45,21 +49,6 @@ _WORDS = {
     "embedding_size": "{} values each",
 }
 _SETTINGS = ("n_epochs", "seed", "whiten")
-# What a step may have done that a reader must know first.
-_CAVEATS = {
-    "synthetic": (
-        "the voices are synthetic: nothing here says anything about real speech"
-    ),
-    "random_encoder": (
-        "the encoder of a step started from random weights, not from a "
-        "pre-trained WavLM"
-    ),
-    "true_labels": "true speaker labels were used in training",
-    "oracle_positives": (
-        "true speakers chose the positives of a training: true labels were "
-        "used in training"
-    ),
-}
 
 
 class Story(NamedTuple):
@@ -211,7 +200,7 @@ def caveats(story: Story) -> list[str]:
     """
     found = [result.caveat for result in story.results]
     for step in story.lineage:
-        found += [words for fact, words in _CAVEATS.items() if step.get(fact)]
+        found += [words for fact, words in CAVEATS.items() if step.get(fact)]
     if lacking(story.lineage):
         found.append(
             "not all steps that led to the model are known, nor whether true "

@@ -84,18 +84,18 @@ def upload(
 
 
 def check_id(repository: str) -> None:
-    """Refuse what is no id of a repository, before any work.
+    """Raise InputError if a repository is not named ``owner/name``.
 
     Example
     -------
     >>> check_id("me/my model")
     Traceback (most recent call last):
-    speechbrain_ext.utils.errors.InputError: push is 'me/my model': it must ...
+    speechbrain_ext.utils.errors.InputError: push is 'me/my model'; it must ...
     """
     if not isinstance(repository, str) or not _ID.fullmatch(repository):
         raise InputError(
-            f"push is {repository!r}: it must be owner/name, of letters, "
-            "digits, dots and dashes"
+            f"push is {repository!r}; it must be owner/name, of letters, "
+            "digits, dots and dashes; for example --push=me/my-model"
         )
 
 

@@ -52,6 +52,19 @@ _EMPTY = "–"
 _IN_HEADING = ("protocol", "training utterances", "device")
 
 
+# Facts of a stage record that a reader of a result must know, in words.
+CAVEATS = {
+    "synthetic": (
+        "the voices are synthetic: nothing here says anything about real speech"
+    ),
+    "random_encoder": "encoder of random weights, not pre-trained",
+    "true_labels": "true speaker labels were used in training",
+    "oracle_positives": (
+        "true speakers chose the positives: true labels were used in training"
+    ),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """What one system scored on one trial list, and all that decides it.

@@ -14,14 +14,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.verification.backend import SIDES
 
-# Kind to whether a trial is seen from its enrolment and from its test side.
-SIDES = {
-    "z-norm": (True, False),
-    "t-norm": (False, True),
-    "s-norm": (True, True),
-    "as-norm": (True, True),
-}
 _SCORES_AT_ONCE = 2**24  # cohort scores held at once, 64 MB
 # Below this the spread of float32 cosines is their rounding.
 _LEAST_STD = 1e-6
@@ -136,7 +130,7 @@ def normalised(
     enrol_rows, test_rows : numpy.ndarray
         Rows of the statistics of the two sides of each trial [M].
     kind : str
-        A key of `SIDES`.
+        A key of `backend.SIDES`.
 
     Returns
     -------

@@ -128,7 +128,12 @@ def other_list(folder):
         (None, {"trials": "none.txt"}, "none.txt: no such file"),
         (None, {"name": "E"}, "scores_E_raw.npy: no such file"),
         (None, {"n_bootstrap": 0}, "n_bootstrap is 0"),
-        (None, {"second_back": "raw"}, "did you mean 'second_backend'"),
+        (None, {"second_backen": "raw"}, "did you mean --second_backend"),
+        (
+            None,
+            {"first_backend": "y-norm"},
+            "first_backend is 'y-norm'; each must be one of raw",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, spoil, overrides, message):

@@ -26,7 +26,10 @@ def test_debug_runs_every_step_of_the_papers_plan(tmp_path):
         "topline (true labels)",
         "topline + large margin",
     ]
-    assert {row["caveat"] for row in rows} == {"debug", "debug; random WavLM"}
+    assert {row["caveat"] for row in rows} == {
+        "debug",
+        "debug; encoder of random weights, not pre-trained",
+    }
     for system in ("round1", "round2", "large_margin"):
         fits = json.loads((folder / system / "model/gate.json").read_text())
         assert len(fits) == 3

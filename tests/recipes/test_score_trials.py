@@ -96,6 +96,24 @@ def test_a_finished_folder_is_left_alone(corpus):
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_value_that_is_also_a_folder_name_is_part_of_the_request(
+    corpus, monkeypatch
+):
+    """The corpus of a result is not taken for the folder of its trials."""
+    folder, *_ = corpus
+    monkeypatch.chdir(folder)
+    (folder / "toy").mkdir()
+    (folder / "dev.txt").rename(folder / "toy" / "dev.txt")
+    relative = {"embeddings_folder": "test", "trials": "toy/dev.txt"}
+    score_trials.main(arguments(folder, **relative, corpus="toy"))
+    with pytest.raises(InputError, match="hparams.corpus"):
+        score_trials.main(arguments(folder, **relative, corpus="emb"))
+    assert result_of(folder, "raw").corpus == "toy"
+    again = arguments(folder, **relative, corpus="emb", overwrite=True)
+    score_trials.main(again)
+    assert result_of(folder, "raw").corpus == "emb"
+
+
 def test_lists_can_be_named(corpus):
     folder, *_ = corpus
     lists = {"O": f"{folder}/dev.txt", "E": f"{folder}/half.txt"}
@@ -349,7 +367,7 @@ def test_the_result_tells_where_the_system_came_from(corpus, caveat):
     score_trials.main(
         arguments(
             folder,
-            train_receipt=folder / "stage.json",
+            train_record=folder / "stage.json",
             clusters=folder / "clusters.json",
             caveat=caveat,
             run="quickstart",
@@ -359,7 +377,11 @@ def test_the_result_tells_where_the_system_came_from(corpus, caveat):
     result = read_result(folder / "scores" / "result_dev_raw.json")
     assert (result.n_train, result.seconds) == (99, 12.5)
     assert (result.nmi, result.ari, result.n_clusters) == (0.9, 0.8, 7)
-    words = [caveat, "random WavLM", "true speakers chose the positives"]
+    words = [
+        caveat,
+        "encoder of random weights, not pre-trained",
+        "true speakers chose the positives: true labels were used in training",
+    ]
     assert result.caveat == "; ".join(filter(None, words))
     assert (result.run, result.corpus) == ("quickstart", "toy")
 
@@ -396,15 +418,21 @@ def break_embeddings(folder):
         ),
         (None, {"trials": "none.txt"}, "none.txt: no such file"),
         (None, {"trials": "{a/b: dev.txt}"}, "'a/b'"),
-        (None, {"trials": "[a/dev.txt, b/dev.txt]"}, "share a file name"),
-        (None, {"trials": "[]"}, "give a path"),
-        (None, {"trials": "{}"}, "give a path"),
-        (None, {"backends": "y-norm"}, "back-end 'y-norm'"),
+        (None, {"trials": "[a/dev.txt, b/dev.txt]"}, "not share a file name"),
+        (None, {"trials": "[]"}, "at least one list"),
+        (None, {"trials": "{}"}, "at least one list"),
+        (
+            None,
+            {"backends": "y-norm"},
+            "backends is 'y-norm'; each must be one of raw, z-norm",
+        ),
+        (None, {"backends": "[raw, 3]"}, r"backends is \['raw', 3\]; it must"),
+        (None, {"backends": "[raw, raw]"}, "each must be named once"),
         (None, {"backends": "as-norm"}, "cohort_folder is null"),
         (None, {"backends": "raw+linear"}, "cohort_folder is null"),
         (None, {"backends": "as-norm", "cohort_folder": "x"}, "cohort_labels"),
         (None, {"whiten": 0.5}, "cohort_folder is null"),
-        (None, {"protocol": "both"}, "protocol is 'both'"),
+        (None, {"protocol": "both"}, "protocol is 'both'; it must be full or"),
         (None, {"protocol": "crops"}, "crop_embeddings.npy: no such file"),
         (
             lambda f: add_line(f, "2 test/0/0.wav test/0/1.wav\n"),
@@ -423,7 +451,10 @@ def break_embeddings(folder):
         ),
         (None, {"n_bootstrap": 0}, "n_bootstrap is 0"),
         (None, {"p_target": 1.5}, "p_target is 1.5"),
-        (None, {"topk": 3}, "did you mean 'top_k'"),
+        (None, {"topk": 3}, "did you mean --top_k"),
+        (None, {"duration_edges": "[8, 4]"}, "each must be above the one"),
+        (None, {"duration_edges": "[a]"}, r"each value a number above 0"),
+        (None, {"whiten": 2}, "whiten is 2; it must be a number from 0 to 1"),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, spoil, overrides, message):
@@ -471,5 +502,7 @@ def test_the_script_exits_with_one_line(corpus):
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: back-end 'y-norm'")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: backends is 'y-norm'; "
+    )
     assert "Traceback" not in done.stderr
