@@ -11,8 +11,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.artifacts import CorpusArtifacts
+from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.settings import RunRounds, StageSettings
 from speechbrain_ext.experiment.steps import Role
@@ -66,7 +66,9 @@ def debug_plan(settings: RunRounds) -> RunRounds:
         settings,
         run=f"{settings.run}_debug",
         output_folder=root,
-        augment_folder=str(CorpusArtifacts(Path(root) / Role.CORPUS.value).sounds),
+        augment_folder=str(
+            CorpusArtifacts(Path(root) / Role.CORPUS.value).sounds
+        ),
         results_folder=f"{root}/results",
         stages=stages,
     )

@@ -64,9 +64,9 @@ def recipe_words(
 
     Example
     -------
-    >>> words = recipe_words("train_dino", "a.yaml", {"crop": None}, ["torchrun"])
+    >>> words = recipe_words("train_dino", "a.yaml", {"crop": None}, ["run"])
     >>> words[0], words[2:]
-    ('torchrun', ['a.yaml', '--crop=null'])
+    ('run', ['a.yaml', '--crop=null'])
     """
     return [
         *(launcher or [sys.executable]),

@@ -1,6 +1,6 @@
 """Where a model comes from, read off the stage records by their hashes.
 
-A stage record names the SHA-256 of what its stage read and wrote. Walking from a
+A record names the SHA-256 of what its stage read and wrote. Walking from a
 file to the stage that wrote it, to what that read, and so on, gives the very
 steps that led to it and no others, whatever else lies in the run's folder.
 """
@@ -194,8 +194,8 @@ def check_maker_read(
     record = _maker(made, known[0]) or _maker(made, known[1])
     if record is None:
         raise InputError(
-            f"no stage record beside {made['path']} or below {folder} tells what "
-            f"made it: {words}, or give the folder of its stages as "
+            f"no stage record beside {made['path']} or below {folder} tells "
+            f"what made it: {words}, or give the folder of its stages as "
             "--run_folder"
         )
     for name, path in read.items():

@@ -55,7 +55,7 @@ class Story(NamedTuple):
     """What a card tells.
 
     ``title``; ``results``, of its cosines and of its calibrated cosines; its
-    ``decision`` rule; ``lineage``, the stage records of the steps that led to it;
+    ``decision`` rule; ``lineage``, the records of the steps that led to it;
     ``license`` and ``datasets`` (trained on), ids for the front matter;
     ``own_classes``, whether its YAML needs this package.
     """

@@ -100,20 +100,20 @@ class _Builder:
         """All steps that are certain, in the order they run."""
         self.prepare()
         first, labels = self.bootstrap()
-        start = {"init_from": None}
+        start: dict[str, Any] = {"init_from": None}
         if self.settings.round_init == "bootstrap":
             start["init_from"] = str(first.artifacts.embedder)
         self.ablations(labels, start)
         rounds = rounds_of(self.settings)
         trained = [(first, labels)]
         for number in range(1, rounds.n_rounds + 1):
-            model, next_labels = self.round(number, labels, start)
+            model, found = self.round(number, labels, start)
             trained.append((model, labels))
-            labels = next_labels
-        model = None
+            labels = found
+        final = None
         if rounds.stopped:
-            model = self.end(rounds, *trained[rounds.chosen], start)
-        return Plan(self.settings, self.corpus, self.steps, rounds, model)
+            final = self.end(rounds, *trained[rounds.chosen], start)
+        return Plan(self.settings, self.corpus, self.steps, rounds, final)
 
     def add(
         self,
@@ -349,9 +349,7 @@ class _Builder:
             "train_record": str(trained.artifacts.record),
         }
 
-    def cohort_values(
-        self, model: Embedder, cohort: Labels
-    ) -> dict[str, Any]:
+    def cohort_values(self, model: Embedder, cohort: Labels) -> dict[str, Any]:
         """Embeddings and labels of the training utterances."""
         values = {
             "cohort_folder": str(self.embed_train(model).folder),

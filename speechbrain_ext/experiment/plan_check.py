@@ -63,9 +63,7 @@ def _check_positives(step: Step[Any], found: Any) -> None:
         )
 
 
-def in_the_plans_words(
-    error: str, step: Step[Any], settings: RunRounds
-) -> str:
+def in_the_plans_words(error: str, step: Step[Any], settings: RunRounds) -> str:
     """A recipe's error with its keys named as the plan names them.
 
     Arguments

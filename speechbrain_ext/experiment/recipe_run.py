@@ -26,8 +26,8 @@ from speechbrain_ext.experiment.stage_records import (
     LOG,
     REQUEST,
     RESOLVED,
-    is_finished,
     is_begun,
+    is_finished,
     move_aside,
     write_record,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechbrain_ext.clustering.stopping import AUTO, Rounds, decide
+from speechbrain_ext.clustering.stopping import Rounds, decide
 from speechbrain_ext.experiment.artifacts import LabelArtifacts
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Kind, Role, System
@@ -43,7 +43,7 @@ def rounds_of(settings: RunRounds) -> Rounds:
     2
     """
     n_rounds = settings.n_rounds
-    if n_rounds != AUTO:
+    if not isinstance(n_rounds, str):
         return Rounds(n_rounds, True, n_rounds, f"n_rounds is {n_rounds}")
     churns = list(churns_of(settings).values())
     for n_done in range(len(churns) + 1):

@@ -173,9 +173,7 @@ class Step(Generic[A]):
         return {**self.options, **late, "output_folder": str(self.folder)}
 
 
-def steps_that_left(
-    steps: Iterable[Step[Any]], kind: type[B]
-) -> list[Step[B]]:
+def steps_that_left(steps: Iterable[Step[Any]], kind: type[B]) -> list[Step[B]]:
     """The steps whose artifacts are of a class.
 
     Example

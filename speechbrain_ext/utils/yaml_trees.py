@@ -112,6 +112,9 @@ def merged(tree: Any, changes: Any) -> Any:
     >>> tree = parse_yaml("opt: !name:torch.optim.SGD\\nlists: !PLACEHOLDER")
     >>> plain(merged(tree, {"opt": {"lr": 2}, "lists": {"O": 1}}), tags=True)
     {'opt': {'lr': 2, '!': '!name:torch.optim.SGD'}, 'lists': {'O': 1}}
+    >>> tree = parse_yaml("a: {b: 1}\\nc: !ref <a>")
+    >>> plain(merged(tree, {"c": {"d": 2}}), tags=True)
+    {'a': {'b': 1}, 'c': {'d': 2}}
     """
     new = copy.deepcopy(tree)
     for key, value in changes.items():
@@ -130,7 +133,7 @@ def merged(tree: Any, changes: Any) -> Any:
 
 def _is_named(node: Any) -> bool:
     """Whether a node names a class or function."""
-    return tag_of(node) not in (None, "!PLACEHOLDER")
+    return (tag_of(node) or "").startswith(("!name:", "!new:", "!apply:"))
 
 
 def tag_of(node: Any) -> str | None:

@@ -5,8 +5,8 @@ import pytest
 from speechbrain_ext.experiment.stage_records import (
     RECORD,
     REQUEST,
-    is_finished,
     first_difference,
+    is_finished,
     move_aside,
     write_record,
 )
