@@ -13,6 +13,7 @@ from typing import Any
 
 from speechbrain_ext.experiment.artifacts import CorpusArtifacts
 from speechbrain_ext.experiment.leaf import read_leaf
+from speechbrain_ext.experiment.plan import embedder_of
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.settings import RunRounds, StageSettings
 from speechbrain_ext.experiment.steps import Role
@@ -55,7 +56,9 @@ def debug_plan(settings: RunRounds) -> RunRounds:
     small = plain(read_yaml(SMALL))
     root = f"{settings.output_folder}_debug"
     stages = {
-        kind: _small_stage(settings.stage(kind), small)
+        kind: _small_stage(
+            settings.stage(kind), embedder_of(settings, kind), small
+        )
         for kind in settings.stages
     }
     stages["prepare"] = {
@@ -74,7 +77,9 @@ def debug_plan(settings: RunRounds) -> RunRounds:
     )
 
 
-def _small_stage(stage: StageSettings, small: dict[str, Any]) -> dict[str, Any]:
+def _small_stage(
+    stage: StageSettings, embedder: dict[str, Any], small: dict[str, Any]
+) -> dict[str, Any]:
     """A stage with small values in place of what it sets."""
     values = dict(merged(stage.set, small["recipes"].get(stage.recipe, {})))
     replaced = small["if_set"].get(stage.recipe, {})
@@ -86,7 +91,8 @@ def _small_stage(stage: StageSettings, small: dict[str, Any]) -> dict[str, Any]:
                 values[key] = value
         if "embedder_yaml" in kind.keys():
             found = _small_embedder(given.embedder_yaml, small["embedders"])
-            values["embedder"] = {**stage.set.get("embedder", {}), **found}
+            embedder = stage.set.get("embedder", embedder)
+            values["embedder"] = {**embedder, **found}
     return {**dataclasses.asdict(stage), "set": values}
 
 

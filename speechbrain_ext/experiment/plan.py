@@ -87,6 +87,14 @@ def longest_plan(settings: RunRounds) -> Plan:
     return load_plan(settings)
 
 
+def embedder_of(settings: RunRounds, stage: str) -> dict[str, Any]:
+    """Values to change of the embedder that a stage trains."""
+    if stage in (Kind.TRAIN.stage, Kind.LARGE_MARGIN.stage):
+        chosen = settings.round_embedder
+        return settings.embedder if chosen is None else chosen
+    return settings.embedder if stage == Kind.BOOTSTRAP.stage else {}
+
+
 class _Builder:
     """Build the steps of a run, one system after another."""
 
@@ -128,7 +136,9 @@ class _Builder:
         ``change`` wins over what the stage sets, which wins over ``values``.
         """
         stage = self.settings.stage(kind.stage)
-        given = {**values, **stage.set, **(change or {})}
+        embedder = embedder_of(self.settings, kind.stage)
+        sizes = {"embedder": embedder} if embedder else {}
+        given = {**values, **sizes, **stage.set, **(change or {})}
         options = {"seed": self.settings.seed}
         options |= {k: v for k, v in given.items() if not isinstance(v, Late)}
         step = Step(
@@ -305,6 +315,7 @@ class _Builder:
             "embeddings_folder": str(self.embed_train(model).folder),
             "train_annotation": str(self.corpus.train),
             "oracle": Late.ORACLE,
+            "n_clusters": self.settings.n_clusters,
         }
         if previous is not None:
             values["previous_labels"] = str(previous.artifacts.labels)

@@ -140,12 +140,14 @@ class RunRounds(Settings):
     embedder: dict = setting(
         {}, "values to change of the bootstrap's embedder", group="models"
     )
-    round_embedder: dict = setting(
-        {}, "values to change of the rounds' embedder", group="models"
+    round_embedder: dict | None = setting(
+        None,
+        "values to change of the rounds' embedder; null: those of embedder",
+        group="models",
     )
     stages: dict[str, dict] = setting(
-        doc="recipe, hparams (its YAML) and set (values to change) of each "
-        "stage",
+        {},
+        "of each stage: recipe, hparams (its YAML) and set (values to change)",
         group="stages",
     )
 
