@@ -40,12 +40,7 @@ from speechbrain_ext.clustering.cleaning import (
     drop_statistics,
     reasons_to_drop,
 )
-from speechbrain_ext.clustering.k_means import (
-    cluster_means,
-    cut_tree,
-    kmeans,
-    ward_tree,
-)
+from speechbrain_ext.clustering.k_means import cluster_means, kmeans
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
     cluster_sizes,
@@ -61,6 +56,7 @@ from speechbrain_ext.clustering.n_clusters import (
 )
 from speechbrain_ext.clustering.n_clusters_curves import candidates
 from speechbrain_ext.clustering.settings import MakePseudoLabels
+from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
 from speechbrain_ext.dataio.manifest import (
     Manifest,
@@ -74,7 +70,7 @@ from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import atomic_path, write_json
 from speechbrain_ext.utils.plotting import save_png
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import check_vectors, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
 logger = logging.getLogger(__name__)
@@ -120,7 +116,7 @@ def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
     folder = settings.embeddings_folder
     vectors, index = read_embeddings(folder)
     rows = rows_for(index, train.ids, folder)
-    x = normalise(vectors, rows)
+    x = check_vectors(unit_rows(vectors, rows))
     return x if settings.whiten is None else whiten_(x, settings.whiten)
 
 

@@ -11,5 +11,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "k_means": "cluster_means kmeans",
         "n_clusters": "choose_n_clusters",
         "ward": "cut_tree ward_tree",
+        "speechbrain_ext.utils.vectors": "unit_rows",
+        "speechbrain_ext.utils.whitening": "whiten",
     },
 )

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, hstack
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
 
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.utils.errors import InputError
@@ -28,9 +29,10 @@ def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
     Arguments
     ---------
     labels : numpy.ndarray
-        Cluster of each utterance [N], 0 to K - 1.
+        Cluster of each utterance [N], 0 to K - 1, none empty.
     previous : numpy.ndarray
-        The same utterances' clusters in the round before [N], 0 to J - 1.
+        The same utterances' clusters in the round before [N], 0 to J - 1,
+        none empty.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
     >>> match_clusters(now, before).tolist()
     [1, 0, -1]
     """
-    overlap = _overlap(labels, previous)
+    overlap = contingency_matrix(labels, previous, sparse=True, dtype=float)
     n_now, n_before = overlap.shape
     # Every cluster may also stay alone: together that is worth less than one
     # shared utterance, so a full matching exists and overlap decides.
@@ -54,13 +56,6 @@ def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
     choices = csr_array(hstack([overlap, alone]))
     matched = min_weight_full_bipartite_matching(choices, maximize=True)[1]
     return np.where(matched < n_before, matched, -1)
-
-
-def _overlap(labels: np.ndarray, previous: np.ndarray) -> csr_array:
-    """Utterances shared by each pair of clusters [K, J], sparse."""
-    ones = np.ones(len(labels))
-    shape = (int(labels.max()) + 1, int(previous.max()) + 1)
-    return csr_array(coo_array((ones, (labels, previous)), shape=shape))
 
 
 def churn_statistics(labels: Any, previous: Any) -> dict[str, float]:

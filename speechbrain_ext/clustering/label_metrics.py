@@ -14,6 +14,7 @@ from sklearn.metrics import (
     adjusted_rand_score,
     homogeneity_completeness_v_measure,
 )
+from sklearn.metrics.cluster import contingency_matrix
 
 from speechbrain_ext.utils.errors import InputError
 
@@ -185,16 +186,12 @@ def _commonest(
     labels: Any, speakers: Any
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """The number of speakers, and each cluster's commonest with its count."""
-    cluster = np.unique(np.asarray(labels), return_inverse=True)[1]
-    names, speaker = np.unique(np.asarray(speakers), return_inverse=True)
-    pairs, counts = np.unique(
-        cluster * len(names) + speaker, return_counts=True
-    )
-    # Sorted by cluster, then rising count: the last of each is the commonest.
-    order = np.lexsort((counts, pairs // len(names)))
-    last = np.append(np.diff(pairs[order] // len(names)) > 0, True)
+    shared = contingency_matrix(labels, speakers, sparse=True).tocoo()
+    # By cluster, then rising count: the last of each is the commonest.
+    order = np.lexsort((shared.data, shared.row))
+    last = np.append(np.diff(shared.row[order]) > 0, True)
     chosen = order[last]
-    return len(names), pairs[chosen] % len(names), counts[chosen]
+    return shared.shape[1], shared.col[chosen], shared.data[chosen]
 
 
 def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.groups import place_in_group
 
 
 class CappedSampler(torch.utils.data.Sampler):
@@ -62,12 +63,9 @@ class CappedSampler(torch.utils.data.Sampler):
         )
         generator = np.random.default_rng(self.seed)
         shuffled = generator.permutation(len(classes))
-        order = shuffled[np.argsort(classes[shuffled], kind="stable")]
         # Size of each utterance's class, and its place in that.
         self._sizes = sizes[classes]
-        self._places = np.empty(len(classes), dtype=np.int64)
-        first = np.repeat(sizes.cumsum() - sizes, sizes)
-        self._places[order] = np.arange(len(classes)) - first
+        self._places = place_in_group(classes, shuffled)
         self._length = int(np.minimum(sizes, cap).sum())
 
     def __len__(self) -> int:

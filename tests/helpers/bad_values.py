@@ -97,11 +97,16 @@ def wrong_arguments(fact: Setting) -> list[str]:
     """Arguments that a key's default object does not take."""
     if not isinstance(fact.default, Wired):
         return []
+    ranges = getattr(fact, "arguments", {})
+    bad = [
+        f"{{{name}: {value}}}"
+        for name, inner in ranges.items()
+        for value in out_of_range(inner)
+    ]
     node = parse_yaml(f"key: {fact.default}")["key"]
     target = pydoc.locate(tag_of(node).partition(":")[2])
     assert target is not None, fact.default
     parameters = inspect.signature(target).parameters
-    bad = []
     if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         bad.append("{no_such_argument: 1}")
     function = target.__init__ if inspect.isclass(target) else target

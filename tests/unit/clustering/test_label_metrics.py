@@ -21,7 +21,7 @@ from speechbrain_ext.clustering.label_metrics import (
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 
 
 def test_sizes_of_a_known_clustering():
@@ -65,7 +65,9 @@ def test_purity_is_one_for_singletons_and_the_largest_share_for_one_cluster():
 def test_agreement_does_not_depend_on_names():
     labels, speakers = random_labels()
     renamed = np.array(list("qwertyuio"))[labels]
-    assert truth_statistics(renamed, speakers) == truth_statistics(labels, speakers)
+    assert truth_statistics(renamed, speakers) == truth_statistics(
+        labels, speakers
+    )
     assert truth_statistics(labels, labels)["ari"] == 1
 
 
@@ -115,7 +117,7 @@ def clustered():
     generator = np.random.default_rng(1)
     centres = generator.normal(size=(5, 6))
     labels = generator.integers(0, 5, 80)
-    x = normalise(centres[labels] + 0.5 * generator.normal(size=(80, 6)))
+    x = unit_rows(centres[labels] + 0.5 * generator.normal(size=(80, 6)))
     return x, labels, cluster_means(x, labels, 5)
 
 

@@ -14,7 +14,7 @@ from speechbrain_ext.clustering.n_clusters import (
 )
 from speechbrain_ext.clustering.ward import ward_tree
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 
 N_SPEAKERS = 60
 
@@ -30,7 +30,7 @@ def corpus():
     )
     x = generator.normal(size=(N_SPEAKERS, 48))[speaker[session]]
     x += 0.5 * generator.normal(size=(len(speaker), 48))[session]
-    x = normalise(x + 0.7 * generator.normal(size=x.shape))
+    x = unit_rows(x + 0.7 * generator.normal(size=x.shape))
     leaves, leaf_of, _ = kmeans(x, 300, seed=0)
     sizes = np.bincount(leaf_of)
     return ward_tree(leaves, sizes), leaves, sizes, sizes, x, leaf_of
@@ -66,7 +66,7 @@ def test_the_choice_is_repeated_and_can_be_written(corpus):
 
 
 def test_noise_gives_a_guess_that_is_not_certain():
-    x = normalise(np.random.default_rng(0).normal(size=(300, 32)))
+    x = unit_rows(np.random.default_rng(0).normal(size=(300, 32)))
     everything = (ward_tree(x), x, np.ones(300), None, x, np.arange(300))
     choice = choose_n_clusters(*everything)
     assert not choice.certain

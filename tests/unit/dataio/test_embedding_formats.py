@@ -2,6 +2,7 @@
 
 import struct
 
+import kaldiio
 import numpy as np
 import pytest
 import torch
@@ -67,7 +68,6 @@ def test_an_index_points_at_each_vector(tmp_path, vectors):
 
 
 def test_kaldiio_reads_what_is_written_and_the_other_way(tmp_path, vectors):
-    kaldiio = pytest.importorskip("kaldiio")
     write_vectors(tmp_path, IDS, vectors, "kaldi")
     found = kaldiio.load_scp(str(tmp_path / "embeddings.scp"))
     np.testing.assert_array_equal(found[IDS[1]], vectors[1])
