@@ -87,7 +87,7 @@ def _small_stage(
     if replaced or "embedder_yaml" in kind.keys():
         given = read_leaf(kind, stage.hparams, _ALL_GIVEN | stage.set).settings
         for key, value in replaced.items():
-            if getattr(given, key) is not None:
+            if getattr(given, key):
                 values[key] = value
         if "embedder_yaml" in kind.keys():
             found = _small_embedder(given.embedder_yaml, small["embedders"])

@@ -29,11 +29,11 @@ from speechbrain_ext.experiment.rounds import churns_of, round_system
 from speechbrain_ext.experiment.run_results import Scored, trainings
 from speechbrain_ext.experiment.steps import Kind, Late, Step, steps_that_left
 from speechbrain_ext.training.plots import (
-    contrastive_health,
-    dino_health,
+    contrastive_diagnostics,
+    dino_diagnostics,
     gate_fits,
     gate_shares,
-    layers_moved,
+    layer_distances,
     training_curves,
 )
 from speechbrain_ext.utils.files import read_json
@@ -219,13 +219,13 @@ def health_sections(
     name = step.system.name
     caption = "Statistics that need no labels; a collapse would show in them."
     if "uniformity" in curve:
-        figure = contrastive_health(curve)
+        figure = contrastive_diagnostics(curve)
     else:
-        figure = dino_health(curve, step.artifacts.facts()["ln_k"])
+        figure = dino_diagnostics(curve, step.artifacts.facts()["ln_k"])
     sections = [Section(f"Health, {name}", caption, figure)]
     if step.artifacts.layer_distances.exists():
         caption = "Relative distance of each layer from where it began."
-        figure = layers_moved(pd.read_csv(step.artifacts.layer_distances))
+        figure = layer_distances(pd.read_csv(step.artifacts.layer_distances))
         sections.append(Section(f"Layers, {name}", caption, figure))
     return sections
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from speechbrain_ext.training.epoch_statistics import EpochFigures
+from speechbrain_ext.training.epoch_statistics import EpochStatistics
 from speechbrain_ext.utils.distributed import gathered
 
 FIGURES = "loss alignment uniformity".split()
@@ -69,7 +69,7 @@ def uniformity(embeddings: torch.Tensor) -> torch.Tensor:
     return torch.pdist(unit).square().mul(-2).exp().mean().log()
 
 
-class ContrastiveHealth(EpochFigures):
+class ContrastiveDiagnostics(EpochStatistics):
     """Loss, alignment and uniformity of an epoch, and how space is filled.
 
     Arguments
@@ -79,7 +79,7 @@ class ContrastiveHealth(EpochFigures):
 
     Example
     -------
-    >>> health = ContrastiveHealth(embedding_size=3)
+    >>> health = ContrastiveDiagnostics(embedding_size=3)
     >>> found = health.update(torch.tensor(1.5), torch.eye(3), torch.eye(3))
     >>> found["alignment"], round(found["uniformity"], 6)
     (0.0, -4.0)

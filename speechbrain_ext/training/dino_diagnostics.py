@@ -18,7 +18,7 @@ import math
 
 import torch
 
-from speechbrain_ext.training.epoch_statistics import EpochFigures
+from speechbrain_ext.training.epoch_statistics import EpochStatistics
 from speechbrain_ext.utils.distributed import n_processes
 from speechbrain_ext.utils.errors import InputError
 
@@ -32,7 +32,7 @@ class CollapseError(InputError):
 
 
 def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
-    """`Health`'s patience from one in epochs: a step or more, or None.
+    """`DinoDiagnostics`'s patience from one in epochs: a step or more, or None.
 
     Example
     -------
@@ -44,7 +44,7 @@ def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
     return max(round(epochs * steps_per_epoch), 1)
 
 
-class Health(EpochFigures):
+class DinoDiagnostics(EpochStatistics):
     """Figures of an epoch, and the end of a run that has collapsed.
 
     Arguments
@@ -65,7 +65,7 @@ class Health(EpochFigures):
 
     Example
     -------
-    >>> health = Health(n_prototypes=4, embedding_size=2, patience=9)
+    >>> health = DinoDiagnostics(n_prototypes=4, embedding_size=2, patience=9)
     >>> targets = torch.eye(4)[[0, 1]]  # two utterances, two prototypes
     >>> step = health.update(
     ...     loss=torch.tensor(1.5),

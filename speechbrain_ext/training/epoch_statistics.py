@@ -9,7 +9,7 @@ import torch
 from speechbrain_ext.utils.distributed import process_mean
 
 
-class EpochFigures(torch.nn.Module):
+class EpochStatistics(torch.nn.Module):
     """Means of the steps' figures, and how embeddings fill their space.
 
     Everything is accumulated in buffers, the same in all processes, so that
@@ -24,7 +24,7 @@ class EpochFigures(torch.nn.Module):
 
     Example
     -------
-    >>> figures = EpochFigures(["loss"], embedding_size=2)
+    >>> figures = EpochStatistics(["loss"], embedding_size=2)
     >>> means = figures.over_processes([torch.tensor([2.5])], torch.eye(2))
     >>> figures.count(means)
     {'loss': 2.5}

@@ -81,7 +81,7 @@ def training_curves(
     return laid_out(figure)
 
 
-def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
+def dino_diagnostics(curve: pd.DataFrame, ln_k: float) -> Figure:
     """How DINO did, epoch by epoch: four panels that need no labels.
 
     Arguments
@@ -100,7 +100,7 @@ def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
     >>> row = {"epoch": 1, "loss": 4.0, "entropy": 3.0, "kl": 1.0}
     >>> row |= {"information": 2.0, "prototypes": 50.0, "center_norm": 1.0}
     >>> row |= {"spread": 0.9, "effective_rank": 30.0}
-    >>> dino_health(pd.DataFrame([row]), ln_k=7.6).get_label()
+    >>> dino_diagnostics(pd.DataFrame([row]), ln_k=7.6).get_label()
     'DINO after epoch 1: loss 4 and entropy 3 nats, ln K 7.6; rank 30.'
     """
     figure = _pairs_by_epoch(
@@ -124,14 +124,14 @@ def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
     return laid_out(figure)
 
 
-def contrastive_health(curve: pd.DataFrame) -> Figure:
+def contrastive_diagnostics(curve: pd.DataFrame) -> Figure:
     """How a contrastive training did, epoch by epoch, without labels.
 
     Arguments
     ---------
     curve : pandas.DataFrame
         ``train_curve.csv`` of train_contrastive:
-        `hypersphere.ContrastiveHealth` by epoch.
+        `hypersphere.ContrastiveDiagnostics` by epoch.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def contrastive_health(curve: pd.DataFrame) -> Figure:
     -------
     >>> row = {"epoch": 1, "loss": 4.0, "alignment": 0.5, "uniformity": -3.0}
     >>> row |= {"spread": 0.9, "effective_rank": 30.0, "lr": 0.001}
-    >>> contrastive_health(pd.DataFrame([row])).get_label()
+    >>> contrastive_diagnostics(pd.DataFrame([row])).get_label()
     'After epoch 1: loss 4 nats, alignment 0.5, uniformity -3, rank 30.'
     """
     figure = _pairs_by_epoch(
@@ -181,7 +181,7 @@ def _pairs_by_epoch(
     return figure
 
 
-def layers_moved(table: pd.DataFrame) -> Figure:
+def layer_distances(table: pd.DataFrame) -> Figure:
     """How far each layer of an encoder has gone, a line an epoch.
 
     The figure of Miara et al., Interspeech 2024, on what a loss changes of
@@ -205,7 +205,7 @@ def layers_moved(table: pd.DataFrame) -> Figure:
     Example
     -------
     >>> row = {"epoch": 1, "front": 0.0, "layer_1": 0.02, "layer_2": 0.01}
-    >>> layers_moved(pd.DataFrame([row])).get_label()
+    >>> layer_distances(pd.DataFrame([row])).get_label()
     'Distance from the first weights after epoch 1: 2.00 % in layer_1 at most.'
     """
     need(table, "epoch of distances")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from speechbrain_ext.clustering.k_means import kmeans
+from speechbrain_ext.training.settings import ViewSettings
 from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.groups import members
@@ -119,6 +120,18 @@ class PositiveSampler(Positives):
         near = nearest_clusters(found.centroids, self.n_neighbours)
         uniform = np.random.default_rng(seed).random((len(embeddings), 2))
         return draw_rows(found.labels, near, uniform)
+
+
+def ssps_positives(
+    settings: ViewSettings, n_utterances: int
+) -> PositiveSampler:
+    """Build the sampler of a recipe's SSPS settings."""
+    return PositiveSampler(
+        n_utterances,
+        settings.ssps_clusters,
+        settings.ssps_neighbours,
+        settings.seed,
+    )
 
 
 def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:

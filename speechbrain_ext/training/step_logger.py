@@ -11,7 +11,7 @@ from tqdm import tqdm
 from speechbrain_ext.utils.files import PathLike
 
 
-class Monitor:
+class StepLogger:
     """Shows every step and writes some of them; silent in other processes.
 
     Arguments
@@ -28,7 +28,7 @@ class Monitor:
 
     Example
     -------
-    >>> monitor = Monitor(getfixture("tmp_path"), first_step=0, shown=False)
+    >>> monitor = StepLogger(getfixture("tmp_path"), first_step=0, shown=False)
     >>> monitor.step(1, {"loss": 2.5})
     >>> monitor.epoch(1, {"loss": 2.5, "eer": 20.0})
     """

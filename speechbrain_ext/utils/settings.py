@@ -55,6 +55,9 @@ class Setting:
         Whether another value gives another result.
     group : str
         Heading in the help.
+    arguments : mapping of str to Setting
+        Of an object of the YAML: what is known of its class's arguments, where
+        the class is the default's; see `argument`.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Setting:
     path: bool = False
     decides: bool = True
     group: str = ""
+    arguments: Mapping[str, Setting] = dataclasses.field(default_factory=dict)
 
     @property
     def rule(self) -> str:
@@ -125,17 +129,21 @@ class Setting:
             return self._as(self.kind, value)
         except _Unfit:
             raise InputError(
-                f"{self.name} is {_shown(value)}; it must be {self.rule}; "
+                f"{self.name} is {shown(value)}; it must be {self.rule}; "
                 f"{self.way_out}"
             ) from None
 
     @property
     def way_out(self) -> str:
         """What to type instead."""
+        key, *inner = self.name.split(".")
         if self.default in (REQUIRED, None) or isinstance(self.default, Wired):
-            return f"correct --{self.name}"
-        shown = _shown(self.default)
-        return f"correct --{self.name}, for example --{self.name}={shown}"
+            return f"correct --{key}"
+        example = shown(self.default)
+        for part in reversed(inner):
+            example = f"{{{part}: {example}}}"
+        example = f'"{example}"' if inner else example
+        return f"correct --{key}, for example --{key}={example}"
 
     def _as(self, kind: Any, value: Any) -> Any:
         if isinstance(kind, types.UnionType) or _origin(kind) is typing.Union:
@@ -212,7 +220,7 @@ def _of_type(value: Any, kind: type) -> Any:
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as one would type it in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -235,6 +243,7 @@ def setting(
     path: bool = False,
     decides: bool = True,
     group: str = "",
+    arguments: Mapping[str, Setting] | None = None,
 ) -> Any:
     """A field of a settings class; for the arguments see `Setting`."""
     facts = {
@@ -246,6 +255,7 @@ def setting(
         "path": path,
         "decides": decides,
         "group": group,
+        "arguments": arguments or {},
     }
     if isinstance(default, (list, dict)):
         copied = functools.partial(type(default), default)
@@ -255,6 +265,25 @@ def setting(
     return dataclasses.field(
         default=default, metadata={**facts, "default": default}
     )
+
+
+def argument(
+    kind: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Setting:
+    """Type and range of an argument of an object of the YAML.
+
+    Example
+    -------
+    >>> fact = argument(float, low=0, high=1)
+    >>> fact.rule
+    'a number from 0 to 1'
+    """
+    return Setting("", kind, None, "", low, high, above, below)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -276,6 +305,8 @@ class Settings:
     """
 
     recipe: ClassVar[str] = ""
+    # SpeechBrain's run options that the recipe refuses, and why.
+    refused_options: ClassVar[Mapping[str, str]] = {}
 
     seed: int = setting(
         1986, "of everything that is drawn", low=0, high=2**32 - 1
@@ -292,6 +323,15 @@ class Settings:
     def keys(cls) -> dict[str, Setting]:
         """Everything known of each key, in the order of the class."""
         return _keys(cls)
+
+    @classmethod
+    def default_of(cls, key: str, given: Mapping[str, Any]) -> Any:
+        """Default of a key, `REQUIRED` without one.
+
+        A class may let it depend on the values that are given.
+        """
+        del given
+        return cls.keys()[key].default
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Any:
@@ -357,7 +397,7 @@ def unknown_key(
     near = difflib.get_close_matches(key, names, 1)
     way = f"did you mean --{near[0]}?" if near else f"it has {sorted(names)}"
     return InputError(
-        f"{key} is {_shown(value)}; {owner} has no such key; {way}"
+        f"{key} is {shown(value)}; {owner} has no such key; {way}"
     )
 
 

@@ -19,6 +19,7 @@ from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.losses import rdino
 from speechbrain_ext.losses.dino import DINOLoss
 from speechbrain_ext.models.embedder import Embedder, load_embedder
+from speechbrain_ext.training import brain
 from speechbrain_ext.training.positives import PositiveSampler
 from speechbrain_ext.utils.distributed import SharedBatchNorm
 from speechbrain_ext.utils.errors import InputError
@@ -110,7 +111,7 @@ def test_the_receipt_tells_what_was_trained(trained, corpus):
         "embedder/hyperparams.yaml",
         "embedder/embedding_model.ckpt",
         "train_curve.csv",
-        "health.png",
+        "diagnostics.png",
     }
 
 
@@ -148,7 +149,7 @@ def test_the_embedder_is_the_teachers_not_the_students(
     # One that never moves is as it was built, however the student learns.
     for name, lr in (("still", 1e-3), ("other", 1e-2)):
         argv = arguments(
-            corpus, tmp_path / name, n_epochs=1, lr=lr, teacher_momentum=1.0
+            corpus, tmp_path / name, n_epochs=1, lr=lr, momentum=1.0
         )
         train_dino.main(argv)
     first, second = weights(tmp_path / "still"), weights(tmp_path / "other")
@@ -177,10 +178,11 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
     options = {
         "leaf": leaf,
         "augment_folder": corpus / "augment",
-        "augment": "{reverb_too: 0.5}",
-        "teacher_momentum": 0.8,
+        "augment": "{reverb_prob: 0.5}",
+        "momentum": 0.8,
         "collapse_patience": 100,
-        "n_averaged_teachers": 2,
+        "n_averaged_epochs": 2,
+        "positives": "ssps",
         "n_ssps_epochs": 1,
         "ssps_clusters": 6,
         "ckpt_interval_minutes": 0,
@@ -228,7 +230,7 @@ def test_a_run_killed_after_its_last_epoch_is_finished(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(train_dino, "save_embedder", dying)
+        patch.setattr(brain, "save_embedder", dying)
         train_dino.main(argv)
     with monkeypatch.context() as patch:
         patch.setattr(train_dino.DinoBrain, "fit_batch", dying)
@@ -299,8 +301,8 @@ def test_a_run_stopped_early_gives_its_teacher_and_not_a_random_one(
         return brains[-1]
 
     monkeypatch.setattr(train_dino, "build_brain", recorded)
-    options = {"n_epochs": 9, "n_averaged_teachers": 2, "lr": 1e-2}
-    argv = arguments(corpus, tmp_path / "out", teacher_momentum=0.5, **options)
+    options = {"n_epochs": 9, "n_averaged_epochs": 2, "lr": 1e-2}
+    argv = arguments(corpus, tmp_path / "out", momentum=0.5, **options)
     train_dino.main([*argv, "--debug"])
     assert len(curve(tmp_path / "out")) < 9
     teacher = brains[0].modules.teacher.model.embedder.model
@@ -312,7 +314,7 @@ def test_a_run_stopped_early_gives_its_teacher_and_not_a_random_one(
 def test_positives_are_drawn_again_after_a_kill_while_they_were(
     corpus, tmp_path, monkeypatch
 ):
-    options = {"n_ssps_epochs": 1, "ssps_clusters": 6}
+    options = {"positives": "ssps", "n_ssps_epochs": 1, "ssps_clusters": 6}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train_dino.main(arguments(corpus, whole, **options))
     argv = arguments(corpus, killed, **options)
@@ -340,7 +342,7 @@ def test_positives_are_not_drawn_again_in_mid_epoch(
         draw(self, embeddings, epoch)
 
     monkeypatch.setattr(PositiveSampler, "draw", recorded)
-    options = {"n_ssps_epochs": 1, "ssps_clusters": 6}
+    options = {"positives": "ssps", "n_ssps_epochs": 1, "ssps_clusters": 6}
     options |= {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 1}
     argv = arguments(corpus, tmp_path / "out", **options)
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -400,7 +402,7 @@ def test_the_first_step_does_what_the_yaml_says(corpus, tmp_path, monkeypatch):
 def test_each_tensors_gradient_is_clipped_on_its_own(
     corpus, tmp_path, monkeypatch
 ):
-    options = {"lr": 0.1, "clip": 1e-4, "teacher_momentum": 1.0}
+    options = {"lr": 0.1, "max_grad_norm": 1e-4, "momentum": 1.0}
     options["opt_class"] = "{momentum: 0.0, weight_decay: 0.0}"
     options["n_frozen_prototype_epochs"] = 0
     _, brain = first_step(
@@ -420,20 +422,20 @@ def test_each_tensors_gradient_is_clipped_on_its_own(
 
 def views_of(corpus, folder, monkeypatch, **options):
     """Crops as cut and as augmented, of each (epoch, utterance)."""
-    make_views = train_dino.DinoBrain._views
+    make_views = train_dino.DinoBrain.augmented_views
     cut, made = {}, {}
 
     def recorded(self, batch):
         views = make_views(self, batch)
         for column, utterance in enumerate(batch.id):
-            key = self.random_crop.epoch, utterance
+            key = self.data.crop.epoch, utterance
             crops = batch.global_crops.data, batch.local_crops.data
             cut[key] = torch.cat([c[column].flatten() for c in crops])
             made[key] = [view[:, column] for view in views.values()]
         return views
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_dino.DinoBrain, "_views", recorded)
+        patch.setattr(train_dino.DinoBrain, "augmented_views", recorded)
         augment = corpus / "augment"
         argv = arguments(corpus, folder, augment_folder=augment, **options)
         train_dino.main(argv)
@@ -537,28 +539,33 @@ def message_of(argv):
         ({"batch_size": 17}, "lower --batch_size"),
         ({"n_global": 1, "n_local": 0}, "n_global is 1 and n_local is 0"),
         ({"n_global": 0}, "n_global is 0"),
-        ({"head": "{n_protoypes: 64}"}, "did you mean 'n_prototypes'"),
-        ({"head": "{n_protoypes: 64}"}, "no key 'head.n_protoypes'"),
-        ({"augment": "{reverb: 1}"}, "did you mean 'reverb_too'"),
+        ({"head": "{n_protoypes: 64}"}, "did you mean head.n_prototypes"),
+        ({"head": "{n_protoypes: 64}"}, "n_protoypes is 64; head has no such"),
+        ({"augment": "{reverb: 1}"}, "did you mean augment.reverb_prob"),
         ({"embedder": "{widht: 16}"}, "did you mean 'width'"),
         ({"n_epoch": 3}, "did you mean 'n_epochs'"),
         ({"augment_folder": "nowhere"}, "nowhere"),
         ({"train_annotation": "nowhere.csv"}, "nowhere.csv"),
         ({"eer_trials": "list.txt"}, "eer_annotation is null"),
         ({"head": "{n_prototypes: 0}"}, "head.n_prototypes is 0"),
-        ({"center_momentum": "null"}, "center_momentum is None"),
-        ({"n_ssps_epochs": 99}, "n_ssps_epochs is 99"),
+        ({"loss": "{center_momentum: null}"}, "loss.center_momentum is null"),
+        ({"positives": "ssps", "n_ssps_epochs": 9}, "n_ssps_epochs is 9"),
         ({"n_epochs": 0}, "n_epochs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 1}, "batch_size is 1"),
-        ({"n_averaged_teachers": 0}, "n_averaged_teachers is 0"),
+        ({"n_averaged_epochs": 0}, "n_averaged_epochs is 0"),
         ({"collapse_patience": 0}, "collapse_patience is 0"),
         ({"teacher_temperature": 0}, "teacher_temperature is 0"),
-        ({"clip": "null"}, "clip is None"),
+        ({"lr_end": "null"}, "lr_end is null"),
         ({"regularizer_weight": 0.2}, "head.expander_size is 0"),
-        ({"n_ssps_epochs": 1}, "700 clusters of 16 utterances"),
+        (
+            {"positives": "ssps", "n_ssps_epochs": 1},
+            "700 clusters of 16 utterances",
+        ),
+        ({"n_ssps_epochs": 1}, "give --positives=ssps"),
         ({"grad_accumulation_factor": 2}, "grad_accumulation_factor is 2"),
-        ({"lr": 1e30}, "the loss is nan; lower --lr (now 1e+30)"),
+        ({"lr": 1e30}, "the loss is nan in epoch 1, batch 3, utterances s"),
+        ({"lr": 1e30}, "lower --lr (now 1e+30)"),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
@@ -622,8 +629,8 @@ def test_the_embedder_is_the_mean_of_the_last_teachers(
         on_stage_end(self, *args)
 
     monkeypatch.setattr(train_dino.DinoBrain, "on_stage_end", recorded)
-    options = {"n_epochs": 4, "n_averaged_teachers": 3, "lr": 1e-2}
-    options["teacher_momentum"] = 0.5
+    options = {"n_epochs": 4, "n_averaged_epochs": 3, "lr": 1e-2}
+    options["momentum"] = 0.5
     train_dino.main(arguments(corpus, tmp_path / "out", **options))
     found = weights(tmp_path / "out")
     for name, value in found.items():
@@ -639,7 +646,7 @@ def test_positives_change_the_last_epochs_alone(corpus, tmp_path, monkeypatch):
     options = {"n_epochs": 3, "ssps_clusters": 6}
     without, _ = losses_of(corpus, tmp_path / "a", monkeypatch, **options)
     with_them, brain = losses_of(
-        corpus, tmp_path / "b", monkeypatch, n_ssps_epochs=1, **options
+        corpus, tmp_path / "b", monkeypatch, positives="ssps", n_ssps_epochs=1, **options
     )
     assert with_them[:8] == without[:8]
     assert all(a != b for a, b in zip(with_them[8:], without[8:], strict=True))
@@ -658,7 +665,7 @@ def test_the_teacher_hears_the_positive_and_the_student_does_not(
         raise Killed
 
     monkeypatch.setattr(train_dino.DinoBrain, "compute_forward", forward)
-    options = {"n_ssps_epochs": 2, "ssps_clusters": 6}
+    options = {"positives": "ssps", "n_ssps_epochs": 2, "ssps_clusters": 6}
     with pytest.raises(Killed):
         train_dino.main(arguments(corpus, tmp_path / "out", **options))
     names = pd.read_csv(corpus / "train.csv").ID
@@ -737,7 +744,7 @@ def test_the_eer_is_information_at_its_interval(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"center_momentum": 1.0, "lr": 2e-2}, "one-hot"),
+        ({"loss": "{center_momentum: 1.0}", "lr": 2e-2}, "one-hot"),
         ({"teacher_temperature": 1.0}, "uniform"),
     ],
 )
@@ -745,7 +752,7 @@ def test_a_collapse_ends_the_run_with_its_reason(
     corpus, tmp_path, options, words
 ):
     # No centring; no sharpening.
-    options = {"n_epochs": 40, "teacher_momentum": 0.8, **options}
+    options = {"n_epochs": 40, "momentum": 0.8, **options}
     message = message_of(arguments(corpus, tmp_path / "out", **options))
     assert f"DINO has collapsed ({words}" in message
     log = (tmp_path / "out" / "log.txt").read_text()

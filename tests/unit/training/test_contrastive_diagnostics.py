@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from speechbrain_ext.training.contrastive_diagnostics import (
-    ContrastiveHealth,
+    ContrastiveDiagnostics,
     alignment,
     uniformity,
 )
@@ -21,7 +21,7 @@ def test_the_ends_of_both():
 
 def test_an_epoch_is_the_mean_of_its_steps_and_ends_at_zero():
     generator = torch.Generator().manual_seed(1)
-    health, steps = ContrastiveHealth(4), []
+    health, steps = ContrastiveDiagnostics(4), []
     for loss in (1.0, 3.0):
         first, second = torch.randn(2, 6, 4, generator=generator)
         steps.append(health.update(torch.tensor(loss), first, second))

@@ -1,4 +1,4 @@
-"""Health: the figures from their definitions, and both ways to collapse."""
+"""DinoDiagnostics: the figures from their definitions, and both ways to collapse."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 
 from speechbrain_ext.training.dino_diagnostics import (
     CollapseError,
-    Health,
+    DinoDiagnostics,
     patience_steps,
 )
 
@@ -37,7 +37,7 @@ def step(health, targets, embeddings=None, center=None, loss=3.0):
 
 
 def build(n_prototypes=5, patience=10**6, **options):
-    return Health(n_prototypes, 3, patience, **options)
+    return DinoDiagnostics(n_prototypes, 3, patience, **options)
 
 
 def test_a_steps_figures_are_as_defined():

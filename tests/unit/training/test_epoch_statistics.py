@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from speechbrain_ext.training.epoch_statistics import (
-    EpochFigures,
+    EpochStatistics,
     effective_rank,
 )
 
 
 def test_an_epoch_is_the_mean_of_its_steps():
-    figures = EpochFigures(["a", "b"], embedding_size=2)
+    figures = EpochStatistics(["a", "b"], embedding_size=2)
     for a, b in ((1.0, 5.0), (2.0, 9.0)):
         values = [torch.tensor([a]), torch.tensor([b])]
         means = figures.over_processes(values, torch.eye(2))
