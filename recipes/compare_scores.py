@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> None:
         settings.p_target,
         settings.n_bootstrap,
         settings.seed,
-        first=f"{first.system}, {first.backend}",
-        second=f"{second.system}, {second.backend}",
+        first=f"{first.system.name}, {first.system.backend}",
+        second=f"{second.system.name}, {second.system.backend}",
         trials=trials.name,
         trials_sha256=trials.summary()["sha256"],
     )
@@ -89,7 +89,7 @@ def read_side(
     scores = np.load(path)
     check_scores(trials, scores, str(path))
     result = read_result(folder / f"result_{stem}.json")
-    if result.trials_sha256 != trials.summary()["sha256"]:
+    if result.trials.sha256 != trials.summary()["sha256"]:
         raise InputError(
             f"{path} has scores of another list than {trials.source}; score "
             "this list with both systems"

@@ -69,7 +69,9 @@ def main(argv: list[str] | None = None) -> None:
             [f"{HUB}/{name}" for name in names],
             threshold=decision.threshold,
             eer_percent={
-                r.trials: r.eer_percent for r in results if r.backend == RAW
+                r.trials.name: r.eer.value
+                for r in results
+                if r.system.backend == RAW
             },
         )
     # No output of the receipt: it is the user's to edit.
@@ -121,10 +123,11 @@ def read_results_of(settings: ExportModel) -> list[Result]:
     kept = [
         r
         for r in found
-        if r.backend in (RAW, CALIBRATED) and r.protocol == "full"
+        if r.system.backend in (RAW, CALIBRATED) and r.system.protocol == "full"
     ]
-    if not any(result.backend == RAW for result in kept):
-        scored = sorted({f"{r.backend}, {r.protocol}" for r in found})
+    if not any(result.system.backend == RAW for result in kept):
+        systems = [result.system for result in found]
+        scored = sorted({f"{s.backend}, {s.protocol}" for s in systems})
         raise InputError(
             f"{scores} has results of {scored}, and a published model is used "
             "by the cosine of whole utterances; score it with --backends="

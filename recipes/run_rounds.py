@@ -116,8 +116,9 @@ def show(step: Step[Any]) -> None:
         for path in step.artifacts.results():
             result = read_result(path)
             print(
-                f"-- {result.system}, {result.backend}, on {result.trials}: "
-                f"EER {result.eer_percent:.2f} %, minDCF {result.min_dcf:.4f}"
+                f"-- {result.system.name}, {result.system.backend}, on "
+                f"{result.trials.name}: EER {result.eer.value:.2f} %, "
+                f"minDCF {result.min_dcf.value:.4f}"
             )
 
 

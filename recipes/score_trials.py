@@ -42,7 +42,13 @@ from speechbrain_ext.verification.plots import (
     score_histograms,
 )
 from speechbrain_ext.verification.protocols import durations_of
-from speechbrain_ext.verification.results import CAVEATS, Result
+from speechbrain_ext.verification.results import (
+    CAVEATS,
+    GateFacts,
+    LabelFacts,
+    Result,
+    SystemFacts,
+)
 from speechbrain_ext.verification.settings import ScoreTrials
 from speechbrain_ext.verification.subgroups import groups_of, read_metadata
 from speechbrain_ext.verification.system import (
@@ -78,13 +84,20 @@ def main(argv: list[str] | None = None) -> None:
             found = system.score(scorer, backend, *sides)
             check_scores(trials, found, "its scores")
             described = system.describe(backend, scorer.voices.n_crops)
-            result = Result.of_scores(found, **measure, **described, **facts)
+            result = Result.of_scores(
+                found,
+                **measure,
+                system=SystemFacts(**described, **facts),
+                calibrated=backend.calibration is not None,
+                pseudo_labels=label_facts(settings),
+                gate=gate_facts(trained),
+            )
             logger.info(in_words(result))
             scores[backend.name] = found
             results.append(result)
         outputs += write_outputs(recipe.folder, trials, scores, results)
         rates[trials.name] = {
-            r.backend: [r.eer_percent, r.min_dcf] for r in results
+            r.system.backend: [r.eer.value, r.min_dcf.value] for r in results
         }
     recipe.finish(
         outputs,
@@ -130,7 +143,8 @@ def measures_of(settings: ScoreTrials, trials: TrialList) -> dict[str, Any]:
         "n_bootstrap": settings.n_bootstrap,
         "seed": settings.seed,
         "trials": trials.name,
-        "trials_sha256": trials.summary()["sha256"],
+        "corpus": settings.corpus or "",
+        "sha256": trials.summary()["sha256"],
     }
 
 
@@ -139,8 +153,9 @@ def training_facts(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     record = read_json(path)
-    keys = ("n_utterances", *CAVEATS)
-    return {key: record[key] for key in keys if key in record}
+    keys = ("n_utterances", "kept", "corrected", *CAVEATS)
+    found = {key: record.get(key) for key in keys}
+    return {key: v for key, v in found.items() if v is not None}
 
 
 def training_seconds(path: str | None) -> float | None:
@@ -155,11 +170,10 @@ def system_facts(
     settings: ScoreTrials, trained: dict[str, Any]
 ) -> dict[str, Any]:
     """Collect what a result says of the system, from its stages' records."""
-    # `--caveat=` is None in YAML, and so are the others.
+    # `--run=` and the like are null in YAML.
     facts: dict[str, Any] = {
         "run": settings.run or "",
-        "system": settings.system,
-        "corpus": settings.corpus or "",
+        "name": settings.system,
         "device": settings.train_device or "",
         "n_train": trained.get("n_utterances"),
         "seconds": training_seconds(settings.train_record),
@@ -168,11 +182,21 @@ def system_facts(
     for fact, words in CAVEATS.items():
         if trained.get(fact) and words not in caveat:
             caveat = f"{caveat}; {words}".removeprefix("; ")
-    if settings.clusters is not None:
-        clusters = read_json(settings.clusters)["statistics"]
-        for key in ("nmi", "ari", "n_clusters"):
-            facts[key] = clusters.get(key)
     return {**facts, "caveat": caveat}
+
+
+def label_facts(settings: ScoreTrials) -> LabelFacts | None:
+    """Read the statistics of the pseudo-labels to report."""
+    if settings.clusters is None:
+        return None
+    found = read_json(settings.clusters)["statistics"]
+    return LabelFacts(**{k: found.get(k) for k in ("nmi", "ari", "n_clusters")})
+
+
+def gate_facts(trained: dict[str, Any]) -> GateFacts | None:
+    """Collect what the loss gate of the training did, if it had one."""
+    shares = {k: trained[k] for k in ("kept", "corrected") if k in trained}
+    return GateFacts(**shares) if shares else None
 
 
 def write_outputs(
@@ -184,17 +208,19 @@ def write_outputs(
     """Write scores, results and plots of a list; return their names."""
     name, names, plots = trials.name, [], {}
     for result in results:
-        stem = f"{name}_{result.backend}"
+        backend = result.system.backend
+        stem = f"{name}_{backend}"
         with atomic_path(folder / f"scores_{stem}.npy") as part:
-            np.save(part, scores[result.backend])
+            np.save(part, scores[backend])
         result.write(folder / f"result_{stem}.json")
         names += [f"scores_{stem}.npy", f"result_{stem}.json"]
-        pair = (scores[result.backend], trials.labels)
+        pair = (scores[backend], trials.labels)
         plots[f"histogram_{stem}"] = score_histograms({stem: pair})
     curves = {b: (found, trials.labels) for b, found in scores.items()}
     plots[f"det_{name}"] = det(curves)
     calibrated = {
-        r.backend: curves[r.backend] for r in results if r.cllr is not None
+        name: curves[name]
+        for name in (r.system.backend for r in results if r.cllr is not None)
     }
     if calibrated:
         plots[f"calibration_{name}"] = bayes_errors(calibrated)
@@ -205,13 +231,12 @@ def write_outputs(
 
 def in_words(result: Result) -> str:
     """Describe a result in one line for the log."""
+    system, trials = result.system, result.trials
     return (
-        f"{result.system}, {result.backend}, on {result.trials}: EER "
-        f"{result.eer_percent:.2f} % [{result.eer_low:.2f}, "
-        f"{result.eer_high:.2f}], minDCF {result.min_dcf:.4f} "
-        f"[{result.min_dcf_low:.4f}, {result.min_dcf_high:.4f}] at p_target "
-        f"{result.p_target:g}, {result.n_target:,} target and "
-        f"{result.n_nontarget:,} non-target trials"
+        f"{system.name}, {system.backend}, on {trials.name}: EER in % "
+        f"{result.eer:.2f}, minDCF {result.min_dcf:.4f} at p_target "
+        f"{result.p_target:g}, {trials.n_target:,} target and "
+        f"{trials.n_nontarget:,} non-target trials"
     )
 
 

@@ -20,8 +20,8 @@ from speechbrain_ext.utils.provenance import versions
 from speechbrain_ext.verification.results import (
     CAVEATS,
     Result,
-    render_table,
 )
+from speechbrain_ext.verification.tables import render_table
 
 CARD = "README.md"
 TAGS = (
@@ -86,7 +86,7 @@ def model_card(story: Story) -> str:
     -------
     >>> result = Result.of_scores(
     ...     [0, 1, 0, 1], [0, 1, 0, 1], system="DINO", corpus="toy voices",
-    ...     trials="dev", run="quickstart", trials_sha256="0", backend="raw",
+    ...     trials="dev",
     ... )
     >>> decision = Decision(10.0, -3.0, 0.5, "pairs")
     >>> story = Story("A model", [result], decision, [], "mit", ["me/voices"])
@@ -145,32 +145,33 @@ def evaluations(results: Sequence[Result]) -> list[EvalResult]:
     """
     found = []
     for result in results:
-        if result.calibration != "none":
+        if result.system.calibration != "none":
             continue
         values = {
-            ("eer", "EER, %", None): result.eer_percent,
+            ("eer", "EER, %", None): result.eer,
             ("min_dcf", "minDCF", result.p_target): result.min_dcf,
             ("min_dcf", "minDCF", 0.05): result.min_dcf_05,
         }
-        for (kind, name, prior), value in values.items():
-            if value is None:
+        trials = result.trials
+        for (kind, name, prior), estimate in values.items():
+            if estimate is None:
                 continue
             words = name if prior is None else f"{name}, p_target {prior:g}"
             found.append(
                 EvalResult(
                     task_type="speaker-verification",
                     task_name="Speaker verification",
-                    dataset_type=slug(result.corpus) or "unnamed",
-                    dataset_name=f"{result.corpus}, {result.trials}",
-                    dataset_config=result.trials,
+                    dataset_type=slug(trials.corpus) or "unnamed",
+                    dataset_name=f"{trials.corpus}, {trials.name}",
+                    dataset_config=trials.name,
                     dataset_args={
-                        "n_target": result.n_target,
-                        "n_nontarget": result.n_nontarget,
-                        "trials_sha256": result.trials_sha256,
+                        "n_target": trials.n_target,
+                        "n_nontarget": trials.n_nontarget,
+                        "trials_sha256": trials.sha256,
                     },
                     metric_type=kind,
                     metric_name=words,
-                    metric_value=value,
+                    metric_value=estimate.value,
                     metric_args=None if prior is None else {"p_target": prior},
                 )
             )
@@ -198,7 +199,7 @@ def caveats(story: Story) -> list[str]:
     >>> caveats(story)
     ['the voices are synthetic: nothing here says anything about real speech']
     """
-    found = [result.caveat for result in story.results]
+    found = [result.system.caveat for result in story.results]
     for step in story.lineage:
         found += [words for fact, words in CAVEATS.items() if step.get(fact)]
     if lacking(story.lineage):
@@ -359,7 +360,7 @@ def step_in_words(step: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(story: Story) -> str:
-    corpora = ", ".join(sorted({r.corpus for r in story.results if r.corpus}))
+    corpora = ", ".join(sorted({r.trials.corpus for r in story.results} - {""}))
     return (
         f"Measured on {corpora or 'one corpus'} and nothing else. Other "
         "languages, channels, distances and speaking styles, children, old "

@@ -189,9 +189,7 @@ class RecipeRun:
     def _begin(self, inputs: dict, extra: dict) -> bool:
         self.request = {
             "recipe": self.script.stem,
-            "inputs": {
-                name: _described(path) for name, path in inputs.items()
-            },
+            "inputs": {name: _described(path) for name, path in inputs.items()},
             "hparams": self.leaf.record,
             **extra,
         }

@@ -53,7 +53,7 @@ def eer_sections(
     results: Sequence[Result], yardsticks: Sequence[Yardstick]
 ) -> list[Section]:
     """EER by round, one line a trial list."""
-    lists = {(result.corpus, result.trials) for result in results}
+    lists = {(r.trials.corpus, r.trials.name) for r in results}
     cited = [y for y in yardsticks if (y.corpus, y.trials) in lists]
     caption = "Equal error rate of each system with its 95 % interval."
     figure = eer_by_round(results, cited)
@@ -66,7 +66,7 @@ def score_sections(scored: Sequence[Scored]) -> list[Section]:
     scorings = _scorings(scored)
     for name, backend in scorings:
         systems = {
-            one.result(name, backend).system: one.scores(name, backend)
+            one.result(name, backend).system.name: one.scores(name, backend)
             for one in scored
             if one.has(name, backend)
         }
@@ -86,7 +86,11 @@ def score_sections(scored: Sequence[Scored]) -> list[Section]:
 
 def _scorings(scored: Sequence[Scored]) -> list[tuple[str, str]]:
     """Trial lists and back-ends, each pair once."""
-    pairs = [(r.trials, r.backend) for one in scored for r in one.results]
+    pairs = [
+        (result.trials.name, result.system.backend)
+        for one in scored
+        for result in one.results
+    ]
     return list(dict.fromkeys(pairs))
 
 

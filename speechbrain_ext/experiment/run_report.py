@@ -26,12 +26,11 @@ from speechbrain_ext.experiment.run_results import (
 )
 from speechbrain_ext.experiment.steps import Role
 from speechbrain_ext.verification.comparison import comparison_rows
-from speechbrain_ext.verification.results import (
-    YARDSTICKS,
-    Result,
+from speechbrain_ext.verification.results import YARDSTICKS, read_yardsticks
+from speechbrain_ext.verification.tables import (
+    TABLE,
     breakdown_tables,
     in_order,
-    read_yardsticks,
     render_table,
     tables,
     write_table,
@@ -79,12 +78,12 @@ def write_run_report(plan: Plan) -> Path:
         f"Run {settings.run}",
         introduction(plan, scored),
         shown,
-        [result.caveat for result in results],
+        [result.system.caveat for result in results],
         sections,
     )
     if results:
         print("\n" + render_table(results, yardsticks))
-        print(f"table:  {folder / 'TABLE.md'}")
+        print(f"table:  {folder / TABLE}")
     print(f"report: {page}")
     return page
 
@@ -129,7 +128,9 @@ def stopping_words(plan: Plan, scored: Sequence[Scored]) -> str:
         return ""
     words = f"\n\nRounds ended by themselves: {plan.rounds.reason}."
     rounds = [one for one in scored if one.system.role is Role.ROUND]
-    lists = dict.fromkeys(r.trials for one in scored for r in one.results)
+    lists = dict.fromkeys(
+        result.trials.name for one in scored for result in one.results
+    )
     for name in lists:
         eers = {one.system.number: last_eer(one, name) for one in rounds}
         best = min(eers, key=lambda number: eers[number])
@@ -144,5 +145,5 @@ def stopping_words(plan: Plan, scored: Sequence[Scored]) -> str:
 
 def last_eer(scored: Scored, trials: str) -> float:
     """EER of a system on a list, by its last back-end."""
-    found: list[Result] = [r for r in scored.results if r.trials == trials]
-    return found[-1].eer_percent
+    found = [r for r in scored.results if r.trials.name == trials]
+    return found[-1].eer.value

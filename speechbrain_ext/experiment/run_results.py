@@ -28,7 +28,8 @@ from speechbrain_ext.experiment.steps import (
     steps_that_left,
 )
 from speechbrain_ext.verification.comparison import Comparison
-from speechbrain_ext.verification.results import Result, in_order, read_result
+from speechbrain_ext.verification.results import Result, read_result
+from speechbrain_ext.verification.tables import in_order
 from speechbrain_ext.verification.trial_speakers import units_of
 
 Scores = tuple[np.ndarray, np.ndarray]
@@ -67,7 +68,7 @@ class Scored:
         return next(
             result
             for result in self.results
-            if (result.trials, result.backend) == (trials, backend)
+            if (result.trials.name, result.system.backend) == (trials, backend)
         )
 
     def trial_list(self, name: str) -> TrialList:
@@ -177,7 +178,8 @@ class Compared:
     def name(self) -> str:
         """Name of its file."""
         systems = f"{self.first.name}-{self.second.name}"
-        return f"{systems}_{self.result.trials}_{self.result.backend}"
+        scoring = f"{self.result.trials.name}_{self.result.system.backend}"
+        return f"{systems}_{scoring}"
 
     @property
     def is_with_topline(self) -> bool:
@@ -196,7 +198,7 @@ def comparisons_of(scored: Sequence[Scored]) -> list[Compared]:
         )
         for first, second in pairs(scored)
         for result in second.results
-        if first.has(result.trials, result.backend)
+        if first.has(result.trials.name, result.system.backend)
     ]
 
 
@@ -216,7 +218,7 @@ def pairs(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
 
 def _compare(first: Scored, second: Scored, result: Result) -> Comparison:
     """Two systems' scores of one list by one back-end, drawing alike."""
-    name, backend = result.trials, result.backend
+    name, backend = result.trials.name, result.system.backend
     trials = second.trial_list(name)
     oracle = None
     if second.oracle is not None:
@@ -228,9 +230,9 @@ def _compare(first: Scored, second: Scored, result: Result) -> Comparison:
         trials.labels,
         units_of(trials, oracle),
         result.p_target,
-        seed=result.seed,
-        first=f"{before.system}, {backend}",
-        second=f"{result.system}, {backend}",
+        seed=result.bootstrap.seed,
+        first=f"{before.system.name}, {backend}",
+        second=f"{result.system.name}, {backend}",
         trials=name,
-        trials_sha256=result.trials_sha256,
+        trials_sha256=result.trials.sha256,
     )

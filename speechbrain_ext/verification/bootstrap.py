@@ -29,6 +29,7 @@ from speechbrain_ext.verification.metrics import (
     error_rates,
     thin,
 )
+from speechbrain_ext.verification.records import Estimate, check_number
 
 # More distinct scores than this are thinned.
 _MAX_THRESHOLDS = 4096
@@ -263,17 +264,23 @@ def interval(
     return float(low), float(high)
 
 
-class Difference(NamedTuple):
-    """How much higher a figure of the second system is than of the first.
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """How much higher a rate of the second system is than of the first.
 
-    ``low`` and ``high`` end its 95 % interval; ``p_value`` is the two-sided
-    probability of so large a difference were there none.
+    Arguments
+    ---------
+    value, low, high : float
+        The difference and the ends of its 95 % interval.
+    p_value : float
+        Two-sided probability of so large a difference if there were none.
     """
 
-    value: float
-    low: float
-    high: float
     p_value: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("p_value", self.p_value, 0, 1)
 
 
 def interval_in_words(units: Units, n_replicates: int) -> str:
@@ -332,12 +339,12 @@ def difference(
     """
     drawn = second - first
     value = estimates[1] - estimates[0]
-    low, high = interval(drawn, value, n_units)
+    found = Estimate.around(value, interval(drawn, value, n_units))
     reach, normal = _reach(n_units, 0.95), -ndtri(0.025)
     away = np.abs(drawn - value) * reach / normal
     as_far = np.count_nonzero(away >= abs(value))
     p_value = (1 + as_far) / (1 + len(drawn))
-    return Difference(value, low, high, float(p_value))
+    return Difference(value, found.low, found.high, float(p_value))
 
 
 def _reach(n_units: int, level: float) -> float:

@@ -126,10 +126,7 @@ class Comparison:
 
     def write(self, path: PathLike) -> None:
         """Write it as JSON, atomically."""
-        value = dataclasses.asdict(self)
-        for name in ("eer_difference", "min_dcf_difference"):
-            value[name] = getattr(self, name)._asdict()
-        write_json(path, {"kind": "comparison", **value})
+        write_json(path, {"kind": "comparison", **dataclasses.asdict(self)})
 
     def in_words(self) -> str:
         """One sentence, of the EER."""

@@ -140,8 +140,8 @@ class System:
         }
 
     def describe(self, backend: Backend, n_crops: int) -> dict[str, Any]:
-        """Describe how scores were made, as `Result` takes it."""
-        norm, learnt, protocol = "none", "none", self.settings.protocol
+        """Describe how scores were made, for `SystemFacts`."""
+        norm, learnt, protocol = "none", "none", str(self.settings.protocol)
         if backend.norm != RAW and self.cohort is not None:
             norm = f"{backend.norm}, {len(self.cohort.vectors)} "
             if backend.norm == "as-norm":
@@ -159,7 +159,6 @@ class System:
             "backend": backend.name,
             "score_norm": norm,
             "calibration": learnt,
-            "calibrated": backend.calibration is not None,
             "protocol": protocol,
         }
 

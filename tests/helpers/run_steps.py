@@ -1,6 +1,7 @@
 """Steps of a run as plans make them, and a plan of them."""
 
 import numpy as np
+from result_records import result_of
 
 from speechbrain_ext.clustering.stopping import Rounds
 from speechbrain_ext.experiment.artifacts import (
@@ -15,7 +16,6 @@ from speechbrain_ext.experiment.run_results import read_scored
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Kind, Role, Step, System
 from speechbrain_ext.utils.files import write_text
-from speechbrain_ext.verification.results import Result
 
 BOOTSTRAP = System(Role.BOOTSTRAP, "DINO")
 ROUND1 = System(Role.ROUND, "round 1", 1)
@@ -85,7 +85,7 @@ def with_scores(folder, system, gain):
     made = step(folder, system, Kind.SCORE, trials={"dev": str(path)})
     scores = generator.normal(size=400) + gain * labels
     for backend in BACKENDS:
-        Result.of_scores(
+        result_of(
             scores,
             labels,
             n_bootstrap=5,
@@ -94,7 +94,6 @@ def with_scores(folder, system, gain):
             corpus="toy",
             trials="dev",
             run="a",
-            trials_sha256="0",
             backend=backend,
             calibration=backend.partition("+")[2] or "none",
         ).write(made.artifacts.result("dev", backend))

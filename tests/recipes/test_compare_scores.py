@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from result_records import result_of
 
 from recipes import compare_scores
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.cosine import read_trials
-from speechbrain_ext.verification.results import Result
 
 LEAF = "hparams/compare_scores.yaml"
 
@@ -36,15 +36,14 @@ def corpus(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         np.save(folder / "scores_dev_raw.npy", scores.astype(np.float32))
-        Result.of_scores(
+        result_of(
             scores,
             trials.labels,
             n_bootstrap=5,
             system=f"round {name}",
             corpus="toy",
             trials="dev",
-            run="",
-            trials_sha256=trials.summary()["sha256"],
+            sha256=trials.summary()["sha256"],
             backend="raw",
         ).write(folder / "result_dev_raw.json")
     return tmp_path

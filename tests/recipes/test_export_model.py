@@ -144,7 +144,7 @@ def test_the_card_is_read_by_the_hubs_own_tools_with_the_results_numbers(model):
     (result,) = [
         r
         for r in read_results(model.parents[1] / "scores")
-        if r.backend == "raw"
+        if r.system.backend == "raw"
     ]
     index = card.data.to_dict()["model-index"]
     name, found = model_index_to_eval_results(index)
@@ -153,9 +153,9 @@ def test_the_card_is_read_by_the_hubs_own_tools_with_the_results_numbers(model):
         (e.metric_type, (e.metric_args or {}).get("p_target")): e.metric_value
         for e in found
     } == {
-        ("eer", None): result.eer_percent,
-        ("min_dcf", 0.01): result.min_dcf,
-        ("min_dcf", 0.05): result.min_dcf_05,
+        ("eer", None): result.eer.value,
+        ("min_dcf", 0.01): result.min_dcf.value,
+        ("min_dcf", 0.05): result.min_dcf_05.value,
     }
     assert {e.dataset_config for e in found} == {"tones"}
 
@@ -168,10 +168,11 @@ def test_the_card_tells_threshold_caveats_and_counts(model):
     (result,) = [
         r
         for r in read_results(model.parents[1] / "scores")
-        if r.backend == "raw"
+        if r.system.backend == "raw"
     ]
-    assert f"{result.n_target} targets, {result.n_nontarget}" in text
-    assert f"| raw | {result.eer_percent:.2f} [" in text
+    counts = result.trials
+    assert f"{counts.n_target} targets, {counts.n_nontarget}" in text
+    assert f"| raw | {result.eer.value:.2f} [" in text
 
 
 def test_the_cards_code_runs_as_printed(model):
@@ -334,7 +335,7 @@ def test_embeddings_that_moved_are_found_below_the_run_folder(copied):
 
 def test_results_that_were_touched_are_refused(copied):
     path = copied / "scores" / "result_tones_raw.json"
-    write_json(path, {**read_json(path), "eer_percent": 0.1})
+    write_json(path, {**read_json(path), "eer_hull": 0.1})
     refused(copied, "is not what its stage wrote")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from result_records import result_of
 from run_steps import (
     BOOTSTRAP,
     ROUND1,
@@ -20,7 +21,6 @@ from speechbrain_ext.experiment.run_report import (
 )
 from speechbrain_ext.experiment.steps import Kind
 from speechbrain_ext.utils.files import write_json
-from speechbrain_ext.verification.results import Result
 
 
 def with_eer(folder, system, eer):
@@ -29,14 +29,7 @@ def with_eer(folder, system, eer):
     scores = [0.9] * (eer - 1) + [0.1] + [0.0] * (eer - 1) + [0.5]
     labels = [1] * eer + [0] * eer
     facts = {"corpus": "toy", "trials": "dev", "run": "a"}
-    row = Result.of_scores(
-        scores,
-        labels,
-        system=system.row,
-        trials_sha256="0",
-        n_bootstrap=5,
-        **facts,
-    )
+    row = result_of(scores, labels, system=system.row, n_bootstrap=5, **facts)
     row.write(made.artifacts.result("dev", "raw"))
     return made
 

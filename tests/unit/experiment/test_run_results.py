@@ -152,7 +152,10 @@ def test_one_system_is_compared_with_nothing(scored):
 
 
 def test_results_are_read_in_the_order_of_their_tables(scored):
-    assert [r.backend for r in scored[0].results] == ["raw", "as-norm+qmf"]
+    assert [r.system.backend for r in scored[0].results] == [
+        "raw",
+        "as-norm+qmf",
+    ]
     path = scored[0].artifacts.result("dev", "raw")
     assert scored[0].result("dev", "raw") == read_result(path)
     assert not scored[0].has("dev", "as-norm")

@@ -11,6 +11,7 @@ from scipy.stats import norm
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification import bootstrap
 from speechbrain_ext.verification.bootstrap import (
+    Difference,
     Units,
     difference,
     interval,
@@ -141,7 +142,7 @@ def test_a_system_does_not_differ_from_itself():
     (scores,), labels, units = draw(np.random.default_rng(3), 10)
     drawn = replicates(scores, labels, units, (), 50).eer
     eer = equal_error_rate(scores, labels)[0]
-    assert difference(drawn, drawn, (eer, eer), 10) == (0, 0, 0, 1)
+    assert difference(drawn, drawn, (eer, eer), 10) == Difference(0, 0, 0, 1)
 
 
 def test_drawings_repeat_with_their_seed_and_not_with_another(monkeypatch):
