@@ -14,7 +14,7 @@ A = TypeVar("A", bound=left.Artifacts, covariant=True)
 B = TypeVar("B", bound=left.Artifacts)
 
 
-class Kind(str, enum.Enum):
+class Kind(enum.StrEnum):
     """What a step does."""
 
     PREPARE = "prepare"
@@ -69,7 +69,7 @@ _LAUNCHED = {
 }
 
 
-class Role(str, enum.Enum):
+class Role(enum.StrEnum):
     """What a system is for in a run."""
 
     CORPUS = "corpus"
@@ -112,7 +112,7 @@ class System:
         return self.role in (Role.TOPLINE, Role.TOPLINE_TUNED)
 
 
-class Late(str, enum.Enum):
+class Late(enum.StrEnum):
     """Values that are known once the corpus is prepared."""
 
     DATA_ROOT = "data_root"

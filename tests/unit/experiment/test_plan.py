@@ -363,7 +363,7 @@ def test_a_contrastive_training_may_be_the_bootstrap(settings):
     assert step.recipe == "train_contrastive" and step.kind.launched
     assert step.folder == dino.folder
     # What the plan itself gives is the same.
-    given = {"seed", "train_annotation", "augment_folder"}
+    given = {"seed", "train_annotation", "augment_folder", "embedder"}
     assert step.options == {
         **{k: dino.options[k] for k in given},
         "n_epochs": 3,

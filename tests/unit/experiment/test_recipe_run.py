@@ -251,7 +251,7 @@ def test_a_name_that_equals_a_folder_of_an_input_is_recorded(
     recipe.text.rename("toy/text.txt")
     recipe.text = "toy/text.txt"
     recipe.run("--corpus=toy")
-    assert recipe.receipt()["hparams"]["corpus"] == "toy"
+    assert recipe.record()["hparams"]["corpus"] == "toy"
     with pytest.raises(InputError, match="hparams.corpus was 'toy', now 'emb'"):
         recipe.run("--corpus=emb")
 
