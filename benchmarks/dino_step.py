@@ -32,7 +32,8 @@ from speechbrain.dataio.batch import PaddedBatch
 from benchmarks.measuring import N_WARM_UP, commit, in_turns, machine
 from recipes import train_dino
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.training.settings import TrainDino
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
@@ -86,7 +87,7 @@ def draw(arguments: argparse.Namespace) -> torch.Tensor:
 def ours(
     arguments: argparse.Namespace, wavs: torch.Tensor
 ) -> tuple[Trained, Step]:
-    """The recipe's step, with its brain built by the recipe."""
+    """The recipe's step, with its Brain built by the recipe."""
     with tempfile.TemporaryDirectory() as folder:
         brain = build_brain(arguments, Path(folder))
         brain.on_fit_start()
@@ -109,13 +110,13 @@ def ours(
         brain.step += 1
         return brain.fit_batch(batch).item()
 
-    return list(brain.modules.student.parameters()), step
+    return list(brain.parts.student.parameters()), step
 
 
 def build_brain(
     arguments: argparse.Namespace, folder: Path
 ) -> train_dino.DinoBrain:
-    """The recipe's brain for a corpus that has a manifest and no sound."""
+    """The recipe's Brain for a corpus that has a manifest and no sound."""
     seconds = 2 * arguments.global_crop
     rows = [
         {
@@ -151,9 +152,9 @@ def build_brain(
         "precision": arguments.precision,
     }
     argv = [f"--{key}={value}" for key, value in options.items()]
-    stage = Stage(train_dino.__file__, [str(LEAF), *argv])
+    recipe = RecipeRun(train_dino.__file__, TrainDino, [str(LEAF), *argv])
     manifest = read_manifest(folder / "train.csv", "utterances", folder)
-    return train_dino.build_brain(stage, manifest)
+    return train_dino.build_brain(recipe, manifest)
 
 
 def sslsvs(

@@ -50,7 +50,8 @@ from benchmarks.measuring import (
 )
 from recipes import train_speaker
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.training.settings import TrainSpeaker
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
@@ -181,15 +182,14 @@ def draw(arguments: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
-    """The recipe's step, with its brain built by the recipe."""
+    """The recipe's step, with its Brain built by the recipe."""
     with tempfile.TemporaryDirectory() as folder:
         brain = build_brain(arguments, Path(folder))
-        brain.n_batches = 1000
         brain.on_fit_start()
     brain.modules.train()
     brain.on_stage_start(sb.Stage.TRAIN, 1)
     wavs, labels = draw(arguments)
-    names = brain.manifest.ids
+    names = brain.data.manifest.ids
     rows = zip(names, wavs, labels.tolist(), strict=True)
     batch = PaddedBatch([{"id": i, "sig": s, "label": c} for i, s, c in rows])
     batch = batch.to(brain.device)
@@ -199,7 +199,7 @@ def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
         kept = torch.ones(len(wavs), device=brain.device)
         kept[: round(phase.rejected * len(wavs))] = 0
         # In place of a threshold, so that the share is known.
-        brain.noisy_labels.gate.weights = lambda log_losses: kept
+        brain.parts.noisy_labels.gate.weights = lambda log_losses: kept
         brain.step += 1
         return brain.fit_batch(batch).item()
 
@@ -210,7 +210,7 @@ def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
 def build_brain(
     arguments: argparse.Namespace, folder: Path
 ) -> train_speaker.SpeakerBrain:
-    """The recipe's brain for a corpus that has a manifest and no sound."""
+    """The recipe's Brain for a corpus that has a manifest and no sound."""
     rows = [
         {
             "ID": f"utterance{row}",
@@ -243,14 +243,16 @@ def build_brain(
         "batch_size": arguments.batch_size,
         "correct_from_epoch": LAST_WITHOUT_CORRECTION + 1,
         # What theirs computes; it takes a little more than `squared`.
-        "anchor_form": "normalised",
+        "l2_sp_form": "normalised",
         "device": arguments.device,
         "precision": arguments.precision,
     }
     argv = [f"--{key}={value}" for key, value in options.items()]
-    stage = Stage(train_speaker.__file__, [str(LEAF), *argv])
+    script = train_speaker.__file__
+    recipe = RecipeRun(script, TrainSpeaker, [str(LEAF), *argv])
     manifest = read_manifest(folder / "train.csv", "pseudo_labels", folder)
-    return train_speaker.build_brain(stage, manifest, arguments.n_classes)
+    others = [f"speaker{n}" for n in range(1, arguments.n_classes)]
+    return train_speaker.build_brain(recipe, manifest, ["anyone", *others])
 
 
 class OneBatch(list):
