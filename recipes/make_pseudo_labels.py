@@ -1,4 +1,4 @@
-"""Embeddings to pseudo-speakers: k-means, then Ward's tree, one cut.
+"""Cluster embeddings into pseudo-speakers: k-means, then Ward's tree.
 
 Embeddings are scaled to length one first, because they are compared by
 cosine. A large ``n_centroids`` makes the tree affordable on a million
@@ -77,7 +77,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Cluster, clean, name, measure and write; a finished folder stays."""
+    """Cluster, clean, name and measure; write labels and statistics."""
     recipe = RecipeRun(__file__, MakePseudoLabels, argv)
     settings: MakePseudoLabels = recipe.settings
     train = read_manifest(settings.train_annotation, "utterances")
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
-    """Embeddings of the manifest's utterances, scaled to length one [N, D]."""
+    """Read the utterances' embeddings [N, D], scaled to length one."""
     folder = settings.embeddings_folder
     vectors, index = read_embeddings(folder)
     rows = rows_for(index, train.ids, folder)
@@ -121,7 +121,7 @@ def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
 
 
 def inputs_of(settings: MakePseudoLabels) -> dict[str, Any]:
-    """Files read, by the key that names them."""
+    """List the files that are read, by name."""
     folder = Path(settings.embeddings_folder)
     inputs = {
         "train_annotation": settings.train_annotation,
@@ -155,41 +155,42 @@ def check_numbers(settings: MakePseudoLabels, n_utterances: int) -> None:
 def cluster(
     x: np.ndarray, settings: MakePseudoLabels
 ) -> tuple[np.ndarray, Choice | None]:
-    """Cluster of each unit embedding [N], by one level or two.
+    """Cluster unit embeddings, on one level or two.
 
-    Also how their number was chosen, None where it was given.
+    Returns the cluster of each [N], and how their number was chosen, None
+    where it was given.
     """
-    seed = settings.seed
-    leaves, leaf_of, weights = x, np.arange(len(x)), None
+    leaves = x
+    leaf_of: np.ndarray | None = None
     if settings.n_centroids is not None:
         leaves, leaf_of, _ = kmeans(
             x,
             settings.n_centroids,
-            seed=seed,
+            seed=settings.seed,
             n_iterations=settings.n_iterations,
             n_restarts=settings.n_restarts,
             assignment=settings.assignment,
         )
-    sizes = np.bincount(leaf_of)
-    if settings.weighted:
-        weights = sizes
+    weights = None
+    # Without k-means each leaf is an utterance and all weigh alike.
+    if settings.weighted and leaf_of is not None:
+        weights = np.bincount(leaf_of)
     tree = ward_tree(leaves, weights)
     choice, n_clusters = None, settings.n_clusters
     if n_clusters == "auto":
         choice = choose_n_clusters(
             tree,
-            leaves,
-            sizes,
-            weights,
             x,
             leaf_of,
+            settings.weighted,
             settings.criterion,
             settings.n_clusters_range,
             settings.cosine_threshold,
-            seed,
+            settings.seed,
         )
         n_clusters = choice.n_clusters
-    return cut_tree(tree, n_clusters)[leaf_of], choice
+    labels = cut_tree(tree, n_clusters)
+    return labels if leaf_of is None else labels[leaf_of], choice
 
 
 def measure(
@@ -198,7 +199,7 @@ def measure(
     reason: np.ndarray,
     speakers: np.ndarray | None,
 ) -> dict[str, float]:
-    """Figures of what is kept, against the truth when it is given."""
+    """Compute statistics of what is kept, against the truth if given."""
     kept = reason == KEPT
     statistics = {
         **size_statistics(labels[kept]),
@@ -216,7 +217,7 @@ def agreements(
     previous: tuple[np.ndarray, np.ndarray] | None,
     settings: MakePseudoLabels,
 ) -> dict[str, float]:
-    """Agreement with another seed's clusters and with the round before's."""
+    """Compare with another seed's clusters and with the round before's."""
     statistics: dict[str, float] = {}
     if settings.stability_seed is not None:
         other = dataclasses.replace(
@@ -239,7 +240,7 @@ def write_labels(
     found: Fit,
     reason: np.ndarray,
 ) -> list[str]:
-    """What is kept, with its label and margin; what is not, with its reason."""
+    """Write the kept utterances with labels, the dropped with reasons."""
     kept = reason == KEPT
     names = np.array([f"pseudo{i:05d}" for i in range(labels.max() + 1)])
     margin = found.margin.astype(np.float64).round(6)
@@ -268,7 +269,7 @@ def write_summary(
     summary: dict[str, Any],
     choice: Choice | None,
 ) -> list[str]:
-    """Figures and settings, sizes and cohesion a cluster, the pictures."""
+    """Write statistics, settings, each cluster's size and cohesion, plots."""
     kept = reason == KEPT
     ranked = largest_first(labels[kept])
     sizes = cluster_sizes(ranked)

@@ -1,4 +1,4 @@
-"""Embeddings to pseudo-labels, and how good those are without truth.
+"""Pseudo-labels of embeddings, and how good they are without true labels.
 
 May import from: dataio, utils.
 """
