@@ -27,9 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from speechbrain_ext.clustering import plots
 from speechbrain_ext.clustering.churn import (
     churn_statistics,
     previous_clusters,
@@ -41,11 +39,10 @@ from speechbrain_ext.clustering.cleaning import (
     reasons_to_drop,
 )
 from speechbrain_ext.clustering.k_means import cluster_means, kmeans
+from speechbrain_ext.clustering.label_files import write_labels, write_summary
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
-    cluster_sizes,
     fit,
-    largest_first,
     shape_statistics,
     size_statistics,
     truth_statistics,
@@ -61,15 +58,11 @@ from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
 from speechbrain_ext.dataio.manifest import (
     Manifest,
     read_manifest,
-    select,
-    write_manifest,
 )
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import atomic_path, write_json
-from speechbrain_ext.utils.plotting import save_png
 from speechbrain_ext.utils.vectors import check_vectors, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
@@ -231,69 +224,6 @@ def agreements(
         rows, clusters = previous
         statistics.update(churn_statistics(labels[rows], clusters))
     return statistics
-
-
-def write_labels(
-    folder: Path,
-    train: Manifest,
-    labels: np.ndarray,
-    found: Fit,
-    reason: np.ndarray,
-) -> list[str]:
-    """Write the kept utterances with labels, the dropped with reasons."""
-    kept = reason == KEPT
-    names = np.array([f"pseudo{i:05d}" for i in range(labels.max() + 1)])
-    margin = found.margin.astype(np.float64).round(6)
-    labelled = select(train, kept).table.assign(
-        spk_id=names[largest_first(labels[kept])], margin=margin[kept]
-    )
-    write_manifest(folder / "pseudo_labels.csv", labelled, "pseudo_labels")
-    dropped = pd.DataFrame(
-        {
-            "ID": train.ids[~kept],
-            "cluster_size": np.bincount(labels)[labels[~kept]],
-            "margin": margin[~kept],
-            "reason": reason[~kept],
-        }
-    )
-    with atomic_path(folder / "dropped.csv") as part:
-        dropped.to_csv(part, index=False)
-    return ["pseudo_labels.csv", "dropped.csv"]
-
-
-def write_summary(
-    folder: Path,
-    labels: np.ndarray,
-    found: Fit,
-    reason: np.ndarray,
-    summary: dict[str, Any],
-    choice: Choice | None,
-) -> list[str]:
-    """Write statistics, settings, each cluster's size and cohesion, plots."""
-    kept = reason == KEPT
-    ranked = largest_first(labels[kept])
-    sizes = cluster_sizes(ranked)
-    cohesion = np.bincount(ranked, found.cosine[kept]) / sizes
-    content = {
-        **summary,
-        "sizes": sizes.tolist(),
-        "cohesion": cohesion.round(4).tolist(),
-        "choice": choice.as_json() if choice else None,
-    }
-    write_json(folder / "clusters.json", content)
-    figure = plots.cluster_sizes({folder.name: sizes})
-    save_png(figure, folder / "cluster_sizes.png")
-    names = ["clusters.json", "cluster_sizes.png"]
-    if choice:
-        figure = plots.cluster_number(
-            choice.numbers,
-            choice.curves,
-            choice.by_criterion,
-            choice.n_clusters,
-        )
-        save_png(figure, folder / "cluster_number.png")
-        names.append("cluster_number.png")
-    return names
 
 
 if __name__ == "__main__":

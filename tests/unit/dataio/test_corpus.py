@@ -1,4 +1,4 @@
-"""Corpora: who is kept, who is rejected and why, and what is written."""
+"""Corpora: which files are kept, which are rejected and why."""
 
 import numpy as np
 import pandas as pd
@@ -81,7 +81,7 @@ def test_every_row_can_be_read_to_its_stop(tmp_path, data, convert):
         assert len(read_crop(path, 0, stop)) == stop
 
 
-def test_copies_of_like_names_stay_apart(tmp_path, data):
+def test_files_of_similar_names_get_copies_of_their_own(tmp_path, data):
     _prepare(tmp_path / "out", data, convert=True)
     wavs = read_manifest(tmp_path / "out" / "train.csv", "utterances").wav
     assert list(wavs) == [
