@@ -38,9 +38,7 @@ def numbers(
     """What the criteria say of a tree over utterances or centroids."""
     sizes = np.bincount(leaf_of)
     tree = ward_tree(leaves, sizes)
-    choice = choose_n_clusters(
-        tree, leaves, sizes, sizes, x, leaf_of, seed=SEED
-    )
+    choice = choose_n_clusters(tree, x, leaf_of, weighted=True, seed=SEED)
     return {**choice.by_criterion, "certain": choice.certain}
 
 

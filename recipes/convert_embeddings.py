@@ -1,4 +1,4 @@
-"""Embeddings from and to the formats of other tools.
+"""Convert embeddings from and to the formats of other tools.
 
 To run it, for instance to cluster with another tool what was extracted here:
 
@@ -22,7 +22,7 @@ from speechbrain_ext.utils.command_line import run
 
 
 def main(argv: list[str] | None = None) -> None:
-    """One format in, another out."""
+    """Read one format and write another."""
     recipe = RecipeRun(__file__, ConvertEmbeddings, argv)
     settings: ConvertEmbeddings = recipe.settings
     inputs = files_of(settings.embeddings, settings.from_format)

@@ -1,4 +1,4 @@
-"""Labelled utterances from and to the formats of other tools.
+"""Convert labelled utterances from and to the formats of other tools.
 
 To run it, for a trainer that reads lines ``label path``:
 
@@ -32,7 +32,7 @@ from speechbrain_ext.utils.files import PathLike
 
 
 def main(argv: list[str] | None = None) -> None:
-    """One format in, another out."""
+    """Read one format and write another."""
     recipe = RecipeRun(__file__, ConvertLabels, argv)
     settings: ConvertLabels = recipe.settings
     root = data_root(settings)
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def data_root(settings: ConvertLabels) -> str:
-    """What stands before the audio's names in what is written."""
+    """Give what stands before the names of audio files in the output."""
     names_files = settings.to_format in ("kaldi", "wespeaker")
     if not names_files or settings.data_folder is None:
         return DATA_ROOT

@@ -1,7 +1,7 @@
-"""TRUE speakers as labels: the supervised topline trains on them.
+"""Make labels of TRUE speakers, for the supervised upper bound.
 
-Nothing else may: every other stage reads pseudo-labels. The receipt says
-``true_labels: true``, and so do the results that follow from it.
+Nothing else may read them: all other recipes take pseudo-labels. The stage
+record says ``true_labels: true``, and so do the results that follow from it.
 
 To run it:
 > python recipes/make_oracle_labels.py hparams/make_oracle_labels.yaml \
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             f"{settings.oracle}: all {len(train)} training utterances are "
             f"of one speaker, {speakers[0]!r}, and a classifier needs 2; "
-            "bring more speakers or leave the topline out"
+            "bring more speakers, or train without true labels"
         )
     inputs: dict[str, PathLike] = {
         "train_annotation": settings.train_annotation,

@@ -1,4 +1,4 @@
-"""Embeddings to pseudo-speakers: k-means, then Ward's tree, one cut.
+"""Cluster embeddings into pseudo-speakers: k-means, then Ward's tree.
 
 Embeddings are scaled to length one first, because they are compared by
 cosine. A large ``n_centroids`` makes the tree affordable on a million
@@ -27,9 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from speechbrain_ext.clustering import plots
 from speechbrain_ext.clustering.churn import (
     churn_statistics,
     previous_clusters,
@@ -41,11 +39,10 @@ from speechbrain_ext.clustering.cleaning import (
     reasons_to_drop,
 )
 from speechbrain_ext.clustering.k_means import cluster_means, kmeans
+from speechbrain_ext.clustering.label_files import write_labels, write_summary
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
-    cluster_sizes,
     fit,
-    largest_first,
     shape_statistics,
     size_statistics,
     truth_statistics,
@@ -61,15 +58,11 @@ from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
 from speechbrain_ext.dataio.manifest import (
     Manifest,
     read_manifest,
-    select,
-    write_manifest,
 )
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import atomic_path, write_json
-from speechbrain_ext.utils.plotting import save_png
 from speechbrain_ext.utils.vectors import check_vectors, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
@@ -77,7 +70,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Cluster, clean, name, measure and write; a finished folder stays."""
+    """Cluster, clean, name and measure; write labels and statistics."""
     recipe = RecipeRun(__file__, MakePseudoLabels, argv)
     settings: MakePseudoLabels = recipe.settings
     train = read_manifest(settings.train_annotation, "utterances")
@@ -112,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
-    """Embeddings of the manifest's utterances, scaled to length one [N, D]."""
+    """Read the utterances' embeddings [N, D], scaled to length one."""
     folder = settings.embeddings_folder
     vectors, index = read_embeddings(folder)
     rows = rows_for(index, train.ids, folder)
@@ -121,7 +114,7 @@ def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
 
 
 def inputs_of(settings: MakePseudoLabels) -> dict[str, Any]:
-    """Files read, by the key that names them."""
+    """List the files that are read, by name."""
     folder = Path(settings.embeddings_folder)
     inputs = {
         "train_annotation": settings.train_annotation,
@@ -155,41 +148,42 @@ def check_numbers(settings: MakePseudoLabels, n_utterances: int) -> None:
 def cluster(
     x: np.ndarray, settings: MakePseudoLabels
 ) -> tuple[np.ndarray, Choice | None]:
-    """Cluster of each unit embedding [N], by one level or two.
+    """Cluster unit embeddings, on one level or two.
 
-    Also how their number was chosen, None where it was given.
+    Returns the cluster of each [N], and how their number was chosen, None
+    where it was given.
     """
-    seed = settings.seed
-    leaves, leaf_of, weights = x, np.arange(len(x)), None
+    leaves = x
+    leaf_of: np.ndarray | None = None
     if settings.n_centroids is not None:
         leaves, leaf_of, _ = kmeans(
             x,
             settings.n_centroids,
-            seed=seed,
+            seed=settings.seed,
             n_iterations=settings.n_iterations,
             n_restarts=settings.n_restarts,
             assignment=settings.assignment,
         )
-    sizes = np.bincount(leaf_of)
-    if settings.weighted:
-        weights = sizes
+    weights = None
+    # Without k-means each leaf is an utterance and all weigh alike.
+    if settings.weighted and leaf_of is not None:
+        weights = np.bincount(leaf_of)
     tree = ward_tree(leaves, weights)
     choice, n_clusters = None, settings.n_clusters
     if n_clusters == "auto":
         choice = choose_n_clusters(
             tree,
-            leaves,
-            sizes,
-            weights,
             x,
             leaf_of,
+            settings.weighted,
             settings.criterion,
             settings.n_clusters_range,
             settings.cosine_threshold,
-            seed,
+            settings.seed,
         )
         n_clusters = choice.n_clusters
-    return cut_tree(tree, n_clusters)[leaf_of], choice
+    labels = cut_tree(tree, n_clusters)
+    return labels if leaf_of is None else labels[leaf_of], choice
 
 
 def measure(
@@ -198,7 +192,7 @@ def measure(
     reason: np.ndarray,
     speakers: np.ndarray | None,
 ) -> dict[str, float]:
-    """Figures of what is kept, against the truth when it is given."""
+    """Compute statistics of what is kept, against the truth if given."""
     kept = reason == KEPT
     statistics = {
         **size_statistics(labels[kept]),
@@ -216,7 +210,7 @@ def agreements(
     previous: tuple[np.ndarray, np.ndarray] | None,
     settings: MakePseudoLabels,
 ) -> dict[str, float]:
-    """Agreement with another seed's clusters and with the round before's."""
+    """Compare with another seed's clusters and with the round before's."""
     statistics: dict[str, float] = {}
     if settings.stability_seed is not None:
         other = dataclasses.replace(
@@ -230,69 +224,6 @@ def agreements(
         rows, clusters = previous
         statistics.update(churn_statistics(labels[rows], clusters))
     return statistics
-
-
-def write_labels(
-    folder: Path,
-    train: Manifest,
-    labels: np.ndarray,
-    found: Fit,
-    reason: np.ndarray,
-) -> list[str]:
-    """What is kept, with its label and margin; what is not, with its reason."""
-    kept = reason == KEPT
-    names = np.array([f"pseudo{i:05d}" for i in range(labels.max() + 1)])
-    margin = found.margin.astype(np.float64).round(6)
-    labelled = select(train, kept).table.assign(
-        spk_id=names[largest_first(labels[kept])], margin=margin[kept]
-    )
-    write_manifest(folder / "pseudo_labels.csv", labelled, "pseudo_labels")
-    dropped = pd.DataFrame(
-        {
-            "ID": train.ids[~kept],
-            "cluster_size": np.bincount(labels)[labels[~kept]],
-            "margin": margin[~kept],
-            "reason": reason[~kept],
-        }
-    )
-    with atomic_path(folder / "dropped.csv") as part:
-        dropped.to_csv(part, index=False)
-    return ["pseudo_labels.csv", "dropped.csv"]
-
-
-def write_summary(
-    folder: Path,
-    labels: np.ndarray,
-    found: Fit,
-    reason: np.ndarray,
-    summary: dict[str, Any],
-    choice: Choice | None,
-) -> list[str]:
-    """Figures and settings, sizes and cohesion a cluster, the pictures."""
-    kept = reason == KEPT
-    ranked = largest_first(labels[kept])
-    sizes = cluster_sizes(ranked)
-    cohesion = np.bincount(ranked, found.cosine[kept]) / sizes
-    content = {
-        **summary,
-        "sizes": sizes.tolist(),
-        "cohesion": cohesion.round(4).tolist(),
-        "choice": choice.as_json() if choice else None,
-    }
-    write_json(folder / "clusters.json", content)
-    figure = plots.cluster_sizes({folder.name: sizes})
-    save_png(figure, folder / "cluster_sizes.png")
-    names = ["clusters.json", "cluster_sizes.png"]
-    if choice:
-        figure = plots.cluster_number(
-            choice.numbers,
-            choice.curves,
-            choice.by_criterion,
-            choice.n_clusters,
-        )
-        save_png(figure, folder / "cluster_number.png")
-        names.append("cluster_number.png")
-    return names
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Any folder of speech to a training manifest.
+"""Make a training manifest of any folder of speech.
 
 To run it:
 > python recipes/prepare_folder.py hparams/prepare_folder.yaml \
@@ -32,7 +32,7 @@ from speechbrain_ext.utils.errors import InputError
 
 
 def main(argv: list[str] | None = None) -> None:
-    """List, check, measure and write; a finished folder is left alone."""
+    """List, check and measure the files, and write the manifests."""
     recipe = RecipeRun(__file__, PrepareFolder, argv)
     settings: PrepareFolder = recipe.settings
     folder, test_folder = settings.data_folder, settings.test_folder
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
 def files_to_score(
     folder: str | None, sources: dict[str, str]
 ) -> tuple[AudioTree | None, list[TrialList]]:
-    """Test files and the lists that name them.
+    """Find the test files, and read the lists that name them.
 
     Without lists all files below ``folder`` are test files.
     """

@@ -1,4 +1,4 @@
-"""A corpus of synthetic voices: speech, noises, manifests and trials.
+"""Make a corpus of synthetic voices: speech, noises, manifests, trials.
 
 To run it:
 > python recipes/prepare_toy.py hparams/prepare_toy.yaml --output_folder=exp/toy
@@ -32,7 +32,7 @@ _FIRST = {"train": 1, "test": 50001, "speech": 90001}
 
 
 class Sound(NamedTuple):
-    """One file to make: its kind, seed, length in seconds, and numbers."""
+    """File to synthesise: its kind, seed, length in seconds, and numbers."""
 
     path: str
     kind: str
@@ -42,7 +42,7 @@ class Sound(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Synthesise what is not there yet, then write manifests and trials."""
+    """Synthesise the missing files, then write manifests and trials."""
     recipe = RecipeRun(__file__, PrepareToy, argv)
     settings: PrepareToy = recipe.settings
     if recipe.is_done():
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def utterances(folder: Path, settings: PrepareToy) -> list[Sound]:
-    """The speech of the training and the test speakers."""
+    """List the speech files of the training and the test speakers."""
     seed = settings.seed
     low, high = settings.min_seconds, settings.max_seconds
     sounds = []
@@ -91,7 +91,7 @@ def utterances(folder: Path, settings: PrepareToy) -> list[Sound]:
 
 
 def bank(folder: Path, settings: PrepareToy) -> list[Sound]:
-    """Noises, music, talkers for babble and rooms, for augmentation."""
+    """List the files for augmentation: noises, music, babble talkers, rooms."""
     lengths = {"noise": 6.0, "music": 6.0, "speech": 5.0, "rir": 0.0}
     return [
         Sound(
@@ -130,7 +130,7 @@ def _samples(sound: Sound) -> np.ndarray:
 
 
 def draw_trials(ids: list[str], n_trials: int, seed: int) -> TrialList:
-    """Trials between test utterances, each pair once, in random order.
+    """Draw trials between test utterances, each pair once, in random order.
 
     Arguments
     ---------
@@ -165,7 +165,7 @@ def draw_trials(ids: list[str], n_trials: int, seed: int) -> TrialList:
 
 
 def _target_pairs(speakers: np.ndarray, sessions: np.ndarray) -> np.ndarray:
-    """All pairs [P, 2] of one speaker in two sessions."""
+    """List all pairs [P, 2] of one speaker in two sessions."""
     pairs = []
     for speaker in np.unique(speakers):
         rows = np.flatnonzero(speakers == speaker)
@@ -178,7 +178,7 @@ def _target_pairs(speakers: np.ndarray, sessions: np.ndarray) -> np.ndarray:
 def _other_pairs(
     rng: np.random.Generator, speakers: np.ndarray, n: int
 ) -> np.ndarray:
-    """Pairs [P, 2] of different speakers, P at most ``n``."""
+    """Draw pairs [P, 2] of different speakers, P at most ``n``."""
     drawn = rng.integers(0, len(speakers), (4 * n + 1000, 2))
     drawn = np.sort(drawn, axis=1)
     drawn = drawn[speakers[drawn[:, 0]] != speakers[drawn[:, 1]]]

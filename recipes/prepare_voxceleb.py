@@ -1,4 +1,4 @@
-"""VoxCeleb, or a corpus of its shape, to manifests and trial lists.
+"""Make manifests and trial lists of VoxCeleb, or of a corpus of its shape.
 
 To run it:
 > python recipes/prepare_voxceleb.py hparams/prepare_voxceleb.yaml \
@@ -46,7 +46,7 @@ DOWNLOADS = "downloads"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """List, check, measure and write; a finished folder is left alone."""
+    """List, check and measure the files, and write the manifests."""
     recipe = RecipeRun(__file__, PrepareVoxCeleb, argv)
     settings: PrepareVoxCeleb = recipe.settings
     root = Path(settings.data_folder)
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _tree(output_folder: Path, root: Path, value: str | list[str]) -> AudioTree:
-    """Audio below one folder or several, relative to ``root``."""
+    """Find the audio below one folder or several, relative to ``root``."""
     names = value if isinstance(value, list) else [value]
     folders = [root / name for name in names]
     refuse_inside(output_folder, folders)
@@ -105,7 +105,7 @@ def _download(folder: Path, address: str) -> Path:
 
 
 def fetch(name: str, address: str, kept: Path) -> bytes:
-    """A list from the network, or as an earlier run of this folder got it."""
+    """Fetch a list from the network, unless an earlier run has kept it."""
     if kept.is_file():
         return kept.read_bytes()
     try:
@@ -119,7 +119,7 @@ def fetch(name: str, address: str, kept: Path) -> bytes:
 
 
 def keep_downloads(folder: Path, trials: list[TrialList]) -> None:
-    """Keep fetched lists, so that the folder is known again off-line."""
+    """Keep fetched lists, so that a later run needs no network."""
     for some in trials:
         if some.source.startswith("http"):
             with atomic_path(_download(folder, some.source)) as part:
@@ -127,7 +127,7 @@ def keep_downloads(folder: Path, trials: list[TrialList]) -> None:
 
 
 def check_apart(train: AudioTree, test: AudioTree) -> None:
-    """Refuse to train on test files; warn of test speakers in training."""
+    """Raise InputError for test files in training; warn of test speakers."""
     shared = sorted(set(train.ids) & set(test.ids))
     if shared:
         raise InputError(
@@ -144,7 +144,7 @@ def check_apart(train: AudioTree, test: AudioTree) -> None:
 
 
 def _write_oracle(folder: Path, has_test: bool) -> int:
-    """Speakers of every utterance, train and test."""
+    """Write the speakers of all utterances; return their number."""
     names = ["train.csv", "test.csv"] if has_test else ["train.csv"]
     manifests = [read_manifest(folder / name, "utterances") for name in names]
     ids = [str(name) for manifest in manifests for name in manifest.ids]

@@ -1,4 +1,4 @@
-"""Whiten what an embedder gives, without labels, inside of the embedder.
+"""Whiten an embedder's output by its own last layer, without labels.
 
 Its last layer is linear, so that partial whitening of its embeddings, learnt
 on the training utterances, is another such layer: the folder that is written
@@ -31,7 +31,7 @@ from speechbrain_ext.utils.whitening import (
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Embedder and its embeddings in, embedder out."""
+    """Read an embedder and its embeddings, and write the whitened embedder."""
     recipe = RecipeRun(__file__, WhitenEmbedder, argv)
     settings: WhitenEmbedder = recipe.settings
     embedder = load_embedder(settings.embedder_folder)

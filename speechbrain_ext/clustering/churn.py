@@ -1,11 +1,11 @@
-"""How much pseudo-labels change from round to round.
+"""Churn: how much pseudo-labels change from round to round.
 
 Cluster numbers mean nothing across clusterings, so the clusters of two
 rounds are matched first, one to one, by the assignment of largest overlap
 (Kuhn, "The Hungarian method", Naval Research Logistics 1955). Churn is the
 share of utterances that the matching does not cover: 0 when both rounds
 group alike. It needs no true label, and when it stops falling, further
-rounds no longer bring the labels to rest.
+rounds no longer make the labels more stable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from speechbrain_ext.utils.files import PathLike
 
 
 def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """The earlier cluster that each cluster is matched with.
+    """Match each cluster with one of the round before, by largest overlap.
 
     Arguments
     ---------
@@ -59,7 +59,7 @@ def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
 
 
 def churn_statistics(labels: Any, previous: Any) -> dict[str, float]:
-    """How far two rounds' labels of the same utterances differ.
+    """Compare two rounds' labels of the same utterances.
 
     Arguments
     ---------
@@ -91,7 +91,7 @@ def churn_statistics(labels: Any, previous: Any) -> dict[str, float]:
 
 
 def stability_statistics(labels: Any, again: Any) -> dict[str, float]:
-    """Agreement of two clusterings of one round, from different seeds.
+    """Compare two clusterings of one round, made from different seeds.
 
     Example
     -------
@@ -103,7 +103,7 @@ def stability_statistics(labels: Any, again: Any) -> dict[str, float]:
 
 
 def _agreement(labels: Any, others: Any) -> tuple[float, float]:
-    """NMI and ARI."""
+    """Compute NMI and ARI."""
     nmi = normalized_mutual_info_score(others, labels)
     return round(float(nmi), 6), round(adjusted_rand_score(others, labels), 6)
 
@@ -111,7 +111,7 @@ def _agreement(labels: Any, others: Any) -> tuple[float, float]:
 def previous_clusters(
     path: PathLike, manifest: Manifest
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The round before's clusters, of the utterances that it kept.
+    """Read the clusters of the round before, of utterances that it kept.
 
     Arguments
     ---------

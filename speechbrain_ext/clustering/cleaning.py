@@ -1,4 +1,4 @@
-"""Which pseudo-labelled utterances are worth training on.
+"""Rules that drop pseudo-labelled utterances not worth training on.
 
 Three rules, in this order: clusters too small to be a class, utterances that
 lie as near to another cluster as to their own, and utterances beyond a cap,
@@ -23,7 +23,7 @@ def reasons_to_drop(
     min_margin: float | None = None,
     max_size: int | None = None,
 ) -> np.ndarray:
-    """Why each utterance is left out; nothing where it is kept.
+    """Apply the cleaning rules: why each utterance is dropped, if it is.
 
     A cluster that falls below ``min_size`` because its utterances are
     uncertain is dropped whole.
@@ -81,7 +81,7 @@ def reasons_to_drop(
 
 
 def drop_statistics(reason: np.ndarray) -> dict[str, int]:
-    """Utterances dropped, in all and for each reason.
+    """Count the dropped utterances, in all and for each reason.
 
     Example
     -------

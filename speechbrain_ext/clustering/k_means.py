@@ -35,7 +35,7 @@ _CELL_ITERATIONS = 5
 
 
 class KMeansResult(NamedTuple):
-    """Centroids [K, D] (means of their rows), labels [N] and the cost."""
+    """Result of k-means: centroids [K, D], labels [N] and the cost."""
 
     centroids: np.ndarray
     labels: np.ndarray
@@ -140,7 +140,7 @@ def _lloyd(
 def _assign_exactly(
     x: np.ndarray, centroids: np.ndarray, bar: tqdm
 ) -> np.ndarray:
-    """Nearest centroid of each row [N], on a GPU when faiss has one."""
+    """Find the nearest centroid of each row [N], on a GPU if faiss has one."""
     index = _flat_index(centroids)
     labels = np.empty(len(x), dtype=np.int64)
     for first in range(0, len(x), _SEARCHED):
@@ -164,7 +164,7 @@ def _flat_index(vectors: np.ndarray) -> faiss.Index:
 def _assign_approximately(
     x: np.ndarray, centroids: np.ndarray, bar: tqdm
 ) -> np.ndarray:
-    """Nearest centroid of each row [N] among those of its nearest cells.
+    """Find the nearest centroid of each row [N] in its nearest cells.
 
     An inverted file over the centroids (Jegou et al., PAMI 2011, section
     IV), searched a cell at a time for all rows of a block, so that the work
@@ -192,7 +192,7 @@ def _assign_approximately(
 
 
 def _cells(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means [C, D] of groups of centroids, and the group of each [K]."""
+    """Group centroids into cells: their means [C, D] and each one's cell."""
     means = centroids[: math.isqrt(len(centroids))]
     for _ in range(_CELL_ITERATIONS):
         cell = faiss.knn(centroids, means, 1)[1][:, 0]
@@ -243,7 +243,7 @@ def _fill_empty(
 def cluster_means(
     x: np.ndarray, labels: np.ndarray, n_clusters: int
 ) -> np.ndarray:
-    """Mean of each cluster's rows, summed in double precision.
+    """Compute the mean of each cluster's rows, in double precision.
 
     Arguments
     ---------
@@ -277,7 +277,7 @@ def cluster_means(
 def _square_distances(
     x: np.ndarray, centroids: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """Squared distance of each row to its centroid [N], by subtraction."""
+    """Compute the squared distance of each row to its centroid [N]."""
     result = np.empty(len(x))
     for rows in row_blocks(len(x), x.shape[1]):
         offset = x[rows].astype(np.float64) - centroids[labels[rows]]

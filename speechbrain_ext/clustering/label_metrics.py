@@ -1,4 +1,4 @@
-"""How good pseudo-labels are: by their shape, and against the truth.
+"""Statistics of pseudo-labels: sizes, shape, and agreement with the truth.
 
 The first can be read while choosing a number of clusters without any label;
 the second needs true speakers and serves reports only.
@@ -22,7 +22,7 @@ _BLOCK = 2**23  # cosines held at once
 
 
 def cluster_sizes(labels: Any) -> np.ndarray:
-    """Utterances in each cluster [K], largest first.
+    """Count the utterances of each cluster [K], largest first.
 
     Example
     -------
@@ -34,7 +34,7 @@ def cluster_sizes(labels: Any) -> np.ndarray:
 
 
 def largest_first(labels: np.ndarray) -> np.ndarray:
-    """Labels numbered by falling size, then by first appearance.
+    """Number labels by falling size, then by first appearance.
 
     Example
     -------
@@ -50,7 +50,7 @@ def largest_first(labels: np.ndarray) -> np.ndarray:
 
 
 def size_statistics(labels: Any) -> dict[str, float]:
-    """Counts that need labels alone.
+    """Count utterances, clusters and their sizes.
 
     Arguments
     ---------
@@ -80,14 +80,14 @@ def size_statistics(labels: Any) -> dict[str, float]:
 
 
 class Fit(NamedTuple):
-    """How an utterance sits in its cluster: two values [N] each."""
+    """Cosine to the own centroid, and margin, of each utterance [N]."""
 
     cosine: np.ndarray
     margin: np.ndarray
 
 
 def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
-    """Cosine of each utterance to its own centroid, and what is to spare.
+    """Compute each utterance's cosine to its own centroid, and its margin.
 
     Arguments
     ---------
@@ -126,9 +126,9 @@ def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
 
 
 def shape_statistics(found: Fit) -> dict[str, float]:
-    """How tight the clusters are and how far apart.
+    """Measure how tight the clusters are and how far apart.
 
-    A cluster of one utterance has cohesion 1: read these figures beside
+    A cluster of one utterance has cohesion 1: read these statistics beside
     ``n_singletons``.
 
     Arguments
@@ -155,7 +155,7 @@ def shape_statistics(found: Fit) -> dict[str, float]:
 
 
 def purity(labels: Any, speakers: Any) -> float:
-    """Share of utterances whose speaker is the commonest of their cluster.
+    """Compute the share of utterances of their cluster's commonest speaker.
 
     Manning, Raghavan and Schuetze, Introduction to Information Retrieval,
     equation 16.1. It is 1 when every cluster is a singleton: read it beside
@@ -185,7 +185,7 @@ def purity(labels: Any, speakers: Any) -> float:
 def _commonest(
     labels: Any, speakers: Any
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """The number of speakers, and each cluster's commonest with its count."""
+    """Count speakers, and find each cluster's commonest with its count."""
     shared = contingency_matrix(labels, speakers, sparse=True).tocoo()
     # By cluster, then rising count: the last of each is the commonest.
     order = np.lexsort((shared.data, shared.row))
@@ -195,7 +195,7 @@ def _commonest(
 
 
 def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:
-    """Speakers that have several clusters, and those that have none.
+    """Count the speakers that have several clusters, and none.
 
     A cluster is its commonest speaker's (of equals, the last in order).
 
@@ -226,7 +226,7 @@ def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:
 
 
 def truth_statistics(labels: Any, speakers: Any) -> dict[str, float]:
-    """Agreement of pseudo-labels with true speakers.
+    """Measure how well pseudo-labels agree with true speakers.
 
     Arguments
     ---------
@@ -252,8 +252,8 @@ def truth_statistics(labels: Any, speakers: Any) -> dict[str, float]:
 
     Example
     -------
-    >>> figures = truth_statistics([0, 0, 1], ["ann", "ann", "bob"])
-    >>> figures["nmi"], figures["ari"], figures["n_merged"]
+    >>> found = truth_statistics([0, 0, 1], ["ann", "ann", "bob"])
+    >>> found["nmi"], found["ari"], found["n_merged"]
     (1.0, 1.0, 0)
     """
     if len(labels) != len(speakers):

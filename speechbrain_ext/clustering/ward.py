@@ -86,7 +86,7 @@ def ward_tree(
 
 
 def cut_tree(tree: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Labels for a number of clusters: all but the last merges are done.
+    """Cut Ward's tree into a number of clusters.
 
     Arguments
     ---------
@@ -127,7 +127,7 @@ def cut_tree(tree: np.ndarray, n_clusters: int) -> np.ndarray:
 
 
 def check_count(n_clusters: int, n_vectors: int) -> None:
-    """Refuse a number of clusters below 1 or above that of the vectors."""
+    """Raise InputError if the number of clusters is not from 1 to N."""
     if not 1 <= n_clusters <= n_vectors:
         raise InputError(
             f"{n_clusters} clusters of {n_vectors} utterances: the number "

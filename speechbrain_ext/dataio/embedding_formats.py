@@ -1,4 +1,4 @@
-"""Embeddings as other tools write them.
+"""Read and write embeddings in the formats of other tools.
 
 ``npy``
     ``x.npy`` [N, D] and ``x.csv``; in our folders x is ``embeddings``.
@@ -38,7 +38,7 @@ _VECTORS = {b"FV ": "<f4", b"DV ": "<f8"}
 def read_vectors(
     path: PathLike, vector_format: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Utterances and their embeddings, in one of the `FORMATS`.
+    """Read utterances and their embeddings in one of the `FORMATS`.
 
     Arguments
     ---------
@@ -78,7 +78,7 @@ def read_vectors(
 
 
 def file_of(path: PathLike, vector_format: str) -> Path:
-    """The file that is read: the path itself, or the one in that folder.
+    """Find the file to read: the path itself, or the one in that folder.
 
     Example
     -------
@@ -91,7 +91,7 @@ def file_of(path: PathLike, vector_format: str) -> Path:
 
 
 def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:
-    """All files that are read, by what each has.
+    """List all files to read, by what each holds.
 
     Example
     -------
@@ -239,7 +239,7 @@ def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
 
 
 def _read_name(stream: BinaryIO, path: Path) -> str:
-    """The key before the next vector; empty at the end."""
+    """Read the name before the next vector; empty at the end."""
     name = bytearray()
     while (byte := stream.read(1)) not in (b"", b" "):
         name += byte

@@ -1,4 +1,4 @@
-"""Utterances held out of training to watch it."""
+"""Split of utterances into training and validation."""
 
 from __future__ import annotations
 

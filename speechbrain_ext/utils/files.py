@@ -95,7 +95,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def sha256(path: PathLike) -> str:
-    """Hexadecimal SHA-256 of a file's bytes.
+    """Compute the hexadecimal SHA-256 of a file's bytes.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Embeddings gathered block by block, each scaled to length one.
+"""Embeddings as arrays: read in blocks, checked, scaled to length one.
 
 Whatever reads an embedding to compare it comes through here, so that a zero
 or broken one is found, and named, before it becomes a score.
@@ -21,7 +21,7 @@ _BLOCK_GPU = 2**27
 
 
 def as_matrix(values: Any) -> NDArray:
-    """Embeddings [N, D] as an array, a memory-mapped one as it is.
+    """Convert embeddings [N, D] to an array; a memory map stays one.
 
     Example
     -------
@@ -39,7 +39,7 @@ def as_matrix(values: Any) -> NDArray:
 
 
 def checked_rows(rows: NDArray, n_rows: int) -> NDArray:
-    """Row numbers, each of which is there.
+    """Raise InputError unless all rows are there; give them as an array.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def unit_rows(
     rows: NDArray | None = None,
     whitening: tuple[NDArray, NDArray] | None = None,
 ) -> NDArray:
-    """Embeddings scaled to length one, so that distance ranks as cosine.
+    """Scale embeddings to length one, so that distance ranks as cosine.
 
     Read and scaled in blocks: beside the result nothing of its size is held,
     so ``values`` may be memory-mapped.
@@ -121,7 +121,7 @@ def unit_rows(
 def inner_products(
     vectors: NDArray, enrol_rows: NDArray, test_rows: NDArray
 ) -> NDArray:
-    """Inner product of the two vectors of each trial.
+    """Compute the inner product of the two vectors of each trial.
 
     Arguments
     ---------
@@ -151,7 +151,7 @@ def inner_products(
 def row_blocks(
     n_rows: int, row_size: int, device: torch.device | None = None
 ) -> Iterator[slice]:
-    """Slices of rows that keep a temporary matrix small.
+    """Yield slices of rows that keep a temporary matrix small.
 
     Arguments
     ---------
@@ -174,7 +174,7 @@ def row_blocks(
 
 
 def check_vectors(x: np.ndarray) -> np.ndarray:
-    """Vectors [N, D] as float32, refused if they cannot be clustered.
+    """Convert vectors [N, D] to float32; refuse those without clusters.
 
     Raises
     ------

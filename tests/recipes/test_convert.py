@@ -42,7 +42,7 @@ def convert(folder, **options):
 
 
 @pytest.mark.parametrize("name", ["list", "kaldi", "wespeaker"])
-def test_labels_there_and_back_are_the_same_file(corpus, name):
+def test_labels_converted_and_back_are_the_same_file(corpus, name):
     convert(
         corpus,
         labels=corpus / "labels.csv",
@@ -94,7 +94,7 @@ def test_bad_input_is_one_clear_error(corpus, options, message):
 
 
 @pytest.mark.parametrize("name", ["pt", "kaldi"])
-def test_embeddings_there_and_back_are_the_same_files(tmp_path, name):
+def test_embeddings_converted_and_back_are_the_same_files(tmp_path, name):
     x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     np.save(tmp_path / "embeddings.npy", x)
     table = [{"ID": f"a/{row}", "row": row} for row in range(4)]

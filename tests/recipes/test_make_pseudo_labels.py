@@ -75,7 +75,7 @@ def receipt(corpus, output="out"):
 
 
 @pytest.mark.parametrize("n_centroids", [30, 120, "null"])
-def test_speakers_are_found_whatever_their_loudness(corpus, n_centroids):
+def test_the_length_of_embeddings_does_not_matter(corpus, n_centroids):
     labels = label(corpus, n_centroids=n_centroids)
     oracle = read_manifest(corpus / "oracle.csv", "oracle")
     truth = oracle.spk_id[oracle.rows_of(labels.ids)]
@@ -125,7 +125,7 @@ def test_only_statistics_against_the_truth_need_the_oracle(corpus):
     assert told["size_median"] == PER_SPEAKER
 
 
-def test_the_summary_and_the_picture_are_left(corpus):
+def test_the_summary_and_the_plot_are_written(corpus):
     label(corpus)
     summary = json.loads((corpus / "out" / "clusters.json").read_text())
     assert summary["sizes"] == [PER_SPEAKER] * N_SPEAKERS

@@ -57,7 +57,7 @@ def test_a_tree_becomes_a_training_manifest_without_speakers(data, tmp_path):
 
 
 @pytest.mark.parametrize("convert", [False, True])
-def test_the_receipt_says_what_data_root_is(data, tmp_path, convert):
+def test_the_stage_record_says_what_data_root_is(data, tmp_path, convert):
     out = _prepare(data, tmp_path / "out", convert_to_wav=convert)
     data_root = read_json(out / "stage.json")["data_root"]
     assert os.path.isabs(data_root)

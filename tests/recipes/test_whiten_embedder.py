@@ -1,4 +1,4 @@
-"""An embedder whitens by itself, after the recipe."""
+"""whiten_embedder: the new embedder gives whitened embeddings."""
 
 import numpy as np
 import pandas as pd

@@ -54,10 +54,9 @@ def test_a_misspelt_override_is_named_with_its_neighbour(overrides, message):
         "loss: {gate: {epoch: 1}}",
         "extra: {anything: 1}",
         "loss: null",
-        "stage: {set: {lr: 1}}",
     ],
 )
-def test_known_overrides_pass_and_empty_mappings_and_set_are_open(overrides):
+def test_known_overrides_pass_and_empty_maps_are_open(overrides):
     check_overrides("a.yaml", TREE, parse_yaml(overrides))
 
 
