@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         write_text(card, model_card(story_of(settings, results, decision)))
     logger.info(f"the folder to share is {recipe.folder / HUB}")
     if settings.push is not None:
-        publish(recipe.folder, settings)
+        publish(recipe.folder, settings, settings.push)
 
 
 def inputs_of(settings: ExportModel) -> dict[str, PathLike]:
@@ -218,16 +218,16 @@ def story_of(
     )
 
 
-def publish(folder: Path, settings: ExportModel) -> None:
+def publish(folder: Path, settings: ExportModel, repository: str) -> None:
     """Upload card and what the receipt names, or say what would go."""
     outputs = read_json(folder / RECORD)["outputs"]
     names = [CARD, *(name.removeprefix(f"{HUB}/") for name in outputs)]
-    given = (folder / HUB, names, settings.push, settings.private)
+    given = (folder / HUB, names, repository, settings.private)
     if settings.dry_run:
         print(describe_upload(*given))
         return
     card = (folder / HUB / CARD).read_text("utf-8")
-    card = for_repository(card, settings.push)
+    card = for_repository(card, repository)
     print(f"uploaded: {upload(*given, {CARD: card.encode()})}")
 
 

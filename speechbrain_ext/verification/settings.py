@@ -240,8 +240,12 @@ class ScoreTrials(Settings):
     def _cohort(self) -> bool:
         return any(b.needs_cohort for b in self.parsed_backends())
 
+    def path(self, key: str) -> Path:
+        """Return a path that `check_together` has found to be given."""
+        return Path(str(getattr(self, key)))
+
     def _need(self, key: str, what: str) -> None:
-        """Refuse a setting that is null although the others need it."""
+        """Raise InputError if a setting is null that the others need."""
         if getattr(self, key) is None:
             whiten = "null" if self.whiten is None else f"{self.whiten:g}"
             raise InputError(

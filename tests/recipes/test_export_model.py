@@ -1,5 +1,7 @@
 """The shared folder: loads anywhere, says what was measured, runs nothing."""
 
+import importlib
+import json
 import os
 import re
 import shutil
@@ -90,6 +92,12 @@ def test_it_holds_what_both_loaders_read_and_a_card(model):
     }
     config = read_json(model / "config.json")
     assert config["speechbrain_interface"] == "SpeakerRecognition"
+    for name in re.findall(r"speechbrain_ext[\w.]+", json.dumps(config)):
+        # A room path: a file of the package may move, a folder still loads.
+        _, room, kind = name.split(".")
+        assert (
+            kind in importlib.import_module(f"speechbrain_ext.{room}").__all__
+        )
     for name in ("hyperparams.yaml", "embedding_model.ckpt"):
         source = model.parents[1] / "embedder" / name
         assert (model / name).read_bytes() == source.read_bytes()

@@ -7,8 +7,9 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import unit_rows
 from speechbrain_ext.verification import scorer as scorer_module
 from speechbrain_ext.verification.backend import Backend
-from speechbrain_ext.verification.cosine import adaptive_s_norm, cosine_scores
+from speechbrain_ext.verification.cosine import cosine_scores
 from speechbrain_ext.verification.protocols import Voices
+from speechbrain_ext.verification.score_norm import as_norm
 from speechbrain_ext.verification.scorer import Scorer
 
 
@@ -28,10 +29,10 @@ def test_scores_are_those_of_the_functions():
     scorer = Scorer(voices, cohort, top_k=5)
     raw = cosine_scores(x, *pairs)
     np.testing.assert_allclose(scorer.scores("raw", *pairs), raw, atol=1e-6)
-    expected = adaptive_s_norm(x, cohort, *pairs, top_k=5)
+    expected = as_norm(x, cohort, *pairs, top_k=5)
     found = scorer.scores("as-norm", *pairs)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    whole = adaptive_s_norm(x, cohort, *pairs, top_k=12)
+    whole = as_norm(x, cohort, *pairs, top_k=12)
     found = scorer.scores("s-norm", *pairs)
     np.testing.assert_allclose(found, whole, atol=1e-5)
 
