@@ -282,7 +282,8 @@ def check_arguments(
             continue
         if key not in parameters:
             error = unknown_key(name, key, value, parameters)
-            raise InputError(str(error).replace("--", f"{name}."))
+            words = str(error).replace("--", f"{name}.")
+            raise InputError(f"{name}.{words}")
         if _is_simple(hints.get(key)) and not _is_built(value):
             Setting(f"{name}.{key}", hints[key], None, "").check(value)
 
