@@ -2,11 +2,11 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
+import warm
 
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
@@ -296,7 +296,7 @@ def test_objects_of_the_yaml_are_the_same_each_time(recipe):
 
 def program(recipe, *options):
     command = [sys.executable, str(recipe.script), *recipe.argv(*options)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return warm.run(command)
 
 
 def test_a_users_error_is_one_line_and_status_2(recipe):
