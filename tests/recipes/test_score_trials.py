@@ -100,7 +100,7 @@ def test_a_finished_folder_is_left_alone(corpus):
     assert path.stat().st_mtime_ns == before
 
 
-def test_a_value_that_is_also_a_folder_name_is_part_of_the_request(
+def test_a_corpus_named_like_an_input_folder_decides_the_result(
     corpus, monkeypatch
 ):
     """The corpus of a result is not taken for the folder of its trials."""
@@ -228,7 +228,7 @@ def test_every_back_end_has_a_row_from_one_pass(corpus):
         assert f"smaller {measure}" in words
 
 
-def test_a_calibrations_ratios_are_good_where_its_speakers_are_true(corpus):
+def test_calibration_is_good_where_pseudo_speakers_are_true(corpus):
     folder, *_ = corpus
     options = with_cohort(folder, backends="raw+linear", p_target=0.2)
     score_trials.main(arguments(folder, **options))
