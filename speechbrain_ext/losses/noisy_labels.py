@@ -152,7 +152,8 @@ class NoisyLabels(torch.nn.Module):
         self.is_idle = gate is None and confidence is None
         if confidence is None:
             confidence = np.ones(n_utterances)
-        known = torch.as_tensor(confidence, dtype=torch.float32)
+        dtype = torch.get_default_dtype()
+        known = torch.as_tensor(confidence, dtype=dtype)
         self.register_buffer("confidence", known, persistent=False)
         # The gate's last weight of each label, and the new label or -1.
         n_gated = 0 if gate is None else n_utterances

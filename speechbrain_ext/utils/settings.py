@@ -98,14 +98,18 @@ class Setting:
 
     def _range(self) -> str:
         if self.low is not None and self.high is not None:
-            return f" from {self.low:g} to {self.high:g}"
+            return f" from {_number(self.low)} to {_number(self.high)}"
         words = {
-            " of {:g} or more": self.low,
-            " of {:g} or less": self.high,
-            " above {:g}": self.above,
-            " below {:g}": self.below,
+            " of {} or more": self.low,
+            " of {} or less": self.high,
+            " above {}": self.above,
+            " below {}": self.below,
         }
-        found = [w.format(v) for w, v in words.items() if v is not None]
+        found = [
+            text.format(_number(bound))
+            for text, bound in words.items()
+            if bound is not None
+        ]
         return " and".join(found)
 
     def check(self, value: Any) -> Any:
@@ -213,6 +217,11 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value) if isinstance(value, (str, list, dict)) else str(value)
+
+
+def _number(value: float) -> str:
+    """A bound without needless digits, and whole where it is."""
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def setting(

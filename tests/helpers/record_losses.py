@@ -1,9 +1,11 @@
 """Runs trainings one after the other; every process writes what it saw.
 
-Started by torchrun with a JSON file of jobs (name, recipe, argv and, to die in
-mid-training, kill_after batches) and a folder to write to.
+Started by torchrun with a JSON file of jobs (name, recipe, argv; dtype, in
+which all is computed; to die in mid-training, kill_after batches) and a folder
+to write to.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -11,7 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 import speechbrain as sb
+import torch
 import torch.distributed
 from tones import Killed, killed_after
 
@@ -36,8 +40,34 @@ def noting(monkeypatch, brain, losses):
     monkeypatch.setattr(brain, "fit_batch", noted)
 
 
+@contextlib.contextmanager
+def in_double(patch):
+    """Float64 where the package has float32: weights, audio and casts."""
+    read = soundfile.SoundFile.read
+
+    def read_double(self, frames, dtype, **others):
+        return read(self, frames, "float64", **others)
+
+    patch.setattr(soundfile.SoundFile, "read", read_double)
+    patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def run(job):
     """Losses of this process's batches and what stopped it, if anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        if job["dtype"] == "float32":
+            return run_as_it_is(job)
+        with in_double(patch):
+            return run_as_it_is(job)
+
+
+def run_as_it_is(job):
+    """The same in the float type that is set."""
     recipe = importlib.import_module(f"recipes.{job['recipe']}")
     brain = getattr(recipe, BRAINS[job["recipe"]])
     losses, stopped = [], None

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm
+
 ROOT = Path(__file__).parents[2]
 PLAN = "hparams/plans/quickstart.yaml"
 TINY = {
@@ -42,7 +44,7 @@ EMBEDDER = {
 
 
 def start(*words, **options):
-    """The driver, in a process of its own."""
+    """The driver as a user starts it: a Python of its own, and its steps."""
     return subprocess.Popen(
         [sys.executable, "recipes/run_rounds.py", *map(str, words)],
         cwd=ROOT,
@@ -53,8 +55,9 @@ def start(*words, **options):
 
 
 def call(*words):
-    """The same, waited for: its status, and what it said."""
-    pipe = subprocess.PIPE
-    process = start(*words, stdout=pipe, stderr=pipe)
-    out, err = process.communicate()
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
+    """The driver and its steps as forks: its status, and what it said."""
+    return warm.run(
+        [sys.executable, "recipes/run_rounds.py", *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from published import CASES, arguments, corpus, publish, save, score, words
@@ -190,12 +191,12 @@ def test_the_cards_code_runs_as_printed(model):
     )
     assert len(blocks) == 2
     for code in blocks:
-        subprocess.run(
+        done = warm.run(
             [sys.executable, "-c", code],
             cwd=model,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=True,
         )
+        assert done.returncode == 0, done.stderr
 
 
 def test_it_loads_where_there_is_no_network_and_nothing_else(model, tmp_path):

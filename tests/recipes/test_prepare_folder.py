@@ -1,13 +1,13 @@
 """prepare_folder: any tree of speech, through the command line."""
 
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import warm
 
 from recipes import prepare_folder
 from speechbrain_ext.dataio.audio import read_crop
@@ -176,7 +176,7 @@ def test_no_readable_file_is_one_message_and_a_list_of_reasons(tmp_path):
 
 
 def test_the_command_line_ends_in_one_line_and_status_2(tmp_path):
-    done = subprocess.run(
+    done = warm.run(
         [
             sys.executable,
             "recipes/prepare_folder.py",
@@ -184,8 +184,6 @@ def test_the_command_line_ends_in_one_line_and_status_2(tmp_path):
             f"--data_folder={tmp_path}/none",
             f"--output_folder={tmp_path}/out",
         ],
-        capture_output=True,
-        text=True,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     assert done.returncode == 2

@@ -33,7 +33,7 @@ def kill_when(path, folder):
     process = start(
         *words(folder), stdout=none, stderr=none, start_new_session=True
     )
-    limit = time.time() + 240
+    limit = time.time() + 1800  # three imports of all, and little work
     while not path.exists() and process.poll() is None:
         assert time.time() < limit, f"{path} did not appear"
         time.sleep(0.05)

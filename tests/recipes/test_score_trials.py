@@ -2,12 +2,12 @@
 
 import json
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import warm
 
 from recipes import score_trials
 from speechbrain_ext.utils.errors import InputError
@@ -509,11 +509,7 @@ def test_an_embedding_that_is_no_number_is_refused(corpus):
 def test_the_script_exits_with_one_line(corpus):
     folder, *_ = corpus
     command = [sys.executable, "recipes/score_trials.py"]
-    done = subprocess.run(
-        [*command, *arguments(folder, backends="y-norm")],
-        capture_output=True,
-        text=True,
-    )
+    done = warm.run([*command, *arguments(folder, backends="y-norm")])
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(
         "error: backends is 'y-norm'; "

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+import warm
 from speechbrain.inference.speaker import SpeakerRecognition
 from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 
@@ -260,7 +260,7 @@ def test_kill_9_with_readers_at_work_leaves_what_a_resume_needs(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train_dino.main(arguments(corpus, whole))
     argv = arguments(corpus, killed, **options)
-    done = subprocess.run([sys.executable, "-c", KILL, *argv])
+    done = warm.run([sys.executable, "-c", KILL, *argv])
     assert done.returncode == -signal.SIGKILL
     assert len(curve(killed)) == 1
     train_dino.main(argv)

@@ -2,10 +2,10 @@
 
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
+import warm
 from small_run import EMBEDDER, TINY
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def test_the_tutorial_runs_from_its_first_cell_to_its_last(tmp_path):
         "--topline=False",
         "--noprogressbar",
     ]
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, str(ROOT / "tutorials" / "first_model.py")],
         cwd=tmp_path,
         env={
@@ -29,8 +29,6 @@ def test_the_tutorial_runs_from_its_first_cell_to_its_last(tmp_path):
             "PYTHONPATH": str(ROOT),
             "TUTORIAL_OPTIONS": shlex.join(options),
         },
-        capture_output=True,
-        text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     for words in ("bootstrap: 4 clusters", "| published model |", "decided as"):

@@ -11,14 +11,14 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 from tqdm import tqdm
 
-from speechbrain_ext.clustering import k_means
-from speechbrain_ext.utils import vectors
+from speechbrain_ext.clustering import k_means, ward_search
 from speechbrain_ext.clustering.k_means import (
     cluster_means,
     cut_tree,
     kmeans,
     ward_tree,
 )
+from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import normalise
 from speechbrain_ext.utils.whitening import whiten_

@@ -1,11 +1,11 @@
 """The frame around a recipe: check, begin, resume, skip, refuse, finish."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
+import warm
 
 from speechbrain_ext.experiment.recipe_run import Stage
 from speechbrain_ext.utils.command_line import run
@@ -254,7 +254,7 @@ def test_load_builds_the_objects_of_the_yaml(recipe):
 
 def program(recipe, *options):
     command = [sys.executable, str(recipe.script), *recipe.argv(*options)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return warm.run(command)
 
 
 def test_a_users_error_is_one_line_and_status_2(recipe):
