@@ -189,7 +189,7 @@ def label_facts(settings: ScoreTrials) -> LabelFacts | None:
     """Read the statistics of the pseudo-labels to report."""
     if settings.clusters is None:
         return None
-    found = read_json(settings.clusters)["figures"]
+    found = read_json(settings.clusters)["statistics"]
     return LabelFacts(**{k: found.get(k) for k in ("nmi", "ari", "n_clusters")})
 
 

@@ -129,8 +129,8 @@ def test_lists_can_be_named(corpus):
         read_result(folder / "scores" / "result_E_raw.json").trials.name == "E"
     )
     receipt = json.loads((folder / "scores" / "stage.json").read_text())
-    figures = receipt["eer_percent_and_min_dcf"]
-    assert set(figures) == {"O", "E"} and set(figures["O"]) == {"raw"}
+    rates = receipt["eer_percent_and_min_dcf"]
+    assert set(rates) == {"O", "E"} and set(rates["O"]) == {"raw"}
 
 
 def test_several_paths_are_named_by_their_stems(corpus):
@@ -373,8 +373,8 @@ def test_the_result_tells_where_the_system_came_from(corpus, caveat):
     receipt |= {"kept": 0.75, "corrected": 0.25}
     receipt["oracle_positives"] = True
     (folder / "stage.json").write_text(json.dumps(receipt))
-    figures = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
-    clusters = json.dumps({"figures": figures, "sizes": [1]})
+    statistics = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
+    clusters = json.dumps({"statistics": statistics, "sizes": [1]})
     (folder / "clusters.json").write_text(clusters)
     score_trials.main(
         arguments(
