@@ -32,7 +32,7 @@ from speechbrain_ext.experiment.receipts import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, write_json, write_text
-from speechbrain_ext.utils.provenance import describe_file
+from speechbrain_ext.utils.provenance import describe_file, describe_yaml
 from speechbrain_ext.utils.settings import Settings
 from speechbrain_ext.utils.yaml_trees import plain
 
@@ -44,6 +44,12 @@ _DECIDING = (
     "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
     "remove_vector_weight_decay"
 ).split()
+
+
+def _described(path: PathLike) -> dict[str, Any]:
+    """Entry of an input; a YAML counts with its bases."""
+    is_yaml = Path(path).suffix in (".yaml", ".yml")
+    return describe_yaml(path) if is_yaml else describe_file(path)
 
 
 class RecipeRun:
@@ -157,7 +163,7 @@ class RecipeRun:
         self.request = {
             "recipe": self.script.stem,
             "inputs": {
-                name: describe_file(path) for name, path in inputs.items()
+                name: _described(path) for name, path in inputs.items()
             },
             "hparams": self.leaf.record,
             **extra,

@@ -244,7 +244,25 @@ class SpeakerVerifier:
         second: np.ndarray | torch.Tensor,
         prior: float | None = None,
     ) -> Verification:
-        """Decide as `verify` does, from embeddings [D] or [N, D]."""
+        """Compare embeddings, as `verify` compares recordings.
+
+        Arguments
+        ---------
+        first, second : numpy.ndarray or torch.Tensor
+            Embeddings [D] or [N, D] of any norm; one may be compared with N.
+        prior : float, optional
+            Probability of one speaker before listening; the model's if None.
+
+        Returns
+        -------
+        Verification
+            Of one pair, or arrays [N] of N pairs.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, or the prior is not between 0 and 1.
+        """
         decision = self.decision
         if isinstance(prior, numbers.Real):
             prior = float(prior)

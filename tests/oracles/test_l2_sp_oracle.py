@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_ext.losses.l2_sp import WeightAnchor
+from speechbrain_ext.losses.l2_sp import L2SP
 
 
 def naive(parameters, pretrained, loss, weight, form):
@@ -30,7 +30,7 @@ def model_and_batch():
 @pytest.mark.parametrize("distance", [1e-3, 1.0])
 def test_gradients_and_distance_are_those_of_the_formula(form, distance):
     model, batch = model_and_batch()
-    anchor = WeightAnchor(model.parameters(), 0.3, form)
+    penalty = L2SP(model.parameters(), 0.3, form)
     pretrained = [p.detach().clone() for p in model.parameters()]
     with torch.no_grad():
         for parameter in model.parameters():
@@ -41,21 +41,21 @@ def test_gradients_and_distance_are_those_of_the_formula(form, distance):
     )
     expected = torch.autograd.grad(objective, parameters)
     loss = model(batch).square().mean()
-    scaled = anchor.scale(loss)
+    scaled = penalty.scale(loss)
     scaled.backward()
-    anchor.pull_()
+    penalty.pull_()
     assert scaled.item() == pytest.approx(loss.item(), rel=1e-6)
     for parameter, gradient in zip(parameters, expected, strict=True):
         torch.testing.assert_close(
             parameter.grad, gradient, rtol=1e-4, atol=1e-6
         )
-    assert anchor.distance() == pytest.approx(total.item(), rel=1e-5)
+    assert penalty.distance() == pytest.approx(total.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("form", ["squared", "normalised"])
-def test_at_the_pre_trained_weights_nothing_pulls(form):
+def test_the_penalty_has_no_gradient_at_the_pre_trained_weights(form):
     model, _ = model_and_batch()
-    anchor = WeightAnchor(model.parameters(), 0.3, form)
-    anchor.pull_()
-    assert anchor.distance() == 0
+    penalty = L2SP(model.parameters(), 0.3, form)
+    penalty.pull_()
+    assert penalty.distance() == 0
     assert all((p.grad == 0).all() for p in model.parameters())
