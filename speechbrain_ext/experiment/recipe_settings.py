@@ -22,7 +22,7 @@ RECIPE_SETTINGS = {
     "run_rounds": "experiment.settings:RunRounds",
     "score_trials": "verification.settings:ScoreTrials",
     "train_contrastive": "training.settings:TrainContrastive",
-    "train_dino": "training.settings:TrainDINO",
+    "train_dino": "training.settings:TrainDino",
     "train_speaker": "training.settings:TrainSpeaker",
     "whiten_embedder": "models.settings:WhitenEmbedder",
 }

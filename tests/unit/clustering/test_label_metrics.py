@@ -137,7 +137,7 @@ def test_cohesion_and_margin_equal_a_loop():
     assert figures["margin"] == pytest.approx(np.mean(margin), abs=2e-6)
 
 
-def test_blocks_do_not_change_the_shape_figures(monkeypatch):
+def test_blocks_do_not_change_the_shape_statistics(monkeypatch):
     x, labels, centroids = clustered()
     whole = fit(x, labels, centroids)
     monkeypatch.setattr(label_metrics, "_BLOCK", 35)
