@@ -1,4 +1,4 @@
-"""Is one system better than another? A paired bootstrap on one trial list.
+"""Compare two systems on one trial list by a paired bootstrap.
 
 Both have scored the list by score_trials; speakers are drawn anew, the same
 for both, so that what makes a list hard cancels. To run it:

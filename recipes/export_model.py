@@ -1,7 +1,7 @@
-"""Make the folder that is shared: a model, its card, two ways to load it.
+"""Export a model into a folder to publish: weights, card and examples.
 
-The embedder must be the one that was scored: its receipts are followed from
-the results to its weights. To run it, after extract_embeddings of the test
+The embedder must be the one that was scored: its stage records are followed
+from the results to its weights. To run it, after extract_embeddings of the test
 utterances and score_trials with --backends="[raw, raw+linear]":
 
 > python recipes/export_model.py hparams/export_model.yaml \
@@ -54,7 +54,7 @@ CALIBRATED = f"{RAW}+linear"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Check that it was scored, write the folder, perhaps upload it."""
+    """Check that the model was scored, write its folder, upload it if asked."""
     recipe = RecipeRun(__file__, ExportModel, argv)
     settings = recipe.settings
     results = read_results_of(settings)
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
                 if r.system.backend == RAW
             },
         )
-    # No output of the receipt: it is the user's to edit.
+    # No output of the stage record: the user may edit it.
     card = recipe.folder / HUB / CARD
     if not card.exists():
         write_text(card, model_card(story_of(settings, results, decision)))
@@ -95,7 +95,7 @@ def inputs_of(settings: ExportModel) -> dict[str, PathLike]:
 
 
 def read_results_of(settings: ExportModel) -> list[Result]:
-    """Results of this embedder's cosines; no model goes without.
+    """Read the results of this embedder's cosines; there must be some.
 
     Raises
     ------
@@ -138,18 +138,18 @@ def read_results_of(settings: ExportModel) -> list[Result]:
 
 
 def check_calibration(settings: ExportModel) -> None:
-    """Refuse scores that other embedders' vectors normalised or calibrated.
+    """Raise InputError if other embedders' vectors entered the scores.
 
     Raises
     ------
     InputError
-        Their receipts name another embedder, or are not found.
+        Their stage records name another embedder, or are not found.
     """
     embedder = Path(settings.embedder_folder)
-    receipt = read_json(Path(settings.scores_folder) / RECORD)
+    record = read_json(Path(settings.scores_folder) / RECORD)
     files = {"embedder": embedder / MODEL, "embedder_yaml": embedder / RECIPE}
     for name in ("cohort", "calibration"):
-        given = receipt["inputs"].get(f"{name} embeddings")
+        given = record["inputs"].get(f"{name} embeddings")
         if given is not None:
             words = (
                 f"{settings.scores_folder} was normalised or calibrated "
@@ -160,21 +160,21 @@ def check_calibration(settings: ExportModel) -> None:
 
 
 def run_folder(settings: ExportModel) -> Path:
-    """Where the stages' folders are."""
+    """Folder that holds the folders of all stages."""
     given = settings.run_folder
     return Path(given or Path(settings.embedder_folder).parent)
 
 
 def decision_of(settings: ExportModel) -> Decision:
-    """The calibration that was scored with, at the prior that is asked for.
+    """Make the decision rule from the scores' calibration and the prior.
 
     Raises
     ------
     InputError
         There is none, or it would call all pairs alike.
     """
-    receipt = read_json(Path(settings.scores_folder) / RECORD)
-    found = receipt.get("calibrations", {}).get(CALIBRATED)
+    record = read_json(Path(settings.scores_folder) / RECORD)
+    found = record.get("calibrations", {}).get(CALIBRATED)
     if found is None:
         raise InputError(
             f"{settings.scores_folder} was not calibrated, so there is no "
@@ -197,7 +197,7 @@ def decision_of(settings: ExportModel) -> Decision:
 def story_of(
     settings: ExportModel, results: list[Result], decision: Decision
 ) -> Story:
-    """What the card tells."""
+    """Collect what the card tells."""
     embedder = Path(settings.embedder_folder)
     folder = run_folder(settings)
     lineage = read_lineage(describe_file(embedder / MODEL), folder)
@@ -219,7 +219,7 @@ def story_of(
 
 
 def publish(folder: Path, settings: ExportModel, repository: str) -> None:
-    """Upload card and what the receipt names, or say what would go."""
+    """Upload the card and the outputs of the stage, or list them."""
     outputs = read_json(folder / RECORD)["outputs"]
     names = [CARD, *(name.removeprefix(f"{HUB}/") for name in outputs)]
     given = (folder / HUB, names, repository, settings.private)

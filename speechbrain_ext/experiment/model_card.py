@@ -1,4 +1,4 @@
-"""The card of a published model: generated from stage records and results.
+"""The card of a published model, made from stage records and results.
 
 Front matter as the hub reads it (`huggingface_hub.ModelCardData`), then how
 to load the model, what it scored, how it was trained and what it is not for.
@@ -34,7 +34,7 @@ TAGS = (
 # As the card stands in its folder, where the examples are.
 _HERE = 'source = "."'
 _FILES = 'first, second = "{}", "{}"'
-# Facts of a record that a reader of the card wants, and their words.
+# Facts of a stage record that a reader of the card wants, and their words.
 _WORDS = {
     "n_train": "{:,} training utterances",
     "hours_train": "{:.1f} h",
@@ -52,10 +52,10 @@ _SETTINGS = ("n_epochs", "seed", "whiten")
 
 
 class Story(NamedTuple):
-    """What a card tells.
+    """Content of a card.
 
     ``title``; ``results``, of its cosines and of its calibrated cosines; its
-    ``decision`` rule; ``lineage``, the records of the steps that led to it;
+    ``decision`` rule; ``lineage``, records of the stages that led to it;
     ``license`` and ``datasets`` (trained on), ids for the front matter;
     ``own_classes``, whether its YAML needs this package.
     """
@@ -70,7 +70,7 @@ class Story(NamedTuple):
 
 
 def model_card(story: Story) -> str:
-    """The text of ``README.md``.
+    """Write the text of ``README.md``.
 
     Arguments
     ---------
@@ -111,7 +111,7 @@ def model_card(story: Story) -> str:
 
 
 def front_matter(story: Story) -> str:
-    """The YAML above a card: what the hub indexes.
+    """Write the YAML above a card, which the hub indexes.
 
     Example
     -------
@@ -132,7 +132,7 @@ def front_matter(story: Story) -> str:
 
 
 def evaluations(results: Sequence[Result]) -> list[EvalResult]:
-    """EER and minDCF of each list's cosines, for ``model-index``.
+    """List EER and minDCF of the cosines of each list, for ``model-index``.
 
     Arguments
     ---------
@@ -179,7 +179,7 @@ def evaluations(results: Sequence[Result]) -> list[EvalResult]:
 
 
 def slug(name: str) -> str:
-    """A name as an identifier.
+    """Turn a name into an identifier.
 
     Example
     -------
@@ -190,7 +190,7 @@ def slug(name: str) -> str:
 
 
 def caveats(story: Story) -> list[str]:
-    """What a reader must know first: toy data, random encoders, true labels.
+    """List what a reader must know first: toy data, true labels, ...
 
     Example
     -------
@@ -211,7 +211,7 @@ def caveats(story: Story) -> list[str]:
 
 
 def lacking(lineage: Sequence[Mapping[str, Any]]) -> str:
-    """What is not known of a model's history; empty if all is known.
+    """Describe what is not known of a model's history; empty if nothing.
 
     Example
     -------
@@ -219,7 +219,7 @@ def lacking(lineage: Sequence[Mapping[str, Any]]) -> str:
     'the steps that led to init of m (train_dino)'
     """
     if not lineage:
-        return "the stage records of its training"
+        return "the records of its training"
     inputs = [
         f"{name} of {step['folder']} ({step['recipe']})"
         for step in lineage
@@ -238,7 +238,7 @@ def _opening() -> str:
 
 
 def for_repository(card: str, repository: str) -> str:
-    """A card whose code loads the model from the hub, not from here.
+    """Change a card's code to load the model from the hub, not from here.
 
     The loaders fetch no examples: there, the files are the reader's.
 
@@ -334,7 +334,7 @@ def _training(story: Story) -> str:
 
 
 def step_in_words(step: Mapping[str, Any]) -> list[str]:
-    """Counts and settings of a step, from its record.
+    """Describe counts and settings of a step, from its stage record.
 
     Example
     -------

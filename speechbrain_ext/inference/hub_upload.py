@@ -1,4 +1,4 @@
-"""Publishing a folder on the hub: private by default, and taken up again.
+"""Upload of a folder to the hub: private by default, and resumable.
 
 The hub keeps files by their hashes: what an interrupted upload has sent is
 not sent again, and a new round sends what changed.
@@ -102,7 +102,7 @@ def check_id(repository: str) -> None:
 def describe_upload(
     folder: PathLike, names: Sequence[str], repository: str, private: bool
 ) -> str:
-    """What `upload` would send, one file a line; nothing is sent.
+    """List what `upload` would send, one file a line; nothing is sent.
 
     Example
     -------

@@ -66,7 +66,7 @@ class ExportModel(Settings):
     )
 
     def check_together(self) -> None:
-        """Refuse a repository that is not named owner/name."""
+        """Raise InputError if a repository is not named owner/name."""
         if self.push is not None:
             # Here, for it loads the hub's client.
             from speechbrain_ext.inference.hub_upload import check_id

@@ -1,4 +1,4 @@
-"""Result records: what a system scored on a trial list, and published numbers.
+"""Result records: error rates of a system on a trial list.
 
 Numbers of ours reach a table only through a result file that a run wrote;
 numbers of others come from ``yardsticks.json`` with their source and are
@@ -444,7 +444,7 @@ def _information(
 
 @dataclasses.dataclass(frozen=True)
 class Yardstick:
-    """A published number to stand beside ours.
+    """Published number that is shown beside ours.
 
     Arguments
     ---------

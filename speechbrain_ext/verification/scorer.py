@@ -24,7 +24,7 @@ from speechbrain_ext.verification.score_norm import (
 
 
 class Scorer:
-    """Scores trials of one set of voices; what an utterance needs is kept.
+    """Scorer of trials of one set of utterances, with cached cohort statistics.
 
     Arguments
     ---------
@@ -77,7 +77,7 @@ class Scorer:
         return cohort_statistics(self.voices.vectors, self.cohort, top_k)
 
     def scores(self, norm: str, enrol: NDArray, test: NDArray) -> NDArray:
-        """Scores [M], float32, of rows of the voices on either side [M]."""
+        """Score trials [M], given as rows of the voices on either side [M]."""
         raw = inner_products(self.voices.vectors, enrol, test)
         if norm == RAW:
             return raw
@@ -87,7 +87,7 @@ class Scorer:
     def features(
         self, backend: Backend, enrol: NDArray, test: NDArray
     ) -> tuple[list[str], NDArray]:
-        """What a calibration takes: names [F] and values [M, F]."""
+        """Compute the features of a calibration: names [F], values [M, F]."""
         score = self.scores(backend.norm, enrol, test)[:, None]
         if backend.calibration != "qmf":
             return ["score"], score
@@ -125,7 +125,7 @@ class Scorer:
         enrol: NDArray,
         test: NDArray,
     ) -> NDArray:
-        """Scores [M] of a back-end: log-likelihood ratios if calibrated."""
+        """Score trials [M] by a back-end; calibrated scores are ratios."""
         if calibration is None:
             return self.scores(backend.norm, enrol, test)
         return calibration(self.features(backend, enrol, test)[1])

@@ -159,7 +159,7 @@ class ScoreTrials(Settings):
     )
 
     def check_together(self) -> None:
-        """Refuse values that are fit alone and not together."""
+        """Raise InputError if values do not fit together."""
         self.lists()
         if sorted(set(self.duration_edges)) != self.duration_edges:
             raise InputError(
@@ -180,7 +180,7 @@ class ScoreTrials(Settings):
                 self._need("calibration_annotation", "their manifest")
 
     def lists(self) -> dict[str, str]:
-        """Paths of the trial lists by name; a path is named by its stem.
+        """Collect the paths of the trial lists by name (a path's is its stem).
 
         Raises
         ------
@@ -213,7 +213,7 @@ class ScoreTrials(Settings):
         return trials
 
     def parsed_backends(self) -> list[Backend]:
-        """The back-ends, parsed."""
+        """Parse the back-ends."""
         return parse_backends(self.backends)
 
     @property
@@ -282,6 +282,6 @@ class CompareScores(Settings):
     n_bootstrap: int = setting(1000, "bootstrap samples", low=1)
 
     def check_together(self) -> None:
-        """Refuse back-ends that score_trials does not have."""
+        """Raise InputError if score_trials has no such back-end."""
         parse_backends(self.first_backend, "first_backend")
         parse_backends(self.second_backend, "second_backend")

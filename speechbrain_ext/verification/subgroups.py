@@ -81,7 +81,7 @@ class GroupRates:
 
 
 def read_metadata(path: PathLike) -> pd.DataFrame:
-    """A CSV of facts, one row an utterance (``ID``) or a speaker (``spk_id``).
+    """Read a CSV with a row an utterance (``ID``) or speaker (``spk_id``).
 
     Arguments
     ---------
@@ -252,7 +252,7 @@ def measured(
 
 
 def _with_both(chosen: NDArray, labels: NDArray) -> NDArray:
-    """The trials of a group, and all non-targets where it has none."""
+    """Add all non-target trials to a group that has none."""
     nontarget = labels == 0
     return chosen if (chosen & nontarget).any() else chosen | nontarget
 
@@ -262,7 +262,7 @@ def _facts(
     speakers: tuple[NDArray, NDArray] | None,
     metadata: pd.DataFrame,
 ) -> dict[str, tuple[NDArray, NDArray]]:
-    """Values [N] of both sides, by column."""
+    """Look up the values [N] of both sides of each trial, by column."""
     sides = (trials.enrol, trials.test)
     if metadata.index.name == "spk_id":
         if speakers is None:
@@ -285,7 +285,7 @@ def _facts(
 
 
 def _pairs(enrol: NDArray, test: NDArray) -> NDArray:
-    """``f - m`` for either order of the two sides [N]."""
+    """Join the values of both sides, in either order, as ``f - m`` [N]."""
     enrol, test = enrol.astype(str), test.astype(str)
     first = np.where(enrol < test, enrol, test)
     last = np.where(enrol < test, test, enrol)
@@ -302,7 +302,7 @@ def _check_edges(edges: Sequence[float]) -> None:
 
 
 def _duration_names(edges: Sequence[float]) -> list[str]:
-    """Names of the groups, from the shortest to the longest."""
+    """Name the groups, from the shortest duration to the longest."""
     bounds = [f"{edge:g}" for edge in edges]
     between = [
         f"{low} to {high} s"

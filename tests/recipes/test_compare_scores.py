@@ -77,7 +77,7 @@ def test_the_better_system_is_told(corpus, caplog):
     assert "12 speakers" in found["interval"]
 
 
-def test_the_other_way_round_the_sign_turns(corpus):
+def test_swapping_the_systems_turns_the_sign(corpus):
     compare_scores.main(arguments(corpus))
     first = comparison(corpus)["eer_difference"]
     compare_scores.main(

@@ -80,7 +80,7 @@ def files(model):
     return [str(data / name) for name in scored(model)[0]]
 
 
-def test_it_holds_what_both_loaders_read_and_a_card(model):
+def test_the_folder_holds_files_of_both_loaders_and_a_card(model):
     assert {path.name for path in model.iterdir()} == {
         "hyperparams.yaml",
         "embedding_model.ckpt",
@@ -239,7 +239,7 @@ def test_a_second_export_tells_the_whole_history_too(copied):
     assert card.read_text() == first
 
 
-def test_a_history_that_is_cut_off_is_owned_up_to(copied, capsys):
+def test_an_incomplete_history_is_admitted(copied, capsys):
     """Labels that lie elsewhere may be of true speakers."""
     labels = copied / "labels" / "pseudo_labels.csv"
     labels.parent.mkdir()
@@ -297,7 +297,7 @@ def test_a_card_that_was_deleted_is_made_again(copied):
     assert card.read_text() == made
 
 
-def test_typed_again_it_is_skipped(ecapa):
+def test_the_same_command_again_is_skipped(ecapa):
     before = (ecapa / "config.json").stat().st_mtime_ns
     export_model.main(arguments(ecapa.parents[1]))
     assert (ecapa / "config.json").stat().st_mtime_ns == before
@@ -320,7 +320,7 @@ def test_results_of_another_embedder_are_refused(copied):
 
 
 @pytest.mark.parametrize("part", ["cohort", "calibration"])
-def test_a_calibration_on_anothers_embeddings_is_refused(copied, part):
+def test_a_calibration_on_embeddings_of_another_model_is_refused(copied, part):
     other = copied / "other"
     save(other / "embedder", seed=1)
     score(other, copied / "data")
@@ -355,7 +355,7 @@ def test_results_that_were_touched_are_refused(copied):
         ({"whiten": 0.5}, "put whitening into the model"),
     ],
 )
-def test_scores_that_its_user_would_not_get_are_refused(
+def test_scores_that_a_user_cannot_reproduce_are_refused(
     copied, change, message
 ):
     rescored(copied, **change)
@@ -378,7 +378,7 @@ def test_bad_input_is_one_clear_error(copied, options, message):
     refused(copied, message, **options)
 
 
-def test_a_calibration_turned_round_is_refused(copied):
+def test_a_calibration_with_a_negative_weight_is_refused(copied):
     path = copied / "scores" / "stage.json"
     receipt = read_json(path)
     receipt["calibrations"]["raw+linear"]["weights"] = [-1.0]

@@ -100,7 +100,7 @@ def test_a_finished_folder_is_left_alone(corpus):
     assert path.stat().st_mtime_ns == before
 
 
-def test_a_value_that_is_also_a_folder_name_is_part_of_the_request(
+def test_a_corpus_named_like_an_input_folder_decides_the_result(
     corpus, monkeypatch
 ):
     """The corpus of a result is not taken for the folder of its trials."""
@@ -129,8 +129,8 @@ def test_lists_can_be_named(corpus):
         read_result(folder / "scores" / "result_E_raw.json").trials.name == "E"
     )
     receipt = json.loads((folder / "scores" / "stage.json").read_text())
-    figures = receipt["eer_percent_and_min_dcf"]
-    assert set(figures) == {"O", "E"} and set(figures["O"]) == {"raw"}
+    rates = receipt["eer_percent_and_min_dcf"]
+    assert set(rates) == {"O", "E"} and set(rates["O"]) == {"raw"}
 
 
 def test_several_paths_are_named_by_their_stems(corpus):
@@ -228,7 +228,7 @@ def test_every_back_end_has_a_row_from_one_pass(corpus):
         assert f"smaller {measure}" in words
 
 
-def test_a_calibrations_ratios_are_good_where_its_speakers_are_true(corpus):
+def test_calibration_is_good_where_pseudo_speakers_are_true(corpus):
     folder, *_ = corpus
     options = with_cohort(folder, backends="raw+linear", p_target=0.2)
     score_trials.main(arguments(folder, **options))
@@ -373,8 +373,8 @@ def test_the_result_tells_where_the_system_came_from(corpus, caveat):
     receipt |= {"kept": 0.75, "corrected": 0.25}
     receipt["oracle_positives"] = True
     (folder / "stage.json").write_text(json.dumps(receipt))
-    figures = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
-    clusters = json.dumps({"statistics": figures, "sizes": [1]})
+    statistics = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
+    clusters = json.dumps({"statistics": statistics, "sizes": [1]})
     (folder / "clusters.json").write_text(clusters)
     score_trials.main(
         arguments(

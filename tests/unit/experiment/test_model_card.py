@@ -98,7 +98,7 @@ def test_data_sets_are_those_given_and_not_what_it_was_scored_on(
         ({UNKNOWN: ["init_from"]}, "not all steps that led to the model"),
     ],
 )
-def test_what_was_random_toy_or_supervised_is_said_first(facts, word):
+def test_caveats_come_first(facts, word):
     doubtful = story([result()], [step("x", **facts), step("y", **facts)])
     assert len(caveats(doubtful)) == 1
     text = model_card(doubtful)
@@ -149,7 +149,7 @@ def test_steps_that_were_not_given_are_named():
 def test_a_model_without_any_history_says_so_first():
     text = model_card(story([result()]))
     assert "not all steps that led" in text[: text.index("| system |")]
-    assert "Not given at the export: the stage records of its training" in text
+    assert "Not given at the export: the records of its training" in text
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -158,7 +158,7 @@ def test_speechbrain_alone_is_not_promised_where_it_does_not_suffice(own):
     assert ("needs speechbrain-ext installed" in text) == own
 
 
-def test_facts_that_are_absent_are_not_told():
+def test_absent_facts_are_not_mentioned():
     facts = {"kept": None, "hparams": {"seed": 1, "whiten": None}}
     assert step_in_words(facts) == ["seed 1"]
 

@@ -7,7 +7,7 @@ from speechbrain_ext.verification.backend import parse_backends
 
 
 @pytest.mark.parametrize("names", ["as-norm+qmf", ["as-norm+qmf"]])
-def test_a_name_is_a_list_of_one(names):
+def test_one_name_is_parsed_like_a_list_of_one(names):
     (found,) = parse_backends(names)
     assert found == ("as-norm", "qmf")
     assert found.name == "as-norm+qmf"
@@ -25,12 +25,12 @@ def test_a_name_is_a_list_of_one(names):
         (None, "backends is None"),
     ],
 )
-def test_other_names_are_refused(names, message):
+def test_unknown_and_repeated_names_are_refused(names, message):
     with pytest.raises(InputError, match=message):
         parse_backends(names)
 
 
-def test_who_needs_a_cohort():
+def test_which_back_ends_need_a_cohort():
     need = {
         b.name: b.needs_cohort
         for b in parse_backends(

@@ -27,7 +27,7 @@ from speechbrain_ext.verification.records import (
         ((True, 0.0, 3.0), "value is True"),
     ],
 )
-def test_an_estimate_refuses_what_cannot_be(values, message):
+def test_an_estimate_refuses_impossible_values(values, message):
     with pytest.raises(InputError, match=message):
         Estimate(*values)
 
@@ -79,6 +79,6 @@ def test_a_record_is_restored_from_json(row):
     "value",
     [{"name": "a"}, {"name": "a", "rates": [], "more": 1}, ["a"], None],
 )
-def test_other_fields_are_no_record(value):
+def test_missing_and_unknown_fields_are_refused(value):
     with pytest.raises(TypeError):
         from_plain(Row, value)

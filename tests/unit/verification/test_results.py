@@ -114,7 +114,7 @@ RESULT = result(nmi=0.5)
         (None, {"eer_hull": 120.0}, "eer_hull is 120.0"),
     ],
 )
-def test_what_cannot_be_is_refused(part, changes, message):
+def test_impossible_values_are_refused(part, changes, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(
             getattr(RESULT, part) if part else RESULT, **changes
@@ -131,7 +131,7 @@ def test_shares_of_a_gate_lie_between_0_and_1(name):
     ("changes", "message"),
     [({"eer": 120}, "eer is 120"), ({"min_dcf": -1}, "min_dcf is -1")],
 )
-def test_a_yardstick_that_cannot_be_is_refused(changes, message):
+def test_an_impossible_yardstick_is_refused(changes, message):
     row = {"system": "a", "corpus": "b", "trials": "c", "source": "d", "eer": 1}
     with pytest.raises(InputError, match=message):
         Yardstick(**{**row, **changes})
@@ -149,7 +149,7 @@ def test_a_result_is_frozen():
         result().p_target = 0.5
 
 
-def test_a_file_gives_the_record_back(tmp_path):
+def test_a_record_is_read_back_equal(tmp_path):
     group = Group("duration", "below 4 s", np.arange(200) < 120)
     few = Group("duration", "4 s or more", np.arange(200) >= 190)
     measured = result(

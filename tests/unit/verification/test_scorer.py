@@ -24,7 +24,7 @@ def draw(n_rows=20, size=6):
     return x, voices, cohort, pairs
 
 
-def test_scores_are_those_of_the_functions():
+def test_scores_equal_those_of_the_public_functions():
     x, voices, cohort, pairs = draw()
     scorer = Scorer(voices, cohort, top_k=5)
     raw = cosine_scores(x, *pairs)
@@ -84,7 +84,7 @@ def test_a_learnt_calibration_is_an_affine_map_of_the_features():
     np.testing.assert_array_equal(scorer.apply(linear, None, *pairs), raw)
 
 
-def test_what_is_lacking_is_asked_for():
+def test_a_missing_cohort_or_annotation_is_named():
     _, voices, cohort, pairs = draw()
     with pytest.raises(InputError, match="need a cohort"):
         Scorer(voices).scores("as-norm", *pairs)

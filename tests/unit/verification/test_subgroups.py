@@ -35,7 +35,7 @@ def rows(groups, by):
     }
 
 
-def test_sessions_come_from_the_ids_and_meet_all_non_targets():
+def test_groups_by_session_come_from_the_ids():
     found = rows(groups_of(trials()), "session")
     assert found == {
         "different session": [1, 2, 3, 4],
@@ -43,7 +43,7 @@ def test_sessions_come_from_the_ids_and_meet_all_non_targets():
     }
 
 
-def test_one_group_alone_tells_nothing():
+def test_a_single_group_is_left_out():
     text = "\n".join(TEXT.splitlines()[1:])
     assert groups_of(trials(text)) == []
 

@@ -28,7 +28,7 @@ def result(**facts):
     return result_of(SCORES, LABELS, **given)
 
 
-def test_rows_of_a_system_stand_together_the_raw_ones_first():
+def test_rows_are_sorted_by_system_with_raw_scores_first():
     rows = [
         result(backend="as-norm+qmf", score_norm="as-norm", calibration="qmf"),
         result(backend="raw"),
@@ -88,7 +88,7 @@ def test_runs_and_lists_have_tables_of_their_own():
     assert [row["system"] for row in first] == ["DINO", "round 1"]
 
 
-def test_a_run_without_a_name_leaves_no_colon_behind():
+def test_a_heading_without_a_run_has_no_colon():
     assert "## MiniVox, dev (" in render_table([result(run="")])
 
 
@@ -104,14 +104,14 @@ def test_cited_rows_are_marked_and_only_of_their_list():
     assert rows[1]["training utterances"] == "2,740"
 
 
-def test_empty_columns_are_left_out_and_holes_filled():
+def test_empty_columns_are_left_out_and_empty_cells_filled():
     rows = tables([result(nmi=0.5), result(system="true labels")])
     first, second = next(iter(rows.values()))
     assert "ARI" not in first
     assert (first["NMI"], second["NMI"]) == ("0.500", "–")
 
 
-def test_what_all_rows_share_is_said_once_above_them():
+def test_a_column_of_equal_values_moves_into_the_heading():
     facts = {"device": "CPU", "n_train": 24, "protocol": "full, whitened 0"}
     rows = [result(**facts), result(system="round 1", **facts)]
     ((heading, found),) = tables(rows).items()
@@ -126,7 +126,7 @@ def test_what_all_rows_share_is_said_once_above_them():
     assert "device" not in heading
 
 
-def test_another_prior_is_said():
+def test_a_prior_other_than_the_usual_is_shown():
     (rows,) = tables([result(p_target=0.05)]).values()
     assert rows[0]["minDCF"].endswith("(p=0.05)")
 
@@ -152,7 +152,7 @@ def test_the_table_file_holds_every_row(tmp_path):
     assert (tmp_path / "TABLE.md").read_text() == before
 
 
-def test_a_table_of_nothing_is_refused(tmp_path):
+def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(InputError, match="no result file"):
         write_table(tmp_path)
 
