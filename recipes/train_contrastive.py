@@ -26,18 +26,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import run_on_main
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.dataio.audio import check_crop
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.training_run import run_training
 from speechbrain_ext.training import plots
-from speechbrain_ext.training.brain import (
-    Objective,
-    TrainingData,
-    read_training_manifest,
-)
+from speechbrain_ext.training.brain import Objective, TrainingData
 from speechbrain_ext.training.contrastive import Compared, build_contrastive
 from speechbrain_ext.training.layer_distances import of_embedder
 from speechbrain_ext.training.networks import Networks
@@ -185,13 +181,7 @@ def build_brain(recipe: RecipeRun, manifest: Manifest) -> ContrastiveBrain:
 
 def main(argv: list[str] | None = None) -> None:
     """Train on a manifest without speakers and write an embedder folder."""
-    recipe = RecipeRun(__file__, TrainContrastive, argv)
-    if recipe.is_done(recipe.settings.inputs()):
-        return
-    manifest = read_training_manifest(recipe.settings, "utterances")
-    brain = build_brain(recipe, manifest)
-    brain.train()
-    recipe.finish(run_on_main(brain.save), **brain.summary())
+    run_training(RecipeRun(__file__, TrainContrastive, argv), build_brain)
 
 
 if __name__ == "__main__":

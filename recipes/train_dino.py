@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import speechbrain as sb
-from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.training_run import run_training
 from speechbrain_ext.losses.dino import target_statistics
 from speechbrain_ext.models.heads import Outputs
-from speechbrain_ext.training.brain import Objective, read_training_manifest
+from speechbrain_ext.training.brain import Objective
 from speechbrain_ext.training.dino import DinoSchedules, build_dino
 from speechbrain_ext.training.plots import dino_diagnostics
 from speechbrain_ext.training.settings import TrainDino
@@ -101,6 +101,11 @@ class DinoBrain(ViewBrain):
         save_png(figure, self.folder / "diagnostics.png")
         return [*super().save(), "diagnostics.png"]
 
+    def summary(self) -> dict[str, Any]:
+        """Return what a stage record says of the training."""
+        ln_k = self.parts.diagnostics.uniform
+        return {**super().summary(), "ln_k": ln_k}
+
 
 def build_brain(recipe: RecipeRun, manifest: Manifest) -> DinoBrain:
     """Build the Brain with all that it trains, checkpoints and reads."""
@@ -114,15 +119,8 @@ def build_brain(recipe: RecipeRun, manifest: Manifest) -> DinoBrain:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Manifest in, embedder folder out."""
-    recipe = RecipeRun(__file__, TrainDino, argv)
-    if recipe.is_done(recipe.settings.inputs()):
-        return
-    manifest = read_training_manifest(recipe.settings, "utterances")
-    brain = build_brain(recipe, manifest)
-    brain.train()
-    ln_k = brain.parts.diagnostics.uniform
-    recipe.finish(run_on_main(brain.save), **brain.summary(), ln_k=ln_k)
+    """Train on a manifest without speakers and write an embedder folder."""
+    run_training(RecipeRun(__file__, TrainDino, argv), build_brain)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from typing import Any
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.utils.distributed import run_on_main
 from speechbrain.utils.run_opts import RunOptions
 from tqdm import tqdm
 
@@ -30,11 +29,11 @@ from speechbrain_ext.dataio.audio import RandomCrop, check_crop
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.splits import hold_out
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.training_run import run_training
 from speechbrain_ext.training.brain import (
     Objective,
     TrainingBrain,
     TrainingData,
-    read_training_manifest,
 )
 from speechbrain_ext.training.gate_report import write_gate_files
 from speechbrain_ext.training.networks import Networks
@@ -191,11 +190,10 @@ class SpeakerBrain(TrainingBrain):
         return {**super().summary(), "n_classes": len(self.names), **found}
 
 
-def build_brain(
-    recipe: RecipeRun, manifest: Manifest, names: list[str]
-) -> SpeakerBrain:
+def build_brain(recipe: RecipeRun, manifest: Manifest) -> SpeakerBrain:
     """Build the Brain with all that it trains, checkpoints and reads."""
     settings, objects = recipe.settings, recipe.objects()
+    names = speaker_names(manifest)
     train_part, valid_part = hold_out(
         manifest, settings.valid_fraction, settings.seed
     )
@@ -203,6 +201,7 @@ def build_brain(
     crop = RandomCrop(n_frames, settings.seed)
     data = TrainingData(
         train_part,
+        manifest,
         labelled_crops(train_part, crop, names),
         crop,
         speaker_sampler(settings, train_part),
@@ -227,13 +226,7 @@ def build_brain(
 
 def main(argv: list[str] | None = None) -> None:
     """Train on a labelled manifest and write an embedder folder."""
-    recipe = RecipeRun(__file__, TrainSpeaker, argv)
-    if recipe.is_done(recipe.settings.inputs()):
-        return
-    manifest = read_training_manifest(recipe.settings, "pseudo_labels")
-    brain = build_brain(recipe, manifest, speaker_names(manifest))
-    brain.train()
-    recipe.finish(run_on_main(brain.save), **brain.summary())
+    run_training(RecipeRun(__file__, TrainSpeaker, argv), build_brain)
 
 
 if __name__ == "__main__":

@@ -282,8 +282,7 @@ def check_arguments(
             continue
         if key not in parameters:
             error = unknown_key(name, key, value, parameters)
-            words = str(error).replace("--", f"{name}.")
-            raise InputError(f"{name}.{words}")
+            raise InputError(f"{name}.{error}".replace("--", f"{name}."))
         if _is_simple(hints.get(key)) and not _is_built(value):
             Setting(f"{name}.{key}", hints[key], None, "").check(value)
 

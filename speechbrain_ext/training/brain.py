@@ -51,6 +51,7 @@ class TrainingData(NamedTuple):
     """What a training reads."""
 
     manifest: Manifest  # the utterances that are trained on
+    whole: Manifest  # these and those that are held out
     dataset: DynamicItemDataset  # of these
     crop: RandomCrop  # cuts them; its epoch is set as an epoch begins
     sampler: Any  # their order; seeded, so that all processes have the same
@@ -194,8 +195,8 @@ class TrainingBrain(sb.Brain):
             shown += f" and {len(names) - _MOST_NAMES} more, see log.txt"
         raise InputError(
             f"the loss is {loss.item()} in {place}, utterances {shown}; it "
-            f"must be finite; lower --lr (now {self.settings.lr}) or look at the "
-            "utterances, and start anew with --overwrite=true"
+            f"must be finite; lower --lr (now {self.settings.lr}) or look at "
+            "the utterances, and start anew with --overwrite=true"
         )
 
     def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
@@ -364,34 +365,23 @@ class TrainingBrain(sb.Brain):
     def summary(self) -> dict[str, Any]:
         """Return what a stage record says of the training."""
         return {
-            "n_utterances": len(self.data.manifest),
-            "hours": float(self.data.manifest.duration.sum() / 3600),
+            "n_utterances": len(self.data.whole),
+            "hours": float(self.data.whole.duration.sum() / 3600),
             "final_loss": self.curve.rows[-1]["loss"],
             "random_encoder": self.embedder.is_random,
         }
 
 
-def read_training_manifest(settings: TrainingSettings, kind: str) -> Manifest:
-    """Read the manifest of a training; its audio is there.
-
-    Arguments
-    ---------
-    settings : TrainingSettings
-        The recipe's.
-    kind : str
-        Of the manifest: ``"utterances"`` or ``"pseudo_labels"``.
-
-    Returns
-    -------
-    Manifest
+def read_training_manifest(settings: TrainingSettings) -> Manifest:
+    """Read the manifest of a training, and check that its audio is there.
 
     Raises
     ------
     InputError
-        It is no such manifest, or audio is missing.
+        It is not of the training's kind, or audio is missing.
     """
     manifest = read_manifest(
-        settings.train_annotation, kind, settings.data_folder
+        settings.train_annotation, settings.manifest_kind, settings.data_folder
     )
     check_audio(manifest)
     return manifest

@@ -1,4 +1,4 @@
-"""Figures of trainings: losses, health, layers, the gate."""
+"""Plots of trainings: curves, diagnostics, layers, the gate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def training_curves(
     curves: Mapping[str, pd.DataFrame | Sequence[tuple[float, float]]],
     column: str = "loss",
 ) -> Figure:
-    """One panel a training, since losses of different stages do not compare.
+    """Plot one panel a training: losses of different stages do not compare.
 
     Arguments
     ---------
@@ -82,12 +82,12 @@ def training_curves(
 
 
 def dino_diagnostics(curve: pd.DataFrame, ln_k: float) -> Figure:
-    """How DINO did, epoch by epoch: four panels that need no labels.
+    """Plot DINO's diagnostics by epoch, in four panels.
 
     Arguments
     ---------
     curve : pandas.DataFrame
-        ``train_curve.csv`` of train_dino: `health.Health` by epoch.
+        ``train_curve.csv`` of train_dino.
     ln_k : float
         ln K, where a uniform collapse would be.
 
@@ -125,7 +125,7 @@ def dino_diagnostics(curve: pd.DataFrame, ln_k: float) -> Figure:
 
 
 def contrastive_diagnostics(curve: pd.DataFrame) -> Figure:
-    """How a contrastive training did, epoch by epoch, without labels.
+    """Plot the diagnostics of a contrastive training by epoch.
 
     Arguments
     ---------
@@ -165,7 +165,7 @@ def contrastive_diagnostics(curve: pd.DataFrame) -> Figure:
 def _pairs_by_epoch(
     curve: pd.DataFrame, panels: Sequence[tuple[str, ...]]
 ) -> Figure:
-    """Four panels of columns by epoch; the unit is a panel's last word."""
+    """Plot four panels of columns by epoch; a panel's last word is its unit."""
     figure = Figure(figsize=(8, 5))
     grid = figure.subplots(2, 2, sharex=True).flat
     for axes, (*columns, unit) in zip(grid, panels, strict=True):
@@ -182,7 +182,7 @@ def _pairs_by_epoch(
 
 
 def layer_distances(table: pd.DataFrame) -> Figure:
-    """How far each layer of an encoder has gone, a line an epoch.
+    """Plot the distance of each layer of an encoder, a line an epoch.
 
     The figure of Miara et al., Interspeech 2024, on what a loss changes of
     WavLM.
@@ -233,7 +233,7 @@ def layer_distances(table: pd.DataFrame) -> Figure:
 
 
 def gate_fits(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Log losses of training epochs, their two Gaussians, the threshold.
+    """Plot log losses of epochs, their two Gaussians and the threshold.
 
     Arguments
     ---------
@@ -314,7 +314,7 @@ def _threshold_in_words(entry: Mapping[str, Any]) -> str:
 
 
 def gate_shares(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Threshold over epochs, and what was kept and corrected.
+    """Plot the threshold by epoch, and the shares kept and corrected.
 
     Arguments
     ---------

@@ -36,6 +36,7 @@ def _given(wired: Any) -> dict[str, Any]:
 class TrainingSettings(Settings):
     """What the three trainings share."""
 
+    manifest_kind: ClassVar[str] = "utterances"
     # SpeechBrain's run options that would change nothing.
     refused_options: ClassVar[Mapping[str, str]] = {
         "nonfinite_patience": "the first loss that is not finite ends a run",
@@ -499,8 +500,8 @@ class TrainContrastive(ViewSettings):
             )
         if self.positives != "oracle" and self.oracle is not None:
             raise InputError(
-                f"oracle is {self.oracle!r} and positives {self.positives!r}, "
-                "which reads no true speakers; leave --oracle out"
+                f"oracle is {self.oracle!r} and positives {self.positives!r}; "
+                "these read no true speakers; leave --oracle out"
             )
 
     def _check_method(self) -> None:
@@ -533,6 +534,7 @@ class TrainSpeaker(TrainingSettings):
     """Classification of (pseudo-)speakers with a margin."""
 
     recipe = "train_speaker"
+    manifest_kind = "pseudo_labels"
 
     valid_fraction: float = setting(
         0.02,

@@ -64,7 +64,7 @@ def build_speaker(
 
 
 def initialise(settings: TrainSpeaker, networks: Networks) -> L2SP | None:
-    """Load the weights to start from; the penalty toward the pre-trained ones.
+    """Load the weights to start from, and make the penalty that holds them.
 
     Pre-trained is the encoder as it came from its source, before
     ``init_from``; of a model without an encoder, all of ``init_from``.
@@ -172,7 +172,7 @@ def speaker_names(manifest: Manifest) -> list[str]:
 def labelled_crops(
     manifest: Manifest, crop: RandomCrop, names: list[str]
 ) -> DynamicItemDataset:
-    """Dataset of one random crop [T] and the class of each utterance.
+    """Build a dataset of one random crop [T] and the class of each utterance.
 
     Arguments
     ---------
@@ -203,7 +203,7 @@ def labelled_crops(
 def speaker_sampler(
     settings: TrainSpeaker, manifest: Manifest
 ) -> CappedSampler | ReproducibleRandomSampler:
-    """Order of the utterances in an epoch: all, or so many a speaker."""
+    """Build the sampler of an epoch: all utterances, or so many a speaker."""
     if settings.max_per_class is not None:
         return CappedSampler(
             manifest.spk_id, settings.max_per_class, settings.seed
@@ -216,10 +216,10 @@ def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
 
     .. math:: k_i = \min(1, \max(0, m_i / m^*))
 
-    with m_i how much nearer (in cosine) utterance i is to its cluster than to
-    the next, and m* a quantile of it over the manifest: those above it count
-    in full, those below in proportion, those nearer to another cluster than
-    to their own not at all.
+    with m_i the difference of the cosines of utterance i with its cluster and
+    with the next, and m* a quantile of it over the manifest: those above it count
+    in full, those below in proportion, and those that are nearer to another
+    cluster not at all.
 
     Arguments
     ---------

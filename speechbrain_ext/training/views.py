@@ -1,4 +1,4 @@
-"""The views of an utterance: random crops, and those of a positive."""
+"""Views of an utterance: random crops, and those of its positive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIEWS = ("global_crops", "local_crops", "positive_crops")
 
 
 def batch_views(batch: Any) -> dict[str, torch.Tensor]:
-    """Those of `VIEWS` that a batch has, each [V, B, T]."""
+    """Return the `VIEWS` that a batch has, each [V, B, T]."""
     return {
         name: getattr(batch, name).data.transpose(0, 1)
         for name in VIEWS
@@ -33,7 +33,7 @@ def augment_views(
     augment: Callable[[torch.Tensor, np.ndarray], torch.Tensor],
     keys: np.ndarray,
 ) -> dict[str, torch.Tensor]:
-    """Augment each crop on its own.
+    """Augment each crop by itself.
 
     Arguments
     ---------
@@ -69,7 +69,7 @@ def augment_views(
 
 
 class ViewData(DynamicItemDataset):
-    """Random crops: global [G, T_g], local [L, T_l], a positive's [G, T_g].
+    """Dataset of global crops [G, T_g], local [L, T_l], a positive's [G, T_g].
 
     Arguments
     ---------
@@ -109,7 +109,7 @@ class ViewData(DynamicItemDataset):
         super().__init__(manifest, pipelines, ["id", *self.names])
 
     def use_positives(self, rows: np.ndarray) -> None:
-        """From now on the teacher hears rows [N] of the manifest."""
+        """From now on, give each utterance a positive: rows [N]."""
         self.positives = rows
         self.set_output_keys(["id", *self.names, VIEWS[2]])
 
@@ -137,11 +137,11 @@ def view_data(
     dataset = ViewData(manifest, crop, n_global)
     # With `shuffle`, several processes would draw another order than one.
     sampler = ReproducibleRandomSampler(dataset, settings.seed)
-    return TrainingData(manifest, dataset, crop, sampler)
+    return TrainingData(manifest, manifest, dataset, crop, sampler)
 
 
 def crop_lengths(settings: TrainDino, manifest: Manifest) -> list[int]:
-    """Samples of each crop of an utterance, global crops first."""
+    """Return the samples of each crop of an utterance, global crops first."""
     frames = check_crop(manifest, settings.global_crop, "global_crop")
     lengths = [frames] * settings.n_global
     if settings.n_local:

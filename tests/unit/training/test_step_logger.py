@@ -15,7 +15,7 @@ def scalars(folder, name):
     return [(e.step, round(e.value, 4)) for e in events.Scalars(name)]
 
 
-def test_every_so_many_steps_are_written_and_every_epoch(tmp_path):
+def test_steps_at_the_interval_and_every_epoch_are_written(tmp_path):
     log = StepLogger(tmp_path, first_step=0, interval=2, shown=False)
     for step in range(1, 6):
         log.step(step, {"loss": step / 2})
@@ -24,7 +24,7 @@ def test_every_so_many_steps_are_written_and_every_epoch(tmp_path):
     assert scalars(tmp_path, "epoch/spread") == [(5, 0.5)]
 
 
-def test_a_resumed_run_writes_over_what_was_lost(tmp_path):
+def test_a_resumed_run_replaces_the_steps_after_its_checkpoint(tmp_path):
     first = StepLogger(tmp_path, first_step=0, interval=1, shown=False)
     for step in range(1, 6):
         first.step(step, {"loss": 1.0})
@@ -36,7 +36,7 @@ def test_a_resumed_run_writes_over_what_was_lost(tmp_path):
     assert found == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
 
 
-def test_figures_are_shown_under_the_bar(tmp_path, capsys):
+def test_statistics_are_shown_below_the_progress_bar(tmp_path, capsys):
     log = StepLogger(tmp_path, first_step=0)
     log.step(1, {"kl": 1.25})
     log.line.refresh()
