@@ -270,7 +270,7 @@ def check_arguments(
     speechbrain_ext.utils.errors.InputError: noise.level is 'loud'; it must ...
     """
     try:
-        parameters = inspect.signature(target).parameters
+        parameters: dict[str, Any] = {**inspect.signature(target).parameters}
         function = target.__init__ if inspect.isclass(target) else target
         hints = typing.get_type_hints(function)
     except (TypeError, ValueError, NameError):
