@@ -11,8 +11,9 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=find_packages(include=["speechbrain_ext", "speechbrain_ext.*"]),
+    package_data={"speechbrain_ext.experiment": ["templates/*"]},
     install_requires=[
         "speechbrain>=1.1,<1.2",
         "torch>=2.6",
@@ -29,10 +30,18 @@ setup(
         "pandas>=2.2",
         "matplotlib>=3.8",
         "soundfile>=0.13",
+        "jinja2>=3.1",
         "tqdm>=4.66",
         "tensorboard>=2.15",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.9", "mypy>=1.14"]
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "fastcluster>=1.2.6",
+            "kaldiio>=2.18",
+        ]
     },
 )

@@ -41,9 +41,10 @@ class Dino(sb.Brain):
     """A student learns to predict its teacher's output for other crops."""
 
     def compute_forward(self, batch, stage):
-        begins = torch.randint(12000, (4,)).tolist()
-        sizes = [12000, 12000, 6000, 6000]  # two global, two local crops
-        crops = [batch[1][:, b : b + n] for b, n in zip(begins, sizes, strict=True)]
+        # Two global and two local crops of every utterance.
+        begins, sizes = torch.randint(12000, (4,)), [12000, 12000, 6000, 6000]
+        parts = zip(begins, sizes, strict=True)
+        crops = [batch[1][:, begin : begin + n] for begin, n in parts]
         student = torch.stack([self.modules.student(crop) for crop in crops])
         return student, torch.stack(
             [self.modules.teacher(c) for c in crops[:2]]

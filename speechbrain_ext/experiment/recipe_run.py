@@ -1,7 +1,7 @@
 """What every recipe does around its own work.
 
 Command line to checked hparams, a folder with a log, the archived script and
-the resolved YAML, skip or resume by receipt, and the receipt at the end.
+the resolved YAML, skip or resume by record, and the record at the end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ from speechbrain.utils.run_opts import RunOptions
 from speechbrain.utils.seed import seed_everything
 
 from speechbrain_ext.experiment.leaf import read_leaf
-from speechbrain_ext.experiment.receipts import (
+from speechbrain_ext.experiment.stage_records import (
     LOG,
     REQUEST,
     RESOLVED,
-    check_request,
     is_begun,
+    is_finished,
     move_aside,
-    write_receipt,
+    write_record,
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, write_json, write_text
@@ -64,6 +65,8 @@ class RecipeRun:
     argv : list of str, optional
         Command line without the program: the YAML file, then SpeechBrain run
         options and ``--key=value`` overrides; ``sys.argv[1:]`` when None.
+    debug : mapping, optional
+        Values of the YAML's keys that ``--debug`` changes.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class RecipeRun:
         script: str,
         kind: type[Settings],
         argv: list[str] | None = None,
+        debug: Mapping[str, Any] | None = None,
     ):
         self.script = Path(script)
         argv = list(sys.argv[1:] if argv is None else argv)
@@ -109,7 +113,8 @@ class RecipeRun:
             for option in self.run_opts.overridden_args
             if option in kind.keys()
         }
-        self.leaf = read_leaf(kind, name, given)
+        preset = debug if self.run_opts.debug else None
+        self.leaf = read_leaf(kind, name, given, preset)
         self.settings: Any = self.leaf.settings
         self.folder = Path(self.settings.output_folder)
         self.request: dict[str, Any] = {}
@@ -135,7 +140,7 @@ class RecipeRun:
         inputs: dict[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
-        """Begin: True when the receipt shows this very work finished.
+        """Begin: True when the record shows this very work finished.
 
         Otherwise the folder is opened (log, archived script, resolved YAML,
         ``request.json``) and the seed set; work found unfinished there is
@@ -193,7 +198,7 @@ class RecipeRun:
             # Not what this very command began: after a kill it goes on.
             if not is_begun(self.folder, self.request):
                 move_aside(self.folder)
-        if check_request(self.folder, self.request):
+        if is_finished(self.folder, self.request):
             return True
         self.resumed = (self.folder / REQUEST).exists()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -236,10 +241,10 @@ class RecipeRun:
         return size // self.world_size
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
-        """Write the receipt: outputs (names in the folder) and facts."""
+        """Write the record: outputs (names in the folder) and facts."""
         seconds = time.time() - self._start
         run_on_main(
-            write_receipt,
+            write_record,
             args=[
                 self.folder,
                 self.request,

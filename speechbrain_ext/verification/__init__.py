@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "cllr": "min_cllr",
         "cosine": "cosine_scores",
         "metrics": "equal_error_rate min_dcf",
-        "results": "Result",
+        "records": "Estimate",
+        "results": "Result SystemFacts",
+        "score_norm": "as_norm",
     },
 )

@@ -1,0 +1,169 @@
+"""Stage records: what a stage was asked, and proof that it finished.
+
+A stage folder holds ``request.json`` from the moment its work begins and
+``stage.json`` once it has ended; both are written atomically. The same
+request again is skipped when finished and resumed when not; another request
+in the same folder is refused, naming the key that differs.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, read_json, sha256, write_json
+from speechbrain_ext.utils.provenance import describe_file, versions
+
+REQUEST = "request.json"
+RECORD = "stage.json"
+RESOLVED = "hyperparams.resolved.yaml"
+LOG = "log.txt"
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> str | None:
+    """The first key, dotted, in which two requests differ, with both values.
+
+    File paths are not compared: a data set may move, its bytes may not.
+
+    Example
+    -------
+    >>> first_difference({"a": {"lr": 1}}, {"a": {"lr": 2}})
+    'a.lr was 1, now 2'
+    >>> first_difference({"a": 1}, {"a": 1}) is None
+    True
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys(), key=str):
+            if "sha256" in old and name == "path":
+                continue
+            inner = f"{key}.{name}" if key else str(name)
+            if name not in old or name not in new:
+                there = "absent" if name not in old else repr(old[name])
+                here = "absent" if name not in new else repr(new[name])
+                return f"{inner} was {there}, now {here}"
+            found = first_difference(old[name], new[name], inner)
+            if found:
+                return found
+        return None
+    return None if old == new else f"{key} was {old!r}, now {new!r}"
+
+
+def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
+    """Whether ``folder`` already holds the finished answer to ``request``.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        The stage's output folder.
+    request : dict
+        Recipe name, inputs (`describe_file`) and resolved hparams.
+
+    Returns
+    -------
+    bool
+        True: finished, skip. False: nothing there, or begun and to resume.
+
+    Raises
+    ------
+    InputError
+        The folder belongs to another request.
+    """
+    folder = Path(folder)
+    if not (folder / REQUEST).exists():
+        return False
+    difference = first_difference(read_json(folder / REQUEST), request)
+    if difference and _holds_work(folder):
+        raise InputError(
+            f"{folder} was made by another request: {difference}. Choose "
+            "another --output_folder, or move this one aside with "
+            "--overwrite=True"
+        )
+    if difference or not (folder / RECORD).exists():
+        return False
+    outputs = read_json(folder / RECORD)["outputs"]
+    return all(_unchanged(folder, name, was) for name, was in outputs.items())
+
+
+def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
+    """Whether ``folder`` holds this very request, not finished."""
+    folder = Path(folder)
+    if not (folder / REQUEST).exists() or (folder / RECORD).exists():
+        return False
+    return first_difference(read_json(folder / REQUEST), request) is None
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether there is anything besides what a stage writes as it begins."""
+    opened = {REQUEST, RESOLVED, LOG}
+    return any(
+        path.name not in opened and path.suffix != ".py"
+        for path in folder.iterdir()
+    )
+
+
+def _unchanged(folder: Path, name: str, was: dict[str, Any]) -> bool:
+    path = folder / name
+    return (
+        path.is_file()
+        and path.stat().st_size == was["bytes"]
+        and sha256(path) == was["sha256"]
+    )
+
+
+def write_record(
+    folder: PathLike,
+    request: dict[str, Any],
+    outputs: list[str],
+    seconds: float,
+    facts: dict[str, Any],
+) -> None:
+    """Write ``stage.json``, last: the stage is finished.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        The stage's output folder.
+    request : dict
+        As given to `is_finished`.
+    outputs : list of str
+        File names inside ``folder``.
+    seconds : float
+        Time of the attempt that finished.
+    facts : dict
+        Counts and figures that later stages and the model card read.
+    """
+    folder = Path(folder)
+    described = {name: describe_file(folder / name) for name in outputs}
+    for name, entry in described.items():
+        entry["path"] = name
+    write_json(
+        folder / RECORD,
+        {
+            **request,
+            "outputs": described,
+            "seconds": round(seconds, 1),
+            "versions": versions(),
+            "machine": platform.platform(),
+            **facts,
+        },
+    )
+
+
+def move_aside(folder: PathLike) -> Path | None:
+    """Rename a stage folder of ours so that nothing is lost by starting over.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The new name, or None when there was no stage folder to move.
+    """
+    folder = Path(folder)
+    if not (folder / REQUEST).exists():
+        return None
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    return aside

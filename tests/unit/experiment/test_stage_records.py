@@ -1,0 +1,131 @@
+"""The same request is skipped or resumed, another refused by its key."""
+
+import pytest
+
+from speechbrain_ext.experiment.stage_records import (
+    RECORD,
+    REQUEST,
+    first_difference,
+    is_finished,
+    move_aside,
+    write_record,
+)
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json, write_json, write_text
+from speechbrain_ext.utils.provenance import describe_file, versions
+
+_WANTED = {"recipe": "count", "hparams": {"seed": 1, "head": {"size": 8}}}
+
+
+@pytest.fixture
+def finished(tmp_path):
+    folder = tmp_path / "stage"
+    write_json(folder / REQUEST, _WANTED)
+    write_text(folder / "out.csv", "ID\na\n")
+    write_record(folder, _WANTED, ["out.csv"], 1.26, {"n": 3})
+    return folder
+
+
+def test_empty_folder_is_to_do(tmp_path):
+    assert not is_finished(tmp_path / "none", _WANTED)
+
+
+def test_begun_folder_is_to_resume(tmp_path):
+    write_json(tmp_path / REQUEST, _WANTED)
+    assert not is_finished(tmp_path, _WANTED)
+
+
+def test_finished_folder_is_skipped(finished):
+    assert is_finished(finished, _WANTED)
+
+
+@pytest.mark.parametrize("text", ["ID\nb\n", "ID\na\nb\n"])
+def test_changed_output_is_made_again(finished, text):
+    write_text(finished / "out.csv", text)
+    assert not is_finished(finished, _WANTED)
+
+
+def test_deleted_output_is_made_again(finished):
+    (finished / "out.csv").unlink()
+    assert not is_finished(finished, _WANTED)
+
+
+def test_another_request_is_refused_by_its_dotted_key(finished):
+    other = {"recipe": "count", "hparams": {"seed": 1, "head": {"size": 9}}}
+    rule = r"hparams\.head\.size was 8, now 9.*--output_folder.*--overwrite"
+    with pytest.raises(InputError, match=rule):
+        is_finished(finished, other)
+    assert is_finished(finished, _WANTED)
+
+
+def test_unfinished_other_request_is_refused_if_it_left_work(tmp_path):
+    write_json(tmp_path / REQUEST, _WANTED)
+    write_text(tmp_path / "half.csv", "ID\n")
+    with pytest.raises(InputError, match="recipe was 'count', now 'sum'"):
+        is_finished(tmp_path, {**_WANTED, "recipe": "sum"})
+
+
+def test_other_request_that_failed_before_any_work_is_forgotten(tmp_path):
+    write_json(tmp_path / REQUEST, _WANTED)
+    for name in ("log.txt", "hyperparams.resolved.yaml", "count.py"):
+        write_text(tmp_path / name, "")
+    assert not is_finished(tmp_path, {**_WANTED, "recipe": "sum"})
+
+
+def test_receipt_has_outputs_facts_and_versions(finished):
+    record = read_json(finished / RECORD)
+    assert record["n"] == 3 and record["seconds"] == 1.3
+    assert record["outputs"]["out.csv"]["bytes"] == 5
+    assert record["outputs"]["out.csv"]["path"] == "out.csv"
+    assert {"python", "torch", "speechbrain"} <= record["versions"].keys()
+    assert record["hparams"] == _WANTED["hparams"]
+
+
+def test_receipt_names_only_files_that_exist(finished):
+    with pytest.raises(InputError, match="lost.csv: no such file"):
+        write_record(finished, _WANTED, ["lost.csv"], 1.0, {})
+
+
+def test_missing_input_is_named(tmp_path):
+    with pytest.raises(InputError, match="train.csv: no such file"):
+        describe_file(tmp_path / "train.csv")
+
+
+def test_moved_input_is_the_same_and_changed_input_is_not(tmp_path):
+    for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
+        write_text(tmp_path / name, text)
+    a, b, c = (describe_file(tmp_path / name) for name in "abc")
+    assert first_difference({"in": a}, {"in": b}) is None
+    assert first_difference({"in": a}, {"in": c}).startswith("in.sha256 was")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"a": 1}, {}, "a was 1, now absent"),
+        ({}, {"a": {"b": 1}}, "a was absent, now {'b': 1}"),
+        ({"a": [1, 2]}, {"a": [2, 1]}, "a was [1, 2], now [2, 1]"),
+        ({"a": {"b": 1}}, {"a": 1}, "a was {'b': 1}, now 1"),
+        ({"a": None}, {"a": 0}, "a was None, now 0"),
+    ],
+)
+def test_first_difference_names_key_and_values(old, new, said):
+    assert first_difference(old, new) == said
+
+
+def test_move_aside_keeps_everything_and_numbers_names(finished):
+    assert move_aside(finished).name == "stage.old1"
+    write_json(finished / REQUEST, _WANTED)
+    aside = move_aside(finished)
+    assert aside.name == "stage.old2" and not finished.exists()
+    assert (finished.with_name("stage.old1") / "out.csv").exists()
+
+
+def test_folder_that_is_not_ours_is_not_moved(tmp_path):
+    write_text(tmp_path / "mine" / "thesis.tex", "x")
+    assert move_aside(tmp_path / "mine") is None
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_versions_are_of_installed_packages_only():
+    assert all(versions().values())
