@@ -103,16 +103,18 @@ class RecipeRun:
                 f"usage: python {self.script} HPARAMS.yaml [--key=value ...]; "
                 f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
             )
+        self._refuse_options(kind, argv)
+        # Run options that are keys of the recipe are checked as these are.
+        keys = kind.keys().keys() & RunOptions().as_dict().keys()
+        own = [a for a in argv if "=" in a and a.split("=")[0][2:] in keys]
+        argv = [a for a in argv if a not in own]
         name, self.run_opts, overrides = RunOptions.from_command_line_args(argv)
         sb.utils.distributed.ddp_init_group(self.run_opts)
-        self._refuse_options(kind)
-        # What the recipe's class has as a key is checked with its keys.
         given = parse_options(overrides)
-        given |= {
-            option: self.run_opts[option]
-            for option in self.run_opts.overridden_args
-            if option in kind.keys()
-        }
+        overridden = self.run_opts.overridden_args & keys
+        given |= {option: self.run_opts[option] for option in overridden}
+        for word in own:
+            given |= parse_options(word[2:].replace("=", ": ", 1))
         preset = debug if self.run_opts.debug else None
         self.leaf = read_leaf(kind, name, given, preset)
         self.settings: Any = self.leaf.settings
@@ -121,12 +123,15 @@ class RecipeRun:
         self.resumed = False
         self._start = time.time()
 
-    def _refuse_options(self, kind: type[Settings]) -> None:
-        for option, reason in kind.refused_options.items():
-            if option in self.run_opts.overridden_args:
+    @staticmethod
+    def _refuse_options(kind: type[Settings], argv: list[str]) -> None:
+        for word in argv:
+            option, _, value = word[2:].partition("=")
+            if word.startswith("--") and option in kind.refused_options:
                 raise InputError(
-                    f"{option} is {self.run_opts[option]}; it would change "
-                    f"nothing, since {reason}; leave --{option} out"
+                    f"{option} is {value or 'true'}; it would change nothing, "
+                    f"since {kind.refused_options[option]}; leave --{option} "
+                    "out"
                 )
 
     @property
