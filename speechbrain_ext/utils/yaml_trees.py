@@ -130,7 +130,7 @@ def merged(tree: Any, changes: Any) -> Any:
 
 def _is_named(node: Any) -> bool:
     """Whether a node names a class or function."""
-    return tag_of(node) not in (None, "!PLACEHOLDER")
+    return (tag_of(node) or "").startswith(("!name:", "!new:", "!apply:"))
 
 
 def tag_of(node: Any) -> str | None:
