@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from bad_values import (
+    asked_for,
     option,
     out_of_range,
     required,
@@ -57,11 +58,12 @@ class Program:
         self.keys = settings_of(recipe).keys()
         self.main = importlib.import_module(f"recipes.{recipe}").main
         self.leaf = min(p for p in leaves() if recipe_of(p) == recipe)
+        self.given = asked_for(self.leaf) | required(self.keys)
         monkeypatch.chdir(folder)
 
     def error(self, key: str, typed: str) -> str:
         """What a command ends with, all of which must be one error line."""
-        given = required(self.keys)
+        given = dict(self.given)
         given.pop(typed.partition("=")[0], None)
         words = [option(k, v) for k, v in given.items()]
         self.patch.setattr(

@@ -5,10 +5,16 @@ import json
 import pydoc
 import types
 import typing
+from pathlib import Path
 from typing import Any, Literal
 
 from speechbrain_ext.utils.settings import REQUIRED, Setting, Wired
-from speechbrain_ext.utils.yaml_trees import parse_yaml, plain, tag_of
+from speechbrain_ext.utils.yaml_trees import (
+    parse_yaml,
+    plain,
+    read_yaml,
+    tag_of,
+)
 
 # What each kind accepts, as a user types it.
 _WORDS = {"x", "true", "5", "0.5", "[1, x]", "{a: x}", "null"}
@@ -123,6 +129,12 @@ def required(keys: dict[str, Setting]) -> dict[str, str]:
         for key, fact in keys.items()
         if fact.default is REQUIRED
     }
+
+
+def asked_for(leaf: Path) -> dict[str, str]:
+    """A value for each key that a YAML asks for by ``!PLACEHOLDER``."""
+    tree = read_yaml(leaf)
+    return {k: "somewhere" for k in tree if tag_of(tree[k]) == "!PLACEHOLDER"}
 
 
 def option(key: str, value: Any) -> str:
