@@ -11,7 +11,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=find_packages(include=["speechbrain_ext", "speechbrain_ext.*"]),
     install_requires=[
         "speechbrain>=1.1,<1.2",
@@ -33,6 +33,13 @@ setup(
         "tensorboard>=2.15",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.9", "mypy>=1.14"]
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "fastcluster>=1.2.6",
+            "kaldiio>=2.18",
+        ]
     },
 )

@@ -32,12 +32,12 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from benchmarks.measuring import alone, peak_mb
 from recipes import make_pseudo_labels
-from speechbrain_ext.clustering.k_means import cut_tree, kmeans, ward_tree
-from speechbrain_ext.clustering.label_metrics import truth_figures
+from speechbrain_ext.clustering import cut_tree, kmeans, ward_tree
+from speechbrain_ext.clustering.label_metrics import truth_statistics
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.utils.files import read_json, write_json
 from speechbrain_ext.utils.provenance import versions
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 
 SEED = 1986
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -112,9 +112,9 @@ def rows_to_join(folder: Path | None, n_rows: int) -> np.ndarray:
     """Unit vectors: the first of a corpus, or without any structure."""
     if folder is None:
         shape = (n_rows, 256)
-        return normalise(np.random.default_rng(SEED).normal(size=shape))
+        return unit_rows(np.random.default_rng(SEED).normal(size=shape))
     x = np.load(folder / "embeddings.npy", mmap_mode="r")
-    return normalise(x, np.arange(n_rows))
+    return unit_rows(x, np.arange(n_rows))
 
 
 def ward(folder: Path | None, n_rows: int) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def stage(folder: Path, n_centroids: int, assignment: str) -> dict[str, Any]:
     report["peak_mb"] = round(peak_mb())
     clusters = read_json(folder / "labels" / "clusters.json")
     choice = clusters["choice"]
-    report["figures"] = clusters["figures"]
+    report["figures"] = clusters["statistics"]
     report["numbers"] = choice["by_criterion"]
     report["certain"] = choice["certain"]
     return report
@@ -244,11 +244,11 @@ def stage(folder: Path, n_centroids: int, assignment: str) -> dict[str, Any]:
 def one_level(folder: Path, n_clusters: int, assignment: str) -> dict[str, Any]:
     """k-means of the whole corpus straight into speakers."""
     report: dict[str, Any] = {"n_clusters": n_clusters}
-    x = normalise(np.load(folder / "embeddings.npy", mmap_mode="r"))
+    x = unit_rows(np.load(folder / "embeddings.npy", mmap_mode="r"))
     with timed(report, "one_level"):
         found = kmeans(x, n_clusters, SEED, assignment=assignment)
     speakers = np.load(folder / "speakers.npy")
-    report["figures"] = truth_figures(found.labels, speakers)
+    report["figures"] = truth_statistics(found.labels, speakers)
     return report
 
 

@@ -19,14 +19,14 @@ import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
 from benchmarks.clustering import SEED, two_levels
-from speechbrain_ext.clustering.k_means import cut_tree, kmeans, ward_tree
+from speechbrain_ext.clustering import cut_tree, kmeans, ward_tree
 from speechbrain_ext.clustering.n_clusters import choose_n_clusters
 from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.provenance import versions
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
 POWERS = (0.25, 0.5, 0.75, 1.0)
@@ -38,9 +38,7 @@ def numbers(
     """What the criteria say of a tree over utterances or centroids."""
     sizes = np.bincount(leaf_of)
     tree = ward_tree(leaves, sizes)
-    choice = choose_n_clusters(
-        tree, leaves, sizes, sizes, x, leaf_of, seed=SEED
-    )
+    choice = choose_n_clusters(tree, x, leaf_of, weighted=True, seed=SEED)
     return {**choice.by_criterion, "certain": choice.certain}
 
 
@@ -50,7 +48,7 @@ def compare(
     """All figures of one system's training embeddings."""
     vectors, index = read_embeddings(folder)
     train = read_manifest(corpus / "train.csv", "utterances")
-    x = normalise(vectors, rows_for(index, train.ids, folder))
+    x = unit_rows(vectors, rows_for(index, train.ids, folder))
     speakers = true_speakers(corpus / "oracle.csv", train)
     n_speakers = len(np.unique(speakers))
     several = [n_speakers, *n_clusters]

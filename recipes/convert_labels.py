@@ -1,4 +1,4 @@
-"""Labelled utterances from and to the formats of other tools.
+"""Convert labelled utterances from and to the formats of other tools.
 
 To run it, for a trainer that reads lines ``label path``:
 
@@ -18,51 +18,43 @@ Formats: speechbrain, list, kaldi, wespeaker; they are described in
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from speechbrain_ext.dataio.label_formats import (
-    FORMATS,
-    check_format,
     file_of,
     read_labels,
     write_labels,
 )
 from speechbrain_ext.dataio.manifest import DATA_ROOT, read_manifest
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.dataio.settings import ConvertLabels
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
 
 def main(argv: list[str] | None = None) -> None:
-    """One format in, another out."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    check_format(settings["to_format"], FORMATS)
+    """Read one format and write another."""
+    recipe = RecipeRun(__file__, ConvertLabels, argv)
+    settings: ConvertLabels = recipe.settings
     root = data_root(settings)
-    path = file_of(settings["labels"], settings["from_format"])
+    path = file_of(settings.labels, settings.from_format)
     inputs: dict[str, PathLike] = {"labels": path}
     train = None
-    if settings["train_annotation"] is not None:
-        inputs["train_annotation"] = settings["train_annotation"]
-        train = read_manifest(settings["train_annotation"], "utterances")
-    labels = read_labels(path, settings["from_format"], train, root)
-    if stage.is_done(inputs, data_root=root):
+    if settings.train_annotation is not None:
+        inputs["train_annotation"] = settings.train_annotation
+        train = read_manifest(settings.train_annotation, "utterances")
+    labels = read_labels(path, settings.from_format, train, root)
+    if recipe.is_done(inputs, data_root=root):
         return
-    names = write_labels(stage.folder, labels, settings["to_format"])
-    stage.finish(names, n_utterances=len(labels))
+    names = write_labels(recipe.folder, labels, settings.to_format)
+    recipe.finish(names, n_utterances=len(labels))
 
 
-def data_root(settings: dict[str, Any]) -> str:
-    """What stands before the audio's names in what is written."""
-    if settings["to_format"] not in ("kaldi", "wespeaker"):
+def data_root(settings: ConvertLabels) -> str:
+    """Give what stands before the names of audio files in the output."""
+    names_files = settings.to_format in ("kaldi", "wespeaker")
+    if not names_files or settings.data_folder is None:
         return DATA_ROOT
-    if settings["data_folder"] is None:
-        raise InputError(
-            f"{settings['to_format']} names audio files by their paths; give "
-            "--data_folder, what $data_root in the manifest stands for"
-        )
-    return str(Path(settings["data_folder"]).absolute())
+    return str(Path(settings.data_folder).absolute())
 
 
 if __name__ == "__main__":

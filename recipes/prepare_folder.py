@@ -1,4 +1,4 @@
-"""Any folder of speech to a training manifest.
+"""Make a training manifest of any folder of speech.
 
 To run it:
 > python recipes/prepare_folder.py hparams/prepare_folder.yaml \
@@ -21,63 +21,56 @@ from speechbrain_ext.dataio.audio_tree import (
     refuse_inside,
 )
 from speechbrain_ext.dataio.corpus import (
-    check_min_duration,
     named_files,
     prepare,
 )
+from speechbrain_ext.dataio.settings import PrepareFolder
 from speechbrain_ext.dataio.trials import TrialList, read_trial_file
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 
 
 def main(argv: list[str] | None = None) -> None:
-    """List, check, measure and write; a finished folder is left alone."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    shortest = check_min_duration(settings["min_duration"])
-    folder, test_folder = settings["data_folder"], settings["test_folder"]
-    refuse_inside(stage.folder, [folder])
+    """List, check and measure the files, and write the manifests."""
+    recipe = RecipeRun(__file__, PrepareFolder, argv)
+    settings: PrepareFolder = recipe.settings
+    folder, test_folder = settings.data_folder, settings.test_folder
+    refuse_inside(recipe.folder, [folder])
     if test_folder and is_inside(folder, test_folder):
         raise InputError(
             f"test_folder {test_folder} holds data_folder {folder}, whose "
             "files are for training; give a folder beside or below it"
         )
     train = list_audio([folder], exclude=[test_folder] if test_folder else [])
-    test, trials = files_to_score(test_folder, settings["trials"])
+    test, trials = files_to_score(test_folder, settings.trials)
     request: dict[str, Any] = {"train_files": train.summary()}
-    if test is not None:
-        refuse_inside(stage.folder, [test_folder])
+    if test is not None and test_folder:
+        refuse_inside(recipe.folder, [test_folder])
         request["test_files"] = test.summary()
         request["trial_lists"] = {some.name: some.summary() for some in trials}
-    if stage.is_done(**request):
+    if recipe.is_done(**request):
         return
     names, facts = prepare(
-        stage.folder,
+        recipe.folder,
         folder,
         train,
         test,
         trials,
-        shortest,
-        convert_to_wav=settings["convert_to_wav"],
-        num_workers=settings["num_workers"],
+        settings.min_duration,
+        convert_to_wav=settings.convert_to_wav,
+        num_workers=settings.num_workers,
     )
-    stage.finish(names, **facts)
+    recipe.finish(names, **facts)
 
 
 def files_to_score(
     folder: str | None, sources: dict[str, str]
 ) -> tuple[AudioTree | None, list[TrialList]]:
-    """Test files and the lists that name them.
+    """Find the test files, and read the lists that name them.
 
     Without lists all files below ``folder`` are test files.
     """
-    if not isinstance(sources, dict) or (sources and not folder):
-        raise InputError(
-            f"trials is {sources!r} and test_folder {folder!r}; name each "
-            'list and give the folder, as in --trials="{mine: list.txt}" '
-            "--test_folder=/data/test"
-        )
     if not folder:
         return None, []
     test = list_audio([folder])

@@ -1,4 +1,4 @@
-"""A corpus of synthetic voices: speech, noises, manifests and trials.
+"""Make a corpus of synthetic voices: speech, noises, manifests, trials.
 
 To run it:
 > python recipes/prepare_toy.py hparams/prepare_toy.yaml --output_folder=exp/toy
@@ -11,7 +11,7 @@ between two sessions, whose channels differ.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,27 +20,19 @@ from speechbrain_ext.dataio.audio_files import write_wav
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.corpus import prepare
 from speechbrain_ext.dataio.oracle import write_oracle
+from speechbrain_ext.dataio.settings import PrepareToy
 from speechbrain_ext.dataio.synthetic_voices import ToyVoice
 from speechbrain_ext.dataio.trials import TrialList, parse_trials
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.workers import in_parallel
 
 # Numbers of the first speaker of each part; training starts at 1.
 _FIRST = {"train": 1, "test": 50001, "speech": 90001}
-_MINIMA = {
-    "n_speakers": 1,
-    "n_test_speakers": 2,
-    "n_sessions": 2,
-    "n_utterances": 1,
-    "n_trials": 2,
-    "n_sounds": 1,
-}
 
 
 class Sound(NamedTuple):
-    """One file to make: its kind, seed, length in seconds, and numbers."""
+    """File to synthesise: its kind, seed, length in seconds, and numbers."""
 
     path: str
     kind: str
@@ -50,59 +42,42 @@ class Sound(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Synthesise what is not there yet, then write manifests and trials."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    check_sizes(settings)
-    if stage.is_done():
+    """Synthesise the missing files, then write manifests and trials."""
+    recipe = RecipeRun(__file__, PrepareToy, argv)
+    settings: PrepareToy = recipe.settings
+    if recipe.is_done():
         return
-    sounds = utterances(stage.folder, settings) + bank(stage.folder, settings)
-    in_parallel(make, sounds, settings["num_workers"], "voices")
-    train = list_audio([stage.folder / "train" / "wav"])
-    test = list_audio([stage.folder / "test" / "wav"])
-    trials = draw_trials(test.ids, settings["n_trials"], settings["seed"])
+    sounds = utterances(recipe.folder, settings) + bank(recipe.folder, settings)
+    in_parallel(make, sounds, settings.num_workers, "voices")
+    train = list_audio([recipe.folder / "train" / "wav"])
+    test = list_audio([recipe.folder / "test" / "wav"])
+    trials = draw_trials(test.ids, settings.n_trials, settings.seed)
     names, facts = prepare(
-        stage.folder,
-        stage.folder,
+        recipe.folder,
+        recipe.folder,
         train,
         test,
         [trials],
         min_duration=0,
         convert_to_wav=False,
-        num_workers=settings["num_workers"],
+        num_workers=settings.num_workers,
     )
     facts["n_oracle_speakers"] = write_oracle(
-        stage.folder / "oracle.csv", train.ids + test.ids
+        recipe.folder / "oracle.csv", train.ids + test.ids
     )
-    stage.finish([*names, "oracle.csv"], synthetic=True, **facts)
+    recipe.finish([*names, "oracle.csv"], synthetic=True, **facts)
 
 
-def check_sizes(settings: dict[str, Any]) -> None:
-    """Refuse sizes from which no corpus can be made."""
-    for key, minimum in _MINIMA.items():
-        value = settings[key]
-        if not isinstance(value, int) or value < minimum:
-            raise InputError(
-                f"{key} is {value!r}; give a whole number of at least {minimum}"
-            )
-    shortest, longest = settings["min_seconds"], settings["max_seconds"]
-    if not 0.1 <= shortest <= longest:
-        raise InputError(
-            f"min_seconds is {shortest} and max_seconds {longest}; give 0.1 s "
-            "or more, and the smaller first"
-        )
-
-
-def utterances(folder: Path, settings: dict[str, Any]) -> list[Sound]:
-    """The speech of the training and the test speakers."""
-    seed = settings["seed"]
-    low, high = settings["min_seconds"], settings["max_seconds"]
+def utterances(folder: Path, settings: PrepareToy) -> list[Sound]:
+    """List the speech files of the training and the test speakers."""
+    seed = settings.seed
+    low, high = settings.min_seconds, settings.max_seconds
     sounds = []
     for part, count in (
-        ("train", settings["n_speakers"]),
-        ("test", settings["n_test_speakers"]),
+        ("train", settings.n_speakers),
+        ("test", settings.n_test_speakers),
     ):
-        shape = (count, settings["n_sessions"], settings["n_utterances"])
+        shape = (count, settings.n_sessions, settings.n_utterances)
         for who, session, index in np.ndindex(shape):
             speaker = _FIRST[part] + who
             numbers = (speaker, session, index)
@@ -115,19 +90,19 @@ def utterances(folder: Path, settings: dict[str, Any]) -> list[Sound]:
     return sounds
 
 
-def bank(folder: Path, settings: dict[str, Any]) -> list[Sound]:
-    """Noises, music, talkers for babble and rooms, for augmentation."""
+def bank(folder: Path, settings: PrepareToy) -> list[Sound]:
+    """List the files for augmentation: noises, music, babble talkers, rooms."""
     lengths = {"noise": 6.0, "music": 6.0, "speech": 5.0, "rir": 0.0}
     return [
         Sound(
             str(folder / "augment" / kind / f"{kind}-{number:03d}.wav"),
             kind,
-            settings["seed"],
+            settings.seed,
             seconds,
             (number,),
         )
         for kind, seconds in lengths.items()
-        for number in range(settings["n_sounds"])
+        for number in range(settings.n_sounds)
     ]
 
 
@@ -155,7 +130,7 @@ def _samples(sound: Sound) -> np.ndarray:
 
 
 def draw_trials(ids: list[str], n_trials: int, seed: int) -> TrialList:
-    """Trials between test utterances, each pair once, in random order.
+    """Draw trials between test utterances, each pair once, in random order.
 
     Arguments
     ---------
@@ -190,7 +165,7 @@ def draw_trials(ids: list[str], n_trials: int, seed: int) -> TrialList:
 
 
 def _target_pairs(speakers: np.ndarray, sessions: np.ndarray) -> np.ndarray:
-    """All pairs [P, 2] of one speaker in two sessions."""
+    """List all pairs [P, 2] of one speaker in two sessions."""
     pairs = []
     for speaker in np.unique(speakers):
         rows = np.flatnonzero(speakers == speaker)
@@ -203,7 +178,7 @@ def _target_pairs(speakers: np.ndarray, sessions: np.ndarray) -> np.ndarray:
 def _other_pairs(
     rng: np.random.Generator, speakers: np.ndarray, n: int
 ) -> np.ndarray:
-    """Pairs [P, 2] of different speakers, P at most ``n``."""
+    """Draw pairs [P, 2] of different speakers, P at most ``n``."""
     drawn = rng.integers(0, len(speakers), (4 * n + 1000, 2))
     drawn = np.sort(drawn, axis=1)
     drawn = drawn[speakers[drawn[:, 0]] != speakers[drawn[:, 1]]]

@@ -1,4 +1,4 @@
-"""VoxCeleb, or a corpus of its shape, to manifests and trial lists.
+"""Make manifests and trial lists of VoxCeleb, or of a corpus of its shape.
 
 To run it:
 > python recipes/prepare_voxceleb.py hparams/prepare_voxceleb.yaml \
@@ -24,18 +24,18 @@ from speechbrain_ext.dataio.audio_tree import (
     refuse_inside,
 )
 from speechbrain_ext.dataio.corpus import (
-    check_min_duration,
     named_files,
     prepare,
 )
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.oracle import write_oracle
+from speechbrain_ext.dataio.settings import PrepareVoxCeleb
 from speechbrain_ext.dataio.trials import (
     TrialList,
     parse_trials,
     read_trial_file,
 )
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import atomic_path
@@ -46,48 +46,43 @@ DOWNLOADS = "downloads"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """List, check, measure and write; a finished folder is left alone."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    shortest = check_min_duration(settings["min_duration"])
-    root = Path(settings["data_folder"])
-    train = _tree(stage, root, settings["train_wav"], "train_wav")
+    """List, check and measure the files, and write the manifests."""
+    recipe = RecipeRun(__file__, PrepareVoxCeleb, argv)
+    settings: PrepareVoxCeleb = recipe.settings
+    root = Path(settings.data_folder)
+    train = _tree(recipe.folder, root, settings.train_wav)
     test, trials = None, []
     request: dict[str, Any] = {"train_files": train.summary()}
-    if settings["test_wav"]:
-        test = _tree(stage, root, settings["test_wav"], "test_wav")
-        sources = settings["trials"] or settings["official_trials"]
-        trials = read_lists(sources, root, stage.folder / DOWNLOADS)
-        test = named_files(test, trials, settings["test_wav"])
+    if settings.test_wav:
+        test = _tree(recipe.folder, root, settings.test_wav)
+        sources = settings.trials or settings.official_trials
+        trials = read_lists(sources, root, recipe.folder / DOWNLOADS)
+        test = named_files(test, trials, str(settings.test_wav))
         check_apart(train, test)
         request["test_files"] = test.summary()
         request["trial_lists"] = {t.name: t.summary() for t in trials}
-    if stage.is_done(**request):
+    if recipe.is_done(**request):
         return
-    keep_downloads(stage.folder / DOWNLOADS, trials)
+    keep_downloads(recipe.folder / DOWNLOADS, trials)
     names, facts = prepare(
-        stage.folder,
+        recipe.folder,
         root,
         train,
         test,
         trials,
-        shortest,
-        convert_to_wav=settings["convert_to_wav"],
-        num_workers=settings["num_workers"],
+        settings.min_duration,
+        convert_to_wav=settings.convert_to_wav,
+        num_workers=settings.num_workers,
     )
-    facts["n_oracle_speakers"] = _write_oracle(stage.folder, test is not None)
-    stage.finish([*names, "oracle.csv"], **facts)
+    facts["n_oracle_speakers"] = _write_oracle(recipe.folder, test is not None)
+    recipe.finish([*names, "oracle.csv"], **facts)
 
 
-def _tree(stage: Stage, root: Path, value: Any, key: str) -> AudioTree:
-    """Audio below one folder or several, relative to ``root``."""
+def _tree(output_folder: Path, root: Path, value: str | list[str]) -> AudioTree:
+    """Find the audio below one folder or several, relative to ``root``."""
     names = value if isinstance(value, list) else [value]
-    if not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"{key} is {value!r}; give a folder below data_folder, or a list"
-        )
     folders = [root / name for name in names]
-    refuse_inside(stage.folder, folders)
+    refuse_inside(output_folder, folders)
     return list_audio(folders)
 
 
@@ -95,18 +90,13 @@ def read_lists(
     sources: dict[str, str], root: Path, downloads: Path
 ) -> list[TrialList]:
     """Read and check trial lists, from files or addresses."""
-    if not isinstance(sources, dict):
-        raise InputError(
-            f"trials is {sources!r}; name each list, as in "
-            '--trials="{O: meta/veri_test2.txt}"'
-        )
     lists = []
     for name, source in sources.items():
-        if str(source).startswith(("http://", "https://")):
+        if source.startswith(("http://", "https://")):
             content = fetch(name, source, _download(downloads, source))
             lists.append(parse_trials(name, source, content))
         else:
-            lists.append(read_trial_file(name, root / str(source)))
+            lists.append(read_trial_file(name, root / source))
     return lists
 
 
@@ -115,7 +105,7 @@ def _download(folder: Path, address: str) -> Path:
 
 
 def fetch(name: str, address: str, kept: Path) -> bytes:
-    """A list from the network, or as an earlier run of this folder got it."""
+    """Fetch a list from the network, unless an earlier run has kept it."""
     if kept.is_file():
         return kept.read_bytes()
     try:
@@ -129,7 +119,7 @@ def fetch(name: str, address: str, kept: Path) -> bytes:
 
 
 def keep_downloads(folder: Path, trials: list[TrialList]) -> None:
-    """Keep fetched lists, so that the folder is known again off-line."""
+    """Keep fetched lists, so that a later run needs no network."""
     for some in trials:
         if some.source.startswith("http"):
             with atomic_path(_download(folder, some.source)) as part:
@@ -137,7 +127,7 @@ def keep_downloads(folder: Path, trials: list[TrialList]) -> None:
 
 
 def check_apart(train: AudioTree, test: AudioTree) -> None:
-    """Refuse to train on test files; warn of test speakers in training."""
+    """Raise InputError for test files in training; warn of test speakers."""
     shared = sorted(set(train.ids) & set(test.ids))
     if shared:
         raise InputError(
@@ -154,7 +144,7 @@ def check_apart(train: AudioTree, test: AudioTree) -> None:
 
 
 def _write_oracle(folder: Path, has_test: bool) -> int:
-    """Speakers of every utterance, train and test."""
+    """Write the speakers of all utterances; return their number."""
     names = ["train.csv", "test.csv"] if has_test else ["train.csv"]
     manifests = [read_manifest(folder / name, "utterances") for name in names]
     ids = [str(name) for manifest in manifests for name in manifest.ids]

@@ -180,7 +180,7 @@ def system_facts(
         if trained.get(fact) and words not in caveat:
             caveat = f"{caveat}; {words}".removeprefix("; ")
     if settings["clusters"] is not None:
-        figures = read_json(settings["clusters"])["figures"]
+        figures = read_json(settings["clusters"])["statistics"]
         for key in ("nmi", "ari", "n_clusters"):
             facts[key] = figures.get(key)
     return {**facts, "caveat": caveat}

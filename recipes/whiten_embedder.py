@@ -1,4 +1,4 @@
-"""Whiten what an embedder gives, without labels, inside of the embedder.
+"""Whiten an embedder's output by its own last layer, without labels.
 
 Its last layer is linear, so that partial whitening of its embeddings, learnt
 on the training utterances, is another such layer: the folder that is written
@@ -14,40 +14,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.models.embedder import (
     MODEL,
     RECIPE,
     load_embedder,
     save_embedder,
 )
+from speechbrain_ext.models.settings import WhitenEmbedder
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.whitening import (
-    check_power,
     fold_whitening_,
     whitening,
 )
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Embedder and its embeddings in, embedder out."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    check_power(settings["whiten"])
-    embedder = load_embedder(settings["embedder_folder"])
-    vectors, _ = read_embeddings(settings["embeddings_folder"])
-    source = Path(settings["embedder_folder"])
+    """Read an embedder and its embeddings, and write the whitened embedder."""
+    recipe = RecipeRun(__file__, WhitenEmbedder, argv)
+    settings: WhitenEmbedder = recipe.settings
+    embedder = load_embedder(settings.embedder_folder)
+    vectors, _ = read_embeddings(settings.embeddings_folder)
+    source = Path(settings.embedder_folder)
     inputs: dict[str, PathLike] = {
         "embedder": source / MODEL,
         "embedder_yaml": source / RECIPE,
-        "embeddings": Path(settings["embeddings_folder"]) / "embeddings.npy",
+        "embeddings": Path(settings.embeddings_folder) / "embeddings.npy",
     }
-    if stage.is_done(inputs):
+    if recipe.is_done(inputs):
         return
-    fold_whitening_(embedder.model, whitening(vectors, settings["whiten"]))
-    names = save_embedder(stage.folder / "embedder", embedder)
-    stage.finish([f"embedder/{name}" for name in names])
+    fold_whitening_(embedder.model, whitening(vectors, settings.whiten))
+    names = save_embedder(recipe.folder / "embedder", embedder)
+    recipe.finish([f"embedder/{name}" for name in names])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How much pseudo-labels change from round to round.
+"""Churn: how much pseudo-labels change from round to round.
 
 Cluster numbers mean nothing across clusterings, so the clusters of two
 rounds are matched first, one to one, by the assignment of largest overlap
 (Kuhn, "The Hungarian method", Naval Research Logistics 1955). Churn is the
 share of utterances that the matching does not cover: 0 when both rounds
 group alike. It needs no true label, and when it stops falling, further
-rounds no longer bring the labels to rest.
+rounds no longer make the labels more stable.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, hstack
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
 
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.utils.errors import InputError
@@ -23,14 +24,15 @@ from speechbrain_ext.utils.files import PathLike
 
 
 def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """The earlier cluster that each cluster is matched with.
+    """Match each cluster with one of the round before, by largest overlap.
 
     Arguments
     ---------
     labels : numpy.ndarray
-        Cluster of each utterance [N], 0 to K - 1.
+        Cluster of each utterance [N], 0 to K - 1, none empty.
     previous : numpy.ndarray
-        The same utterances' clusters in the round before [N], 0 to J - 1.
+        The same utterances' clusters in the round before [N], 0 to J - 1,
+        none empty.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
     >>> match_clusters(now, before).tolist()
     [1, 0, -1]
     """
-    overlap = _overlap(labels, previous)
+    overlap = contingency_matrix(labels, previous, sparse=True, dtype=float)
     n_now, n_before = overlap.shape
     # Every cluster may also stay alone: together that is worth less than one
     # shared utterance, so a full matching exists and overlap decides.
@@ -56,15 +58,8 @@ def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
     return np.where(matched < n_before, matched, -1)
 
 
-def _overlap(labels: np.ndarray, previous: np.ndarray) -> csr_array:
-    """Utterances shared by each pair of clusters [K, J], sparse."""
-    ones = np.ones(len(labels))
-    shape = (int(labels.max()) + 1, int(previous.max()) + 1)
-    return csr_array(coo_array((ones, (labels, previous)), shape=shape))
-
-
-def churn_figures(labels: Any, previous: Any) -> dict[str, float]:
-    """How far two rounds' labels of the same utterances differ.
+def churn_statistics(labels: Any, previous: Any) -> dict[str, float]:
+    """Compare two rounds' labels of the same utterances.
 
     Arguments
     ---------
@@ -80,7 +75,7 @@ def churn_figures(labels: Any, previous: Any) -> dict[str, float]:
 
     Example
     -------
-    >>> churn_figures(["x", "x", "y", "z"], [5, 5, 7, 7])["churn"]
+    >>> churn_statistics(["x", "x", "y", "z"], [5, 5, 7, 7])["churn"]
     0.25
     """
     now = np.unique(np.asarray(labels), return_inverse=True)[1]
@@ -95,12 +90,12 @@ def churn_figures(labels: Any, previous: Any) -> dict[str, float]:
     }
 
 
-def stability_figures(labels: Any, again: Any) -> dict[str, float]:
-    """Agreement of two clusterings of one round, from different seeds.
+def stability_statistics(labels: Any, again: Any) -> dict[str, float]:
+    """Compare two clusterings of one round, made from different seeds.
 
     Example
     -------
-    >>> stability_figures([0, 0, 1], [4, 4, 2])
+    >>> stability_statistics([0, 0, 1], [4, 4, 2])
     {'stability_nmi': 1.0, 'stability_ari': 1.0}
     """
     nmi, ari = _agreement(labels, again)
@@ -108,7 +103,7 @@ def stability_figures(labels: Any, again: Any) -> dict[str, float]:
 
 
 def _agreement(labels: Any, others: Any) -> tuple[float, float]:
-    """NMI and ARI."""
+    """Compute NMI and ARI."""
     nmi = normalized_mutual_info_score(others, labels)
     return round(float(nmi), 6), round(adjusted_rand_score(others, labels), 6)
 
@@ -116,7 +111,7 @@ def _agreement(labels: Any, others: Any) -> tuple[float, float]:
 def previous_clusters(
     path: PathLike, manifest: Manifest
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The round before's clusters, of the utterances that it kept.
+    """Read the clusters of the round before, of utterances that it kept.
 
     Arguments
     ---------

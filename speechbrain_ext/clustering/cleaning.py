@@ -1,4 +1,4 @@
-"""Which pseudo-labelled utterances are worth training on.
+"""Rules that drop pseudo-labelled utterances not worth training on.
 
 Three rules, in this order: clusters too small to be a class, utterances that
 lie as near to another cluster as to their own, and utterances beyond a cap,
@@ -10,51 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.groups import place_in_group
 
 SMALL, UNCERTAIN, CAPPED = "small cluster", "low margin", "over the cap"
 KEPT = ""
-
-
-def check_rules(
-    min_size: int, min_margin: float | None, max_size: int | None
-) -> None:
-    """Refuse rules that make no sense, before any work.
-
-    Arguments
-    ---------
-    min_size : int
-        ``min_cluster_size``.
-    min_margin : float, optional
-        ``min_margin``.
-    max_size : int, optional
-        ``max_cluster_size``.
-
-    Raises
-    ------
-    InputError
-        Naming the key, its value and the rule.
-
-    Example
-    -------
-    >>> check_rules(1, None, None)
-    """
-    if not isinstance(min_size, int) or min_size < 1:
-        raise InputError(
-            f"min_cluster_size is {min_size!r}: it must be a whole number, 1 "
-            "or more; set --min_cluster_size"
-        )
-    if min_margin is not None and not isinstance(min_margin, (int, float)):
-        raise InputError(
-            f"min_margin is {min_margin!r}: it must be null or a difference "
-            "of cosines, for instance 0.05; set --min_margin"
-        )
-    if max_size is not None and (
-        not isinstance(max_size, int) or max_size < min_size
-    ):
-        raise InputError(
-            f"max_cluster_size is {max_size!r}: it must be null or at least "
-            f"min_cluster_size, {min_size}; set --max_cluster_size"
-        )
 
 
 def reasons_to_drop(
@@ -64,7 +23,7 @@ def reasons_to_drop(
     min_margin: float | None = None,
     max_size: int | None = None,
 ) -> np.ndarray:
-    """Why each utterance is left out; nothing where it is kept.
+    """Apply the cleaning rules: why each utterance is dropped, if it is.
 
     A cluster that falls below ``min_size`` because its utterances are
     uncertain is dropped whole.
@@ -107,7 +66,9 @@ def reasons_to_drop(
         reason[(reason == KEPT) & (sizes[labels] < min_size)] = SMALL
     if max_size is not None:
         left = np.flatnonzero(reason == KEPT)
-        reason[left[_rank(labels[left], margin[left]) >= max_size]] = CAPPED
+        surest_first = np.argsort(-margin[left], kind="stable")
+        place = place_in_group(labels[left], surest_first)
+        reason[left[place >= max_size]] = CAPPED
     n_left = len(np.unique(labels[reason == KEPT]))
     if n_left < 2:
         sizes = np.sort(np.bincount(labels))[::-1]
@@ -119,22 +80,12 @@ def reasons_to_drop(
     return reason
 
 
-def _rank(labels: np.ndarray, margin: np.ndarray) -> np.ndarray:
-    """Place of each utterance [N] in its cluster, the surest being 0."""
-    order = np.lexsort((-margin, labels))
-    sizes = np.bincount(labels)
-    begin = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    rank = np.empty(len(labels), dtype=np.int64)
-    rank[order] = np.arange(len(labels)) - begin
-    return rank
-
-
-def drop_figures(reason: np.ndarray) -> dict[str, int]:
-    """Utterances dropped, in all and for each reason.
+def drop_statistics(reason: np.ndarray) -> dict[str, int]:
+    """Count the dropped utterances, in all and for each reason.
 
     Example
     -------
-    >>> drop_figures(np.array(["", SMALL, SMALL], dtype=object))["n_dropped"]
+    >>> drop_statistics(np.array(["", SMALL, SMALL], dtype=object))["n_dropped"]
     2
     """
     return {

@@ -1,4 +1,6 @@
-"""Pseudo-labels: k-means, then Ward's tree over its centroids.
+"""K-means of many vectors into many clusters.
+
+Pseudo-labels come from two levels: k-means, then Ward's tree over centroids.
 
 Two levels beat one on speaker embeddings (Miara et al., Interspeech 2024):
 k-means makes many small pure groups, Ward's method joins them. Both lower
@@ -19,19 +21,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_ext.clustering.ward import check_count, cut_tree, ward_tree
+from speechbrain_ext.clustering.ward import check_count
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import check_vectors, row_blocks
-
-__all__ = [
-    "ASSIGNMENTS",
-    "KMeansResult",
-    "check_assignment",
-    "cluster_means",
-    "cut_tree",
-    "kmeans",
-    "ward_tree",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +35,7 @@ _CELL_ITERATIONS = 5
 
 
 class KMeansResult(NamedTuple):
-    """Centroids [K, D] (means of their rows), labels [N] and the cost."""
+    """Result of k-means: centroids [K, D], labels [N] and the cost."""
 
     centroids: np.ndarray
     labels: np.ndarray
@@ -58,26 +50,30 @@ def kmeans(
     n_restarts: int = 1,
     assignment: str = "exact",
 ) -> KMeansResult:
-    """Lloyd's k-means on all rows, never with an empty cluster.
+    """Cluster vectors by Lloyd's k-means; no cluster is ever empty.
 
-    Starts from distinct random rows; an empty cluster takes the row farthest
-    from its own mean. (k-means++ was no better: on clustered rows, 20 to 100
-    a cluster, its inertia after 25 iterations differed by -0.7 to +0.2 %,
-    and it costs another N K D products that cannot be batched.) Rows are used
-    as given: `normalise` them first.
+    Distances are Euclidean and vectors are used as given. Speaker embeddings
+    are compared by cosine: scale them to length one first (`whiten` does it
+    too), so that the nearest in distance is the nearest in cosine.
+
+    It starts from distinct random rows; an empty cluster takes the row
+    farthest from its own mean. (k-means++ was no better: on clustered rows,
+    20 to 100 a cluster, its inertia after 25 iterations differed by -0.7 to
+    +0.2 %, and it costs another N K D products that cannot be batched.)
 
     Arguments
     ---------
     x : numpy.ndarray
-        Vectors [N, D], float32.
+        Vectors [N, D], float32; one row an utterance.
     n_clusters : int
-        K.
+        K, from 1 to N.
     seed : int
-        Decides the starting rows.
+        Decides the starting rows: the same seed gives the same clusters.
     n_iterations : int
         At most; stops early when no label changes.
     n_restarts : int
-        Runs, of which the one of least inertia is kept.
+        Runs from other starting rows, of which the one of least inertia is
+        kept.
     assignment : str
         ``"exact"`` compares each row with each centroid, on a GPU if faiss
         has one; ``"approximate"`` looks only near the row, on the CPU, which
@@ -86,7 +82,9 @@ def kmeans(
     Returns
     -------
     KMeansResult
-        Exactly K clusters.
+        ``centroids`` [K, D], the means of their rows; ``labels`` [N], 0 to
+        K - 1; ``inertia``, the sum of squared distances of rows to their
+        centroids.
 
     Raises
     ------
@@ -103,7 +101,7 @@ def kmeans(
     """
     x = check_vectors(x)
     check_count(n_clusters, len(x))
-    check_assignment(assignment)
+    _check_assignment(assignment)
     assign = ASSIGNMENTS[assignment]
     logger.info(
         f"k-means of {len(x)} vectors into {n_clusters} clusters, "
@@ -142,7 +140,7 @@ def _lloyd(
 def _assign_exactly(
     x: np.ndarray, centroids: np.ndarray, bar: tqdm
 ) -> np.ndarray:
-    """Nearest centroid of each row [N], on a GPU when faiss has one."""
+    """Find the nearest centroid of each row [N], on a GPU if faiss has one."""
     index = _flat_index(centroids)
     labels = np.empty(len(x), dtype=np.int64)
     for first in range(0, len(x), _SEARCHED):
@@ -166,7 +164,7 @@ def _flat_index(vectors: np.ndarray) -> faiss.Index:
 def _assign_approximately(
     x: np.ndarray, centroids: np.ndarray, bar: tqdm
 ) -> np.ndarray:
-    """Nearest centroid of each row [N] among those of its nearest cells.
+    """Find the nearest centroid of each row [N] in its nearest cells.
 
     An inverted file over the centroids (Jegou et al., PAMI 2011, section
     IV), searched a cell at a time for all rows of a block, so that the work
@@ -194,7 +192,7 @@ def _assign_approximately(
 
 
 def _cells(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means [C, D] of groups of centroids, and the group of each [K]."""
+    """Group centroids into cells: their means [C, D] and each one's cell."""
     means = centroids[: math.isqrt(len(centroids))]
     for _ in range(_CELL_ITERATIONS):
         cell = faiss.knn(centroids, means, 1)[1][:, 0]
@@ -209,12 +207,12 @@ ASSIGNMENTS = {
 }
 
 
-def check_assignment(assignment: str) -> None:
-    """Refuse a way of assigning that `kmeans` does not know."""
+def _check_assignment(assignment: str) -> None:
+    """Raise InputError for an assignment that `kmeans` does not know."""
     if assignment not in ASSIGNMENTS:
         raise InputError(
-            f"assignment is {assignment!r}: it must be one of "
-            f"{', '.join(ASSIGNMENTS)}; set --assignment"
+            f"assignment is {assignment!r}; it must be "
+            f"{' or '.join(ASSIGNMENTS)}; correct --assignment"
         )
 
 
@@ -245,7 +243,7 @@ def _fill_empty(
 def cluster_means(
     x: np.ndarray, labels: np.ndarray, n_clusters: int
 ) -> np.ndarray:
-    """Mean of each cluster's rows, summed in double precision.
+    """Compute the mean of each cluster's rows, in double precision.
 
     Arguments
     ---------
@@ -279,7 +277,7 @@ def cluster_means(
 def _square_distances(
     x: np.ndarray, centroids: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """Squared distance of each row to its centroid [N], by subtraction."""
+    """Compute the squared distance of each row to its centroid [N]."""
     result = np.empty(len(x))
     for rows in row_blocks(len(x), x.shape[1]):
         offset = x[rows].astype(np.float64) - centroids[labels[rows]]

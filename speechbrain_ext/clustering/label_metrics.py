@@ -1,4 +1,4 @@
-"""How good pseudo-labels are: by their shape, and against the truth.
+"""Statistics of pseudo-labels: sizes, shape, and agreement with the truth.
 
 The first can be read while choosing a number of clusters without any label;
 the second needs true speakers and serves reports only.
@@ -14,6 +14,7 @@ from sklearn.metrics import (
     adjusted_rand_score,
     homogeneity_completeness_v_measure,
 )
+from sklearn.metrics.cluster import contingency_matrix
 
 from speechbrain_ext.utils.errors import InputError
 
@@ -21,7 +22,7 @@ _BLOCK = 2**23  # cosines held at once
 
 
 def cluster_sizes(labels: Any) -> np.ndarray:
-    """Utterances in each cluster [K], largest first.
+    """Count the utterances of each cluster [K], largest first.
 
     Example
     -------
@@ -33,7 +34,7 @@ def cluster_sizes(labels: Any) -> np.ndarray:
 
 
 def largest_first(labels: np.ndarray) -> np.ndarray:
-    """Labels numbered by falling size, then by first appearance.
+    """Number labels by falling size, then by first appearance.
 
     Example
     -------
@@ -48,8 +49,8 @@ def largest_first(labels: np.ndarray) -> np.ndarray:
     return rank[index]
 
 
-def size_figures(labels: Any) -> dict[str, float]:
-    """Counts that need labels alone.
+def size_statistics(labels: Any) -> dict[str, float]:
+    """Count utterances, clusters and their sizes.
 
     Arguments
     ---------
@@ -64,7 +65,7 @@ def size_figures(labels: Any) -> dict[str, float]:
 
     Example
     -------
-    >>> size_figures([0, 0, 0, 1])["size_median"]
+    >>> size_statistics([0, 0, 0, 1])["size_median"]
     2.0
     """
     sizes = cluster_sizes(labels)
@@ -79,14 +80,14 @@ def size_figures(labels: Any) -> dict[str, float]:
 
 
 class Fit(NamedTuple):
-    """How an utterance sits in its cluster: two values [N] each."""
+    """Cosine to the own centroid, and margin, of each utterance [N]."""
 
     cosine: np.ndarray
     margin: np.ndarray
 
 
 def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
-    """Cosine of each utterance to its own centroid, and what is to spare.
+    """Compute each utterance's cosine to its own centroid, and its margin.
 
     Arguments
     ---------
@@ -124,10 +125,10 @@ def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
     return found
 
 
-def shape_figures(found: Fit) -> dict[str, float]:
-    """How tight the clusters are and how far apart.
+def shape_statistics(found: Fit) -> dict[str, float]:
+    """Measure how tight the clusters are and how far apart.
 
-    A cluster of one utterance has cohesion 1: read these figures beside
+    A cluster of one utterance has cohesion 1: read these statistics beside
     ``n_singletons``.
 
     Arguments
@@ -143,7 +144,7 @@ def shape_figures(found: Fit) -> dict[str, float]:
 
     Example
     -------
-    >>> shape_figures(Fit(np.array([0.5, 0.7]), np.array([0.2, -0.1])))
+    >>> shape_statistics(Fit(np.array([0.5, 0.7]), np.array([0.2, -0.1])))
     {'cohesion': 0.6, 'margin': 0.05, 'misplaced': 0.5}
     """
     return {
@@ -154,7 +155,7 @@ def shape_figures(found: Fit) -> dict[str, float]:
 
 
 def purity(labels: Any, speakers: Any) -> float:
-    """Share of utterances whose speaker is the commonest of their cluster.
+    """Compute the share of utterances of their cluster's commonest speaker.
 
     Manning, Raghavan and Schuetze, Introduction to Information Retrieval,
     equation 16.1. It is 1 when every cluster is a singleton: read it beside
@@ -184,21 +185,17 @@ def purity(labels: Any, speakers: Any) -> float:
 def _commonest(
     labels: Any, speakers: Any
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """The number of speakers, and each cluster's commonest with its count."""
-    cluster = np.unique(np.asarray(labels), return_inverse=True)[1]
-    names, speaker = np.unique(np.asarray(speakers), return_inverse=True)
-    pairs, counts = np.unique(
-        cluster * len(names) + speaker, return_counts=True
-    )
-    # Sorted by cluster, then rising count: the last of each is the commonest.
-    order = np.lexsort((counts, pairs // len(names)))
-    last = np.append(np.diff(pairs[order] // len(names)) > 0, True)
+    """Count speakers, and find each cluster's commonest with its count."""
+    shared = contingency_matrix(labels, speakers, sparse=True).tocoo()
+    # By cluster, then rising count: the last of each is the commonest.
+    order = np.lexsort((shared.data, shared.row))
+    last = np.append(np.diff(shared.row[order]) > 0, True)
     chosen = order[last]
-    return len(names), pairs[chosen] % len(names), counts[chosen]
+    return shared.shape[1], shared.col[chosen], shared.data[chosen]
 
 
 def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:
-    """Speakers that have several clusters, and those that have none.
+    """Count the speakers that have several clusters, and none.
 
     A cluster is its commonest speaker's (of equals, the last in order).
 
@@ -228,8 +225,8 @@ def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:
     }
 
 
-def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
-    """Agreement of pseudo-labels with true speakers.
+def truth_statistics(labels: Any, speakers: Any) -> dict[str, float]:
+    """Measure how well pseudo-labels agree with true speakers.
 
     Arguments
     ---------
@@ -255,8 +252,8 @@ def truth_figures(labels: Any, speakers: Any) -> dict[str, float]:
 
     Example
     -------
-    >>> figures = truth_figures([0, 0, 1], ["ann", "ann", "bob"])
-    >>> figures["nmi"], figures["ari"], figures["n_merged"]
+    >>> found = truth_statistics([0, 0, 1], ["ann", "ann", "bob"])
+    >>> found["nmi"], found["ari"], found["n_merged"]
     (1.0, 1.0, 0)
     """
     if len(labels) != len(speakers):

@@ -1,19 +1,21 @@
-"""How many clusters there are, judged from Ward's tree without labels.
+"""Choice of the number of clusters from Ward's tree, without labels.
 
 Speakers are the finest level at which independent halves of the data still
 agree and at which clusters are tight for their distance; gender and language
-are coarser, sessions finer. The curves of `cluster_curves` show that level
+are coarser, sessions finer. The curves of `n_clusters_curves` show that level
 as an inner peak, and where they show none the data does not tell.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.signal import find_peaks
 
+from speechbrain_ext.clustering.k_means import cluster_means
 from speechbrain_ext.clustering.n_clusters_curves import (
     agreement_curve,
     candidates,
@@ -32,7 +34,7 @@ _SAMPLE = 4000
 
 
 class Choice(NamedTuple):
-    """A number of clusters, and all that it was chosen by.
+    """Chosen number of clusters, with every criterion's answer and curve.
 
     ``by_criterion`` has every criterion's own answer, None where it gives
     none; ``certain`` is whether the one asked for gave one, for consensus
@@ -47,7 +49,7 @@ class Choice(NamedTuple):
     curves: dict[str, np.ndarray]
 
     def as_json(self) -> dict[str, Any]:
-        """Built-in types for ``clusters.json``."""
+        """Give built-in types, for ``clusters.json``."""
         return {
             **self._asdict(),
             "numbers": self.numbers.tolist(),
@@ -60,17 +62,15 @@ class Choice(NamedTuple):
 
 def choose_n_clusters(
     tree: np.ndarray,
-    leaves: np.ndarray,
-    sizes: np.ndarray,
-    weights: np.ndarray | None,
     x: np.ndarray,
-    leaf_of: np.ndarray,
+    leaf_of: np.ndarray | None = None,
+    weighted: bool = False,
     criterion: str = "consensus",
-    limits: tuple[int, int] | None = None,
+    limits: Sequence[int] | None = None,
     cosine_threshold: float = 0.5,
     seed: int = 0,
 ) -> Choice:
-    """The number of clusters that a criterion finds.
+    """Choose the number of clusters by a criterion.
 
     ``agreement`` and ``silhouette`` take the finest inner peak of their
     curves, ``gap`` the largest relative gap between the heights of merges,
@@ -82,47 +82,59 @@ def choose_n_clusters(
     Arguments
     ---------
     tree : numpy.ndarray
-        `speechbrain_ext.clustering.ward_tree` of the leaves [L - 1, 4].
-    leaves : numpy.ndarray
-        Means of unit embeddings [L, D].
-    sizes : numpy.ndarray
-        Embeddings of each leaf [L].
-    weights : numpy.ndarray, optional
-        What the tree was weighted with.
+        `speechbrain_ext.clustering.ward_tree` [L - 1, 4] of the embeddings,
+        or of the centroids that k-means made of them.
     x : numpy.ndarray
-        Unit embeddings [N, D], of which a sample is read.
-    leaf_of : numpy.ndarray
-        Leaf of each [N].
+        Embeddings of length one [N, D], float32.
+    leaf_of : numpy.ndarray, optional
+        Labels of that k-means [N], 0 to L - 1; None where the tree is of the
+        embeddings themselves.
+    weighted : bool
+        Whether the tree's leaves weighed as many as their embeddings.
     criterion : str
-        One of `CRITERIA`.
-    limits : tuple of int, optional
-        As `speechbrain_ext.clustering.n_clusters_curves.candidates`.
+        ``"consensus"``, ``"agreement"``, ``"silhouette"``, ``"gap"`` or
+        ``"cosine"``.
+    limits : sequence of int, optional
+        The least and the largest number to consider; 1 to 50 % of the leaves
+        when None.
     cosine_threshold : float
-        For ``cosine``.
+        For ``"cosine"``, from -1 to 1.
     seed : int
         Decides halves and sample.
 
     Returns
     -------
     Choice
+        ``n_clusters`` is the number, for `cut_tree`; ``certain`` tells whether
+        the data showed it, or it is a guess.
 
     Raises
     ------
     InputError
-        Too few leaves, or limits that the tree does not have.
+        An unknown criterion, fewer than 20 leaves, or limits that the tree
+        does not have.
 
     Example
     -------
-    >>> from speechbrain_ext.clustering.ward import ward_tree
+    >>> from speechbrain_ext.clustering import cut_tree, unit_rows, ward_tree
     >>> x = np.repeat(np.eye(16), 12, axis=0)
     >>> x += 0.1 * np.random.default_rng(0).normal(size=x.shape)
-    >>> x = (x / np.linalg.norm(x, axis=1)[:, None]).astype(np.float32)
-    >>> found = choose_n_clusters(
-    ...     ward_tree(x), x, np.ones(192), None, x, np.arange(192)
-    ... )
+    >>> x = unit_rows(x)
+    >>> tree = ward_tree(x)
+    >>> found = choose_n_clusters(tree, x)
     >>> found.n_clusters, found.certain
     (16, True)
+    >>> cut_tree(tree, found.n_clusters)[:24].tolist() == 12 * [0] + 12 * [1]
+    True
     """
+    _check_criterion(criterion)
+    leaves = x
+    if leaf_of is None:
+        leaf_of = np.arange(len(x))
+    else:
+        leaves = cluster_means(x, leaf_of, len(tree) + 1)
+    sizes = np.bincount(leaf_of)
+    weights = sizes if weighted else None
     numbers = candidates(len(leaves), limits)
     generator = np.random.default_rng(seed)
     some = generator.permutation(len(x))[:_SAMPLE]
@@ -162,7 +174,7 @@ def _certain(criterion: str, answers: dict[str, int | None]) -> bool:
 def _answers(
     numbers: np.ndarray, curves: dict[str, np.ndarray], threshold: float
 ) -> dict[str, int | None]:
-    """What each criterion says, None where its curve shows nothing."""
+    """Give each criterion's answer, None where its curve shows nothing."""
     answers: dict[str, int | None] = {
         name: finest_peak(numbers, curves[name])
         for name in ("agreement", "silhouette")
@@ -181,7 +193,7 @@ def _answers(
 
 
 def finest_peak(numbers: np.ndarray, values: np.ndarray) -> int | None:
-    """The largest number at which a curve has a clear inner maximum.
+    """Find the largest number at which a curve has a clear inner maximum.
 
     Arguments
     ---------
@@ -213,25 +225,10 @@ def finest_peak(numbers: np.ndarray, values: np.ndarray) -> int | None:
     return int(numbers[around[np.asarray(values)[around].argmax()]])
 
 
-def check_criterion(criterion: str, cosine_threshold: float) -> None:
-    """Refuse a criterion that is not one, or a threshold that is no cosine.
-
-    Raises
-    ------
-    InputError
-        With what may be given.
-
-    Example
-    -------
-    >>> check_criterion("gap", 0.5)
-    """
+def _check_criterion(criterion: str) -> None:
+    """Raise InputError for an unknown criterion."""
     if criterion not in CRITERIA:
         raise InputError(
-            f"criterion is {criterion!r}; it must be one of {list(CRITERIA)}"
-        )
-    number = isinstance(cosine_threshold, (int, float))
-    if not number or not -1 <= cosine_threshold <= 1:
-        raise InputError(
-            f"cosine_threshold is {cosine_threshold!r}; it must be a number "
-            "from -1 to 1"
+            f"criterion is {criterion!r}; it must be {' or '.join(CRITERIA)}; "
+            "correct the name"
         )

@@ -1,4 +1,4 @@
-"""Label-free figures of every number of clusters, from one Ward tree.
+"""Label-free curves over the number of clusters, from one Ward tree.
 
 Each curve has a value for each candidate number. The tree is grown once;
 a candidate costs a cut, which is linear in the leaves. Leaves are vectors or
@@ -7,6 +7,8 @@ k-means centroids, each standing for ``sizes`` unit embeddings of mean
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,15 +23,15 @@ MIN_LEAVES = 20
 
 
 def candidates(
-    n_leaves: int, limits: tuple[int, int] | None = None
+    n_leaves: int, limits: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Numbers of clusters to look at, 5 % apart.
+    """List the numbers of clusters to look at, 5 % apart.
 
     Arguments
     ---------
     n_leaves : int
         Leaves of the tree.
-    limits : tuple of int, optional
+    limits : sequence of int, optional
         The least and the largest; without, 1 to 50 % of the leaves: beyond,
         half of the leaves are too few to be clustered.
 
@@ -69,7 +71,7 @@ def candidates(
 
 
 def gap_curve(tree: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """How much dearer the merges below each number are than those above.
+    """Compute the gap between the merges below and above each number.
 
     Arguments
     ---------
@@ -101,7 +103,7 @@ def cosine_curve(
     sizes: np.ndarray,
     numbers: np.ndarray,
 ) -> np.ndarray:
-    """Mean cosine between the utterances that merges bring together.
+    """Compute the mean cosine between utterances that merges join.
 
     Arguments
     ---------
@@ -137,7 +139,7 @@ def cosine_curve(
 def merge_cosines(
     tree: np.ndarray, leaves: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
-    """Mean cosine between the two sides' utterances, of each merge [N - 1]."""
+    """Compute the mean cosine between both sides of each merge [N - 1]."""
     n_leaves = len(leaves)
     left, right = torch.as_tensor(tree[:, :2].astype(np.int64)).T
     count = torch.zeros(2 * n_leaves - 1, dtype=torch.float64)
@@ -168,7 +170,7 @@ def silhouette_curve(
     leaf_of: np.ndarray,
     numbers: np.ndarray,
 ) -> np.ndarray:
-    """Mean silhouette of a sample of utterances, in cosine distance.
+    """Compute the mean silhouette of a sample, in cosine distance.
 
     Rousseeuw, "Silhouettes", Journal of Computational and Applied
     Mathematics 1987. Exact for each utterance of the sample: the mean cosine
@@ -246,7 +248,7 @@ def agreement_curve(
     seed: int,
     n_halvings: int = 2,
 ) -> np.ndarray:
-    """Whether two halves of the leaves tell of the same clusters.
+    """Compute how well two halves of the leaves agree on clusters.
 
     Lange, Roth, Braun and Buhmann, "Stability-based validation of clustering
     solutions", Neural Computation 2004: the halves are clustered apart, each
@@ -317,7 +319,7 @@ def agreement_curve(
 
 
 class _Half:
-    """Some of the leaves, with a tree of their own."""
+    """Half of the leaves, with a Ward tree of its own."""
 
     def __init__(
         self,
@@ -341,7 +343,7 @@ class _Half:
             self.nearest[rows] = distance.argmin(dim=1).numpy()
 
     def labels(self, height: float) -> np.ndarray:
-        """Clusters after all merges up to a height."""
+        """Give the clusters after all merges up to a height."""
         done = int(np.searchsorted(self.tree[:, 2], height, side="right"))
         return cut_tree(self.tree, len(self.tree) + 1 - done)
 
@@ -349,7 +351,7 @@ class _Half:
 def weighted_ari(
     labels: np.ndarray, others: np.ndarray, sizes: np.ndarray
 ) -> float:
-    """Adjusted Rand index where row i stands for ``sizes[i]`` utterances.
+    """Compute the adjusted Rand index of rows that count several times.
 
     Hubert and Arabie, "Comparing partitions", Journal of Classification
     1985, equation 5; the utterances of a row share both labels.

@@ -1,4 +1,4 @@
-"""Figures of clusters: sizes, their number, churn, a map of embeddings."""
+"""Plots of clusters: sizes, their number, churn, a map of embeddings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PERPLEXITY = 30.0
 
 
 def embedding_map(points: ArrayLike, panels: Mapping[str, ArrayLike]) -> Figure:
-    """Embeddings in two dimensions, coloured in each panel by other names.
+    """Plot embeddings in two dimensions, each panel coloured by other names.
 
     Arguments
     ---------
@@ -81,7 +81,7 @@ def embedding_map(points: ArrayLike, panels: Mapping[str, ArrayLike]) -> Figure:
 
 
 def cluster_sizes(sizes_by_round: Mapping[str, ArrayLike]) -> Figure:
-    """Utterances a pseudo-speaker, from the largest to the smallest.
+    """Plot the utterances of each pseudo-speaker, largest first.
 
     Arguments
     ---------
@@ -143,7 +143,7 @@ def cluster_number(
     answers: Mapping[str, int | None],
     chosen: int,
 ) -> Figure:
-    """Label-free criteria over the number of clusters, a panel each.
+    """Plot label-free criteria over the number of clusters, a panel each.
 
     Arguments
     ---------
@@ -206,7 +206,7 @@ def cluster_number(
 def churn_by_round(
     churns: Mapping[str, float], chosen: str | None = None
 ) -> Figure:
-    """Share of utterances that changed cluster, round by round.
+    """Plot the share of utterances that changed cluster, round by round.
 
     Arguments
     ---------
@@ -252,7 +252,7 @@ def churn_by_round(
 
 
 def project(vectors: NDArray, seed: int = 0) -> NDArray:
-    """Two coordinates an utterance: t-SNE of the first principal components.
+    """Project embeddings to two dimensions: t-SNE of principal components.
 
     van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008.
     Near points are alike; distances between groups and the sizes of groups

@@ -1,8 +1,8 @@
-"""When to stop iterating, without labels.
+"""Rule that stops the rounds without labels.
 
 Every round clusters the embeddings of the model that was trained on the
 clusters of the round before. `label_churn` tells how many utterances moved.
-While that falls, labels are coming to rest; when it no longer does, further
+While that falls, labels are becoming stable; when it no longer does, further
 rounds only move the same doubtful utterances about.
 """
 
@@ -17,7 +17,7 @@ AUTO = "auto"
 
 
 class Rounds(NamedTuple):
-    """What is known of a run's rounds.
+    """State of a run's rounds.
 
     ``n_rounds`` to plan so far; ``chosen``, whose model the run is for (0:
     the bootstrap), and ``reason`` once it has ``stopped``.
@@ -32,7 +32,7 @@ class Rounds(NamedTuple):
 def decide(
     churns: Sequence[float], max_rounds: int, tolerance: float, floor: float
 ) -> Rounds:
-    """Whether another round is worth it, from the churns so far.
+    """Decide from the churns so far whether another round is worth it.
 
     The rule: stop after a round whose churn is ``floor`` or less, or did not
     fall by more than ``tolerance`` of the churn before, or after
@@ -51,7 +51,7 @@ def decide(
     tolerance : float
         Relative fall that is worth a round, relative rise that is not chance.
     floor : float
-        Churn of labels that rest.
+        Churn below which labels count as stable.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def decide(
     if before is not None:
         words += f" after {before:.4f}"
     if n_done and last <= floor:
-        return Rounds(n_done, True, n_done, f"{words} is at rest ({floor:g})")
+        return Rounds(n_done, True, n_done, f"{words} is stable ({floor:g})")
     if before is not None and last > (1 + tolerance) * before:
         reason = f"{words} rises, so round {n_done - 1} is taken"
         return Rounds(n_done, True, n_done - 1, reason)
@@ -84,7 +84,7 @@ def decide(
 
 
 def check_rounds(settings: dict[str, Any]) -> None:
-    """Refuse a number of rounds, or a rule for it, that makes no sense.
+    """Raise InputError for a number of rounds, or a rule, that cannot be.
 
     Arguments
     ---------

@@ -1,6 +1,6 @@
 """Ward's tree, exact, in memory that grows with N and not with N x N.
 
-`clustering` is the module to import; `forest` holds the engine.
+`ward_search` finds which clusters join; here are the functions to call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ def ward_tree(
     weights: np.ndarray | None = None,
     device: str | torch.device | None = None,
 ) -> np.ndarray:
-    """Ward's hierarchical clustering, exact, in O(N D) memory.
+    """Grow Ward's tree of vectors, exactly, in O(N D) memory.
+
+    Distances are Euclidean: scale speaker embeddings to length one first
+    (`whiten` does it too). Cut the tree with `cut_tree`. A million vectors
+    are too many: cluster them with `kmeans` and grow the tree on its
+    centroids, with ``weights=np.bincount(labels)``.
 
     Ward, "Hierarchical grouping to optimize an objective function", JASA
     1963: clusters a and b of weights w and means m cost
@@ -81,7 +86,7 @@ def ward_tree(
 
 
 def cut_tree(tree: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Labels for a number of clusters: all but the last merges are done.
+    """Cut Ward's tree into a number of clusters.
 
     Arguments
     ---------
@@ -105,6 +110,8 @@ def cut_tree(tree: np.ndarray, n_clusters: int) -> np.ndarray:
     >>> cut_tree(ward_tree(np.array([[0.0], [9.0], [1.0]])), 2).tolist()
     [0, 1, 0]
     """
+    # Not scipy's fcluster: where merges have equal heights, as of copies, it
+    # gives fewer clusters; 100,000 leaves take it 2 to 4 times as long.
     n_leaves = len(tree) + 1
     check_count(n_clusters, n_leaves)
     n_merges = n_leaves - n_clusters
@@ -120,7 +127,7 @@ def cut_tree(tree: np.ndarray, n_clusters: int) -> np.ndarray:
 
 
 def check_count(n_clusters: int, n_vectors: int) -> None:
-    """Refuse a number of clusters below 1 or above that of the vectors."""
+    """Raise InputError if the number of clusters is not from 1 to N."""
     if not 1 <= n_clusters <= n_vectors:
         raise InputError(
             f"{n_clusters} clusters of {n_vectors} utterances: the number "

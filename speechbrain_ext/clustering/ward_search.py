@@ -1,4 +1,4 @@
-"""Clusters that join, nearest pairs first: the engine of `ward_tree`.
+"""Search for the clusters that join next: the engine of `ward_tree`.
 
 Three things keep the search for nearest clusters small. It is screened in
 single precision and decided in double. A neighbour stays valid until it is
@@ -20,7 +20,7 @@ _LISTED = 8  # near clusters that each cluster remembers
 
 
 class Forest:
-    """The clusters of the moment, one a slot, and the merges so far."""
+    """Current clusters, one a slot, and the merges so far."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Forest:
         self._prepare_screen()
 
     def _prepare_screen(self) -> None:
-        """Copies in single precision, centred and scaled, for `_bounds`."""
+        """Copy the means in single precision, centred and scaled."""
         self.centre = self.means.mean(dim=0)
         self.scale = 1 / (self.means - self.centre).abs().max()
         # Rounding of a product of length D, doubled to be safe.
@@ -61,7 +61,7 @@ class Forest:
         self.square[slots] = square.float()
 
     def merge_round(self) -> int:
-        """Join all reciprocal nearest neighbours; how many pairs."""
+        """Join all reciprocal nearest neighbours; return how many pairs."""
         self._search(self.stale.nonzero()[:, 0])
         slots = self._range(0, len(self.node))
         mutual = (self.nearest[self.nearest] == slots) & (slots < self.nearest)
@@ -167,7 +167,7 @@ class Forest:
         self._settle(slots, row, near[row, place], costs[row, place])
 
     def _search(self, slots: torch.Tensor) -> None:
-        """Nearest of slots among all: screened, then exact."""
+        """Find the nearest of slots among all: screened, then exactly."""
         if not len(slots):
             return
         width = -(-len(self.node) // _GROUP) * _GROUP
@@ -184,7 +184,7 @@ class Forest:
         column: torch.Tensor,
         cost: torch.Tensor,
     ) -> None:
-        """Of pairs (place in slots, other slot) keep the cheapest of each."""
+        """Keep the cheapest pair (place in slots, other slot) of each."""
         best = _minimum(cost, row, len(slots))
         row, column = (i[cost == best[row]] for i in (row, column))
         # Symmetric and different for each partner: equal costs still pair
@@ -196,7 +196,7 @@ class Forest:
         self.stale[slots] = False
 
     def _scratch(self, n_rows: int, width: int) -> torch.Tensor:
-        """Two matrices for `_bounds`, made once: fresh memory is slow."""
+        """Make two matrices for `_bounds`, once: fresh memory is slow."""
         first = next(row_blocks(n_rows, width, self.node.device))
         scratch = self.screen.new_empty(2, min(first.stop, n_rows), width)
         scratch[0, :, len(self.node) :] = torch.inf
@@ -236,7 +236,7 @@ class Forest:
         return slot[:, 0]
 
     def _bounds(self, block: torch.Tensor, scratch: torch.Tensor) -> None:
-        """Lower bounds, nearly tight, of the scaled costs [B, M]."""
+        """Compute lower bounds, nearly tight, of the scaled costs [B, M]."""
         bounds, divisor = scratch[..., : len(self.node)]
         torch.addmm(
             self.square,
@@ -251,7 +251,7 @@ class Forest:
         bounds[self._range(0, len(block)), block] = torch.inf
 
     def _exact(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Cost of joining slots a [P] and b [P], by subtraction."""
+        """Compute the cost of joining slots a [P] and b [P], by subtraction."""
         costs = self.cost.new_empty(len(a))
         # Small blocks, to stay in the cache.
         for rows in row_blocks(len(a), 32 * self.means.shape[1], a.device):
@@ -266,7 +266,7 @@ class Forest:
         return torch.arange(begin, end, device=self.node.device)
 
     def tree(self) -> np.ndarray:
-        """The merges by rising height, numbered as SciPy does."""
+        """Give the merges by rising height, numbered as SciPy does."""
         merges = torch.cat(self.merges).cpu()
         # Stable: at equal heights the parts still come before the whole.
         order = merges[:, 2].argsort(stable=True)
@@ -280,6 +280,6 @@ class Forest:
 def _minimum(
     values: torch.Tensor, group: torch.Tensor, n_groups: int
 ) -> torch.Tensor:
-    """Least value of each group [n_groups]; no group is empty."""
+    """Compute the least value of each group [n_groups]; none is empty."""
     result = values.new_zeros(n_groups)
     return result.scatter_reduce(0, group, values, "amin", include_self=False)

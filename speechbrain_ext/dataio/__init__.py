@@ -1,4 +1,4 @@
-"""What stages read and write.
+"""The files that recipes read and write.
 
 Audio, manifests, trial lists, embeddings, labels, other tools' formats,
 synthetic voices.

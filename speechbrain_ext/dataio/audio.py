@@ -1,4 +1,4 @@
-"""Reading audio: any rate and channel count to 16 kHz mono, and crops.
+"""Read audio of any rate and number of channels as 16 kHz mono; draw crops.
 
 Random crops are drawn from a hash of (seed, epoch, utterance), not from a
 running generator: a resumed run, another number of loader workers or another
@@ -88,7 +88,7 @@ def read_crop(
 def read_crops(
     path: PathLike, spans: Sequence[tuple[int, int]]
 ) -> list[torch.Tensor]:
-    """Several parts of a file, those that overlap decoded together.
+    """Read several parts of a file; overlapping parts are decoded once.
 
     Arguments
     ---------
@@ -128,7 +128,7 @@ def read_crops(
 
 
 def _overlapping(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Rows of parts that hang together, from front to back."""
+    """Group the parts that overlap, in the order of their starts."""
     groups: list[list[int]] = []
     reached = -1
     for row in sorted(range(len(spans)), key=lambda row: spans[row]):
@@ -141,7 +141,7 @@ def _overlapping(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 class RandomCrop:
-    """Random crops of an utterance, the same for the same seed and epoch.
+    """Reader of random crops that depend on seed, epoch and utterance alone.
 
     An utterance shorter than a crop is repeated end to end to fill it.
 
@@ -173,7 +173,7 @@ class RandomCrop:
     def __call__(
         self, utterance: str, path: PathLike, start: int, stop: int
     ) -> list[torch.Tensor]:
-        """Crops [n_frames[i]] of samples ``start`` to ``stop`` of a file."""
+        """Read crops [n_frames[i]] between samples ``start`` and ``stop``."""
         spans = [
             (start + offset, min(length, stop - start))
             for offset, length in zip(
@@ -189,7 +189,7 @@ class RandomCrop:
         ]
 
     def positions(self, utterance: str, length: int) -> list[int]:
-        """First frame of each crop, uniform over those that fit."""
+        """Draw the first frame of each crop, uniformly over those that fit."""
         key = hash_key(self.seed, self.epoch, utterance)
         generator = np.random.default_rng(key)
         room = [max(length - n, 0) for n in self.n_frames]
@@ -197,14 +197,14 @@ class RandomCrop:
 
 
 def _repeated(wav: torch.Tensor, length: int) -> torch.Tensor:
-    """End to end until ``length``, if it is shorter."""
+    """Repeat samples until they have ``length``, if there are fewer."""
     if len(wav) < length:
         wav = wav.repeat(-(-length // len(wav)))
     return wav[:length]
 
 
 def check_audio(manifest: Manifest) -> None:
-    """Refuse a manifest whose first file is not there, before any work.
+    """Raise InputError if the first audio file of a manifest is missing.
 
     Arguments
     ---------
@@ -226,7 +226,7 @@ def check_audio(manifest: Manifest) -> None:
 
 
 def check_crop(manifest: Manifest, seconds: float, key: str) -> int:
-    """Length of a crop in frames, if some utterance can fill it.
+    """Give a crop's length in frames; raise InputError if none can fill it.
 
     Arguments
     ---------

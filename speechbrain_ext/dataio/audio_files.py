@@ -1,4 +1,4 @@
-"""The length of one audio file, and its copy as 16 kHz mono wav.
+"""Measure one audio file, or copy it as 16 kHz mono wav.
 
 Both functions return ``(samples at 16 kHz, reason)``: the reason is empty or
 says why the file cannot be used, for one bad file must not stop a corpus.

@@ -1,4 +1,4 @@
-"""Audio files below folders: found, named, and AAC sent to ffmpeg."""
+"""Find audio files below folders; AAC files get the ffmpeg line they need."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AudioTree:
         return len(self.ids)
 
     def summary(self) -> dict[str, Any]:
-        """What goes into a request: another tree must not look the same."""
+        """Give counts and a hash that differ for another set of files."""
         digest = hashlib.sha256()
         for name, size in zip(self.ids, self.sizes, strict=True):
             digest.update(f"{name} {size}\n".encode())
@@ -50,7 +50,7 @@ class AudioTree:
         }
 
     def pick(self, ids: Iterable[str]) -> AudioTree:
-        """The files whose ID is among ``ids``."""
+        """Select the files whose ID is among ``ids``."""
         wanted = set(ids)
         rows = [row for row, name in enumerate(self.ids) if name in wanted]
         return AudioTree(
@@ -132,7 +132,7 @@ def list_audio(
 
 
 def refuse_inside(output_folder: PathLike, folders: Sequence[PathLike]) -> None:
-    """Refuse an output folder that the next scan would take for input.
+    """Raise InputError if an output folder lies inside the input.
 
     Example
     -------
@@ -149,7 +149,7 @@ def refuse_inside(output_folder: PathLike, folders: Sequence[PathLike]) -> None:
 
 
 def is_inside(inner: PathLike, outer: PathLike) -> bool:
-    """Whether a folder is another one or below it, links followed.
+    """Tell whether a folder is another one or below it, links followed.
 
     Example
     -------
@@ -161,7 +161,7 @@ def is_inside(inner: PathLike, outer: PathLike) -> bool:
 
 
 def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, int]]:
-    """Audio files below a folder, with sizes; each folder once."""
+    """Yield audio files below a folder with their sizes, each folder once."""
     identity = _identity(folder)
     if identity in seen:
         return
@@ -189,7 +189,7 @@ def _identity(folder: PathLike) -> tuple[int, int]:
 
 
 def _aac_alone(paths: list[str]) -> dict[str, None]:
-    """AAC files that have no converted twin beside them, in order."""
+    """List the AAC files that have no wav beside them, in order."""
     there = set(paths)
     aac = [path for path in paths if path.lower().endswith(UNREADABLE)]
     return dict.fromkeys(
@@ -198,7 +198,7 @@ def _aac_alone(paths: list[str]) -> dict[str, None]:
 
 
 def _refuse_aac(folder: str, aac: dict[str, None]) -> None:
-    """Stop on AAC files, with the line that converts them."""
+    """Raise InputError for AAC files, with the line that converts them."""
     first = next(iter(aac))
     extension = os.path.splitext(first)[1]
     raise InputError(

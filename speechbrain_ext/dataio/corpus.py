@@ -1,4 +1,4 @@
-"""Audio files to manifests: measure, reject, convert.
+"""Turn audio files into manifests: measure, reject, convert.
 
 Used by the prepare recipes. Lengths come from headers alone; with conversion
 each file is decoded once into 16 kHz mono PCM16. Files at other rates or with
@@ -37,7 +37,7 @@ WAV_FOLDER = "wav16k"
 
 @dataclass(frozen=True)
 class Corpus:
-    """Usable utterances and the others.
+    """Usable utterances, and rejected files with their reasons.
 
     Arguments
     ---------
@@ -86,7 +86,7 @@ def prepare(
     Returns
     -------
     tuple
-        Names written, and facts for the receipt, ``data_root`` among them.
+        Names written, and facts for the stage record, ``data_root`` among them.
 
     Raises
     ------
@@ -113,24 +113,10 @@ def prepare(
     return names, _facts(root, folder, corpora, trials)
 
 
-def check_min_duration(value: Any) -> float:
-    """The key ``min_duration``, in seconds.
-
-    Example
-    -------
-    >>> check_min_duration(-1)
-    Traceback (most recent call last):
-    speechbrain_ext.utils.errors.InputError: min_duration is -1; give ...
-    """
-    if not isinstance(value, (int, float)) or not value >= 0:
-        raise InputError(f"min_duration is {value!r}; give seconds, 0 or more")
-    return value
-
-
 def named_files(
     test: AudioTree, trials: Sequence[TrialList], where: PathLike
 ) -> AudioTree:
-    """The files that trial lists name, all of which must be in ``test``."""
+    """Select the files that trial lists name; all must be in ``test``."""
     for some in trials:
         check_known(some, test.ids, f"the {len(test):,} files below {where}")
     return test.pick(name for some in trials for name in some.ids())
@@ -164,7 +150,7 @@ def measure(
     num_workers: int,
     wav_folder: PathLike | None = None,
 ) -> Corpus:
-    """Lengths of all files, and the reason why some cannot be used.
+    """Measure all files and give the reason why some cannot be used.
 
     Arguments
     ---------
@@ -224,7 +210,7 @@ def _sort_out(
 
 
 def _copies(tree: AudioTree, folder: Path) -> list[str]:
-    """Names [N] of copies; a.flac and a.wav must not become one file."""
+    """Name the copies [N]; a.flac and a.wav must not become one file."""
     names = [
         name if name.lower().endswith(".wav") else f"{name}.wav"
         for name in tree.ids

@@ -19,7 +19,7 @@ CROPS = "crop_embeddings.npy"
 
 
 def read_embeddings(folder: PathLike) -> tuple[np.ndarray, Manifest]:
-    """Memory-mapped embeddings and their index, checked against each other.
+    """Open embeddings and their index, checked against each other.
 
     Arguments
     ---------
@@ -52,7 +52,7 @@ def read_embeddings(folder: PathLike) -> tuple[np.ndarray, Manifest]:
 
 
 def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
-    """`read_embeddings` of one .npy file and the .csv beside it."""
+    """Open one .npy file of embeddings and the .csv beside it."""
     path = Path(path)
     table = path.with_suffix(".csv")
     index = read_manifest(table, "embeddings")
@@ -73,7 +73,7 @@ def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
 
 
 def rows_for(index: Manifest, ids: Any, where: PathLike) -> np.ndarray:
-    """Rows [M] of ``embeddings.npy`` for utterances, each of which is there.
+    """Find the rows [M] of utterances; raise InputError if one is missing.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Embeddings as other tools write them.
+"""Read and write embeddings in the formats of other tools.
 
 ``npy``
     ``x.npy`` [N, D] and ``x.csv``; in our folders x is ``embeddings``.
@@ -38,7 +38,7 @@ _VECTORS = {b"FV ": "<f4", b"DV ": "<f8"}
 def read_vectors(
     path: PathLike, vector_format: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Utterances and their embeddings, in one of the `FORMATS`.
+    """Read utterances and their embeddings in one of the `FORMATS`.
 
     Arguments
     ---------
@@ -78,7 +78,7 @@ def read_vectors(
 
 
 def file_of(path: PathLike, vector_format: str) -> Path:
-    """The file that is read: the path itself, or the one in that folder.
+    """Find the file to read: the path itself, or the one in that folder.
 
     Example
     -------
@@ -91,7 +91,7 @@ def file_of(path: PathLike, vector_format: str) -> Path:
 
 
 def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:
-    """All files that are read, by what each has.
+    """List all files to read, by what each holds.
 
     Example
     -------
@@ -206,6 +206,9 @@ def _refuse_doubled(path: Path, ids: list[str]) -> None:
         )
 
 
+# Not kaldiio's reader: it unpickles what an archive calls PKL, which runs code
+# of whoever wrote it, and takes a vector that is cut short, or of -1 values,
+# for one of as many values as there are. Tests compare the two.
 def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
     ids, rows = [], []
     with open(path, "rb") as stream:
@@ -236,7 +239,7 @@ def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
 
 
 def _read_name(stream: BinaryIO, path: Path) -> str:
-    """The key before the next vector; empty at the end."""
+    """Read the name before the next vector; empty at the end."""
     name = bytearray()
     while (byte := stream.read(1)) not in (b"", b" "):
         name += byte

@@ -1,4 +1,4 @@
-"""Labelled utterances as other tools write them.
+"""Read and write labelled utterances in the formats of other tools.
 
 ``speechbrain``
     ``pseudo_labels.csv``, which SpeechBrain's VoxCeleb recipes take as well.
@@ -128,7 +128,7 @@ def read_labels(
 
 
 def file_of(path: PathLike, label_format: str) -> Path:
-    """The file that is read: the path itself, or the one in that folder.
+    """Find the file to read: the path itself, or the one in that folder.
 
     Example
     -------
@@ -142,7 +142,7 @@ def file_of(path: PathLike, label_format: str) -> Path:
 
 
 def check_format(name: str, known: Iterable[str]) -> None:
-    """Refuse a format that there is not.
+    """Raise InputError for an unknown format.
 
     Example
     -------
@@ -157,7 +157,7 @@ def check_format(name: str, known: Iterable[str]) -> None:
 def _joined(
     path: Path, table: pd.DataFrame, train: Manifest, data_root: str
 ) -> Manifest:
-    """Labels [M] with the rows of the manifest, in its order."""
+    """Join labels [M] with the rows of the manifest, in its order."""
     twice = table["ID"].duplicated()
     rows = train.rows_of(table["ID"])
     for bad, rule in ((twice.to_numpy(), "is there twice"), (rows < 0, "")):
@@ -175,7 +175,7 @@ def _joined(
 
 
 def _lines(path: Path) -> list[str]:
-    """Lines, less blank ones at the end; only \\n ends one."""
+    """Read lines, without blank ones at the end; only \\n ends a line."""
     try:
         text = path.read_text("utf-8-sig").rstrip("\n")
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _columns(path: Path, names: list[str]) -> pd.DataFrame:
-    """Two columns, the first of which has no space in it."""
+    """Read two columns, the first of which has no space in it."""
     lines = pd.Series(_lines(path), dtype=object)
     parts = lines.str.strip().str.split(n=1, expand=True)
     if len(lines) == 0 or parts.shape[1] != 2 or parts[1].isna().any():
@@ -203,7 +203,7 @@ def _columns(path: Path, names: list[str]) -> pd.DataFrame:
 
 
 def _check_spaces(values: np.ndarray, what: str) -> None:
-    """Refuse white space where it ends a column."""
+    """Raise InputError for white space where it would end a column."""
     spaced = pd.Series(values, dtype=object).str.contains(r"\s")
     if spaced.any():
         raise InputError(
@@ -213,7 +213,7 @@ def _check_spaces(values: np.ndarray, what: str) -> None:
 
 
 def _check_line(values: np.ndarray, what: str) -> None:
-    """Refuse what does not come back from the end of a line as it was."""
+    """Raise InputError for text that the end of a line would change."""
     bad = pd.Series(values, dtype=object).str.contains(_LOST)
     if bad.any():
         raise InputError(
@@ -291,7 +291,7 @@ def _read_raw_list(path: Path) -> pd.DataFrame:
 
 
 def _name(value: Any) -> str:
-    """Of JSON; null is no name."""
+    """Read a name from JSON, where null is none."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError(value)
     return str(value)

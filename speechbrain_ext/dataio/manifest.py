@@ -1,4 +1,4 @@
-"""Manifests: the CSV files that pass between stages.
+"""Manifests: the CSV files that recipes hand to each other.
 
 One utterance a row, SpeechBrain's columns ``ID,duration,wav,start,stop`` with
 ``$data_root`` in ``wav``; ``start`` and ``stop`` count samples at 16 kHz.
@@ -42,7 +42,7 @@ OPTIONAL: dict[str, dict[str, str]] = {"pseudo_labels": {"margin": "float64"}}
 
 
 class Manifest(Mapping):
-    """A checked manifest: columns in memory, a dict a row on demand.
+    """Checked manifest, in memory by columns; rows as dicts on demand.
 
     It is a mapping from ID to the row's other values, so that SpeechBrain's
     ``DynamicItemDataset`` takes it as its data; a million rows cost the
@@ -100,19 +100,19 @@ class Manifest(Mapping):
 
     @functools.cached_property
     def ids(self) -> np.ndarray:
-        """Utterance identifiers [N]."""
+        """IDs of the utterances [N]."""
         # Kept: pandas makes a million strings anew at every call.
         return self.table["ID"].to_numpy()
 
     def paths(self) -> list[str]:
-        """Audio files [N], with ``$data_root`` filled in."""
+        """List the audio files [N], with ``$data_root`` filled in."""
         return [
             wav.replace(DATA_ROOT, self.data_root, 1)
             for wav in self.table["wav"]
         ]
 
     def rows_of(self, ids: Any) -> np.ndarray:
-        """Row numbers of ``ids`` [M]; -1 where an ID is unknown."""
+        """Find the rows of ``ids`` [M]; -1 where an ID is unknown."""
         return self._index.get_indexer(pd.Index(ids))
 
 
@@ -202,7 +202,7 @@ def write_manifest(path: PathLike, rows: Any, kind: str) -> None:
 
 
 def select(manifest: Manifest, rows: np.ndarray) -> Manifest:
-    """The given rows (indices or mask) of a manifest, in that order."""
+    """Select rows of a manifest by indices or mask, in their order."""
     table = (
         manifest.table.loc[rows]
         if rows.dtype == bool
@@ -225,7 +225,7 @@ def _need_kind(kind: str) -> None:
 def _checked_columns(
     path: PathLike, kind: str, table: pd.DataFrame
 ) -> dict[str, str]:
-    """Columns that this table must have and those that it may, with types."""
+    """Give the columns that a table must and may have, with types."""
     wanted, found = list(KINDS[kind]), list(table.columns)
     if kind == "utterances" and "spk_id" in found:
         raise InputError(
@@ -247,7 +247,7 @@ def _checked_columns(
 def _typed(
     path: PathLike, table: pd.DataFrame, columns: dict[str, str]
 ) -> pd.DataFrame:
-    """The table with its contract's types, after checking every row."""
+    """Check every row and give the table with its kind's types."""
     typed = {}
     for name, dtype in columns.items():
         values = table[name]

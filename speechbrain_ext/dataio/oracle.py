@@ -1,4 +1,4 @@
-"""True speakers of utterances, for reports and the supervised topline only."""
+"""True speakers: only reports and the supervised upper bound read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from speechbrain_ext.utils.files import PathLike
 
 
 def true_speakers(path: PathLike, manifest: Manifest) -> np.ndarray:
-    """The true speaker of each utterance of a manifest.
+    """Read the true speaker of each utterance of a manifest.
 
     Arguments
     ---------
@@ -60,7 +60,7 @@ def write_oracle(path: PathLike, ids: Sequence[str]) -> int:
     """Write true speakers of a VoxCeleb-shaped corpus; return their number.
 
     There an ID is ``speaker/session/utterance.wav``. Only reports and the
-    supervised topline read this file.
+    supervised upper bound read this file.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Epochs in which no speaker is heard more than so often."""
+"""Sampler that caps utterances per class per epoch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.groups import place_in_group
 
 
 class CappedSampler(torch.utils.data.Sampler):
-    """A random order of the utterances, of each class a number at most.
+    """Sampler that caps utterances per class per epoch, in random order.
 
     A class of n utterances gives min(n, cap) of them to an epoch: small
     classes all that they have, the others as many as each other, so that with
@@ -52,7 +53,7 @@ class CappedSampler(torch.utils.data.Sampler):
         if not isinstance(cap, int) or cap < 1:
             raise InputError(
                 f"max_per_class is {cap}; it must be null or a whole number, "
-                "1 or more: correct --max_per_class"
+                "1 or more; correct --max_per_class"
             )
         self.cap = cap
         self.seed = int(seed)
@@ -62,19 +63,16 @@ class CappedSampler(torch.utils.data.Sampler):
         )
         generator = np.random.default_rng(self.seed)
         shuffled = generator.permutation(len(classes))
-        order = shuffled[np.argsort(classes[shuffled], kind="stable")]
         # Size of each utterance's class, and its place in that.
         self._sizes = sizes[classes]
-        self._places = np.empty(len(classes), dtype=np.int64)
-        first = np.repeat(sizes.cumsum() - sizes, sizes)
-        self._places[order] = np.arange(len(classes)) - first
+        self._places = place_in_group(classes, shuffled)
         self._length = int(np.minimum(sizes, cap).sum())
 
     def __len__(self) -> int:
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch to come, from 1."""
+        """Set the epoch to come, from 1."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:

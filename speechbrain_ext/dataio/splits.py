@@ -1,4 +1,4 @@
-"""Utterances held out of training to watch it."""
+"""Split of utterances into training and validation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from speechbrain_ext.dataio.manifest import Manifest, select
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.groups import place_in_group
 
 
 def hold_out(
@@ -54,11 +55,7 @@ def hold_out(
     )
     share = np.floor(fraction * counts + generator.random(len(counts)))
     share = np.minimum(share, counts - 1)
-    shuffled = generator.permutation(len(manifest))
-    by_speaker = shuffled[np.argsort(speaker[shuffled], kind="stable")]
-    place = np.empty(len(manifest), dtype=int)
-    first = np.repeat(counts.cumsum() - counts, counts)
-    place[by_speaker] = np.arange(len(manifest)) - first
+    place = place_in_group(speaker, generator.permutation(len(manifest)))
     held = place < share[speaker]
     valid = select(manifest, held) if held.any() else None
     return select(manifest, ~held), valid

@@ -1,4 +1,4 @@
-"""Toy channels, noises, music and impulse responses.
+"""Synthetic channels, noises, music and impulse responses.
 
 Everything is drawn from a generator made of (seed, purpose, numbers), so a
 sound does not depend on which others were made before, or where.
@@ -18,7 +18,7 @@ _PURPOSES = (
 
 
 def generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
-    """A generator of its own for each purpose and thing.
+    """Make a random generator for one purpose and one thing.
 
     Example
     -------
@@ -30,7 +30,7 @@ def generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Channel:
-    """A room, a microphone and a line.
+    """Recording channel: a room, a microphone and a line.
 
     Arguments
     ---------
@@ -53,7 +53,7 @@ class Channel:
     level: float
 
     def apply(self, wav: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Send speech [T] through; ``rng`` draws the noise. Float32 [T]."""
+        """Send speech [T] through the channel; ``rng`` draws the noise."""
         size = next_fast_len(len(wav) + len(self.response), real=True)
         frequency = np.fft.rfftfreq(size, 1 / RATE)
         line = np.interp(frequency, _NODES, self.gains)
@@ -104,13 +104,13 @@ def channel(rng: np.random.Generator) -> Channel:
 
 
 def _tilt(rng: np.random.Generator) -> np.ndarray:
-    """Gain in dB at each node of a line that falls or rises steadily."""
+    """Draw a line's gain in dB at each node, falling or rising steadily."""
     octaves = np.log2(np.maximum(_NODES, 60) / 1000)
     return rng.uniform(-1.5, 1.5) * octaves
 
 
 def impulse_response(rng: np.random.Generator) -> np.ndarray:
-    """A direct path and exponentially decaying noise [L], at unit energy.
+    """Draw an impulse response [L] of unit energy, decaying exponentially.
 
     Example
     -------
@@ -129,7 +129,7 @@ def impulse_response(rng: np.random.Generator) -> np.ndarray:
 
 
 def noise(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Coloured noise with hums, clicks and slow gusts [T], float32.
+    """Draw coloured noise [T] with hums, clicks and slow gusts.
 
     Example
     -------
@@ -154,7 +154,7 @@ def noise(rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def music(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Chords and a tune of decaying harmonic tones [T], float32.
+    """Draw music [T]: chords and a tune of decaying harmonic tones.
 
     Example
     -------
@@ -180,5 +180,5 @@ def music(rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def _scaled(wav: np.ndarray) -> np.ndarray:
-    """At a peak of 0.5."""
+    """Scale samples to a peak of 0.5."""
     return (0.5 * wav / (np.abs(wav).max() + 1e-9)).astype("float32")

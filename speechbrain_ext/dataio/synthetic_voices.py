@@ -1,4 +1,4 @@
-"""Toy voices: a source-filter synthesiser that speaks random syllables.
+"""Synthetic voices: a source-filter synthesiser of random syllables.
 
 Made for tests and the quick start: speakers differ in pitch, vocal-tract
 length, formants, voice quality and speaking rate, and each session has its
@@ -68,7 +68,7 @@ _CONSONANTS = np.array(
 
 
 class ToyVoice:
-    """One speaker; odd numbers are women.
+    """One synthetic speaker; odd numbers are women.
 
     Arguments
     ---------
@@ -106,7 +106,7 @@ class ToyVoice:
         self.declination = rng.uniform(0.0, 0.3)
 
     def _draw_tract(self, rng: np.random.Generator) -> None:
-        """Formant scale, per-formant and per-vowel habits, bandwidths."""
+        """Draw the formants of the speaker's vowels and their bandwidths."""
         scale = 1.15 if self.is_female else 1.0
         scale *= np.exp(0.05 * rng.standard_normal())
         shift = np.exp(0.05 * rng.standard_normal(5))
@@ -123,7 +123,7 @@ class ToyVoice:
         self.bandwidths = base * np.exp(0.25 * rng.standard_normal(5))
 
     def _draw_source(self, rng: np.random.Generator) -> None:
-        """Voice quality: tilt, glottal formant, breath, jitter, shimmer."""
+        """Draw voice quality: tilt, glottis, breath, jitter, shimmer."""
         self.tilt = rng.uniform(500.0, 2200.0)
         self.glottal = rng.uniform(0.8, 2.2)
         self.breath = rng.uniform(0.0, 0.12)
@@ -151,7 +151,7 @@ class ToyVoice:
         return channel(generator(*ids)).apply(clean, hiss)
 
     def speech(self, session: int, index: int, seconds: float) -> np.ndarray:
-        """The same without a channel, at unit power [T], float32."""
+        """Speak an utterance [T] without a channel, at unit power."""
         mood = generator(self.seed, "mood", self.speaker, session)
         shift, rate, effort = np.exp(
             np.array([0.04, 0.06, 0.1]) * mood.standard_normal(3)
@@ -199,7 +199,7 @@ class ToyVoice:
     def _contour(
         self, rng: np.random.Generator, n_frames: int, kind: np.ndarray
     ) -> np.ndarray:
-        """Pitch around 1 [F]: accents that wander, and declination."""
+        """Draw pitch around 1 [F]: wandering accents and declination."""
         accents = gaussian_filter1d(rng.standard_normal(n_frames), 12)
         accents *= self.pitch_range / (accents.std() + 1e-9)
         fall = self.declination * np.linspace(0.5, -0.5, n_frames)
@@ -208,7 +208,7 @@ class ToyVoice:
     def _excitation(
         self, rng: np.random.Generator, pitch: np.ndarray, track: np.ndarray
     ) -> np.ndarray:
-        """Glottal pulses and breath [F * HOP]."""
+        """Draw the source [F * HOP]: glottal pulses and breath."""
         n = len(pitch) * HOP
         at = np.arange(n) / HOP
         frames = np.arange(len(pitch))
@@ -237,7 +237,7 @@ class ToyVoice:
         track: np.ndarray,
         effort: float,
     ) -> np.ndarray:
-        """Frames through tract and frication filters, overlap-added."""
+        """Filter frames by vocal tract and frication, and overlap-add them."""
         source = 1 / (1 + (_FREQUENCY / (self.tilt * effort)) ** 2) ** 0.5
         source *= 1 + self.glottal * np.exp(-((_FREQUENCY / 250) ** 2))
         spectrum = _frames(voiced)
@@ -257,7 +257,7 @@ class ToyVoice:
         return out.ravel()
 
     def _tract(self, formants: np.ndarray) -> np.ndarray:
-        """All-pole response [F, FFT // 2 + 1] of five formants."""
+        """Compute the all-pole response [F, FFT // 2 + 1] of five formants."""
         upper = np.broadcast_to(self.upper, (len(formants), 2))
         hertz = np.concatenate([formants, upper], axis=1)
         radius = np.exp(-np.pi * self.bandwidths / RATE)
@@ -273,7 +273,7 @@ class ToyVoice:
 
 
 def _frames(wav: np.ndarray) -> np.ndarray:
-    """Spectra [F, FFT // 2 + 1] of Hann frames, two hops long, complex64."""
+    """Compute spectra [F, FFT // 2 + 1] of Hann frames, two hops long."""
     padded = np.pad(wav.astype("float32"), (0, HOP))
     view = np.lib.stride_tricks.sliding_window_view(padded, 2 * HOP)[::HOP]
     return rfft(view * _WINDOW, FFT)

@@ -19,7 +19,7 @@ from speechbrain_ext.utils.files import PathLike, atomic_path
 
 @dataclass(frozen=True)
 class TrialList:
-    """A checked list.
+    """Checked trial list.
 
     Arguments
     ---------
@@ -49,22 +49,22 @@ class TrialList:
         return len(self.labels)
 
     def summary(self) -> dict[str, Any]:
-        """What goes into a request: another list must not look the same."""
+        """Give counts and a hash that differ for another list."""
         digest = hashlib.sha256(self.content).hexdigest()
         return {"count": len(self), "sha256": digest}
 
     def ids(self) -> np.ndarray:
-        """The utterances it names, sorted, each once."""
+        """List the utterances that it names, sorted, each once."""
         return np.unique(np.concatenate([self.enrol, self.test]))
 
     def write(self, path: PathLike) -> None:
-        """Write the list as it came."""
+        """Write the list byte for byte as it was read."""
         with atomic_path(path) as part:
             part.write_bytes(self.content)
 
 
 def trial_paths(trials: Any) -> dict[str, str]:
-    """Names of several lists, to be parts of file names, and their paths.
+    """Check the names of several lists, which become parts of file names.
 
     Arguments
     ---------
@@ -112,7 +112,7 @@ def trial_paths(trials: Any) -> dict[str, str]:
 
 
 def read_trial_file(name: str, path: PathLike) -> TrialList:
-    """`parse_trials` on a file.
+    """Read a trial list from a file and check it.
 
     Example
     -------
@@ -130,7 +130,7 @@ def read_trial_file(name: str, path: PathLike) -> TrialList:
 
 
 def parse_trials(name: str, source: str, content: bytes) -> TrialList:
-    """Check a trial list.
+    """Parse a trial list and check every line.
 
     Arguments
     ---------
@@ -193,7 +193,7 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
 
 
 def _has_tabs(content: bytes) -> bool:
-    """Whether every line that is not empty has just two tabs."""
+    """Tell whether every line that is not empty has exactly two tabs."""
     lines = [line for line in content.splitlines() if line.strip()]
     return bool(lines) and all(line.count(b"\t") == 2 for line in lines)
 
@@ -218,7 +218,7 @@ def _check_lines(source: str, table: pd.DataFrame) -> None:
 
 
 def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
-    """Refuse a list that names utterances which are not there.
+    """Raise InputError if a list names utterances that are not there.
 
     Arguments
     ---------
@@ -256,7 +256,7 @@ def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
 
 
 def check_scores(trials: TrialList, scores: np.ndarray, where: str) -> None:
-    """Refuse scores that are not finite numbers, one a trial.
+    """Raise InputError if scores are not finite numbers, one a trial.
 
     Arguments
     ---------

@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 import torch.distributed.nn.functional
 
+from speechbrain_ext.utils.distributed import joined
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -66,7 +67,7 @@ def rdino_regularizer(
     4.95
     """
     with torch.autocast(expansion.device.type, enabled=False):
-        rows = _gathered(expansion.float().mean(0))
+        rows = joined(expansion.float().mean(0))
         if len(rows) < 2:
             raise InputError(
                 "batch_size is 1; the variance of RDINO's terms is over the "
@@ -133,15 +134,3 @@ def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
     variances = x.square().sum(0)
     off_diagonal = gram.square().sum() - variances.square().sum()
     return off_diagonal / ((n_rows - 1) ** 2 * n_dimensions)
-
-
-def _gathered(x: torch.Tensor) -> torch.Tensor:
-    """Rows [B, D] of all processes, in order, with their gradients.
-
-    Each process gets the sum of the gradients that all send back. As each
-    computes the same loss of the same rows, the mean that distributed
-    training takes over processes is the gradient of that loss.
-    """
-    if not torch.distributed.is_initialized():
-        return x
-    return torch.cat(torch.distributed.nn.functional.all_gather(x))

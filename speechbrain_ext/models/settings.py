@@ -33,3 +33,24 @@ class ExtractEmbeddings(Settings):
     num_workers: int = setting(
         2, "processes that read audio", low=0, decides=False
     )
+
+
+@dataclasses.dataclass(kw_only=True)
+class WhitenEmbedder(Settings):
+    """An embedder whose output is whitened by its last layer."""
+
+    recipe = "whiten_embedder"
+
+    embedder_folder: str = setting(
+        doc="holds hyperparams.yaml and embedding_model.ckpt", path=True
+    )
+    embeddings_folder: str = setting(
+        doc="its embeddings of its training utterances", path=True
+    )
+    whiten: float = setting(
+        0.5,
+        "power of the deviation that each principal component is divided by: "
+        "0 centres only, 1 makes all directions alike",
+        low=0,
+        high=1,
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from speechbrain_ext.training.positives import Positives
+from speechbrain_ext.utils.groups import members, place_in_group
 from speechbrain_ext.utils.keyed_random import step_seed
 
 
@@ -63,11 +64,7 @@ def draw_others(labels: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     >>> draw_others(np.array([0, 0, 1, 0]), np.array([0.0, 0.6, 0.0, 0.0]))
     array([1, 0, 2, 0])
     """
-    order = np.argsort(labels, kind="stable")
-    sizes = np.bincount(labels)
-    starts = (np.cumsum(sizes) - sizes)[labels]
-    own = np.empty(len(labels), dtype=np.int64)
-    own[order] = np.arange(len(labels))
-    size = sizes[labels]
+    rows, starts, sizes = members(labels)
+    own, size = place_in_group(labels), sizes[labels]
     further = (uniform * (size - 1)).astype(np.int64) + (size > 1)
-    return order[starts + (own - starts + further) % size]
+    return rows[starts[labels] + (own + further) % size]

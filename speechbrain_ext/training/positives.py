@@ -18,8 +18,9 @@ import torch
 from speechbrain_ext.clustering.k_means import kmeans
 from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.groups import members
 from speechbrain_ext.utils.keyed_random import step_seed
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 
 
 class Positives(torch.nn.Module):
@@ -114,7 +115,7 @@ class PositiveSampler(Positives):
         if embeddings is None:
             raise ValueError("clusters are of embeddings")
         seed = step_seed(self.seed, epoch)
-        found = kmeans(normalise(embeddings), self.n_clusters, seed)
+        found = kmeans(unit_rows(embeddings), self.n_clusters, seed)
         near = nearest_clusters(found.centroids, self.n_neighbours)
         uniform = np.random.default_rng(seed).random((len(embeddings), 2))
         return draw_rows(found.labels, near, uniform)
@@ -140,7 +141,7 @@ def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
     own = np.arange(len(centroids))[:, None]
     if n_neighbours == 0:
         return own
-    unit = normalise(centroids)
+    unit = unit_rows(centroids)
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
     found = index.search(unit, n_neighbours + 1)[1]
@@ -177,7 +178,6 @@ def draw_rows(
     """
     column = (uniform[:, 0] * near.shape[1]).astype(np.int64)
     cluster = near[labels, column]
-    sizes = np.bincount(labels, minlength=len(near))
-    starts = np.cumsum(sizes) - sizes
+    rows, starts, sizes = members(labels, len(near))
     place = (uniform[:, 1] * sizes[cluster]).astype(np.int64)
-    return np.argsort(labels, kind="stable")[starts[cluster] + place]
+    return rows[starts[cluster] + place]

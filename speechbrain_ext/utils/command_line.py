@@ -1,4 +1,4 @@
-"""Run a program's main function; what a user can mend ends in one line."""
+"""Run a program's main function; a user's error ends in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that train as one: shared batch statistics, mean losses.
+"""Training on several processes as on one: shared statistics and losses.
 
 Each process has a part of the batch. What a batch as a whole decides (the
 statistics of BatchNorm, the loss that is reported) is computed over them all.
@@ -82,7 +82,7 @@ class SharedBatchNorm(_NormBase):
 def share_batch_norm(
     module: torch.nn.Module, device: torch.device | str
 ) -> torch.nn.Module:
-    """Make each BatchNorm of a module one over all processes.
+    """Make each BatchNorm of a module share its statistics over processes.
 
     Parameters and buffers stay the same objects under the same names.
 
@@ -117,7 +117,7 @@ def share_batch_norm(
 
 
 def process_sum(value: torch.Tensor) -> torch.Tensor:
-    """Sum over all processes, with gradients; the value itself in one alone.
+    """Sum a value over all processes, with gradients.
 
     Arguments
     ---------
@@ -142,7 +142,7 @@ def process_sum(value: torch.Tensor) -> torch.Tensor:
 def process_mean(
     value: torch.Tensor, device: torch.device | str
 ) -> torch.Tensor:
-    """Mean of a value over all processes; the value itself in one alone.
+    """Average a value over all processes.
 
     Arguments
     ---------
@@ -168,7 +168,7 @@ def process_mean(
 
 @torch.no_grad()
 def gathered(rows: torch.Tensor) -> torch.Tensor:
-    """Rows of all processes, one process after the other; no gradients.
+    """Gather the rows of all processes, in their order, without gradients.
 
     Arguments
     ---------
@@ -193,7 +193,7 @@ def gathered(rows: torch.Tensor) -> torch.Tensor:
 
 
 def joined(rows: torch.Tensor) -> torch.Tensor:
-    """As `gathered`, with gradients.
+    """Gather the rows of all processes, in their order, with gradients.
 
     A row's gradient is the sum of those from all processes, so that the mean
     over processes of their losses, which DistributedDataParallel's mean of
@@ -223,7 +223,7 @@ def joined(rows: torch.Tensor) -> torch.Tensor:
 
 
 def n_processes() -> int:
-    """How many train together; 1 outside a process group.
+    """Count the processes that train together; 1 outside a process group.
 
     Example
     -------
@@ -236,7 +236,7 @@ def n_processes() -> int:
 
 
 def from_first_process(function: Callable[..., Any], *args: Any) -> Any:
-    """What a function gives in the first process, in all of them.
+    """Call a function in the first process and share its result with all.
 
     Arguments
     ---------

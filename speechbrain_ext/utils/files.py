@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the error a user's input raises."""
+"""Files that are written whole or not at all, JSON, and hashes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def sha256(path: PathLike) -> str:
-    """Hexadecimal SHA-256 of a file's bytes.
+    """Compute the hexadecimal SHA-256 of a file's bytes.
 
     Example
     -------
@@ -104,8 +104,5 @@ def sha256(path: PathLike) -> str:
     >>> sha256(empty)[:12]
     'e3b0c44298fc'
     """
-    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()

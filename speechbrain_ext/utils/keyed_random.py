@@ -1,4 +1,4 @@
-"""Randomness as a function of what it is for, not of what was drawn before.
+"""Random numbers that depend on a key, not on what was drawn before.
 
 No generator runs from step to step: a resumed run, which begins in the
 middle, replays the dropout of each step and the crops and augmentation of
@@ -21,7 +21,7 @@ _MIX = (
 
 
 def hash_key(*parts: int | str) -> int:
-    """A 64-bit key from parts, the same on every machine (BLAKE2b).
+    """Hash parts to a 64-bit key, the same on every machine (BLAKE2b).
 
     Example
     -------
@@ -36,7 +36,7 @@ def hash_key(*parts: int | str) -> int:
 
 
 def splitmix64(keys: np.ndarray, n: int) -> np.ndarray:
-    """The first outputs of SplitMix64, one generator a key.
+    """Give the first outputs of SplitMix64, one generator a key.
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
     OOPSLA 2014: output i mixes the bits of key + i * gamma, so that all
@@ -67,7 +67,7 @@ def splitmix64(keys: np.ndarray, n: int) -> np.ndarray:
 
 
 def uniforms(keys: np.ndarray, n: int) -> np.ndarray:
-    """Uniform numbers, each a pure function of its key and column.
+    """Give uniform numbers, each a pure function of its key and column.
 
     Arguments
     ---------
@@ -93,7 +93,7 @@ def uniforms(keys: np.ndarray, n: int) -> np.ndarray:
 def crop_keys(
     seed: int, epoch: int, utterances: Sequence[str], n_views: int
 ) -> np.ndarray:
-    """Keys for the augmentation of each crop of each utterance.
+    """Make the augmentation's key of each crop of each utterance.
 
     A crop's key is that of its utterance and view, whatever else is in the
     batch. The streams have nothing in common with those of crop positions.
@@ -125,7 +125,7 @@ def crop_keys(
 
 
 def step_seed(*key: int) -> int:
-    """A 63-bit seed from non-negative integers, different for each key.
+    """Make a 63-bit seed from non-negative integers.
 
     Example
     -------

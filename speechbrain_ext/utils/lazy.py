@@ -20,8 +20,8 @@ def lazy_exports(
     package : str
         The package's ``__name__``.
     modules : dict of str to str
-        Modules below the package, and the public names of each, separated
-        by spaces.
+        Modules, and the public names of each, separated by spaces. A module
+        without a dot is one of the package.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def lazy_exports(
 
     Example
     -------
-    >>> get, names, _ = lazy_exports("xml", {"sax.saxutils": "escape"})
+    >>> get, names, _ = lazy_exports("json", {"xml.sax.saxutils": "escape"})
     >>> get("escape")("a & b"), names()
     ('a &amp; b', ['escape'])
     """
@@ -44,7 +44,8 @@ def lazy_exports(
     def get(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no name {name!r}")
-        module = importlib.import_module(f"{package}.{module_of[name]}")
-        return getattr(module, name)
+        module = module_of[name]
+        path = module if "." in module else f"{package}.{module}"
+        return getattr(importlib.import_module(path), name)
 
     return get, lambda: public, public

@@ -1,6 +1,6 @@
-"""How figures look, and how they are written.
+"""Style of all plots, and how they are written.
 
-Figures are made without pyplot's global state; each has a label
+Plots are made without pyplot's global state; each has a label
 (``Figure.get_label``), a sentence that says in words what it shows: the
 alternative text of a page.
 """
@@ -27,13 +27,13 @@ MARKERS = "osD^vPX"
 
 
 def save_png(figure: Figure, path: PathLike) -> None:
-    """Write a figure as PNG, atomically; same figure, same bytes."""
+    """Write a plot as PNG, atomically; the same plot gives the same bytes."""
     with atomic_path(path) as part:
         figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def save_figure(figure: Figure, folder: PathLike, stem: str) -> list[str]:
-    """Write a figure as PNG and as SVG; the names, for the receipt.
+    """Write a plot as PNG and as SVG; return the names of the files.
 
     Example
     -------
@@ -50,7 +50,7 @@ def save_figure(figure: Figure, folder: PathLike, stem: str) -> list[str]:
 
 
 def outer_legend(axes: Axes) -> None:
-    """A legend below the axes, where it covers no data."""
+    """Put the legend below the axes, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     wide = max(map(len, labels)) > 40
     figure = cast(Figure, axes.figure)

@@ -11,7 +11,7 @@ import torch.distributed
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 and no bfloat16 products, whatever the caller trains with."""
+    """Compute products in full float32 inside a block."""
     was = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -21,5 +21,5 @@ def full_precision() -> Iterator[None]:
 
 
 def single_precision(x: torch.Tensor) -> torch.autocast:
-    """No autocast on the device of x."""
+    """Switch autocast off on the device of ``x`` inside a block."""
     return torch.autocast(x.device.type, enabled=False)

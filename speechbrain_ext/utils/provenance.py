@@ -17,7 +17,7 @@ _PACKAGES = (
 
 
 def describe_file(path: PathLike) -> dict[str, Any]:
-    """Name, size and SHA-256 of an input or output file."""
+    """Give name, size and SHA-256 of an input or output file."""
     path = Path(path)
     if not path.is_file():
         raise InputError(
@@ -32,7 +32,7 @@ def describe_file(path: PathLike) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
+    """Give the versions of Python and of the packages that decide a result."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -291,7 +291,8 @@ class Settings:
     @classmethod
     def keys(cls) -> dict[str, Setting]:
         """Everything known of each key, in the order of the class."""
-        return _keys(cls)
+        # A class is hashable, though its instances are not.
+        return _keys(cls)  # type: ignore[arg-type]
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Embeddings gathered block by block, each scaled to length one.
+"""Embeddings as arrays: read in blocks, checked, scaled to length one.
 
 Whatever reads an embedding to compare it comes through here, so that a zero
 or broken one is found, and named, before it becomes a score.
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from speechbrain_ext.utils.errors import InputError
 
+# Elements of the largest temporary matrix, on a CPU and on a GPU.
 _BLOCK = 2**23
 _BLOCK_GPU = 2**27
 
-BLOCK = 16384  # rows gathered at once
-
 
 def as_matrix(values: Any) -> NDArray:
-    """Embeddings [N, D] as an array, a memory-mapped one as it is.
+    """Convert embeddings [N, D] to an array; a memory map stays one.
 
     Example
     -------
@@ -40,7 +39,7 @@ def as_matrix(values: Any) -> NDArray:
 
 
 def checked_rows(rows: NDArray, n_rows: int) -> NDArray:
-    """Row numbers, each of which is there.
+    """Raise InputError unless all rows are there; give them as an array.
 
     Raises
     ------
@@ -65,19 +64,22 @@ def checked_rows(rows: NDArray, n_rows: int) -> NDArray:
 
 def unit_rows(
     values: NDArray,
-    rows: NDArray,
+    rows: NDArray | None = None,
     whitening: tuple[NDArray, NDArray] | None = None,
 ) -> NDArray:
-    """Some embeddings, whitened if asked for, each of length 1.
+    """Scale embeddings to length one, so that distance ranks as cosine.
+
+    Read and scaled in blocks: beside the result nothing of its size is held,
+    so ``values`` may be memory-mapped.
 
     Arguments
     ---------
     values : numpy.ndarray
-        Embeddings [N, D]; may be memory-mapped.
-    rows : numpy.ndarray
-        Which of them [R].
+        Embeddings [N, D].
+    rows : numpy.ndarray, optional
+        Which of them, in which order [R]; all when None.
     whitening : tuple of numpy.ndarray, optional
-        Mean [D] and matrix [D, D] of a `Whitening`.
+        Mean [D] and matrix [D, D] of a `Whitening`, applied before.
 
     Returns
     -------
@@ -91,41 +93,35 @@ def unit_rows(
 
     Example
     -------
-    >>> unit_rows(np.float32([[3, 4], [0, 2]]), np.array([0]))
-    array([[0.6, 0.8]], dtype=float32)
+    >>> unit_rows(np.float32([[3, 4], [0, 2]]))
+    array([[0.6, 0.8],
+           [0. , 1. ]], dtype=float32)
     """
-    gathered = np.asarray(values[rows], dtype=np.float32)
-    if whitening is not None:
-        mean, matrix = whitening
-        gathered = ((gathered - mean) @ matrix).astype(np.float32)
-    norms = np.linalg.norm(gathered, axis=1, keepdims=True)
-    usable = np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)
-    if not usable.all():
-        first = int(np.flatnonzero(~usable)[0])
-        raise InputError(
-            f"embedding row {rows[first]} has length {norms[first, 0]}; a "
-            "cosine needs a finite length above 0, extract it again or look "
-            "at its audio"
-        )
-    return gathered / norms
-
-
-def blocks_of(n_rows: int) -> Iterator[slice]:
-    """Slices that cover ``n_rows`` rows, some thousands at once.
-
-    Example
-    -------
-    >>> list(blocks_of(20000))
-    [slice(0, 16384, None), slice(16384, 32768, None)]
-    """
-    for first in range(0, n_rows, BLOCK):
-        yield slice(first, first + BLOCK)
+    if rows is None:
+        rows = np.arange(len(values))
+    unit = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
+    for block in row_blocks(len(rows), max(values[:1].size, 1)):
+        some = np.asarray(values[rows[block]], dtype=np.float32)
+        if whitening is not None:
+            mean, matrix = whitening
+            some = ((some - mean) @ matrix).astype(np.float32)
+        length = np.linalg.norm(some, axis=1, keepdims=True)
+        usable = np.isfinite(length[:, 0]) & (length[:, 0] > 0)
+        if not usable.all():
+            first = int(np.flatnonzero(~usable)[0])
+            raise InputError(
+                f"embedding row {rows[block][first]} has length "
+                f"{length[first, 0]}; a cosine needs a finite length above "
+                "0; extract it again or look at its audio"
+            )
+        unit[block] = some / length
+    return unit
 
 
 def inner_products(
     vectors: NDArray, enrol_rows: NDArray, test_rows: NDArray
 ) -> NDArray:
-    """Inner product of the two vectors of each trial.
+    """Compute the inner product of the two vectors of each trial.
 
     Arguments
     ---------
@@ -146,7 +142,7 @@ def inner_products(
     array([0.6, 1. ], dtype=float32)
     """
     scores = np.empty(len(enrol_rows), dtype=np.float32)
-    for part in blocks_of(len(scores)):
+    for part in row_blocks(len(scores), max(vectors.shape[1], 1)):
         left, right = vectors[enrol_rows[part]], vectors[test_rows[part]]
         scores[part] = np.einsum("md,md->m", left, right)
     return scores
@@ -155,62 +151,30 @@ def inner_products(
 def row_blocks(
     n_rows: int, row_size: int, device: torch.device | None = None
 ) -> Iterator[slice]:
-    """Slices of rows that keep a temporary matrix small."""
+    """Yield slices of rows that keep a temporary matrix small.
+
+    Arguments
+    ---------
+    n_rows : int
+        Rows to cover.
+    row_size : int
+        Elements that a row needs in the temporary matrix.
+    device : torch.device, optional
+        Where that matrix lies; None is the CPU.
+
+    Example
+    -------
+    >>> list(row_blocks(20000, 512))
+    [slice(0, 16384, None), slice(16384, 32768, None)]
+    """
     on_cpu = device is None or device.type == "cpu"
     step = max((_BLOCK if on_cpu else _BLOCK_GPU) // row_size, 1)
     for first in range(0, n_rows, step):
         yield slice(first, first + step)
 
 
-def normalise(x: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-    """Embeddings scaled to length one, so that distance ranks as cosine.
-
-    Read and scaled in blocks: beside the result nothing of its size is held,
-    so ``x`` may be a memory-map.
-
-    Arguments
-    ---------
-    x : numpy.ndarray
-        Embeddings [N, D].
-    rows : numpy.ndarray, optional
-        Which embeddings, in which order [M]; all when None.
-
-    Returns
-    -------
-    numpy.ndarray
-        Unit rows [M, D], float32.
-
-    Raises
-    ------
-    InputError
-        A row holds NaN or infinity, or has no direction (all zeros).
-
-    Example
-    -------
-    >>> normalise(np.array([[3.0, 4.0], [0.0, 2.0]]))
-    array([[0.6, 0.8],
-           [0. , 1. ]], dtype=float32)
-    """
-    n_rows = len(x) if rows is None else len(rows)
-    unit = np.empty((n_rows, *x.shape[1:]), dtype=np.float32)
-    blocks = list(row_blocks(n_rows, max(x[:1].size, 1)))
-    for block in blocks:
-        unit[block] = x[block if rows is None else rows[block]]
-    check_vectors(unit)
-    for block in blocks:
-        length = np.linalg.norm(unit[block], axis=1, keepdims=True)
-        if not length.all():
-            raise InputError(
-                f"embedding row {block.start + int(np.argmin(length))} is all "
-                "zeros and has no direction; extract the embeddings again or "
-                "drop the utterance"
-            )
-        unit[block] /= length
-    return unit
-
-
 def check_vectors(x: np.ndarray) -> np.ndarray:
-    """Vectors [N, D] as float32, refused if they cannot be clustered.
+    """Convert vectors [N, D] to float32; refuse those without clusters.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Partial whitening: every direction of the embeddings gets its say.
+"""Partial whitening of embeddings, learnt without labels.
 
 Self-supervised embeddings vary along few directions, which cosine and Ward's
 costs then are about. Dividing each principal component by a power of its
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import row_blocks
+from speechbrain_ext.utils.vectors import row_blocks, unit_rows
 
 # Of the largest deviation: what is smaller is noise, and not divided by more.
 _FLOOR = 1e-3
@@ -27,7 +27,7 @@ class Whitening(NamedTuple):
 
 
 def whitening(x: np.ndarray, power: float) -> Whitening:
-    """Centre, rotate to principal components, divide by deviation^power.
+    """Learn partial whitening: centring and a matrix, from embeddings.
 
     With U S V' the singular value decomposition of the centred rows, a row x
     becomes ``(x - mean) V S^-power``. Power 1 is whitening as before the
@@ -69,8 +69,41 @@ def whitening(x: np.ndarray, power: float) -> Whitening:
     return Whitening(mean, directions * scale)
 
 
+def whiten(x: np.ndarray, power: float) -> np.ndarray:
+    """Whiten embeddings in part and scale them to length one.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Embeddings [N, D] of any length, N of some thousands or more: what is
+        whitened is learnt from them, without labels.
+    power : float
+        0 to 1: of the deviation that each principal component is divided by.
+        0 only centres, 1 makes all directions vary alike; 0.5 to 0.75 is
+        best for clusters of self-supervised embeddings.
+
+    Returns
+    -------
+    numpy.ndarray
+        Unit rows [N, D], float32, ready for `kmeans` and `ward_tree`; ``x``
+        is left as it is.
+
+    Raises
+    ------
+    InputError
+        The power is out of range, or a row is zero or not finite.
+
+    Example
+    -------
+    >>> x = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], dtype=np.float32)
+    >>> np.abs(whiten(x, power=1.0))[0].round(2)
+    array([0.71, 0.71], dtype=float32)
+    """
+    return whiten_(unit_rows(x), power)
+
+
 def whiten_(x: np.ndarray, power: float) -> np.ndarray:
-    """`whitening` of unit rows, scaled to length one again, in place.
+    """Whiten unit rows in place and scale them to length one again.
 
     Arguments
     ---------
@@ -106,7 +139,7 @@ def whiten_(x: np.ndarray, power: float) -> np.ndarray:
 
 @torch.no_grad()
 def fold_whitening_(model: torch.nn.Module, found: Whitening) -> None:
-    """Put a whitening into the last layer of a model, which is linear.
+    """Build a whitening into the last layer of a model, which is linear.
 
     The model then gives ``(e - mean) @ matrix`` for e: what is published
     needs no code of ours to whiten.
@@ -150,7 +183,7 @@ def fold_whitening_(model: torch.nn.Module, found: Whitening) -> None:
 
 
 def check_power(power: float) -> None:
-    """Refuse a power of whitening outside 0 to 1.
+    """Raise InputError if a power of whitening is not from 0 to 1.
 
     Raises
     ------
@@ -165,6 +198,6 @@ def check_power(power: float) -> None:
         power = float("nan")
     if not 0 <= power <= 1:
         raise InputError(
-            f"whiten is {power}: it must be a number from 0 (centre only) to "
-            "1 (all directions alike), or null for none; set --whiten"
+            f"whiten is {power}; it must be a number from 0 (centre only) to "
+            "1 (all directions alike), or null for none; correct --whiten"
         )

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import (
-    Executor,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-)
 from typing import Any
 
 import torch
 from speechbrain.utils.distributed import if_main_process
 from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map, thread_map
 
 
 def in_parallel(
@@ -23,7 +19,7 @@ def in_parallel(
     title: str,
     threads: bool = False,
 ) -> list[Any]:
-    """``[function(item) for item in items]`` on several workers.
+    """Call a function on each item, on several workers, with a progress bar.
 
     Arguments
     ---------
@@ -48,33 +44,24 @@ def in_parallel(
     >>> in_parallel(len, ["a", "bb"], 2, "lengths", threads=True)
     [1, 2]
     """
+    shown = {"desc": title, "disable": not if_main_process()}
+    if num_workers <= 1:
+        return [function(item) for item in tqdm(items, **shown)]
     # Chunks, for a million futures would weigh more than their results.
-    size = min(max(len(items) // (8 * max(num_workers, 1)), 1), 256)
+    size = min(max(len(items) // (8 * num_workers), 1), 256)
     chunks = [items[i : i + size] for i in range(0, len(items), size)]
-    work = functools.partial(_each, function)
-    results: list[Any] = []
-    bar = tqdm(total=len(items), desc=title, disable=not if_main_process())
-    with bar:
-        if num_workers <= 1:
-            for item in items:
-                results.append(function(item))
-                bar.update()
-            return results
-        with _pool(num_workers, threads) as pool:
-            for part in pool.map(work, chunks):
-                results += part
-                bar.update(len(part))
-    return results
+    # Not joblib, whose processes start Python anew (3 s against 0.1) and
+    # whose threads take 8 times as long for 100,000 headers.
+    start = thread_map if threads else process_map
+    work = functools.partial(_each, function, threads)
+    shown |= {"unit": "chunk", "max_workers": num_workers, "chunksize": 1}
+    return [result for part in start(work, chunks, **shown) for result in part]
 
 
-def _pool(num_workers: int, threads: bool) -> Executor:
-    if threads:
-        return ThreadPoolExecutor(num_workers)
-    # A forked worker must not wait for OpenMP threads of its parent.
-    return ProcessPoolExecutor(
-        num_workers, initializer=torch.set_num_threads, initargs=(1,)
-    )
-
-
-def _each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+def _each(
+    function: Callable[[Any], Any], threads: bool, items: Sequence[Any]
+) -> list[Any]:
+    if not threads:
+        # A forked worker must not wait for OpenMP threads of its parent.
+        torch.set_num_threads(1)
     return [function(item) for item in items]

@@ -109,6 +109,9 @@ def merged(tree: Any, changes: Any) -> Any:
     >>> tree = parse_yaml("opt: !name:torch.optim.SGD\\n    lr: 1")
     >>> plain(merged(tree, {"opt": {"momentum": 2}}), tags=True)
     {'opt': {'lr': 1, 'momentum': 2, '!': '!name:torch.optim.SGD'}}
+    >>> tree = parse_yaml("opt: !name:torch.optim.SGD\\nlists: !PLACEHOLDER")
+    >>> plain(merged(tree, {"opt": {"lr": 2}, "lists": {"O": 1}}), tags=True)
+    {'opt': {'lr': 2, '!': '!name:torch.optim.SGD'}, 'lists': {'O': 1}}
     """
     new = copy.deepcopy(tree)
     for key, value in changes.items():
@@ -116,13 +119,18 @@ def merged(tree: Any, changes: Any) -> Any:
         both = isinstance(old, dict) and isinstance(value, dict)
         if both and tag_of(value) in (None, tag_of(old)):
             new[key] = merged(old, value)
-        elif tag_of(old) and isinstance(value, dict) and not tag_of(value):
+        elif _is_named(old) and isinstance(value, dict) and not tag_of(value):
             # `!name:a.b` without arguments so far is no map yet.
             new[key] = CommentedMap(value)
-            new[key].yaml_set_ctag(old.ctag)
+            new[key].yaml_set_ctag(old.tag)
         else:
             new[key] = copy.deepcopy(value)
     return new
+
+
+def _is_named(node: Any) -> bool:
+    """Whether a node names a class or function."""
+    return (tag_of(node) or "").startswith(("!name:", "!new:", "!apply:"))
 
 
 def tag_of(node: Any) -> str | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.groups import members
 from speechbrain_ext.verification.trial_speakers import recordings_of
 
 _ROUNDS = 20  # drawings, after which few new pairs are left to find
@@ -137,15 +138,13 @@ def _pairs(
     same: bool,
 ) -> NDArray:
     """Different pairs of rows [M, 2], the smaller first, in random order."""
-    order = np.argsort(speaker, kind="stable")
-    size = np.bincount(speaker)
-    first = np.cumsum(size) - size
+    rows, first, size = members(speaker)
     found = np.empty(0, dtype=np.int64)
     for _ in range(_ROUNDS):
         left = generator.integers(0, len(speaker), 2 * n_wanted)
         if same:
             own = speaker[left]
-            right = order[first[own] + generator.integers(0, size[own])]
+            right = rows[first[own] + generator.integers(0, size[own])]
         else:
             right = generator.integers(0, len(speaker), 2 * n_wanted)
         fits = (speaker[left] == speaker[right]) == same

@@ -18,9 +18,9 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.vectors import (
     as_matrix,
-    blocks_of,
     checked_rows,
     inner_products,
+    row_blocks,
     unit_rows,
 )
 from speechbrain_ext.verification.score_norm import (
@@ -242,7 +242,7 @@ def speaker_means(
         labels, return_inverse=True, return_counts=True
     )
     sums = torch.zeros(len(count), values.shape[1])
-    for part in blocks_of(len(rows)):
+    for part in row_blocks(len(rows), values.shape[1]):
         unit = torch.from_numpy(unit_rows(values, rows[part], whitening))
         sums.index_add_(0, torch.from_numpy(speaker[part]), unit)
     return sums.numpy() / count[:, None].astype(np.float32)

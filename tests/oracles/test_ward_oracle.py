@@ -1,13 +1,14 @@
-"""Ward's tree against the Lance-Williams recurrence, pair by pair."""
+"""Ward's tree against the Lance-Williams recurrence and fastcluster."""
 
 import itertools
 import math
 
+import fastcluster
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from speechbrain_ext.clustering.k_means import cut_tree, ward_tree
+from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 
 
 def naive_merges(x, weights):
@@ -74,6 +75,15 @@ def test_clustered_rows():
     x = centres[generator.integers(0, 6, 45)]
     x = (x + 0.1 * generator.normal(size=x.shape)).astype(np.float32)
     assert_equal_to_the_oracle(x, np.ones(45))
+
+
+@pytest.mark.parametrize("n_rows", [50, 700])
+def test_the_tree_is_that_of_fastcluster(n_rows):
+    generator = np.random.default_rng(n_rows)
+    x = generator.normal(size=(n_rows, 16)).astype(np.float32)
+    tree = ward_tree(x)
+    expected = fastcluster.linkage_vector(x.astype(np.float64), "ward")
+    np.testing.assert_allclose(tree, expected, rtol=1e-9)
 
 
 def cost(x, a, b):

@@ -1,4 +1,4 @@
-"""make_oracle_labels: true speakers, and a receipt that says so."""
+"""make_oracle_labels: true speakers, and a stage record that says so."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_labels_are_the_true_speakers_in_manifest_order(corpus):
     pd.testing.assert_frame_equal(rest, train.table)
 
 
-def test_the_receipt_says_that_the_labels_are_true(corpus):
+def test_the_stage_record_says_that_the_labels_are_true(corpus):
     label(corpus)
     receipt = json.loads((corpus / "out" / "stage.json").read_text())
     assert receipt["true_labels"] is True

@@ -57,7 +57,7 @@ def test_a_tree_becomes_a_training_manifest_without_speakers(data, tmp_path):
 
 
 @pytest.mark.parametrize("convert", [False, True])
-def test_the_receipt_says_what_data_root_is(data, tmp_path, convert):
+def test_the_stage_record_says_what_data_root_is(data, tmp_path, convert):
     out = _prepare(data, tmp_path / "out", convert_to_wav=convert)
     data_root = read_json(out / "stage.json")["data_root"]
     assert os.path.isabs(data_root)
@@ -152,14 +152,19 @@ def test_impossible_requests_are_refused_before_any_work(data, tmp_path):
     lists = {"trials": f"{{mine: {path}}}"}
     _speech(tmp_path / "test" / "x.wav")
     test = {"test_folder": tmp_path / "test"}
-    said = "test_folder None; name each list"
+    said = "test_folder, which is null; give --test_folder"
     _bad(tmp_path, data, said, **lists)
-    _bad(tmp_path, data, "name each list", trials=f"[{path}]", **test)
+    _bad(tmp_path, data, "must be a map", trials=f"[{path}]", **test)
     said = r"list.txt line 1: 'spk1/a.wav' is not .* \(2 of 2 trials"
     _bad(tmp_path, data, said, **test, **lists)
     _bad(tmp_path, data, "holds data_folder", test_folder=tmp_path)
-    _bad(tmp_path, data, "did you mean 'min_dur", min_durration=1)
-    _bad(tmp_path, data, "is 'soon'; give seconds", min_duration="soon")
+    _bad(tmp_path, data, "did you mean --min_dur", min_durration=1)
+    _bad(
+        tmp_path,
+        data,
+        "min_duration is 'soon'; .* 0 or more",
+        min_duration="soon",
+    )
     with pytest.raises(InputError, match="is inside .*, whose audio"):
         _prepare(data, data / "out")
 

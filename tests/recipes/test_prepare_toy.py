@@ -153,11 +153,11 @@ def test_other_sizes_in_the_same_folder_are_refused(toy):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"n_speakers": 0}, "n_speakers is 0; give a whole number"),
-        ({"n_test_speakers": 1}, "n_test_speakers is 1; .* at least 2"),
-        ({"n_sessions": 1}, "n_sessions is 1; .* at least 2"),
-        ({"n_utterances": 1.5}, "n_utterances is 1.5; give a whole number"),
-        ({"min_seconds": 2.0}, "min_seconds is 2.0 and max_seconds 0.8"),
+        ({"n_speakers": 0}, "n_speakers is 0; .* a whole number of 1 or more"),
+        ({"n_test_speakers": 1}, "n_test_speakers is 1; .* 2 or more"),
+        ({"n_sessions": 1}, "n_sessions is 1; .* 2 or more"),
+        ({"n_utterances": 1.5}, "n_utterances is 1.5; .* a whole number"),
+        ({"min_seconds": 2.0}, "min_seconds is 2; .* max_seconds, 0.8"),
     ],
 )
 def test_impossible_sizes_are_refused_before_any_work(tmp_path, change, said):

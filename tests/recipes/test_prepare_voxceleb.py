@@ -192,11 +192,21 @@ def test_trials_on_unknown_files_are_counted(data, tmp_path):
 
 def test_impossible_requests_are_refused_before_any_work(data, tmp_path):
     _bad(data, tmp_path, "O: .*none.txt is not", trials="{O: none.txt}")
-    _bad(data, tmp_path, "trials is 'o.txt'; name", trials="o.txt")
+    _bad(data, tmp_path, "trials is 'o.txt'; it must be a map", trials="o.txt")
     _bad(data, tmp_path, "dev: no such folder", train_wav="dev")
-    _bad(data, tmp_path, "train_wav is None; give", train_wav="null")
+    _bad(
+        data,
+        tmp_path,
+        "train_wav is null; it must be text or a list",
+        train_wav="null",
+    )
     _bad(data, tmp_path, "both in train_wav and", train_wav="test/wav")
-    _bad(data, tmp_path, "give seconds", min_duration="soon")
+    _bad(
+        data,
+        tmp_path,
+        "min_duration is 'soon'; .* 0 or more",
+        min_duration="soon",
+    )
 
 
 def test_m4a_files_are_answered_with_the_ffmpeg_line(data, tmp_path):

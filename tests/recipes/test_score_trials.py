@@ -344,7 +344,7 @@ def test_the_result_tells_where_the_system_came_from(corpus, caveat):
     receipt["oracle_positives"] = True
     (folder / "stage.json").write_text(json.dumps(receipt))
     figures = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
-    clusters = json.dumps({"figures": figures, "sizes": [1]})
+    clusters = json.dumps({"statistics": figures, "sizes": [1]})
     (folder / "clusters.json").write_text(clusters)
     score_trials.main(
         arguments(

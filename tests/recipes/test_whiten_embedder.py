@@ -1,4 +1,4 @@
-"""An embedder whitens by itself, after the recipe."""
+"""whiten_embedder: the new embedder gives whitened embeddings."""
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,7 @@ def test_the_new_embedder_gives_whitened_embeddings(tmp_path, name):
     ("dimension", "options", "message"),
     [
         (7, {}, "linear layer of 7 outputs"),
-        (8, {"whiten": 2}, "whiten is 2.*from 0"),
+        (8, {"whiten": 2}, "whiten is 2; .*from 0 to 1"),
         (8, {"embedder_folder": "nowhere"}, "nowhere is not an embedder"),
         (8, {"embeddings_folder": "nowhere"}, "nowhere"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from speechbrain_ext.clustering.churn import (
-    churn_figures,
+    churn_statistics,
     match_clusters,
     previous_clusters,
 )
@@ -31,7 +31,7 @@ def test_the_overlap_is_the_largest_of_all_assignments(seed):
         sum(counts[i, j] for i, j in enumerate(columns))
         for columns in itertools.permutations(range(6), 5)
     )
-    churn = churn_figures(now, before)["churn"]
+    churn = churn_statistics(now, before)["churn"]
     assert churn == pytest.approx(1 - best / 30, abs=1e-6)
 
 
@@ -53,7 +53,7 @@ def test_the_sparse_matching_is_as_good_as_the_dense_one(n_before):
 def test_new_names_and_a_new_order_of_clusters_are_no_churn():
     now = np.array([0, 0, 1, 2, 2, 2])
     names = np.array(["c", "a", "b"])[now]
-    assert churn_figures(now, names) == {
+    assert churn_statistics(now, names) == {
         "churn": 0.0,
         "round_nmi": 1.0,
         "round_ari": 1.0,
@@ -64,8 +64,8 @@ def test_new_names_and_a_new_order_of_clusters_are_no_churn():
 def test_a_split_costs_its_smaller_part():
     before = np.zeros(10, dtype=int)
     now = np.array([0] * 7 + [1] * 3)
-    assert churn_figures(now, before)["churn"] == pytest.approx(0.3)
-    assert churn_figures(before, now)["churn"] == pytest.approx(0.3)
+    assert churn_statistics(now, before)["churn"] == pytest.approx(0.3)
+    assert churn_statistics(before, now)["churn"] == pytest.approx(0.3)
 
 
 def test_utterances_dropped_before_are_not_compared(tmp_path):

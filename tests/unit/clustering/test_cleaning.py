@@ -8,7 +8,7 @@ from speechbrain_ext.clustering.cleaning import (
     KEPT,
     SMALL,
     UNCERTAIN,
-    drop_figures,
+    drop_statistics,
     reasons_to_drop,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -62,7 +62,7 @@ def test_without_rules_everything_is_kept():
 
 def test_every_dropped_utterance_is_counted_by_its_reason():
     labels, margin = example()
-    figures = drop_figures(reasons_to_drop(labels, margin, 6, 0.1, 7))
+    figures = drop_statistics(reasons_to_drop(labels, margin, 6, 0.1, 7))
     total = figures.pop("n_dropped")
     assert total == sum(figures.values())
     assert all(figures.values())

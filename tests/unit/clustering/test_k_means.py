@@ -12,15 +12,11 @@ from sklearn.metrics import adjusted_rand_score
 from tqdm import tqdm
 
 from speechbrain_ext.clustering import k_means, ward_search
-from speechbrain_ext.clustering.k_means import (
-    cluster_means,
-    cut_tree,
-    kmeans,
-    ward_tree,
-)
+from speechbrain_ext.clustering.k_means import cluster_means, kmeans
+from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
 
@@ -37,12 +33,12 @@ def assert_same_partition(first, second):
     assert adjusted_rand_score(first, second) == 1.0
 
 
-# --- normalise --------------------------------------------------------------
+# --- unit rows --------------------------------------------------------------
 
 
-def test_normalised_rows_have_length_one_and_their_direction():
+def test_unit_rows_have_length_one_and_their_direction():
     x = np.random.default_rng(0).normal(size=(20, 5)) * 7
-    unit = normalise(x)
+    unit = unit_rows(x)
     assert unit.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-6)
     cosine = (unit * x).sum(axis=1) / np.linalg.norm(x, axis=1)
@@ -52,11 +48,11 @@ def test_normalised_rows_have_length_one_and_their_direction():
 def test_a_zero_row_is_refused_by_its_number():
     x = np.ones((4, 3))
     x[2] = 0
-    with pytest.raises(InputError, match="row 2 is all zeros"):
-        normalise(x)
+    with pytest.raises(InputError, match="row 2 has length 0"):
+        unit_rows(x)
 
 
-def test_chosen_rows_are_normalised_in_their_order_from_a_memory_map(
+def test_chosen_rows_are_scaled_in_their_order_from_a_memory_map(
     tmp_path, monkeypatch
 ):
     x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
@@ -64,18 +60,18 @@ def test_chosen_rows_are_normalised_in_their_order_from_a_memory_map(
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     rows = np.random.default_rng(1).permutation(50)[:30]
     monkeypatch.setattr(vectors, "_BLOCK", 28)
-    np.testing.assert_array_equal(normalise(mapped, rows), normalise(x[rows]))
+    np.testing.assert_array_equal(unit_rows(mapped, rows), unit_rows(x[rows]))
     np.testing.assert_array_equal(mapped, x)
 
 
-def test_normalising_holds_no_second_copy(tmp_path, monkeypatch):
+def test_scaling_and_whitening_hold_no_second_copy(tmp_path, monkeypatch):
     monkeypatch.setattr(vectors, "_BLOCK", 2**17)
     np.save(tmp_path / "x.npy", np.ones((20_000, 100), dtype=np.float32))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
     mapped[:, 0] = np.arange(20_000)
     tracemalloc.start()
     try:
-        unit = whiten_(normalise(mapped), 0.5)
+        unit = whiten_(unit_rows(mapped), 0.5)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -164,7 +160,7 @@ def test_kmeans_refuses_fewer_distinct_vectors_than_clusters():
 
 
 def test_unknown_assignment_is_refused():
-    with pytest.raises(InputError, match="'near'.*exact, approximate"):
+    with pytest.raises(InputError, match="'near'; .* exact or approximate"):
         kmeans(groups(3, 4)[0], 2, seed=0, assignment="near")
 
 
@@ -174,7 +170,7 @@ def near_speakers():
     speaker = generator.normal(size=(60, 1, 1, 24))
     session = 0.5 * generator.normal(size=(60, 10, 1, 24))
     noise = 0.6 * generator.normal(size=(60, 10, 10, 24))
-    return normalise((speaker + session + noise).reshape(-1, 24))
+    return unit_rows((speaker + session + noise).reshape(-1, 24))
 
 
 @pytest.mark.parametrize("make", [near_speakers, lambda: random_rows(4000)])
@@ -252,12 +248,12 @@ def random_rows(n_rows=150):
     return x.astype(np.float32)
 
 
-def unit_rows():
-    return normalise(groups(15, 10, dimension=32, spread=0.7)[0])
+def few_groups():
+    return unit_rows(groups(15, 10, dimension=32, spread=0.7)[0])
 
 
 def many_groups():
-    return normalise(groups(80, 10, dimension=32, spread=0.6, seed=3)[0])
+    return unit_rows(groups(80, 10, dimension=32, spread=0.6, seed=3)[0])
 
 
 def far_from_the_origin():
@@ -293,7 +289,7 @@ def tight_pairs_far_apart():
     "make",
     [
         random_rows,
-        unit_rows,
+        few_groups,
         far_from_the_origin,
         line_of_growing_gaps,
         huge_scale,
@@ -341,7 +337,7 @@ def test_equal_heights_still_put_parts_before_wholes():
 
 
 def test_the_tree_does_not_depend_on_block_size(monkeypatch):
-    x = unit_rows()
+    x = few_groups()
     whole = ward_tree(x)
     monkeypatch.setattr(vectors, "_BLOCK", 200)
     np.testing.assert_array_equal(ward_tree(x), whole)

@@ -13,21 +13,21 @@ from speechbrain_ext.clustering.label_metrics import (
     cluster_sizes,
     fit,
     purity,
-    shape_figures,
-    size_figures,
+    shape_statistics,
+    size_statistics,
     split_and_merged,
-    truth_figures,
+    truth_statistics,
 )
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 
 
 def test_sizes_of_a_known_clustering():
     labels = ["a"] * 5 + ["b"] * 2 + ["c"] + ["d"]
     assert cluster_sizes(labels).tolist() == [5, 2, 1, 1]
-    assert size_figures(labels) == {
+    assert size_statistics(labels) == {
         "n_utterances": 9,
         "n_clusters": 4,
         "size_min": 1,
@@ -65,8 +65,10 @@ def test_purity_is_one_for_singletons_and_the_largest_share_for_one_cluster():
 def test_agreement_does_not_depend_on_names():
     labels, speakers = random_labels()
     renamed = np.array(list("qwertyuio"))[labels]
-    assert truth_figures(renamed, speakers) == truth_figures(labels, speakers)
-    assert truth_figures(labels, labels)["ari"] == 1
+    assert truth_statistics(renamed, speakers) == truth_statistics(
+        labels, speakers
+    )
+    assert truth_statistics(labels, labels)["ari"] == 1
 
 
 def test_nmi_uses_the_arithmetic_mean_of_the_entropies():
@@ -76,16 +78,16 @@ def test_nmi_uses_the_arithmetic_mean_of_the_entropies():
         normalized_mutual_info_score(speakers, labels, average_method=mean)
         for mean in ("arithmetic", "max")
     )
-    found = truth_figures(labels, speakers)["nmi"]
+    found = truth_statistics(labels, speakers)["nmi"]
     assert found == pytest.approx(expected, abs=1e-6)
     assert abs(found - other) > 0.1
 
 
 def test_v_measure_is_nmi_and_its_parts_have_their_sides():
     speakers = [0] * 4 + [1] * 4
-    split = truth_figures([0, 0, 1, 1, 2, 2, 3, 3], speakers)
+    split = truth_statistics([0, 0, 1, 1, 2, 2, 3, 3], speakers)
     assert split["homogeneity"] == 1 > split["completeness"]
-    merged = truth_figures([0] * 7 + [1], speakers)
+    merged = truth_statistics([0] * 7 + [1], speakers)
     assert merged["homogeneity"] < 1
     for found in (split, merged):
         h, c = found["homogeneity"], found["completeness"]
@@ -108,14 +110,14 @@ def test_split_and_merged_equal_a_loop():
 
 def test_a_missing_speaker_is_refused():
     with pytest.raises(InputError, match="3 labels and 2 speakers"):
-        truth_figures([0, 0, 1], ["a", "b"])
+        truth_statistics([0, 0, 1], ["a", "b"])
 
 
 def clustered():
     generator = np.random.default_rng(1)
     centres = generator.normal(size=(5, 6))
     labels = generator.integers(0, 5, 80)
-    x = normalise(centres[labels] + 0.5 * generator.normal(size=(80, 6)))
+    x = unit_rows(centres[labels] + 0.5 * generator.normal(size=(80, 6)))
     return x, labels, cluster_means(x, labels, 5)
 
 
@@ -129,13 +131,13 @@ def test_cohesion_and_margin_equal_a_loop():
     found = fit(x, labels, centroids)
     assert found.cosine == pytest.approx(own, abs=1e-6)
     assert found.margin == pytest.approx(margin, abs=1e-6)
-    figures = shape_figures(found)
+    figures = shape_statistics(found)
     assert figures["misplaced"] == pytest.approx(np.mean(np.less(margin, 0)))
     assert figures["cohesion"] == pytest.approx(np.mean(own), abs=2e-6)
     assert figures["margin"] == pytest.approx(np.mean(margin), abs=2e-6)
 
 
-def test_blocks_do_not_change_the_shape_figures(monkeypatch):
+def test_blocks_do_not_change_the_shape_statistics(monkeypatch):
     x, labels, centroids = clustered()
     whole = fit(x, labels, centroids)
     monkeypatch.setattr(label_metrics, "_BLOCK", 35)
@@ -146,8 +148,8 @@ def test_blocks_do_not_change_the_shape_figures(monkeypatch):
 
 def test_wrong_clusters_have_a_negative_margin():
     x, labels, centroids = clustered()
-    right = shape_figures(fit(x, labels, centroids))
-    wrong = shape_figures(fit(x, (labels + 1) % 5, centroids))
+    right = shape_statistics(fit(x, labels, centroids))
+    wrong = shape_statistics(fit(x, (labels + 1) % 5, centroids))
     assert right["margin"] > 0 > wrong["margin"]
     assert right["misplaced"] < 0.5 < wrong["misplaced"]
 

@@ -17,7 +17,7 @@ from speechbrain_ext.clustering.n_clusters_curves import (
 )
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def speakers():
     generator = np.random.default_rng(0)
     speaker = np.repeat(np.arange(12), 15)
     x = generator.normal(size=(12, 16))[speaker]
-    x = normalise(x + 0.4 * generator.normal(size=x.shape))
+    x = unit_rows(x + 0.4 * generator.normal(size=x.shape))
     leaf_of = np.arange(180) // 3
     leaves = cluster_means(x, leaf_of, 60)
     sizes = np.bincount(leaf_of)
@@ -127,7 +127,7 @@ def test_halves_agree_best_at_the_speakers(speakers):
 
 
 def test_halves_of_noise_do_not_agree():
-    x = normalise(np.random.default_rng(0).normal(size=(200, 32)))
+    x = unit_rows(np.random.default_rng(0).normal(size=(200, 32)))
     numbers = np.array([10, 30, 60])
     curve = agreement_curve(
         ward_tree(x), x, np.ones(200), None, numbers, seed=0

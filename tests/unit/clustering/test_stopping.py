@@ -24,8 +24,8 @@ def test_a_first_round_is_always_planned_and_a_second_after_it():
         # By chance: it was by 1.4 % on MiniVox, after the best round of all.
         ([0.3, 0.32], 2, "does not fall"),
         ([0.3, 0.34], 1, "rises, so round 1 is taken"),
-        ([0.02], 1, "at rest"),
-        ([0.3, 0.1, 0.01], 3, "at rest"),
+        ([0.02], 1, "is stable"),
+        ([0.3, 0.1, 0.01], 3, "is stable"),
     ],
 )
 def test_it_stops_and_says_why(churns, chosen, words):

@@ -28,7 +28,7 @@ def _ramp(path, n=16000):
     return path
 
 
-def test_crop_has_the_samples_of_its_place(tmp_path):
+def test_a_crop_has_the_samples_between_its_start_and_stop(tmp_path):
     wav = read_crop(_ramp(tmp_path / "a.wav"), start=100, n_frames=50)
     assert wav.dtype == torch.float32
     assert torch.equal(wav * 2**15, torch.arange(100.0, 150.0))
@@ -88,7 +88,7 @@ SPANS = [(9000, 500), (100, 3000), (9000, 700), (15000, 1000), (2000, 1500)]
 
 
 @pytest.mark.parametrize("spans", [SPANS, SPANS[::-1], SPANS[:1], []])
-def test_parts_of_a_file_are_those_read_one_by_one(tmp_path, spans):
+def test_parts_of_a_file_equal_those_read_one_by_one(tmp_path, spans):
     path = _ramp(tmp_path / "a.wav")
     found = read_crops(path, spans)
     for (start, n_frames), wav in zip(spans, found, strict=True):
@@ -156,7 +156,7 @@ def _crops(path, epoch, seed=1, name="a"):
     return torch.cat(crop(name, path, 0, 16000))
 
 
-def test_crops_are_those_of_seed_epoch_and_utterance(tmp_path):
+def test_crops_depend_on_seed_epoch_and_utterance(tmp_path):
     path = _ramp(tmp_path / "a.wav")
     once = _crops(path, epoch=3)
     assert torch.equal(once, _crops(path, epoch=3))

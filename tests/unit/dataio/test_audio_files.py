@@ -35,7 +35,7 @@ def _reason(tmp_path, content):
     return length_of(str(tmp_path / "a.ogg"))
 
 
-def test_reasons_tell_empty_from_damaged_from_cut(tmp_path):
+def test_empty_damaged_and_cut_files_have_different_reasons(tmp_path):
     assert _reason(tmp_path, b"") == (0, "no samples: the file is empty")
     assert _reason(tmp_path, b"text" * 99)[1].startswith("unreadable: ")
     path = tmp_path / "b.ogg"

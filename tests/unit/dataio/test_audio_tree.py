@@ -103,7 +103,7 @@ def test_aac_is_counted_and_the_ffmpeg_line_converts_it(tmp_path):
     assert list_audio([data]).ids == ["c.wav", "s 1/a.wav", "s2/b.wav"]
 
 
-def test_aac_is_listed_where_it_is_asked_for_but_its_twin(tmp_path):
+def test_aac_without_a_wav_beside_it_is_listed_on_request(tmp_path):
     _touch(tmp_path, "a.m4a", "b.m4a", "b.wav", "c.wav")
     found = list_audio([tmp_path], with_aac=True)
     assert found.ids == ["a.m4a", "b.wav", "c.wav"]
@@ -115,7 +115,7 @@ def test_an_output_folder_among_the_input_is_refused(tmp_path):
     refuse_inside(tmp_path / "data2", [tmp_path / "data"])
 
 
-def test_is_inside_sees_through_links(tmp_path):
+def test_is_inside_follows_links(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert is_inside(tmp_path / "link" / "out", tmp_path / "real")

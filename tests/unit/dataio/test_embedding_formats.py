@@ -2,6 +2,7 @@
 
 import struct
 
+import kaldiio
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ def vectors():
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_there_and_back_is_the_identity(tmp_path, vectors, name):
+def test_what_is_written_is_read_back_unchanged(tmp_path, vectors, name):
     names = write_vectors(tmp_path / "one", IDS, vectors, name)
     ids, found = read_vectors(tmp_path / "one", name)
     assert list(ids) == list(IDS)
@@ -45,7 +46,7 @@ def test_a_dict_of_tensors_of_one_row_is_read_as_the_authors_keep_it(
     np.testing.assert_array_equal(found, vectors[:2])
 
 
-def test_memory_is_saved_once_for_all_rows(tmp_path):
+def test_rows_of_one_tensor_are_saved_once(tmp_path):
     x = np.zeros((1000, 256), dtype=np.float32)
     ids = np.array([f"u{n}" for n in range(1000)], dtype=object)
     write_vectors(tmp_path, ids, x, "pt")
@@ -66,8 +67,7 @@ def test_an_index_points_at_each_vector(tmp_path, vectors):
         np.testing.assert_array_equal(np.frombuffer(at[10:30], "<f4"), row)
 
 
-def test_kaldiio_reads_what_is_written_and_the_other_way(tmp_path, vectors):
-    kaldiio = pytest.importorskip("kaldiio")
+def test_kaldiio_reads_our_archives_and_we_read_kaldiios(tmp_path, vectors):
     write_vectors(tmp_path, IDS, vectors, "kaldi")
     found = kaldiio.load_scp(str(tmp_path / "embeddings.scp"))
     np.testing.assert_array_equal(found[IDS[1]], vectors[1])

@@ -58,7 +58,7 @@ def read(corpus, kind, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_there_and_back_is_the_identity(corpus, name):
+def test_what_is_written_is_read_back_unchanged(corpus, name):
     labels = read_manifest(corpus / "labels.csv", "pseudo_labels", "/data")
     names = write_labels(corpus / name, labels, name)
     assert all((corpus / name / file).exists() for file in names)
@@ -70,7 +70,7 @@ def test_there_and_back_is_the_identity(corpus, name):
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_and_the_other_way_round(corpus, name):
+def test_what_is_read_is_written_back_unchanged(corpus, name):
     """What was written from what was read is the same bytes."""
     labels = read_manifest(corpus / "labels.csv", "pseudo_labels", "/data")
     names = write_labels(corpus / "one", labels, name)
@@ -173,7 +173,7 @@ def test_an_odd_space_within_a_name_does_come_back(corpus):
     assert list(read_labels(corpus, "list", labels).ids) == [odd[0]["ID"]]
 
 
-def test_what_says_nothing_of_its_audio_needs_a_manifest(corpus):
+def test_a_format_without_lengths_needs_a_manifest(corpus):
     (corpus / "labels.txt").write_text("1 a/2.wav\n")
     with pytest.raises(InputError, match="--train_annotation"):
         read_labels(corpus / "labels.txt", "list")

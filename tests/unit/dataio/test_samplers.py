@@ -1,4 +1,4 @@
-"""Capped epochs: how often, in which order, shared and replayed."""
+"""CappedSampler: counts, order, several processes, resumption."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_utterances_of_a_class_are_heard_equally_often():
             assert own.max() - own.min() <= 1
 
 
-def test_the_order_is_of_seed_and_epoch_alone():
+def test_the_order_depends_on_seed_and_epoch_alone():
     first, second = (CappedSampler(LABELS, 3, seed=1) for _ in range(2))
     epoch(first, 1)
     assert epoch(first, 5) == epoch(second, 5)
@@ -73,6 +73,6 @@ def test_processes_share_the_epoch():
 
 
 @pytest.mark.parametrize("cap", [0, -1, 2.5, "2"])
-def test_a_cap_that_is_none_is_refused(cap):
+def test_a_cap_below_one_is_refused(cap):
     with pytest.raises(InputError, match="max_per_class is"):
         CappedSampler(LABELS, cap, seed=1)

@@ -19,7 +19,7 @@ def manifest(counts):
     return Manifest(table, "pseudo_labels")
 
 
-def test_the_two_parts_are_the_whole():
+def test_the_two_parts_together_are_the_manifest():
     whole = manifest([5, 9, 1, 30])
     train, valid = hold_out(whole, 0.3, seed=1)
     assert set(train.ids) | set(valid.ids) == set(whole.ids)
@@ -60,6 +60,6 @@ def test_the_seed_decides():
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
-def test_a_fraction_that_is_no_share_is_refused(fraction):
+def test_a_fraction_outside_0_to_1_is_refused(fraction):
     with pytest.raises(InputError, match="valid_fraction is"):
         hold_out(manifest([5, 9]), fraction, seed=1)

@@ -1,5 +1,6 @@
 """The frame around a recipe: check, begin, resume, skip, refuse, finish."""
 
+import importlib.util
 import json
 import sys
 
@@ -7,25 +8,39 @@ import pytest
 import torch
 import warm
 
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 
 RECIPE = """
+import dataclasses
 from pathlib import Path
-from speechbrain_ext.utils.files import InputError, write_text
-from speechbrain_ext.experiment.recipe_run import Stage, run
+from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import write_text
+from speechbrain_ext.utils.settings import Settings, Wired, setting
+
+@dataclasses.dataclass(kw_only=True)
+class CopyWords(Settings):
+    recipe = "copy_words"
+    text: str = setting(doc="file of words", path=True)
+    n_words: int = setting(1, "fewest words", low=1)
+    corpus: str = setting("none", "name of the words")
+    module: Wired = setting(
+        Wired("!new:torch.nn.Linear {in_features: 2, out_features: 1}"), "any"
+    )
 
 def main(argv=None):
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    if stage.is_done({"text": settings["text"]}):
+    recipe = RecipeRun(__file__, CopyWords, argv)
+    settings = recipe.settings
+    if recipe.is_done({"text": settings.text}):
         return
-    words = Path(settings["text"]).read_text().split()
-    if len(words) < settings["n_words"]:
+    words = Path(settings.text).read_text().split()
+    if len(words) < settings.n_words:
         raise InputError(f"{len(words)} words, too few; write more")
-    write_text(stage.folder / "words.txt", " ".join(words))
-    stage.finish(["words.txt"], n_found=len(words))
+    write_text(recipe.folder / "words.txt", " ".join(words))
+    recipe.finish(["words.txt"], n_found=len(words))
 
 if __name__ == "__main__":
     run(main)
@@ -41,8 +56,8 @@ class Recipe:
         self.script.write_text(RECIPE)
         self.leaf = folder / "copy_words.yaml"
         self.leaf.write_text(
-            "seed: 1\noverwrite: False\noutput_folder: !PLACEHOLDER\n"
-            "text: !PLACEHOLDER\nn_words: 1\n"
+            "seed: 1\noutput_folder: !PLACEHOLDER\ntext: !PLACEHOLDER\n"
+            "n_words: 1\n"
         )
         self.text = folder / "text.txt"
         self.text.write_text("one two three")
@@ -56,14 +71,25 @@ class Recipe:
             *options,
         ]
 
-    def stage(self, *options):
-        return Stage(str(self.script), self.argv(*options))
+    def scope(self):
+        """The recipe as a module of this process."""
+        spec = importlib.util.spec_from_file_location("copied", self.script)
+        module = importlib.util.module_from_spec(spec)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "copied", module)
+            spec.loader.exec_module(module)
+            # While the module is known: annotations are resolved in it.
+            module.CopyWords.keys()
+        return module
+
+    def opened(self, *options):
+        """What the recipe's main begins with."""
+        kind = self.scope().CopyWords
+        return RecipeRun(str(self.script), kind, self.argv(*options))
 
     def run(self, *options):
-        """The recipe's own main, in this process."""
-        scope = {"__file__": str(self.script), "__name__": "copy_words"}
-        exec(compile(RECIPE, str(self.script), "exec"), scope)
-        scope["main"](self.argv(*options))
+        """Run the recipe's own main, in this process."""
+        self.scope().main(self.argv(*options))
 
     def receipt(self):
         return json.loads((self.out / "stage.json").read_text())
@@ -83,8 +109,14 @@ def recipe(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--n_wrods=2"], "no key 'n_wrods'; did you mean 'n_words'"),
-        (["--n_words", "2", "--txt", "a"], "no key 'txt'; did you mean 'text'"),
+        (
+            ["--n_wrods=2"],
+            "n_wrods is 2; .* no such key; did you mean --n_words",
+        ),
+        (
+            ["--n_words", "2", "--txt", "a"],
+            "txt is 'a'; .* no such key; did you mean --text",
+        ),
         (["--n_words=2", "--n_words=3"], 'duplicate key "n_words"'),
         (["--n_words={a: 1"], "options are not YAML.*close their braces"),
     ],
@@ -99,20 +131,22 @@ def test_a_misspelt_option_stops_before_the_folder_is_made(
 
 def test_a_misspelt_key_in_the_yaml_is_named(recipe):
     recipe.leaf.write_text(recipe.leaf.read_text().replace("n_words", "nwords"))
-    with pytest.raises(InputError, match="reads no key 'nwords'.*'n_words'"):
+    with pytest.raises(
+        InputError, match="nwords is 1; .* did you mean --n_words"
+    ):
         recipe.run()
 
 
 def test_a_value_the_user_must_give_is_named(recipe):
     argv = [str(recipe.leaf), f"--output_folder={recipe.out}"]
-    with pytest.raises(InputError, match="'text'"):
-        Stage(str(recipe.script), argv)
+    with pytest.raises(InputError, match="text is not given; .*--text=..."):
+        recipe.scope().main(argv)
 
 
 @pytest.mark.parametrize("argv", [[], ["--n_words=3"]])
 def test_a_command_line_without_yaml_gets_the_usage(recipe, argv):
     with pytest.raises(InputError, match="usage: python .*copy_words.py"):
-        Stage(str(recipe.script), argv)
+        recipe.scope().main(argv)
 
 
 def test_a_missing_input_leaves_no_folder(recipe):
@@ -122,14 +156,14 @@ def test_a_missing_input_leaves_no_folder(recipe):
     assert not recipe.out.exists()
 
 
-# --- a finished stage -------------------------------------------------------
+# --- a finished run -------------------------------------------------------
 
 
-def test_settings_are_plain_and_overridden(recipe):
-    stage = recipe.stage("--n_words=2")
-    assert stage.settings["n_words"] == 2
-    assert stage.settings["overwrite"] is False
-    assert type(stage.settings["n_words"]) is int
+def test_settings_have_their_types_and_the_values_given(recipe):
+    opened = recipe.opened("--n_words=2")
+    assert opened.settings.n_words == 2
+    assert opened.settings.overwrite is False
+    assert type(opened.settings.n_words) is int
 
 
 def test_the_folder_tells_how_it_was_made(recipe):
@@ -151,7 +185,7 @@ def test_the_folder_tells_how_it_was_made(recipe):
 def test_the_same_request_again_is_skipped(recipe):
     recipe.run()
     before = (recipe.out / "words.txt").stat().st_mtime_ns
-    assert recipe.stage().is_done({"text": recipe.text})
+    assert recipe.opened().is_done({"text": recipe.text})
     recipe.run()
     assert (recipe.out / "words.txt").stat().st_mtime_ns == before
 
@@ -159,7 +193,7 @@ def test_the_same_request_again_is_skipped(recipe):
 def test_an_input_that_moved_but_kept_its_bytes_is_the_same(recipe):
     recipe.run()
     recipe.text = recipe.text.rename(recipe.folder / "moved.txt")
-    assert recipe.stage().is_done({"text": recipe.text})
+    assert recipe.opened().is_done({"text": recipe.text})
 
 
 @pytest.mark.parametrize(
@@ -208,20 +242,34 @@ def test_overwrite_leaves_a_folder_that_is_not_ours(recipe):
     assert recipe.words() == "one two three"
 
 
-# --- an unfinished stage ----------------------------------------------------
+def test_a_name_that_equals_a_folder_of_an_input_is_recorded(
+    recipe, monkeypatch
+):
+    """Only keys that are declared as paths are left out of the record."""
+    monkeypatch.chdir(recipe.folder)
+    (recipe.folder / "toy").mkdir()
+    recipe.text.rename("toy/text.txt")
+    recipe.text = "toy/text.txt"
+    recipe.run("--corpus=toy")
+    assert recipe.receipt()["hparams"]["corpus"] == "toy"
+    with pytest.raises(InputError, match="hparams.corpus was 'toy', now 'emb'"):
+        recipe.run("--corpus=emb")
 
 
-def test_a_stage_cut_off_is_resumed_in_its_folder(recipe):
-    assert not recipe.stage().is_done({"text": recipe.text})
+# --- an unfinished run ----------------------------------------------------
+
+
+def test_an_unfinished_run_is_resumed_in_its_folder(recipe):
+    assert not recipe.opened().is_done({"text": recipe.text})
     (recipe.out / "half.ckpt").write_text("state")
-    assert not recipe.stage().is_done({"text": recipe.text})
+    assert not recipe.opened().is_done({"text": recipe.text})
     assert (recipe.out / "half.ckpt").read_text() == "state"
     recipe.run()
     assert recipe.words() == "one two three"
 
 
 @pytest.mark.parametrize("damage", ["delete", "change"])
-def test_a_stage_whose_output_is_damaged_is_done_again(recipe, damage):
+def test_a_run_whose_output_is_damaged_is_done_again(recipe, damage):
     recipe.run()
     path = recipe.out / "words.txt"
     path.unlink() if damage == "delete" else path.write_text("one two thr")
@@ -230,22 +278,16 @@ def test_a_stage_whose_output_is_damaged_is_done_again(recipe, damage):
 
 
 def test_the_seed_is_set_when_work_begins(recipe):
-    recipe.stage().is_done({"text": recipe.text})
+    recipe.opened().is_done({"text": recipe.text})
     first = torch.rand(3)
     torch.rand(5)
-    recipe.stage().is_done({"text": recipe.text})
+    recipe.opened().is_done({"text": recipe.text})
     assert torch.equal(torch.rand(3), first)
 
 
-def test_load_builds_the_objects_of_the_yaml(recipe):
-    text = recipe.leaf.read_text().replace(
-        "n_words: 1",
-        "n_words: !new:torch.nn.Linear\n    in_features: 2\n"
-        "    out_features: 1",
-    )
-    recipe.leaf.write_text(text)
-    first = recipe.stage().load()["n_words"]
-    again = recipe.stage().load()["n_words"]
+def test_objects_of_the_yaml_are_the_same_each_time(recipe):
+    first = recipe.opened().objects()["module"]
+    again = recipe.opened().objects()["module"]
     assert torch.equal(first.weight, again.weight)
 
 
@@ -273,7 +315,7 @@ def test_a_program_that_works_has_status_0(recipe):
     assert recipe.words() == "one two three"
 
 
-def test_a_fault_of_ours_keeps_its_traceback(recipe):
+def test_a_programming_error_keeps_its_traceback(recipe):
     text = recipe.script.read_text()
     recipe.script.write_text(text.replace("words = Path", "1 / 0  # "))
     done = program(recipe)
@@ -281,25 +323,14 @@ def test_a_fault_of_ours_keeps_its_traceback(recipe):
     assert "ZeroDivisionError" in done.stderr
 
 
-CLASSES = "opt_class: !name:torch.optim.{}\n    lr: 1.0\n"
-
-
 def test_another_class_in_the_yaml_is_another_request(recipe):
-    text = recipe.leaf.read_text()
-    recipe.script.write_text(
-        RECIPE.replace(
-            "words = Path",
-            "hparams = stage.load()\n    "
-            "hparams['opt_class']\n    words = Path",
-        )
-    )
-    recipe.leaf.write_text(text + CLASSES.format("SGD"))
-    assert not recipe.stage().is_done({"text": recipe.text})
+    assert not recipe.opened().is_done({"text": recipe.text})
     (recipe.out / "half.txt").write_text("work")
-    recipe.leaf.write_text(text + CLASSES.format("Adam"))
-    rule = r"opt_class.! was '!name:torch.optim.SGD', now"
+    stated = "module: !new:torch.nn.Identity\n"
+    recipe.leaf.write_text(recipe.leaf.read_text() + stated)
+    rule = "module.! was '!new:torch.nn.Linear', now '!new:torch.nn.Identity'"
     with pytest.raises(InputError, match=rule):
-        recipe.stage().is_done({"text": recipe.text})
+        recipe.opened().is_done({"text": recipe.text})
 
 
 @pytest.mark.parametrize(
@@ -315,7 +346,7 @@ def test_a_run_option_that_decides_the_result_is_part_of_the_request(
 
 def test_a_run_option_that_decides_nothing_is_not(recipe):
     recipe.run("--noprogressbar")
-    assert recipe.stage().is_done({"text": recipe.text})
+    assert recipe.opened().is_done({"text": recipe.text})
 
 
 def test_test_only_is_refused(recipe):
@@ -326,15 +357,15 @@ def test_test_only_is_refused(recipe):
 def test_overwrite_typed_again_after_a_kill_goes_on(recipe):
     recipe.run()
     again = ["--overwrite=True"]
-    assert not recipe.stage(*again).is_done({"text": recipe.text})
+    assert not recipe.opened(*again).is_done({"text": recipe.text})
     (recipe.out / "checkpoint").write_text("work")
-    assert not recipe.stage(*again).is_done({"text": recipe.text})
+    assert not recipe.opened(*again).is_done({"text": recipe.text})
     assert (recipe.out / "checkpoint").exists()
     assert len(list(recipe.folder.glob("out.old*"))) == 1
 
 
-def test_a_resumed_stage_says_so(recipe):
-    assert not recipe.stage().is_done({"text": recipe.text})
+def test_the_record_says_that_a_run_was_resumed(recipe):
+    assert not recipe.opened().is_done({"text": recipe.text})
     recipe.run()
     assert recipe.receipt()["resumed"] is True
 

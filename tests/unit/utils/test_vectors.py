@@ -59,7 +59,7 @@ def test_inner_products_do_not_depend_on_blocks(monkeypatch):
     x = embeddings(20)
     enrol, test = np.random.default_rng(1).integers(0, 20, (2, 300))
     whole = inner_products(x, enrol, test)
-    monkeypatch.setattr(vectors, "BLOCK", 7)
+    monkeypatch.setattr(vectors, "_BLOCK", 7 * 8)
     np.testing.assert_array_equal(inner_products(x, enrol, test), whole)
     expected = (x[enrol] * x[test]).sum(axis=1)
     np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-6)

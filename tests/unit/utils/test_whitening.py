@@ -6,7 +6,7 @@ import torch
 
 from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import normalise
+from speechbrain_ext.utils.vectors import unit_rows
 from speechbrain_ext.utils.whitening import fold_whitening_, whiten_, whitening
 
 
@@ -14,7 +14,7 @@ from speechbrain_ext.utils.whitening import fold_whitening_, whiten_, whitening
 def x():
     generator = np.random.default_rng(0)
     scale = np.exp(-np.arange(12) / 3)
-    return normalise(generator.normal(size=(500, 12)) * scale + 0.3)
+    return unit_rows(generator.normal(size=(500, 12)) * scale + 0.3)
 
 
 @pytest.mark.parametrize("power", [0, 0.5, 1])

@@ -1,20 +1,18 @@
-"""Strict YAML: every unknown, unread or missing key is named."""
+"""YAML trees: bases, overrides, references, objects, and clear errors."""
 
 import pytest
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import (
-    check_keys,
+    build_objects,
     check_overrides,
-    keys_read,
-    load_yaml_objects,
+    find_yaml,
     parse_yaml,
     plain,
     read_yaml,
     resolve,
 )
 
-COMMON = "seed: 1\noutput_folder: out\noverwrite: False\n"
 TREE = {
     "lr": 1,
     "loss": {"margin": 0.2, "gate": {"epoch": 5}},
@@ -25,12 +23,6 @@ TREE = {
 
 def leaf(tmp_path, text):
     path = tmp_path / "recipe.yaml"
-    path.write_text(text)
-    return path
-
-
-def script(tmp_path, text="settings['n_words']"):
-    path = tmp_path / "recipe.py"
     path.write_text(text)
     return path
 
@@ -46,77 +38,66 @@ def script(tmp_path, text="settings['n_words']"):
         ("loss: {gate: {epohc: 1}}", "no key 'loss.gate.epohc'.*'epoch'"),
         ("zzz: 2", r"no key 'zzz'; it has \['extra', 'loss', 'lr', 'stage'\]"),
         ("stage: {ste: {}}", "no key 'stage.ste'; did you mean 'set'"),
-        ({"lrr": 2}, "no key 'lrr'"),
     ],
 )
 def test_a_misspelt_override_is_named_with_its_neighbour(overrides, message):
     with pytest.raises(InputError, match=message):
-        check_overrides("a.yaml", TREE, overrides)
+        check_overrides("a.yaml", TREE, parse_yaml(overrides))
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        None,
         "",
         "lr: 2",
         "loss: {margin: 0.5}",
         "loss: {gate: {epoch: 1}}",
         "extra: {anything: 1}",
         "loss: null",
-        "stage: {set: {lr: 1}}",
     ],
 )
-def test_known_overrides_pass_and_empty_mappings_and_set_are_open(overrides):
-    check_overrides("a.yaml", TREE, overrides)
+def test_known_overrides_pass_and_empty_maps_are_open(overrides):
+    check_overrides("a.yaml", TREE, parse_yaml(overrides))
 
 
-# --- keys of a recipe -------------------------------------------------------
+# --- bases and places -------------------------------------------------------
 
 
-def test_keys_are_read_from_all_three_forms_and_no_other(tmp_path):
-    path = script(
-        tmp_path,
-        "settings['a']\nstage.settings['b']\nhparams['c']\n"
-        "self.hparams.d\nother['e']\nself.other.f\nsettings[key]\n",
+def test_a_yaml_with_a_base_changes_it(tmp_path):
+    leaf(tmp_path, "lr: 1\nloss: {margin: 0.2, scale: 30}\n")
+    (tmp_path / "other.yaml").write_text(
+        "base: recipe.yaml\nloss: {margin: 0.5}\nn_epochs: 3\n"
     )
-    assert keys_read(path) == {"a", "b", "c", "d"}
+    assert plain(read_yaml(tmp_path / "other.yaml")) == {
+        "lr": 1,
+        "loss": {"margin": 0.5, "scale": 30},
+        "n_epochs": 3,
+    }
 
 
-def test_a_yaml_with_exactly_the_keys_read_passes(tmp_path):
-    path = leaf(tmp_path, COMMON + "n_words: 3\n")
-    check_keys(script(tmp_path), path, read_yaml(path))
+def test_bases_that_go_in_circles_are_named(tmp_path):
+    path = leaf(tmp_path, "base: recipe.yaml\n")
+    with pytest.raises(InputError, match="is a base of itself"):
+        read_yaml(path)
 
 
-def test_a_key_that_another_value_refers_to_is_not_dead(tmp_path):
-    path = leaf(tmp_path, COMMON + "half: 3\nn_words: !ref <half> * 2\n")
-    check_keys(script(tmp_path), path, read_yaml(path))
+def test_what_a_yaml_names_is_never_in_the_current_directory(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "part.yaml").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_yaml("part.yaml").is_file()
+    with pytest.raises(InputError, match="part.yaml, which .*recipe.yaml"):
+        find_yaml("part.yaml", tmp_path / "recipe.yaml")
+    found = find_yaml("here/part.yaml", tmp_path / "recipe.yaml")
+    assert found == tmp_path / "here" / "part.yaml"
 
 
-def test_a_run_option_of_speechbrain_may_be_in_the_yaml(tmp_path):
-    path = leaf(tmp_path, COMMON + "n_words: 3\nckpt_interval_minutes: 5\n")
-    check_keys(script(tmp_path), path, read_yaml(path))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("n_wrods: 3\n", "reads no key 'n_wrods'; did you mean 'n_words'"),
-        ("n_words: 3\nzzz: 1\n", "reads no key 'zzz'; remove it"),
-        ("n_words: 3  # <zzz>\nzzz: 1\n", "reads no key 'zzz'"),
-        ("", r"lacks \['n_words'\], which recipe.py reads"),
-    ],
-)
-def test_dead_and_missing_keys_are_named(tmp_path, text, message):
-    path = leaf(tmp_path, COMMON + text)
-    with pytest.raises(InputError, match=message):
-        check_keys(script(tmp_path), path, read_yaml(path))
-
-
-def test_common_keys_are_required(tmp_path):
-    path = leaf(tmp_path, "n_words: 3\n")
-    with pytest.raises(InputError, match="output_folder.*overwrite.*seed"):
-        check_keys(script(tmp_path), path, read_yaml(path))
+def test_the_packages_own_yaml_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("prepare_toy.yaml", "hparams/prepare_toy.yaml"):
+        assert find_yaml(name).parent.name == "hparams"
 
 
 # --- reading and building ---------------------------------------------------
@@ -158,7 +139,7 @@ def test_objects_are_built_with_overrides(tmp_path):
         "size: 3\nlayer: !new:torch.nn.Linear\n    in_features: !ref <size>\n"
     )
     path = leaf(tmp_path, text + "    out_features: 2\n")
-    built = load_yaml_objects(path, "size: 5")
+    built = build_objects(resolve(path, "size: 5"), path)
     assert built["layer"].in_features == 5
 
 
@@ -172,5 +153,5 @@ def test_objects_are_built_with_overrides(tmp_path):
 )
 def test_a_wrong_class_or_argument_is_one_line(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as error:
-        load_yaml_objects(leaf(tmp_path, text))
+        build_objects(text, "recipe.yaml")
     assert "cannot be built" in str(error.value)

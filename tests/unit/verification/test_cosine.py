@@ -85,7 +85,7 @@ def test_cosine_does_not_depend_on_length_or_block(monkeypatch):
     expected = torch.nn.functional.cosine_similarity(
         torch.from_numpy(x[enrol]), torch.from_numpy(x[test])
     )
-    monkeypatch.setattr(vectors, "BLOCK", 7)
+    monkeypatch.setattr(vectors, "_BLOCK", 7)
     scaled = x * generator.uniform(0.1, 10, (20, 1)).astype(np.float32)
     scores = cosine_scores(scaled, enrol, test)
     assert scores.dtype == np.float32
@@ -106,7 +106,7 @@ def test_memory_mapped_and_tensor_embeddings_score_the_same(tmp_path):
 def test_speaker_means_weigh_directions_not_lengths(monkeypatch):
     x = embeddings(30)
     labels = np.random.default_rng(2).integers(0, 4, 30)
-    monkeypatch.setattr(vectors, "BLOCK", 8)
+    monkeypatch.setattr(vectors, "_BLOCK", 8)
     means = speaker_means(3 * x, np.arange(30), labels)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     for label in range(4):

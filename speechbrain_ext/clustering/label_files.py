@@ -1,0 +1,124 @@
+"""Files of a clustering: labels, what was dropped, statistics and plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from speechbrain_ext.clustering import plots
+from speechbrain_ext.clustering.cleaning import KEPT
+from speechbrain_ext.clustering.label_metrics import (
+    Fit,
+    cluster_sizes,
+    largest_first,
+)
+from speechbrain_ext.clustering.n_clusters import Choice
+from speechbrain_ext.dataio.manifest import Manifest, select, write_manifest
+from speechbrain_ext.utils.files import atomic_path, write_json
+from speechbrain_ext.utils.plotting import save_png
+
+
+def write_labels(
+    folder: Path,
+    train: Manifest,
+    labels: np.ndarray,
+    found: Fit,
+    reason: np.ndarray,
+) -> list[str]:
+    """Write the kept utterances with labels, the dropped with reasons.
+
+    Arguments
+    ---------
+    folder : Path
+        Where ``pseudo_labels.csv`` and ``dropped.csv`` go.
+    train : Manifest
+        The utterances [N].
+    labels : numpy.ndarray
+        Cluster of each [N], 0 to K - 1.
+    found : Fit
+        Their cosines and margins.
+    reason : numpy.ndarray
+        Why each is dropped [N], from `reasons_to_drop`.
+
+    Returns
+    -------
+    list of str
+        The names written.
+    """
+    kept = reason == KEPT
+    names = np.array([f"pseudo{i:05d}" for i in range(labels.max() + 1)])
+    margin = found.margin.astype(np.float64).round(6)
+    labelled = select(train, kept).table.assign(
+        spk_id=names[largest_first(labels[kept])], margin=margin[kept]
+    )
+    write_manifest(folder / "pseudo_labels.csv", labelled, "pseudo_labels")
+    dropped = pd.DataFrame(
+        {
+            "ID": train.ids[~kept],
+            "cluster_size": np.bincount(labels)[labels[~kept]],
+            "margin": margin[~kept],
+            "reason": reason[~kept],
+        }
+    )
+    with atomic_path(folder / "dropped.csv") as part:
+        dropped.to_csv(part, index=False)
+    return ["pseudo_labels.csv", "dropped.csv"]
+
+
+def write_summary(
+    folder: Path,
+    labels: np.ndarray,
+    found: Fit,
+    reason: np.ndarray,
+    summary: dict[str, Any],
+    choice: Choice | None,
+) -> list[str]:
+    """Write statistics, settings, each cluster's size and cohesion, plots.
+
+    Arguments
+    ---------
+    folder : Path
+        Where ``clusters.json`` and the plots go.
+    labels : numpy.ndarray
+        Cluster of each utterance [N], 0 to K - 1.
+    found : Fit
+        Their cosines and margins.
+    reason : numpy.ndarray
+        Why each is dropped [N], from `reasons_to_drop`.
+    summary : dict
+        Further parts of ``clusters.json``.
+    choice : Choice, optional
+        How the number of clusters was chosen, if it was.
+
+    Returns
+    -------
+    list of str
+        The names written.
+    """
+    kept = reason == KEPT
+    ranked = largest_first(labels[kept])
+    sizes = cluster_sizes(ranked)
+    cohesion = np.bincount(ranked, found.cosine[kept]) / sizes
+    content = {
+        **summary,
+        "sizes": sizes.tolist(),
+        "cohesion": cohesion.round(4).tolist(),
+        "choice": choice.as_json() if choice else None,
+    }
+    write_json(folder / "clusters.json", content)
+    figure = plots.cluster_sizes({folder.name: sizes})
+    save_png(figure, folder / "cluster_sizes.png")
+    names = ["clusters.json", "cluster_sizes.png"]
+    if choice:
+        figure = plots.cluster_number(
+            choice.numbers,
+            choice.curves,
+            choice.by_criterion,
+            choice.n_clusters,
+        )
+        save_png(figure, folder / "cluster_number.png")
+        names.append("cluster_number.png")
+    return names

@@ -1,0 +1,85 @@
+"""Rows grouped by their label: who is in a group, and at which place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Members(NamedTuple):
+    """Rows of each group: those of k are ``rows[starts[k]:][:sizes[k]]``.
+
+    Arguments
+    ---------
+    rows : numpy.ndarray
+        All rows [N], group by group, in each group in rising order.
+    starts : numpy.ndarray
+        Where each group begins in ``rows`` [K].
+    sizes : numpy.ndarray
+        Rows of each group [K].
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+
+def members(groups: Sequence | np.ndarray, n_groups: int = 0) -> Members:
+    """Sort rows by their group.
+
+    Arguments
+    ---------
+    groups : sequence of int
+        Group of each row [N], 0 to K - 1.
+    n_groups : int
+        K, if the last groups may be empty.
+
+    Returns
+    -------
+    Members
+
+    Example
+    -------
+    >>> found = members([1, 0, 1])
+    >>> found.rows.tolist(), found.starts.tolist(), found.sizes.tolist()
+    ([1, 0, 2], [0, 1], [1, 2])
+    """
+    sizes = np.bincount(groups, minlength=n_groups)
+    rows = np.argsort(groups, kind="stable")
+    return Members(rows, np.cumsum(sizes) - sizes, sizes)
+
+
+def place_in_group(
+    groups: Sequence | np.ndarray, order: np.ndarray | None = None
+) -> np.ndarray:
+    """Place of each row among the rows of its group, from 0.
+
+    Arguments
+    ---------
+    groups : sequence of int
+        Group of each row [N], 0 to K - 1.
+    order : numpy.ndarray, optional
+        All rows [N]; of one group, the one that comes first here has place
+        0. Without, rows count in rising order.
+
+    Returns
+    -------
+    numpy.ndarray
+        Places [N].
+
+    Example
+    -------
+    >>> place_in_group([1, 0, 1]).tolist()
+    [0, 0, 1]
+    >>> place_in_group([1, 0, 1], order=np.array([2, 1, 0])).tolist()
+    [1, 0, 0]
+    """
+    groups = np.asarray(groups)
+    if order is None:
+        order = np.arange(len(groups))
+    within, starts, sizes = members(groups[order])
+    place = np.empty(len(groups), dtype=np.int64)
+    place[order[within]] = np.arange(len(groups)) - np.repeat(starts, sizes)
+    return place
