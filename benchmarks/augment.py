@@ -102,7 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--n_frames", type=int, default=32_000)
     parser.add_argument("--n_repeats", type=int, default=3)
-    parser.add_argument("--output", default="results/benchmark_augment.json")
+    parser.add_argument("--output", default="results/benchmarks/augment.json")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     torch.manual_seed(0)

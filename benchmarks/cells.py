@@ -129,8 +129,9 @@ def error_rates(folder: Path) -> dict[str, Any]:
     """EER and minDCF of a cell on each list."""
     figures: dict[str, Any] = {}
     for result in results_of(folder):
-        figures[f"eer {result['trials']}"] = result["eer_percent"]
-        figures[f"min_dcf {result['trials']}"] = result["min_dcf"]
+        name = result["trials"]["name"]
+        figures[f"eer {name}"] = result["eer"]["value"]
+        figures[f"min_dcf {name}"] = result["min_dcf"]["value"]
     return figures
 
 

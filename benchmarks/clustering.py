@@ -277,7 +277,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     for name in [name for name in SMALL if name != "ward_sizes"]:
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--assignment", default="approximate")
-    parser.add_argument("--output", default="results/benchmark_clustering.json")
+    parser.add_argument(
+        "--output", default="results/benchmarks/clustering.json"
+    )
     arguments = parser.parse_args(argv)
     for name, size in (FULL if arguments.full else SMALL).items():
         if getattr(arguments, name) is None:

@@ -119,7 +119,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--lr_encoder", type=float, default=2e-4, help="of a tuned WavLM"
     )
     parser.add_argument(
-        "--output", default="results/benchmark_contrastive.json"
+        "--output", default="results/benchmarks/contrastive.json"
     )
     return parser.parse_args(argv)
 
@@ -188,7 +188,7 @@ def do_cell(
         name,
         seed,
         caveat=cells.SYNTHETIC if arguments.corpus is None else "",
-        train_receipt=str(folder / "model" / RECEIPT),
+        train_record=str(folder / "model" / RECEIPT),
     )
 
 

@@ -71,7 +71,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--global_crop", type=float, default=4.0, help="s; local: half of it"
     )
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--output", default="results/benchmark_dino_step.json")
+    parser.add_argument("--output", default="results/benchmarks/dino_step.json")
     return parser.parse_args(argv)
 
 

@@ -133,7 +133,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument(
-        "--output", default="results/benchmark_finetune_step.json"
+        "--output", default="results/benchmarks/finetune_step.json"
     )
     arguments = parser.parse_args(argv)
     for name, size in SIZES[arguments.device].items():

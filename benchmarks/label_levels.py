@@ -77,7 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="output_folder of run_rounds")
     parser.add_argument("--n_centroids", type=int, default=900)
     parser.add_argument("--n_clusters", type=int, nargs="*", default=[200, 400])
-    parser.add_argument("--output", default="results/label_levels.json")
+    parser.add_argument(
+        "--output", default="results/benchmarks/label_levels.json"
+    )
     arguments = parser.parse_args(argv)
     folders = sorted(arguments.run.glob("*/train_embeddings"))
     systems = {

@@ -71,7 +71,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--gate_from_epoch", type=int, default=5)
     parser.add_argument("--correct_from_epoch", type=int, default=9)
     parser.add_argument(
-        "--output", default="results/benchmark_label_noise.json"
+        "--output", default="results/benchmarks/label_noise.json"
     )
     return parser.parse_args(argv)
 

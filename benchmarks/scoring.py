@@ -246,7 +246,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--top_k", type=int, default=300)
     parser.add_argument("--limit_seconds", type=float, default=10.0)
     parser.add_argument("--limit_mb", type=float, default=3000.0)
-    parser.add_argument("--output", default="results/benchmark_scoring.json")
+    parser.add_argument("--output", default="results/benchmarks/scoring.json")
     return parser.parse_args(argv)
 
 

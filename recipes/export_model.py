@@ -1,7 +1,7 @@
-"""Make the folder that is shared: a model, its card, two ways to load it.
+"""Export a model into a folder to publish: weights, card and examples.
 
-The embedder must be the one that was scored: its receipts are followed from
-the results to its weights. To run it, after extract_embeddings of the test
+The embedder must be the one that was scored: its stage records are followed
+from the results to its weights. To run it, after extract_embeddings of the test
 utterances and score_trials with --backends="[raw, raw+linear]":
 
 > python recipes/export_model.py hparams/export_model.yaml \
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from speechbrain_ext.experiment.lineage import (
     check_made_from,
@@ -35,14 +34,11 @@ from speechbrain_ext.experiment.model_card import (
     model_card,
 )
 from speechbrain_ext.experiment.receipts import RECEIPT
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.hub_folder import write_hub_folder
-from speechbrain_ext.inference.hub_upload import (
-    check_id,
-    describe_upload,
-    upload,
-)
+from speechbrain_ext.inference.hub_upload import describe_upload, upload
+from speechbrain_ext.inference.settings import ExportModel
 from speechbrain_ext.models.embedder import MODEL, RECIPE
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
@@ -58,57 +54,57 @@ CALIBRATED = f"{RAW}+linear"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Check that it was scored, write the folder, perhaps upload it."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    if settings["push"] is not None:
-        check_id(settings["push"])
+    """Check that the model was scored, write its folder, upload it if asked."""
+    recipe = RecipeRun(__file__, ExportModel, argv)
+    settings = recipe.settings
     results = read_results_of(settings)
     check_calibration(settings)
     decision = decision_of(settings)
-    if not stage.is_done(inputs_of(settings)):
-        embedder = settings["embedder_folder"]
+    if not recipe.is_done(inputs_of(settings)):
+        embedder = settings.embedder_folder
         names = write_hub_folder(
-            stage.folder / HUB, embedder, decision, settings["seed"]
+            recipe.folder / HUB, embedder, decision, settings.seed
         )
-        stage.finish(
+        recipe.finish(
             [f"{HUB}/{name}" for name in names],
             threshold=decision.threshold,
             eer_percent={
-                r.trials: r.eer_percent for r in results if r.backend == RAW
+                r.trials.name: r.eer.value
+                for r in results
+                if r.system.backend == RAW
             },
         )
-    # No output of the receipt: it is the user's to edit.
-    card = stage.folder / HUB / CARD
+    # No output of the stage record: the user may edit it.
+    card = recipe.folder / HUB / CARD
     if not card.exists():
         write_text(card, model_card(story_of(settings, results, decision)))
-    logger.info(f"the folder to share is {stage.folder / HUB}")
-    if settings["push"] is not None:
-        publish(stage.folder, settings)
+    logger.info(f"the folder to share is {recipe.folder / HUB}")
+    if settings.push is not None:
+        publish(recipe.folder, settings, settings.push)
 
 
-def inputs_of(settings: dict[str, Any]) -> dict[str, PathLike]:
-    """Files read, by their names in the receipt."""
-    embedder = Path(settings["embedder_folder"])
+def inputs_of(settings: ExportModel) -> dict[str, PathLike]:
+    """List the files read, by their names in the stage record."""
+    embedder = Path(settings.embedder_folder)
     return {
         "embedder": embedder / MODEL,
         "embedder_yaml": embedder / RECIPE,
-        "embeddings_receipt": Path(settings["embeddings_folder"]) / RECEIPT,
-        "scores_receipt": Path(settings["scores_folder"]) / RECEIPT,
+        "embeddings_receipt": Path(settings.embeddings_folder) / RECEIPT,
+        "scores_receipt": Path(settings.scores_folder) / RECEIPT,
     }
 
 
-def read_results_of(settings: dict[str, Any]) -> list[Result]:
-    """Results of this embedder's cosines; no model goes without.
+def read_results_of(settings: ExportModel) -> list[Result]:
+    """Read the results of this embedder's cosines; there must be some.
 
     Raises
     ------
     InputError
         There is none, or it is of another embedder or another scoring.
     """
-    embedder = Path(settings["embedder_folder"])
-    embeddings = Path(settings["embeddings_folder"])
-    scores = Path(settings["scores_folder"])
+    embedder = Path(settings.embedder_folder)
+    embeddings = Path(settings.embeddings_folder)
+    scores = Path(settings.scores_folder)
     paths = sorted(scores.glob("result_*.json"))
     if not paths or not (scores / RECEIPT).exists():
         raise InputError(
@@ -127,10 +123,11 @@ def read_results_of(settings: dict[str, Any]) -> list[Result]:
     kept = [
         r
         for r in found
-        if r.backend in (RAW, CALIBRATED) and r.protocol == "full"
+        if r.system.backend in (RAW, CALIBRATED) and r.system.protocol == "full"
     ]
-    if not any(result.backend == RAW for result in kept):
-        scored = sorted({f"{r.backend}, {r.protocol}" for r in found})
+    if not any(result.system.backend == RAW for result in kept):
+        systems = [result.system for result in found]
+        scored = sorted({f"{s.backend}, {s.protocol}" for s in systems})
         raise InputError(
             f"{scores} has results of {scored}, and a published model is used "
             "by the cosine of whole utterances; score it with --backends="
@@ -140,52 +137,52 @@ def read_results_of(settings: dict[str, Any]) -> list[Result]:
     return kept
 
 
-def check_calibration(settings: dict[str, Any]) -> None:
-    """Refuse scores that other embedders' vectors normalised or calibrated.
+def check_calibration(settings: ExportModel) -> None:
+    """Raise InputError if other embedders' vectors entered the scores.
 
     Raises
     ------
     InputError
-        Their receipts name another embedder, or are not found.
+        Their stage records name another embedder, or are not found.
     """
-    embedder = Path(settings["embedder_folder"])
-    receipt = read_json(Path(settings["scores_folder"]) / RECEIPT)
+    embedder = Path(settings.embedder_folder)
+    record = read_json(Path(settings.scores_folder) / RECEIPT)
     files = {"embedder": embedder / MODEL, "embedder_yaml": embedder / RECIPE}
     for name in ("cohort", "calibration"):
-        given = receipt["inputs"].get(f"{name} embeddings")
+        given = record["inputs"].get(f"{name} embeddings")
         if given is not None:
             words = (
-                f"{settings['scores_folder']} was normalised or calibrated "
+                f"{settings.scores_folder} was normalised or calibrated "
                 "with it; score with embeddings of the embedder to be exported "
                 f"as --{name}_folder"
             )
             check_maker_read(given, run_folder(settings), files, words)
 
 
-def run_folder(settings: dict[str, Any]) -> Path:
-    """Where the stages' folders are."""
-    given = settings["run_folder"]
-    return Path(given or Path(settings["embedder_folder"]).parent)
+def run_folder(settings: ExportModel) -> Path:
+    """Folder that holds the folders of all stages."""
+    given = settings.run_folder
+    return Path(given or Path(settings.embedder_folder).parent)
 
 
-def decision_of(settings: dict[str, Any]) -> Decision:
-    """The calibration that was scored with, at the prior that is asked for.
+def decision_of(settings: ExportModel) -> Decision:
+    """Make the decision rule from the scores' calibration and the prior.
 
     Raises
     ------
     InputError
         There is none, or it would call all pairs alike.
     """
-    receipt = read_json(Path(settings["scores_folder"]) / RECEIPT)
-    found = receipt.get("calibrations", {}).get(CALIBRATED)
+    record = read_json(Path(settings.scores_folder) / RECEIPT)
+    found = record.get("calibrations", {}).get(CALIBRATED)
     if found is None:
         raise InputError(
-            f"{settings['scores_folder']} was not calibrated, so there is no "
+            f"{settings.scores_folder} was not calibrated, so there is no "
             "threshold to publish; score with --backends="
             f'"[{RAW}, {CALIBRATED}]", --cohort_folder and --cohort_labels'
         )
     decision = checked_decision(
-        *found["weights"], found["offset"], settings["prior"], found["learnt"]
+        *found["weights"], found["offset"], settings.prior, found["learnt"]
     )
     if abs(decision.threshold) > 1:
         raise InputError(
@@ -198,10 +195,10 @@ def decision_of(settings: dict[str, Any]) -> Decision:
 
 
 def story_of(
-    settings: dict[str, Any], results: list[Result], decision: Decision
+    settings: ExportModel, results: list[Result], decision: Decision
 ) -> Story:
-    """What the card tells."""
-    embedder = Path(settings["embedder_folder"])
+    """Collect what the card tells."""
+    embedder = Path(settings.embedder_folder)
     folder = run_folder(settings)
     lineage = read_lineage(describe_file(embedder / MODEL), folder)
     if unknown := lacking(lineage):
@@ -211,26 +208,26 @@ def story_of(
             "--overwrite=True"
         )
     return Story(
-        settings["title"],
+        settings.title,
         results,
         decision,
         lineage,
-        settings["license"],
-        settings["datasets"],
+        settings.license,
+        settings.datasets,
         "speechbrain_ext" in (embedder / RECIPE).read_text("utf-8"),
     )
 
 
-def publish(folder: Path, settings: dict[str, Any]) -> None:
-    """Upload card and what the receipt names, or say what would go."""
+def publish(folder: Path, settings: ExportModel, repository: str) -> None:
+    """Upload the card and the outputs of the stage, or list them."""
     outputs = read_json(folder / RECEIPT)["outputs"]
     names = [CARD, *(name.removeprefix(f"{HUB}/") for name in outputs)]
-    given = (folder / HUB, names, settings["push"], settings["private"])
-    if settings["dry_run"]:
+    given = (folder / HUB, names, repository, settings.private)
+    if settings.dry_run:
         print(describe_upload(*given))
         return
     card = (folder / HUB / CARD).read_text("utf-8")
-    card = for_repository(card, settings["push"])
+    card = for_repository(card, repository)
     print(f"uploaded: {upload(*given, {CARD: card.encode()})}")
 
 

@@ -1,4 +1,4 @@
-"""Score verification trials: cosine, normalised, calibrated; EER, pictures.
+"""Score verification trials: cosine, normalised, calibrated; EER and plots.
 
 Each test utterance was embedded once (extract_embeddings); all lists and all
 back-ends are scored from that. To run it:
@@ -30,13 +30,11 @@ from speechbrain_ext.dataio.trials import (
     TrialList,
     check_known,
     check_scores,
-    trial_paths,
 )
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import atomic_path, read_json
 from speechbrain_ext.utils.plotting import save_figure
-from speechbrain_ext.verification.backend import parse_backends
 from speechbrain_ext.verification.cosine import read_trials
 from speechbrain_ext.verification.plots import (
     bayes_errors,
@@ -44,7 +42,14 @@ from speechbrain_ext.verification.plots import (
     score_histograms,
 )
 from speechbrain_ext.verification.protocols import durations_of
-from speechbrain_ext.verification.results import Result
+from speechbrain_ext.verification.results import (
+    CAVEATS,
+    GateFacts,
+    LabelFacts,
+    Result,
+    SystemFacts,
+)
+from speechbrain_ext.verification.settings import ScoreTrials
 from speechbrain_ext.verification.subgroups import groups_of, read_metadata
 from speechbrain_ext.verification.system import (
     System,
@@ -55,78 +60,75 @@ from speechbrain_ext.verification.trial_speakers import speakers_of, units_of
 
 logger = logging.getLogger(__name__)
 
-# What of a training a reader of its results must know.
-_CAVEATS = {
-    "random_encoder": "random WavLM",
-    "oracle_positives": "true speakers chose the positives",
-}
-
 
 def main(argv: list[str] | None = None) -> None:
     """Check all inputs, then score list by list."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    paths = trial_paths(settings["trials"])
-    backends = parse_backends(settings["backends"])
-    trained = training_facts(settings["train_receipt"])
-    if stage.is_done(input_files(settings, paths, backends), trained=trained):
+    recipe = RecipeRun(__file__, ScoreTrials, argv)
+    settings = recipe.settings
+    trained = training_facts(settings.train_record)
+    if recipe.is_done(input_files(settings), trained=trained):
         return
-    lists = read_lists(settings, paths)
+    lists = read_lists(settings)
     measures = [measures_of(settings, trials) for trials in lists]
-    system = System(settings, backends)
+    system = System(settings)
     ids = np.unique(np.concatenate([trials.ids() for trials in lists]))
-    manifest = read_optional(settings["annotation"], "utterances")
-    scorer = system.scorer(settings["embeddings_folder"], ids, manifest)
+    manifest = read_optional(settings.annotation, "utterances")
+    scorer = system.scorer(settings.embeddings_folder, ids, manifest)
     facts = system_facts(settings, trained)
     outputs: list[str] = []
-    figures = {}
+    rates = {}
     for trials, measure in zip(lists, measures, strict=True):
         sides = [scorer.voices.rows_of(s) for s in (trials.enrol, trials.test)]
         scores, results = {}, []
-        for backend in backends:
+        for backend in system.backends:
             found = system.score(scorer, backend, *sides)
             check_scores(trials, found, "its scores")
             described = system.describe(backend, scorer.voices.n_crops)
-            result = Result.of_scores(found, **measure, **described, **facts)
+            result = Result.of_scores(
+                found,
+                **measure,
+                system=SystemFacts(**described, **facts),
+                calibrated=backend.calibration is not None,
+                pseudo_labels=label_facts(settings),
+                gate=gate_facts(trained),
+            )
             logger.info(in_words(result))
             scores[backend.name] = found
             results.append(result)
-        outputs += write_outputs(stage.folder, trials, scores, results)
-        figures[trials.name] = {
-            r.backend: [r.eer_percent, r.min_dcf] for r in results
+        outputs += write_outputs(recipe.folder, trials, scores, results)
+        rates[trials.name] = {
+            r.system.backend: [r.eer.value, r.min_dcf.value] for r in results
         }
-    stage.finish(
+    recipe.finish(
         outputs,
-        eer_percent_and_min_dcf=figures,
+        eer_percent_and_min_dcf=rates,
         calibrations=system.calibrations_as_data(),
     )
 
 
-def read_lists(
-    settings: dict[str, Any], paths: Mapping[str, str]
-) -> list[TrialList]:
-    """The trial lists, all of whose utterances were embedded."""
-    _, index = read_embeddings(settings["embeddings_folder"])
+def read_lists(settings: ScoreTrials) -> list[TrialList]:
+    """Read the trial lists; all their utterances must have embeddings."""
+    _, index = read_embeddings(settings.embeddings_folder)
     lists = [
-        read_trials(path, name, settings["allow_repeats"])
-        for name, path in paths.items()
+        read_trials(path, name, settings.allow_repeats)
+        for name, path in settings.lists().items()
     ]
     for trials in lists:
         check_known(trials, index.ids, "the embeddings")
     return lists
 
 
-def measures_of(settings: dict[str, Any], trials: TrialList) -> dict[str, Any]:
-    """How a list is measured: its labels, speakers and groups."""
-    oracle = read_optional(settings["oracle"], "oracle")
-    manifest = read_optional(settings["annotation"], "utterances")
+def measures_of(settings: ScoreTrials, trials: TrialList) -> dict[str, Any]:
+    """Collect how a list is measured: labels, speakers and groups."""
+    oracle = read_optional(settings.oracle, "oracle")
+    manifest = read_optional(settings.annotation, "utterances")
     durations = None
     if manifest is not None:
         enrol = durations_of(manifest, trials.enrol)
         durations = (enrol, durations_of(manifest, trials.test))
     metadata = None
-    if settings["metadata"] is not None:
-        metadata = read_metadata(settings["metadata"])
+    if settings.metadata is not None:
+        metadata = read_metadata(settings.metadata)
     return {
         "labels": trials.labels,
         "units": units_of(trials, oracle),
@@ -134,56 +136,67 @@ def measures_of(settings: dict[str, Any], trials: TrialList) -> dict[str, Any]:
             trials,
             speakers_of(trials, oracle),
             durations,
-            settings["duration_edges"],
+            settings.duration_edges,
             metadata,
         ),
-        "p_target": settings["p_target"],
-        "n_bootstrap": settings["n_bootstrap"],
-        "seed": settings["seed"],
+        "p_target": settings.p_target,
+        "n_bootstrap": settings.n_bootstrap,
+        "seed": settings.seed,
         "trials": trials.name,
-        "trials_sha256": trials.summary()["sha256"],
+        "corpus": settings.corpus or "",
+        "sha256": trials.summary()["sha256"],
     }
 
 
 def training_facts(path: str | None) -> dict[str, Any]:
-    """What a training's ``stage.json`` says that decides a result's row."""
+    """Read what a training's ``stage.json`` says that a result repeats."""
     if path is None:
         return {}
-    receipt = read_json(path)
-    keys = ("n_utterances", *_CAVEATS)
-    return {key: receipt[key] for key in keys if key in receipt}
+    record = read_json(path)
+    keys = ("n_utterances", "kept", "corrected", *CAVEATS)
+    found = {key: record.get(key) for key in keys}
+    return {key: v for key, v in found.items() if v is not None}
 
 
 def training_seconds(path: str | None) -> float | None:
-    """Time of a training; unknown when it was killed and resumed."""
+    """Read the time of a training; unknown if it was killed and resumed."""
     if path is None:
         return None
-    receipt = read_json(path)
-    return None if receipt.get("resumed") else receipt.get("seconds")
+    record = read_json(path)
+    return None if record.get("resumed") else record.get("seconds")
 
 
 def system_facts(
-    settings: dict[str, Any], trained: dict[str, Any]
+    settings: ScoreTrials, trained: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the result says of the system, from its stages' own files."""
-    facts = {
-        "run": settings["run"],
-        "system": settings["system"],
-        "corpus": settings["corpus"],
-        "device": settings["train_device"],
+    """Collect what a result says of the system, from its stages' records."""
+    # `--run=` and the like are null in YAML.
+    facts: dict[str, Any] = {
+        "run": settings.run or "",
+        "name": settings.system,
+        "device": settings.train_device or "",
+        "n_train": trained.get("n_utterances"),
+        "seconds": training_seconds(settings.train_record),
     }
-    facts["n_train"] = trained.get("n_utterances")
-    facts["seconds"] = training_seconds(settings["train_receipt"])
-    # `--caveat=` is None in YAML.
-    caveat = settings["caveat"] or ""
-    for fact, words in _CAVEATS.items():
+    caveat = settings.caveat or ""
+    for fact, words in CAVEATS.items():
         if trained.get(fact) and words not in caveat:
             caveat = f"{caveat}; {words}".removeprefix("; ")
-    if settings["clusters"] is not None:
-        figures = read_json(settings["clusters"])["statistics"]
-        for key in ("nmi", "ari", "n_clusters"):
-            facts[key] = figures.get(key)
     return {**facts, "caveat": caveat}
+
+
+def label_facts(settings: ScoreTrials) -> LabelFacts | None:
+    """Read the statistics of the pseudo-labels to report."""
+    if settings.clusters is None:
+        return None
+    found = read_json(settings.clusters)["statistics"]
+    return LabelFacts(**{k: found.get(k) for k in ("nmi", "ari", "n_clusters")})
+
+
+def gate_facts(trained: dict[str, Any]) -> GateFacts | None:
+    """Collect what the loss gate of the training did, if it had one."""
+    shares = {k: trained[k] for k in ("kept", "corrected") if k in trained}
+    return GateFacts(**shares) if shares else None
 
 
 def write_outputs(
@@ -192,37 +205,38 @@ def write_outputs(
     scores: Mapping[str, np.ndarray],
     results: Sequence[Result],
 ) -> list[str]:
-    """Scores, results and pictures of a list; their names."""
-    name, names, pictures = trials.name, [], {}
+    """Write scores, results and plots of a list; return their names."""
+    name, names, plots = trials.name, [], {}
     for result in results:
-        stem = f"{name}_{result.backend}"
+        backend = result.system.backend
+        stem = f"{name}_{backend}"
         with atomic_path(folder / f"scores_{stem}.npy") as part:
-            np.save(part, scores[result.backend])
+            np.save(part, scores[backend])
         result.write(folder / f"result_{stem}.json")
         names += [f"scores_{stem}.npy", f"result_{stem}.json"]
-        pair = (scores[result.backend], trials.labels)
-        pictures[f"histogram_{stem}"] = score_histograms({stem: pair})
+        pair = (scores[backend], trials.labels)
+        plots[f"histogram_{stem}"] = score_histograms({stem: pair})
     curves = {b: (found, trials.labels) for b, found in scores.items()}
-    pictures[f"det_{name}"] = det(curves)
+    plots[f"det_{name}"] = det(curves)
     calibrated = {
-        r.backend: curves[r.backend] for r in results if r.cllr is not None
+        name: curves[name]
+        for name in (r.system.backend for r in results if r.cllr is not None)
     }
     if calibrated:
-        pictures[f"calibration_{name}"] = bayes_errors(calibrated)
-    for stem, figure in pictures.items():
+        plots[f"calibration_{name}"] = bayes_errors(calibrated)
+    for stem, figure in plots.items():
         names += save_figure(figure, folder, stem)
     return names
 
 
 def in_words(result: Result) -> str:
-    """One line for the log."""
+    """Describe a result in one line for the log."""
+    system, trials = result.system, result.trials
     return (
-        f"{result.system}, {result.backend}, on {result.trials}: EER "
-        f"{result.eer_percent:.2f} % [{result.eer_low:.2f}, "
-        f"{result.eer_high:.2f}], minDCF {result.min_dcf:.4f} "
-        f"[{result.min_dcf_low:.4f}, {result.min_dcf_high:.4f}] at p_target "
-        f"{result.p_target:g}, {result.n_target:,} target and "
-        f"{result.n_nontarget:,} non-target trials"
+        f"{system.name}, {system.backend}, on {trials.name}: EER in % "
+        f"{result.eer:.2f}, minDCF {result.min_dcf:.4f} at p_target "
+        f"{result.p_target:g}, {trials.n_target:,} target and "
+        f"{trials.n_nontarget:,} non-target trials"
     )
 
 

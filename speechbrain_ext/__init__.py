@@ -9,5 +9,5 @@ from speechbrain_ext.utils.lazy import lazy_exports
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, {"inference.verifier": "SpeakerVerifier"}
+    __name__, {"speechbrain_ext.inference.verifier": "SpeakerVerifier"}
 )

@@ -21,7 +21,8 @@ import pandas as pd
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.verification.results import read_results, render_table
+from speechbrain_ext.verification.results import read_results
+from speechbrain_ext.verification.tables import render_table
 
 RUN = Path("exp/tutorial")
 # Options of run_rounds besides, for instance to make it shorter.

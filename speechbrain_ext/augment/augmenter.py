@@ -1,10 +1,8 @@
-"""Noise, music, babble, rooms and channels, drawn afresh for every crop.
+"""Augmentation: noise, music, babble, reverberation, channels, crop by crop.
 
-Every decision is a pure function of a crop's 64-bit key, made on the CPU; the
-arithmetic is batched on the device of the waveforms. So CPU and GPU agree,
-and a crop is augmented the same in any batch, on any process, in a resumed
-run. Ranges follow the x-vector recipe (Snyder et al., ICASSP 2018) as Miara
-et al. (Interspeech 2024) use it; a random frequency response may come last.
+Every decision is a function of a crop's 64-bit key, made on the CPU; the
+arithmetic is batched on the device of the waveforms. So CPU and GPU agree, and
+a crop is augmented alike in any batch, in any process and in a resumed run.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Draws(NamedTuple):
-    """What is done to each of B crops; J is the most talkers of a babble."""
+    """Decisions for each of B crops; J is the most talkers of a babble."""
 
     kind: np.ndarray  # [B], index in Augment.KINDS
     rir: np.ndarray  # [B], impulse response, -1 for none
@@ -45,15 +43,21 @@ class Draws(NamedTuple):
     sound: np.ndarray  # [B, J], recordings, the first n_sounds of which count
     begin: np.ndarray  # [B, J], where in each the cut begins, 0 to 1
     filtered: np.ndarray  # [B], whether a random response is applied last
-    response: np.ndarray  # [B, N_NUMBERS], what it is made of
+    response: np.ndarray  # [B, N_NUMBERS], numbers that make it
 
     def of(self, rows: np.ndarray) -> Draws:
-        """The draws of some crops."""
+        """Decisions for some of the crops."""
         return Draws(*(values[rows] for values in self))
 
 
 class Augment(torch.nn.Module):
-    """One of clean, reverberation, music, babble, noise, for each crop.
+    """Augmentation of each crop by one of: none, reverb, music, babble, noise.
+
+    The kinds and ranges are those of the x-vector recipe (Snyder et al.,
+    "X-vectors: robust DNN embeddings for speaker recognition", ICASSP 2018), as
+    Miara et al. (Interspeech 2024) use it. Each crop is drawn on its own. A
+    random frequency response may follow (Nam et al., "FilterAugment", ICASSP
+    2022).
 
     Recordings take 2 bytes a sample: ``max_hours`` bounds each kind to 8 x
     3,600 s x 16,000 x 2 bytes = 922 MB. Impulse responses are trimmed first
@@ -67,25 +71,35 @@ class Augment(torch.nn.Module):
         Holds ``noise``, ``music``, ``speech`` (MUSAN's layout) and ``rir``
         folders of recordings, searched to any depth.
     probabilities : sequence of float
-        Weights of clean, rir, music, babble, noise.
-    reverb_too : float
-        Probability that a crop with music, babble or noise is reverberated
-        as well (before the addition).
-    music_snr, babble_snr, noise_snr : sequence of float
-        Range of the signal-to-noise ratio, dB.
+        Weights of clean, rir, music, babble and noise; they need not sum to 1.
+    reverb_prob : float
+        Probability, from 0 to 1, that a crop with music, babble or noise is
+        reverberated too, before the sound is added.
+    music_snr : sequence of float
+        Range of the signal-to-noise ratio of music, dB.
+    babble_snr : sequence of float
+        Range of the signal-to-noise ratio of babble, dB.
+    noise_snr : sequence of float
+        Range of the signal-to-noise ratio of noise, dB.
     n_talkers : sequence of int
         Least and most talkers in a babble.
     max_hours : float
-        Most hours held in memory of each kind; files are taken in a seeded
-        random order until then.
+        Most hours of each kind that are held in memory; files are taken in a
+        seeded random order until then.
     rir_folder : str or os.PathLike, optional
         Impulse responses, e.g. ``RIRS_NOISES/simulated_rirs``; ``folder/rir``
         when None.
-    filter_too : float
-        Probability that a crop, of any kind, is at last given a random
-        frequency response (`channel_filter.responses`).
+    filter_prob : float
+        Probability, from 0 to 1, that a crop of any kind gets a random
+        frequency response, last
+        (`speechbrain_ext.augment.channel_filter.responses`).
     filter_db : float
-        Of that response: the range of its gains, dB.
+        Range of that response's gains, dB: from minus to plus this.
+
+    Raises
+    ------
+    InputError
+        A folder has no recordings, or a probability or range cannot be.
 
     Example
     -------
@@ -108,21 +122,23 @@ class Augment(torch.nn.Module):
         self,
         folder: PathLike,
         probabilities: Sequence[float] = (1, 1, 1, 1, 1),
-        reverb_too: float = 0.0,
+        reverb_prob: float = 0.0,
         music_snr: Sequence[float] = (5, 15),
         babble_snr: Sequence[float] = (13, 20),
         noise_snr: Sequence[float] = (0, 15),
         n_talkers: Sequence[int] = (3, 8),
         max_hours: float = 8.0,
         rir_folder: PathLike | None = None,
-        filter_too: float = 0.0,
+        filter_prob: float = 0.0,
         filter_db: float = 6.0,
     ):
         super().__init__()
         check_range(filter_db)
-        self.filter_too, self.filter_db = filter_too, filter_db
+        _check_probability("reverb_prob", reverb_prob)
+        _check_probability("filter_prob", filter_prob)
+        self.filter_prob, self.filter_db = filter_prob, filter_db
         self.bounds = _upper_bounds(probabilities)
-        self.reverb_too = reverb_too
+        self.reverb_prob = reverb_prob
         # Ranges by kind; clean and rir add nothing.
         none = (0, 0)
         self.snr = np.array([none, none, music_snr, babble_snr, noise_snr])
@@ -137,44 +153,45 @@ class Augment(torch.nn.Module):
 
     @property
     def added(self) -> dict[int, SoundBank]:
-        """What each kind that adds sound takes it from."""
+        """Bank of recordings of each kind that adds sound."""
         return {2: self.music, 3: self.speech, 4: self.noise}
 
     def forward(
         self, wavs: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        """Augmented copies of waveforms.
+        """Augment waveforms at random.
 
         Arguments
         ---------
         wavs : torch.Tensor
-            Crops [B, T], each drawn for on its own.
+            Crops at 16 kHz [B, T].
         generator : torch.Generator
             On the CPU; the only source of randomness: a key for each crop.
 
         Returns
         -------
         torch.Tensor
-            Crops [B, T], on the same device.
+            Augmented copies [B, T], on the same device.
         """
         keys = torch.randint(2**63 - 1, (len(wavs),), generator=generator)
         return self.by_keys(wavs, keys.numpy().astype(np.uint64))
 
     @torch.no_grad()
     def by_keys(self, wavs: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
-        """Augmented copies of waveforms, as their keys say.
+        """Augment waveforms as their keys decide.
 
         Arguments
         ---------
         wavs : torch.Tensor
-            Crops [B, T].
+            Crops at 16 kHz [B, T].
         keys : np.ndarray
-            [B], uint64, for instance from `rng.crop_keys`.
+            [B], uint64, for instance from
+            `speechbrain_ext.utils.keyed_random.crop_keys`.
 
         Returns
         -------
         torch.Tensor
-            Crops [B, T], on the same device.
+            Augmented copies [B, T], on the same device.
         """
         draws = self.draw(keys)
         if self.rirs.samples.device != wavs.device:
@@ -201,7 +218,7 @@ class Augment(torch.nn.Module):
         return out
 
     def draw(self, keys: np.ndarray) -> Draws:
-        """Decisions for crops, each from its key alone.
+        """Decide for each crop, from its key only.
 
         Arguments
         ---------
@@ -211,13 +228,13 @@ class Augment(torch.nn.Module):
         Returns
         -------
         Draws
-            Of B crops.
+            Decisions for the B crops.
         """
         n_before = 5 + 2 * self.n_sounds.max()
         u = uniforms(keys, n_before + 1 + N_NUMBERS)
         u, filtering = u[:, :n_before], u[:, n_before:]
         kind = np.searchsorted(self.bounds, u[:, 0], side="right")
-        wet = (kind == 1) | ((kind > 1) & (u[:, 1] < self.reverb_too))
+        wet = (kind == 1) | ((kind > 1) & (u[:, 1] < self.reverb_prob))
         rir = np.where(wet, _integers(u[:, 2], len(self.rirs)), -1)
         low, high = self.snr[kind].T
         least, most = self.n_sounds[kind].T
@@ -231,35 +248,43 @@ class Augment(torch.nn.Module):
             n_sounds=least + _integers(u[:, 4], most - least + 1),
             sound=_integers(u[:, 5::2], sizes[kind][:, None]),
             begin=u[:, 6::2],
-            filtered=filtering[:, 0] < self.filter_too,
+            filtered=filtering[:, 0] < self.filter_prob,
             response=filtering[:, 1:],
         )
 
 
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(
+            f"{name} is {value}; it must be from 0 to 1; correct --augment, "
+            f"for example --augment='{{{name}: 0.5}}'"
+        )
+
+
 def _integers(u: np.ndarray, n: np.ndarray | int) -> np.ndarray:
-    """Uniform numbers in [0, 1) to integers in 0..n-1."""
+    """Integers in 0..n-1 from uniform numbers in [0, 1)."""
     return (u * n).astype(np.int64)
 
 
 def _upper_bounds(probabilities: Sequence[float]) -> np.ndarray:
-    """Where in [0, 1] the share of each kind ends."""
+    """Upper end in [0, 1] of the share of each kind."""
     weights = np.array(list(probabilities), dtype=float)
     drawable = (weights >= 0).all() and 0 < weights.sum() < np.inf
     if len(weights) != len(Augment.KINDS) or not drawable:
         raise InputError(
-            f"augment probabilities {list(probabilities)} are not five "
-            f"non-negative weights of {Augment.KINDS}, one of them above 0; "
-            "correct the YAML"
+            f"probabilities is {list(probabilities)}; it must be five weights "
+            f"of {list(Augment.KINDS)}, 0 or more and one of them above 0; "
+            "correct --augment"
         )
     bounds = weights.cumsum()
     return bounds / bounds[-1]
 
 
 def mix(bank: SoundBank, draws: Draws, n_frames: int) -> torch.Tensor:
-    """Sums of cuts of a bank, [B, n_frames], as drawn for B crops."""
+    """Sums [B, n_frames] of the recordings that were drawn for B crops."""
     total = torch.zeros(len(draws.kind), n_frames, device=bank.samples.device)
-    # One talker of every crop at a time: a sum without atomic additions, in
-    # an order that no neighbour changes.
+    # One talker of every crop at a time: no atomic additions, and an order
+    # that does not depend on other crops.
     for talker in range(draws.n_sounds.max(initial=0)):
         rows = np.flatnonzero(draws.n_sounds > talker)
         place = torch.from_numpy(rows).to(total.device)
@@ -269,7 +294,7 @@ def mix(bank: SoundBank, draws: Draws, n_frames: int) -> torch.Tensor:
 
 
 def reverberate(wavs: torch.Tensor, rirs: torch.Tensor) -> torch.Tensor:
-    """Convolve each waveform with its own response, energy preserved.
+    """Convolve each waveform with its own response and keep its energy.
 
     Arguments
     ---------
@@ -315,7 +340,7 @@ def add_at_snr(
 
 
 def fast_length(length: int) -> int:
-    """The least product of a power of 2 with 1, 3 or 5 that is not less."""
+    """Smallest FFT length of at least ``length``: 1, 3 or 5 times 2^n."""
     candidates = []
     for odd in (1, 3, 5):
         size = odd
@@ -332,7 +357,7 @@ def _power(wavs: torch.Tensor) -> torch.Tensor:
 def from_folder(
     factory: Callable[..., Augment], folder: PathLike | None
 ) -> Augment | None:
-    """The augmentation of a YAML, or None, said aloud, without a folder."""
+    """Make the augmentation; without a folder, warn and return None."""
     if folder is None:
         logger.warning("augment_folder is null: training without augmentation")
         return None

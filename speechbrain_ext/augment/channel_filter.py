@@ -1,10 +1,10 @@
-r"""Random frequency responses: a microphone and a line for every crop.
+r"""Random frequency responses: another microphone and line for every crop.
 
 FilterAugment of Nam, Kim and Park, "FilterAugment: an acoustic environmental
 data augmentation method" (ICASSP 2022), of the linear type, on waveforms:
-knots at random places of the mel axis have random gains, the gain between
-them is linear in dB over mel. What is the same in all of a session's
-recordings, and tells nothing of who speaks, is so no longer.
+knots at random places of the mel axis have random gains, and between them the
+gain in dB is linear over mel. A model then cannot recognise a session by its
+channel.
 """
 
 from __future__ import annotations
@@ -15,29 +15,24 @@ import torch
 from speechbrain_ext.utils.errors import InputError
 
 N_BANDS = (3, 6)  # as published: least and most
-# Numbers in [0, 1) that a response is made of: how many bands, gains of the
-# knots, places of those that are not the ends.
+# Numbers in [0, 1) that make a response: number of bands, gains of the knots,
+# places of the inner knots.
 N_NUMBERS = 1 + (N_BANDS[1] + 1) + (N_BANDS[1] - 1)
 N_POINTS = 257
 _NYQUIST = 8000.0  # Hz
 
 
 def check_range(filter_db: float) -> None:
-    """Refuse what is no range of gains.
-
-    Raises
-    ------
-    InputError
-        It is not a number of 0 or more.
-    """
+    """Raise InputError if ``filter_db`` is not 0 or more."""
     if not 0 <= filter_db < np.inf:
         raise InputError(
-            f"filter_db is {filter_db}; it must be 0 or more dB, e.g. 6"
+            f"filter_db is {filter_db}; it must be 0 dB or more; correct "
+            "--augment, for example --augment='{filter_db: 6}'"
         )
 
 
 def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
-    """Gains at evenly spaced frequencies from uniform numbers.
+    """Make responses, gains at evenly spaced frequencies, of uniform numbers.
 
     Arguments
     ---------
@@ -60,7 +55,7 @@ def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
     most = N_BANDS[1]
     n_bands = N_BANDS[0] + (u[:, 0] * (most - N_BANDS[0] + 1)).astype(int)
     levels = filter_db * (2 * u[:, 1 : most + 2] - 1)
-    # Inner knots that a response of fewer bands has not are put at its end.
+    # A response of fewer bands has its unused inner knots at the end.
     inner = u[:, most + 2 :].copy()
     unused = np.arange(most - 1) >= (n_bands - 1)[:, None]
     inner[unused] = 1.0
@@ -73,7 +68,7 @@ def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
         width = (knots[:, left + 1] - knots[:, left])[:, None]
         along = (axis - knots[:, left][:, None]) / np.maximum(width, 1e-9)
         rise = (levels[:, left + 1] - levels[:, left])[:, None]
-        # Segments without width are steps at the very end of the axis.
+        # Segments without width are at the end of the axis.
         within = (along > 0) & (width > 0)
         value = levels[:, left][:, None] + rise * np.minimum(along, 1)
         curve = np.where(within, value, curve)
@@ -81,7 +76,7 @@ def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
 
 
 def apply_responses(wavs: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
-    """Filter each waveform by its own response, without delay.
+    """Filter each waveform by its own zero-phase response, keep its energy.
 
     Arguments
     ---------

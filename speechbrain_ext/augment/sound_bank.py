@@ -1,7 +1,7 @@
 """Recordings and impulse responses for augmentation, held in memory.
 
-16-bit samples of all recordings of a kind lie end to end in one tensor on the
-training device, so that cuts for a whole batch are one gather.
+The 16-bit samples of all recordings of a kind are one tensor on the training
+device, so that the cuts for a whole batch are one gather.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEVEL = 32767.0
 
 
 class SoundBank(torch.nn.Module):
-    """Recordings of one kind, end to end in memory as 16-bit samples.
+    """Bank of recordings of one kind, as 16-bit samples in memory.
 
     Arguments
     ---------
@@ -52,7 +52,7 @@ class SoundBank(torch.nn.Module):
             peak, level = wav.abs().max(), wav.square().mean().sqrt()
             pieces.append((wav * (_LEVEL / peak)).round().to(torch.int16))
             gains.append(float(peak / level) / _LEVEL)
-        # Not persistent: sounds are no part of a model's weights.
+        # Not persistent: sounds do not belong to a model's weights.
         self.register_buffer("samples", torch.cat(pieces), persistent=False)
         self.gains = np.array(gains, dtype=np.float32)
         self.lengths = np.array([len(piece) for piece in pieces])
@@ -64,12 +64,12 @@ class SoundBank(torch.nn.Module):
     def cut(
         self, which: np.ndarray, begin: np.ndarray, n_frames: int
     ) -> torch.Tensor:
-        """Unit-level cuts of recordings, starting again at the end.
+        """Cuts of recordings at unit RMS; a cut past the end wraps around.
 
         Arguments
         ---------
         which : np.ndarray
-            Recordings [M].
+            Indices of recordings [M].
         begin : np.ndarray
             Where in each the cut begins [M], 0 (its start) to 1 (its end).
         n_frames : int
@@ -88,15 +88,15 @@ class SoundBank(torch.nn.Module):
         return self.samples[frames] * self._column(self.gains[which])
 
     def whole(self, which: np.ndarray) -> torch.Tensor:
-        """Whole recordings, with zeros to the longest of the bank.
+        """Whole recordings, zero-padded to the longest one of the bank.
 
-        The length does not follow the longest of ``which``: what is made of
-        a recording must not depend on its neighbours, not even by rounding.
+        The length is not that of the longest of ``which``: results for one
+        recording must not depend on the others, not even by rounding.
 
         Arguments
         ---------
         which : np.ndarray
-            Recordings [M].
+            Indices of recordings [M].
 
         Returns
         -------
@@ -121,16 +121,16 @@ def read_folder(
     max_hours: float,
     trim: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Recordings of a folder, 16 kHz mono, silent ones left out.
+    """Read the recordings of a folder, 16 kHz mono, without silent ones.
 
     Arguments
     ---------
     folder : str or os.PathLike
         Searched to any depth.
     max_hours : float
-        Files are taken in a fixed random order until their sound is longer.
+        Files are taken in a fixed random order until they last longer.
     trim : callable, optional
-        What to keep of a recording; the rest does not count.
+        Returns the part of a recording to keep; the rest does not count.
 
     Yields
     ------
@@ -140,7 +140,7 @@ def read_folder(
     Raises
     ------
     InputError
-        The folder holds no recording, or silent ones alone.
+        The folder holds no recordings, or only silent ones.
     """
     folder = Path(folder)
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _AUDIO)
@@ -163,28 +163,28 @@ def read_folder(
     if not n_used:
         raise InputError(
             f"{folder} holds no recording with sound; augmentation needs "
-            "noise, music, speech and rir folders (or rir_folder), or train "
-            "without by --augment_folder=null"
+            "folders noise, music, speech and rir (or rir_folder); correct "
+            "--augment_folder, or train without by --augment_folder=null"
         )
 
 
 def trim_response(
     rir: torch.Tensor, seconds: float = 0.5, decay: float = 40.0
 ) -> torch.Tensor:
-    """An impulse response from its direct path until it has died away.
+    """Trim an impulse response: from its direct path until it has decayed.
 
-    Starting at the direct path keeps speech in place: a delayed crop would
-    lose its end. The end is where the backward-integrated energy (Schroeder,
-    JASA 1965) has fallen by ``decay``.
+    It starts at the direct path so that speech is not delayed, which would cut
+    off its end. It ends where the backward-integrated energy (Schroeder, JASA
+    1965) has fallen by ``decay``.
 
     Arguments
     ---------
     rir : torch.Tensor
         [T], not all zero.
     seconds : float
-        Longest to keep.
+        Longest response to keep, in seconds.
     decay : float
-        dB below the whole energy.
+        Fall of the energy at the end, dB.
 
     Returns
     -------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,54 +60,6 @@ class TrialList:
         """Write the list byte for byte as it was read."""
         with atomic_path(path) as part:
             part.write_bytes(self.content)
-
-
-def trial_paths(trials: Any) -> dict[str, str]:
-    """Check the names of several lists, which become parts of file names.
-
-    Arguments
-    ---------
-    trials : Any
-        A path, a list of paths (named by their stems) or {name: path}.
-
-    Returns
-    -------
-    dict of str to str
-        Name to path.
-
-    Raises
-    ------
-    InputError
-        It is none of these, two share a name, or a name has other than
-        letters, digits and _ . -
-
-    Example
-    -------
-    >>> trial_paths("lists/O.txt")
-    {'O': 'lists/O.txt'}
-    """
-    if isinstance(trials, str):
-        trials = [trials]
-    if isinstance(trials, list):
-        stems = [Path(str(path)).stem for path in trials]
-        if len(set(stems)) < len(stems):
-            raise InputError(
-                f"trials {trials} share a file name; name them, as in "
-                '--trials="{O: a/list.txt, E: b/list.txt}"'
-            )
-        trials = dict(zip(stems, trials, strict=True))
-    if not isinstance(trials, dict) or not trials:
-        raise InputError(
-            f"trials is {trials!r}; give a path, a list of paths or "
-            "{name: path}"
-        )
-    for name in trials:
-        if not re.fullmatch(r"[\w.-]+", name):
-            raise InputError(
-                f"trial list {name!r} becomes part of a file name; use "
-                "letters, digits and _ . - only"
-            )
-    return {name: str(path) for name, path in trials.items()}
 
 
 def read_trial_file(name: str, path: PathLike) -> TrialList:

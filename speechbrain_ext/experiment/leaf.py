@@ -30,6 +30,7 @@ from speechbrain_ext.utils.settings import (
 )
 from speechbrain_ext.utils.yaml_trees import (
     build_objects,
+    check_changes,
     find_yaml,
     merged,
     parse_options,
@@ -114,11 +115,20 @@ def read_leaf(
     values = {key: plain(final[key]) for key in known if key in final}
     tagged = plain({key: final[key] for key in values}, tags=True)
     settings = kind.from_values(values)
+    _check_changed_yamls(settings)
     record = settings.record()
     record |= {key: tagged[key] for key in record if _is_object(known[key])}
     stated = {key: plain(final[key]) for key in final if key in options}
     _check_options(stated, options)
     return Leaf(path, text, settings, record, stated)
+
+
+def _check_changed_yamls(settings: Settings) -> None:
+    """Check maps of changes: ``embedder`` holds those to ``embedder_yaml``."""
+    for key in settings.keys():
+        path = getattr(settings, f"{key}_yaml", None)
+        if path is not None:
+            check_changes(key, path, getattr(settings, key))
 
 
 def _is_object(fact: Setting) -> bool:

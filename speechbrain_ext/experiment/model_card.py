@@ -1,4 +1,4 @@
-"""The card of a published model: generated from receipts and results.
+"""The card of a published model, made from stage records and results.
 
 Front matter as the hub reads it (`huggingface_hub.ModelCardData`), then how
 to load the model, what it scored, how it was trained and what it is not for.
@@ -17,7 +17,11 @@ from speechbrain_ext.experiment.lineage import UNKNOWN
 from speechbrain_ext.inference.decision import Decision
 from speechbrain_ext.inference.hub_folder import EXAMPLES
 from speechbrain_ext.utils.provenance import versions
-from speechbrain_ext.verification.results import Result, render_table
+from speechbrain_ext.verification.results import (
+    CAVEATS,
+    Result,
+)
+from speechbrain_ext.verification.tables import render_table
 
 CARD = "README.md"
 TAGS = (
@@ -30,7 +34,7 @@ TAGS = (
 # As the card stands in its folder, where the examples are.
 _HERE = 'source = "."'
 _FILES = 'first, second = "{}", "{}"'
-# Facts of a receipt that a reader of the card wants, and their words.
+# Facts of a stage record that a reader of the card wants, and their words.
 _WORDS = {
     "n_train": "{:,} training utterances",
     "hours_train": "{:.1f} h",
@@ -45,28 +49,13 @@ _WORDS = {
     "embedding_size": "{} values each",
 }
 _SETTINGS = ("n_epochs", "seed", "whiten")
-# What a step may have done that a reader must know first.
-_CAVEATS = {
-    "synthetic": (
-        "the voices are synthetic: nothing here says anything about real speech"
-    ),
-    "random_encoder": (
-        "the encoder of a step started from random weights, not from a "
-        "pre-trained WavLM"
-    ),
-    "true_labels": "true speaker labels were used in training",
-    "oracle_positives": (
-        "true speakers chose the positives of a training: true labels were "
-        "used in training"
-    ),
-}
 
 
 class Story(NamedTuple):
-    """What a card tells.
+    """Content of a card.
 
     ``title``; ``results``, of its cosines and of its calibrated cosines; its
-    ``decision`` rule; ``lineage``, the receipts of the steps that led to it;
+    ``decision`` rule; ``lineage``, records of the stages that led to it;
     ``license`` and ``datasets`` (trained on), ids for the front matter;
     ``own_classes``, whether its YAML needs this package.
     """
@@ -81,7 +70,7 @@ class Story(NamedTuple):
 
 
 def model_card(story: Story) -> str:
-    """The text of ``README.md``.
+    """Write the text of ``README.md``.
 
     Arguments
     ---------
@@ -97,7 +86,7 @@ def model_card(story: Story) -> str:
     -------
     >>> result = Result.of_scores(
     ...     [0, 1, 0, 1], [0, 1, 0, 1], system="DINO", corpus="toy voices",
-    ...     trials="dev", run="quickstart", trials_sha256="0", backend="raw",
+    ...     trials="dev",
     ... )
     >>> decision = Decision(10.0, -3.0, 0.5, "pairs")
     >>> story = Story("A model", [result], decision, [], "mit", ["me/voices"])
@@ -122,7 +111,7 @@ def model_card(story: Story) -> str:
 
 
 def front_matter(story: Story) -> str:
-    """The YAML above a card: what the hub indexes.
+    """Write the YAML above a card, which the hub indexes.
 
     Example
     -------
@@ -143,7 +132,7 @@ def front_matter(story: Story) -> str:
 
 
 def evaluations(results: Sequence[Result]) -> list[EvalResult]:
-    """EER and minDCF of each list's cosines, for ``model-index``.
+    """List EER and minDCF of the cosines of each list, for ``model-index``.
 
     Arguments
     ---------
@@ -156,32 +145,33 @@ def evaluations(results: Sequence[Result]) -> list[EvalResult]:
     """
     found = []
     for result in results:
-        if result.calibration != "none":
+        if result.system.calibration != "none":
             continue
         values = {
-            ("eer", "EER, %", None): result.eer_percent,
+            ("eer", "EER, %", None): result.eer,
             ("min_dcf", "minDCF", result.p_target): result.min_dcf,
             ("min_dcf", "minDCF", 0.05): result.min_dcf_05,
         }
-        for (kind, name, prior), value in values.items():
-            if value is None:
+        trials = result.trials
+        for (kind, name, prior), estimate in values.items():
+            if estimate is None:
                 continue
             words = name if prior is None else f"{name}, p_target {prior:g}"
             found.append(
                 EvalResult(
                     task_type="speaker-verification",
                     task_name="Speaker verification",
-                    dataset_type=slug(result.corpus) or "unnamed",
-                    dataset_name=f"{result.corpus}, {result.trials}",
-                    dataset_config=result.trials,
+                    dataset_type=slug(trials.corpus) or "unnamed",
+                    dataset_name=f"{trials.corpus}, {trials.name}",
+                    dataset_config=trials.name,
                     dataset_args={
-                        "n_target": result.n_target,
-                        "n_nontarget": result.n_nontarget,
-                        "trials_sha256": result.trials_sha256,
+                        "n_target": trials.n_target,
+                        "n_nontarget": trials.n_nontarget,
+                        "trials_sha256": trials.sha256,
                     },
                     metric_type=kind,
                     metric_name=words,
-                    metric_value=value,
+                    metric_value=estimate.value,
                     metric_args=None if prior is None else {"p_target": prior},
                 )
             )
@@ -189,7 +179,7 @@ def evaluations(results: Sequence[Result]) -> list[EvalResult]:
 
 
 def slug(name: str) -> str:
-    """A name as an identifier.
+    """Turn a name into an identifier.
 
     Example
     -------
@@ -200,7 +190,7 @@ def slug(name: str) -> str:
 
 
 def caveats(story: Story) -> list[str]:
-    """What a reader must know first: toy data, random encoders, true labels.
+    """List what a reader must know first: toy data, true labels, ...
 
     Example
     -------
@@ -209,9 +199,9 @@ def caveats(story: Story) -> list[str]:
     >>> caveats(story)
     ['the voices are synthetic: nothing here says anything about real speech']
     """
-    found = [result.caveat for result in story.results]
+    found = [result.system.caveat for result in story.results]
     for step in story.lineage:
-        found += [words for fact, words in _CAVEATS.items() if step.get(fact)]
+        found += [words for fact, words in CAVEATS.items() if step.get(fact)]
     if lacking(story.lineage):
         found.append(
             "not all steps that led to the model are known, nor whether true "
@@ -221,7 +211,7 @@ def caveats(story: Story) -> list[str]:
 
 
 def lacking(lineage: Sequence[Mapping[str, Any]]) -> str:
-    """What is not known of a model's history; empty if all is known.
+    """Describe what is not known of a model's history; empty if nothing.
 
     Example
     -------
@@ -229,7 +219,7 @@ def lacking(lineage: Sequence[Mapping[str, Any]]) -> str:
     'the steps that led to init of m (train_dino)'
     """
     if not lineage:
-        return "the receipts of its training"
+        return "the records of its training"
     inputs = [
         f"{name} of {step['folder']} ({step['recipe']})"
         for step in lineage
@@ -248,7 +238,7 @@ def _opening() -> str:
 
 
 def for_repository(card: str, repository: str) -> str:
-    """A card whose code loads the model from the hub, not from here.
+    """Change a card's code to load the model from the hub, not from here.
 
     The loaders fetch no examples: there, the files are the reader's.
 
@@ -344,7 +334,7 @@ def _training(story: Story) -> str:
 
 
 def step_in_words(step: Mapping[str, Any]) -> list[str]:
-    """Counts and settings of a step, from its receipt.
+    """Describe counts and settings of a step, from its stage record.
 
     Example
     -------
@@ -370,7 +360,7 @@ def step_in_words(step: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(story: Story) -> str:
-    corpora = ", ".join(sorted({r.corpus for r in story.results if r.corpus}))
+    corpora = ", ".join(sorted({r.trials.corpus for r in story.results} - {""}))
     return (
         f"Measured on {corpora or 'one corpus'} and nothing else. Other "
         "languages, channels, distances and speaking styles, children, old "

@@ -214,7 +214,7 @@ class Plan:
             "corpus": self.settings["corpus"],
             "caveat": self.settings["caveat"],
             "train_device": self.settings["train_device"],
-            "train_receipt": str(model.folder / RECEIPT),
+            "train_record": str(model.folder / RECEIPT),
             **change,
         }
         if labels is not None:
@@ -310,7 +310,7 @@ class Plan:
             protocol="full",
             backends=["raw", "raw+linear"],
             whiten=None,
-            train_receipt=str(trained.folder / RECEIPT),
+            train_record=str(trained.folder / RECEIPT),
         )
         scores = self.steps[-1]
         embeddings = self.embed(model.system, "test", model)

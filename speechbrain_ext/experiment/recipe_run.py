@@ -35,7 +35,7 @@ from speechbrain_ext.experiment.receipts import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, write_json, write_text
-from speechbrain_ext.utils.provenance import describe_file
+from speechbrain_ext.utils.provenance import describe_file, describe_yaml
 from speechbrain_ext.utils.settings import Settings
 from speechbrain_ext.utils.yaml_trees import plain
 
@@ -87,6 +87,12 @@ def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
     key, kind, value = found.groups()
     rule = {"int": "a whole number", "float": "a number"}.get(kind, kind)
     raise InputError(f"{key} is {value}; it must be {rule}; correct --{key}")
+
+
+def _described(path: PathLike) -> dict[str, Any]:
+    """Entry of an input; a YAML counts with its bases."""
+    is_yaml = Path(path).suffix in (".yaml", ".yml")
+    return describe_yaml(path) if is_yaml else describe_file(path)
 
 
 class RecipeRun:
@@ -199,9 +205,7 @@ class RecipeRun:
     def _begin(self, inputs: dict, extra: dict) -> bool:
         self.request = {
             "recipe": self.script.stem,
-            "inputs": {
-                name: describe_file(path) for name, path in inputs.items()
-            },
+            "inputs": {name: _described(path) for name, path in inputs.items()},
             "hparams": self.leaf.record,
             **extra,
         }

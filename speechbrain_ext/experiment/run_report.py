@@ -53,10 +53,12 @@ from speechbrain_ext.verification.results import (
     YARDSTICKS,
     Result,
     Yardstick,
-    breakdown_tables,
-    in_order,
     read_result,
     read_yardsticks,
+)
+from speechbrain_ext.verification.tables import (
+    breakdown_tables,
+    in_order,
     render_table,
     tables,
     write_table,
@@ -117,7 +119,7 @@ def write_run_report(settings: dict[str, Any], steps: Sequence[Step]) -> Path:
         "embeddings with the true speakers; they are reported and used for "
         "nothing." + stopping_words(settings, results),
         shown,
-        [result.caveat for result in results],
+        [result.system.caveat for result in results],
         sections,
     )
     if results:
@@ -158,11 +160,12 @@ def stopping_words(settings: dict[str, Any], results: Sequence[Result]) -> str:
         return ""
     rounds = rounds_of(settings)
     words = f"\n\nRounds ended by themselves: {rounds.reason}."
-    for name in dict.fromkeys(result.trials for result in results):
+    for name in dict.fromkeys(result.trials.name for result in results):
         eers = {
-            result.system: result.eer_percent
+            result.system.name: result.eer.value
             for result in results
-            if result.trials == name and result.system.startswith("round ")
+            if result.trials.name == name
+            and result.system.name.startswith("round ")
         }
         best = min(eers, key=lambda system: eers[system])
         chosen = f"round {rounds.chosen}"
@@ -211,7 +214,7 @@ def eer_sections(
     results: Sequence[Result], yardsticks: Sequence[Yardstick]
 ) -> list[Section]:
     """EER by round, one line a trial list."""
-    lists = {(result.corpus, result.trials) for result in results}
+    lists = {(r.trials.corpus, r.trials.name) for r in results}
     cited = [y for y in yardsticks if (y.corpus, y.trials) in lists]
     caption = "Equal error rate of each system with its 95 % interval."
     figure = eer_by_round(results, cited)
@@ -237,7 +240,9 @@ def score_sections(
             caption = f"{words.capitalize()}: what a user's threshold costs."
             figure = bayes_errors(systems)
             sections.append((f"Calibration, {title}", caption, figure))
-        if backend == results[0].backend:  # the others' are beside the scores
+        if (
+            backend == results[0].system.backend
+        ):  # the others' are beside the scores
             caption = f"{words.capitalize()}."
             figure = score_histograms(systems)
             sections.append((f"Scores, {title}", caption, figure))
@@ -246,7 +251,7 @@ def score_sections(
 
 def _scorings(results: Sequence[Result]) -> list[tuple[str, str]]:
     """Lists and back-ends of some results, each pair once."""
-    pairs = [(result.trials, result.backend) for result in results]
+    pairs = [(r.trials.name, r.system.backend) for r in results]
     return list(dict.fromkeys(pairs))
 
 
@@ -259,7 +264,7 @@ def read_scoring(
     step: Step, name: str, backend: str
 ) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """The system's name, and scores [N] and labels [N] of a trial list."""
-    row = read_result(step.folder / f"result_{name}_{backend}.json").system
+    row = read_result(step.folder / f"result_{name}_{backend}.json").system.name
     path = step.values()["trials"][name]
     scores = np.load(scores_path(step, name, backend))
     return row, (scores, read_trial_file(name, path).labels)
@@ -278,7 +283,7 @@ def comparison_tables(
     for first, second in pairs(scored):
         paths = sorted(second.folder.glob("result_*.json"))
         for result in in_order([read_result(path) for path in paths]):
-            name, backend = result.trials, result.backend
+            name, backend = result.trials.name, result.system.backend
             if scores_path(first, name, backend).exists():
                 one = compare(first, second, result)
                 both = f"{first.system}-{second.system}"
@@ -309,7 +314,7 @@ def pairs(scored: Sequence[Step]) -> list[tuple[Step, Step]]:
 
 def compare(first: Step, second: Step, result: Result) -> Comparison:
     """Two steps' scores of one list by one back-end, drawing alike."""
-    name, backend = result.trials, result.backend
+    name, backend = result.trials.name, result.system.backend
     values = second.values()
     trials = read_trial_file(name, values["trials"][name])
     oracle = None
@@ -326,11 +331,11 @@ def compare(first: Step, second: Step, result: Result) -> Comparison:
         trials.labels,
         units_of(trials, oracle),
         result.p_target,
-        seed=result.seed,
+        seed=result.bootstrap.seed,
         first=rows[0],
         second=rows[1],
         trials=name,
-        trials_sha256=result.trials_sha256,
+        trials_sha256=result.trials.sha256,
     )
 
 

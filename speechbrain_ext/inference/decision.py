@@ -9,7 +9,7 @@ from speechbrain_ext.utils.errors import InputError
 
 
 class Decision(NamedTuple):
-    """How a cosine becomes a probability and a decision.
+    """Map from a cosine to a probability and a decision.
 
     ``weight`` and ``offset`` make it a log-likelihood ratio, learnt on what
     ``learnt_on`` says; ``prior`` is that of a target, from 0 to 1.
@@ -22,12 +22,12 @@ class Decision(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """The cosine from which on both are of one speaker, more likely."""
+        """Cosine above which one speaker is the likelier answer."""
         return (-logit(self.prior) - self.offset) / self.weight
 
 
 def logit(probability: float) -> float:
-    """Log odds.
+    """Compute the log odds of a probability.
 
     Example
     -------
@@ -38,7 +38,7 @@ def logit(probability: float) -> float:
 
 
 def checked_decision(*values: Any) -> Decision:
-    """A `Decision`, of which each value makes sense.
+    """Make a `Decision` after checking each value.
 
     Arguments
     ---------

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def checked_output(path: PathLike) -> Path:
-    """An output that replaces nothing but its like.
+    """Raise InputError if an output would replace a file of another kind.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def checked_output(path: PathLike) -> Path:
 
 
 def usable_files(folder: str) -> tuple[Manifest, int]:
-    """The files of a folder that can be embedded, by their headers.
+    """List the files of a folder whose headers show speech to embed.
 
     Arguments
     ---------
@@ -150,7 +150,7 @@ def _refuse_all(folder: str, n_files: int) -> NoReturn:
 def embed_files(
     verifier: SpeakerVerifier, manifest: Manifest, num_workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of all files that have one; the others are logged.
+    """Embed all files that can be; log the others.
 
     Arguments
     ---------
@@ -185,7 +185,7 @@ def embed_files(
 
 
 class _ReadableFiles(torch.utils.data.Dataset):
-    """Batches: rows, their waveforms, and why others of it are not read."""
+    """Dataset of batches: rows, waveforms, and why files were not read."""
 
     def __init__(self, manifest: Manifest, batches: list[list[int]]):
         self.manifest = manifest
@@ -215,7 +215,7 @@ def _embed_batch(
     wavs: list[torch.Tensor],
     paths: list[str],
 ) -> dict[int, np.ndarray]:
-    """Embeddings of some rows; one that has none spoils no other."""
+    """Embed some rows; one that fails does not affect the others."""
     if not rows:
         return {}
     try:

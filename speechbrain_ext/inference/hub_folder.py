@@ -1,4 +1,4 @@
-"""The folder that is shared: two ways to load it, one model.
+"""The published folder: one model that can be loaded in two ways.
 
 Stock SpeechBrain reads ``hyperparams.yaml`` and ``embedding_model.ckpt``, the
 embedder folder's own files; `SpeakerVerifier` reads ``config.json`` and
@@ -50,7 +50,7 @@ _AGAIN = "get the folder again from where it was published"
 def write_hub_folder(
     folder: PathLike, embedder_folder: PathLike, decision: Decision, seed: int
 ) -> list[str]:
-    """Write all that is shared but the card.
+    """Write all files of a published folder but its card.
 
     Arguments
     ---------
@@ -107,7 +107,7 @@ def write_hub_folder(
 
 
 def read_hub_folder(folder: PathLike) -> tuple[WaveEmbedder, Decision]:
-    """The embedder of ``config.json`` and ``model.safetensors``, eval mode.
+    """Load an embedder from ``config.json`` and ``model.safetensors``.
 
     No YAML and no pickle is opened, and nothing is fetched.
 
@@ -163,7 +163,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def check_weights(path: PathLike, described: dict[str, Any]) -> None:
-    """Refuse weights that are not those that were exported.
+    """Raise InputError if weights are not those that were exported.
 
     Arguments
     ---------

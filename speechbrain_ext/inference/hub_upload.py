@@ -1,4 +1,4 @@
-"""Publishing a folder on the hub: private by default, and taken up again.
+"""Upload of a folder to the hub: private by default, and resumable.
 
 The hub keeps files by their hashes: what an interrupted upload has sent is
 not sent again, and a new round sends what changed.
@@ -84,25 +84,25 @@ def upload(
 
 
 def check_id(repository: str) -> None:
-    """Refuse what is no id of a repository, before any work.
+    """Raise InputError if a repository is not named ``owner/name``.
 
     Example
     -------
     >>> check_id("me/my model")
     Traceback (most recent call last):
-    speechbrain_ext.utils.errors.InputError: push is 'me/my model': it must ...
+    speechbrain_ext.utils.errors.InputError: push is 'me/my model'; it must ...
     """
     if not isinstance(repository, str) or not _ID.fullmatch(repository):
         raise InputError(
-            f"push is {repository!r}: it must be owner/name, of letters, "
-            "digits, dots and dashes"
+            f"push is {repository!r}; it must be owner/name, of letters, "
+            "digits, dots and dashes; for example --push=me/my-model"
         )
 
 
 def describe_upload(
     folder: PathLike, names: Sequence[str], repository: str, private: bool
 ) -> str:
-    """What `upload` would send, one file a line; nothing is sent.
+    """List what `upload` would send, one file a line; nothing is sent.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Embedders as data: classes by name from a list, and nothing else.
+"""Embedders as data: only classes of a known list can be built.
 
 A HyperPyYAML file is a program: whoever wrote it may run any function. What
 is read here is plain data in which only the classes of `KNOWN` can be named,
@@ -61,7 +61,7 @@ _ELSEWHERE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\w+://")
 
 
 def describe_modules(yaml_text: str) -> dict[str, Any]:
-    """The modules of a resolved embedder YAML, as plain data.
+    """Describe the modules of a resolved embedder YAML as plain data.
 
     Arguments
     ---------
@@ -102,7 +102,7 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
 def build_modules(
     described: Any, weights: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.nn.Module]:
-    """Modules of what `describe_modules` gave, with weights.
+    """Build modules from what `describe_modules` gave, with weights.
 
     Arguments
     ---------
@@ -157,7 +157,7 @@ def build_modules(
 
 
 class _Bounded(TorchFunctionMode):
-    """Ends what is built for longer, or of larger tensors, than it needs."""
+    """Limit on the calls and tensor sizes that building a model may take."""
 
     def __init__(self, weights: Mapping[str, torch.Tensor]):
         super().__init__()
@@ -194,7 +194,7 @@ def _load(
 
 
 def check_node(node: Any, place: str = "") -> None:
-    """Refuse data that names anything but `KNOWN` classes and plain values.
+    """Raise InputError if data name anything but `KNOWN` classes and values.
 
     Arguments
     ---------
@@ -230,7 +230,7 @@ def check_node(node: Any, place: str = "") -> None:
 
 
 def _check_class(tag: Any, place: str) -> None:
-    """A class is known, and where a class may be."""
+    """Raise InputError if a class is not known or out of place."""
     how, _, name = str(tag).partition(":")
     if how not in ("!new", "!name") or name not in KNOWN:
         raise InputError(
@@ -247,7 +247,7 @@ def _check_class(tag: Any, place: str) -> None:
 
 
 def _check_encoder(node: Mapping) -> None:
-    """An encoder is made from plain fields, never fetched."""
+    """Raise InputError if an encoder would be fetched."""
     if node.get("encoder_source"):
         raise InputError(
             f"the model takes its encoder from {node['encoder_source']!r}; a "
@@ -269,7 +269,7 @@ def _check_encoder(node: Mapping) -> None:
 
 
 def _as_mapping(node: Any) -> dict[str, Any]:
-    """A tag without arguments as a mapping that has only the tag."""
+    """Turn a tag without arguments into a mapping of only the tag."""
     return node if isinstance(node, dict) else {"!": str(node)}
 
 
@@ -290,7 +290,7 @@ def _build(node: Any) -> Any:
 
 
 def _refuse_elsewhere(node: Any, where: str) -> None:
-    """Refuse strings that are paths of one machine, or addresses."""
+    """Raise InputError if a string is a path of one machine or an address."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             _refuse_elsewhere(value, f"{where}: {key}")

@@ -1,4 +1,4 @@
-"""Loading and using a published model, without trusting who published it.
+"""Load and use a published model, without trusting who published it.
 
 `SpeakerVerifier` reads data only (see ``hub_folder``): no YAML is run and no
 pickle opened. SpeechBrain's ``SpeakerRecognition`` loads the same
@@ -48,7 +48,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Verification(NamedTuple):
-    """The answer of `SpeakerVerifier.verify`.
+    """Answer of `SpeakerVerifier.verify`.
 
     ``score`` is the cosine, ``probability`` that of one speaker, ``same``
     whether that is the likelier; arrays [N] where several were compared.
@@ -60,7 +60,7 @@ class Verification(NamedTuple):
 
 
 class SpeakerVerifier:
-    """Embeds speech and says whether two utterances are of one speaker.
+    """Speaker verifier: embeds speech and compares utterances.
 
     Arguments
     ---------
@@ -132,13 +132,13 @@ class SpeakerVerifier:
 
     @property
     def threshold(self) -> float:
-        """The cosine from which on one speaker is the likelier answer."""
+        """Cosine above which one speaker is the likelier answer."""
         return self.decision.threshold
 
     def embed(
         self, speech: Speech | Sequence[Speech], sample_rate: int = SAMPLE_RATE
     ) -> torch.Tensor:
-        """Embeddings of files or waveforms, of any rate and any lengths.
+        """Embed files or waveforms, of any sample rate and lengths.
 
         Each is embedded whole and unpadded: its embedding does not depend on
         the others. 0.1 s is the least; a model with WavLM or its like takes
@@ -185,7 +185,7 @@ class SpeakerVerifier:
     def _embed_block(
         self, items: Any, sample_rate: int, first: int
     ) -> torch.Tensor:
-        """Embeddings [B, D] of some utterances, numbered from ``first``."""
+        """Embed some utterances [B, D], numbered from ``first``."""
         wavs = [
             _samples(item, sample_rate, first + number, self._longest)
             for number, item in enumerate(items)
@@ -215,7 +215,7 @@ class SpeakerVerifier:
         sample_rate: int = SAMPLE_RATE,
         prior: float | None = None,
     ) -> Verification:
-        """Whether two utterances are of one speaker.
+        """Decide whether two utterances are of one speaker.
 
         Arguments
         ---------
@@ -244,7 +244,25 @@ class SpeakerVerifier:
         second: np.ndarray | torch.Tensor,
         prior: float | None = None,
     ) -> Verification:
-        """`verify` of embeddings, [D] or [N, D] on either side."""
+        """Compare embeddings, as `verify` compares recordings.
+
+        Arguments
+        ---------
+        first, second : numpy.ndarray or torch.Tensor
+            Embeddings [D] or [N, D] of any norm; one may be compared with N.
+        prior : float, optional
+            Probability of one speaker before listening; the model's if None.
+
+        Returns
+        -------
+        Verification
+            Of one pair, or arrays [N] of N pairs.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, or the prior is not between 0 and 1.
+        """
         decision = self.decision
         if isinstance(prior, numbers.Real):
             prior = float(prior)
@@ -270,7 +288,7 @@ class SpeakerVerifier:
 def _fetched(
     source: str, revision: str | None, cache_dir: PathLike | None
 ) -> Path:
-    """Folder of the two files of a model on the hub, or of its cache."""
+    """Fetch the two files of a model on the hub; return their folder."""
     if not _HUB_ID.fullmatch(source):
         raise InputError(
             f"{source} is neither a folder nor the id owner/name of a model "
@@ -296,7 +314,7 @@ def _fetched(
 
 
 def _checked_device(device: str | torch.device | None) -> torch.device:
-    """A device that is there."""
+    """Raise InputError if a device is not there."""
     try:
         found = torch.device(infer_device() if device is None else device)
         torch.empty(1, device=found)
@@ -310,7 +328,7 @@ def _checked_device(device: str | torch.device | None) -> torch.device:
 
 
 def _checked_rate(sample_rate: Any) -> int:
-    """A sample rate, in Hz."""
+    """Raise InputError if a sample rate is no positive number of Hz."""
     number = isinstance(sample_rate, numbers.Real)
     if not (number and sample_rate > 0 and sample_rate % 1 == 0):
         raise InputError(
@@ -321,7 +339,7 @@ def _checked_rate(sample_rate: Any) -> int:
 
 
 def _listed(speech: Any) -> Any:
-    """Arrays and Series of paths as lists; the rest as it is."""
+    """Turn arrays and Series of paths into lists; keep the rest."""
     if isinstance(speech, pd.Series):
         speech = speech.to_numpy()
     if isinstance(speech, np.ndarray) and speech.dtype.kind in "OU":
@@ -330,7 +348,7 @@ def _listed(speech: Any) -> Any:
 
 
 def _refuse_channels_last(wavs: np.ndarray | torch.Tensor) -> None:
-    """Refuse [T, 2], which would be T utterances of two samples."""
+    """Raise InputError if a waveform is [T, 2]: channels come first."""
     if wavs.ndim == 2 and wavs.shape[1] < min(_SHORTEST, wavs.shape[0]):
         raise InputError(
             f"samples of shape {list(wavs.shape)} would be {wavs.shape[0]:,} "
@@ -340,7 +358,7 @@ def _refuse_channels_last(wavs: np.ndarray | torch.Tensor) -> None:
 
 
 def _name(item: Any, number: int) -> str:
-    """What an utterance is called in a message."""
+    """Name an utterance for an error message."""
     if isinstance(item, (np.ndarray, torch.Tensor)):
         return f"utterance {number}"
     return str(item)
@@ -349,7 +367,7 @@ def _name(item: Any, number: int) -> str:
 def _samples(
     item: Any, sample_rate: int, number: int, longest: int | None
 ) -> torch.Tensor:
-    """Samples [T] at 16 kHz, float32, of one utterance."""
+    """Read the samples [T] of one utterance at 16 kHz, float32."""
     name = _name(item, number)
     if isinstance(item, (np.ndarray, torch.Tensor)):
         wav = _floats(item, name)
@@ -374,7 +392,7 @@ def _samples(
 
 
 def _floats(item: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
-    """Samples [T] of any float type, order and device, as float32."""
+    """Convert samples [T] of any float type and device to float32."""
     if isinstance(item, torch.Tensor):
         floats = item.is_floating_point()
     else:
@@ -391,7 +409,7 @@ def _floats(item: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
 
 
 def _check_length(name: str, n_frames: int, longest: int | None) -> None:
-    """Refuse what is too short or too long, in samples at 16 kHz."""
+    """Raise InputError if an utterance is too short or too long."""
     seconds = n_frames / SAMPLE_RATE
     if n_frames < _SHORTEST:
         raise InputError(
@@ -406,7 +424,7 @@ def _check_length(name: str, n_frames: int, longest: int | None) -> None:
 
 
 def _unit(embeddings: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Embeddings [D] or [N, D], each scaled to length one, float64."""
+    """Scale embeddings [D] or [N, D] to length one, in float64."""
     if isinstance(embeddings, torch.Tensor):
         # NumPy has no bfloat16.
         embeddings = embeddings.detach().cpu().double().numpy()

@@ -1,4 +1,4 @@
-"""Training objectives, and weights of labels that may be wrong.
+"""Training objectives, and weights for labels that may be wrong.
 
 Tensors in, tensors out.
 
@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "aam_softmax": "AAMSoftmax",
         "contrastive": "MoCoLoss NTXentLoss",
         "dino": "DINOLoss",
-        "l2_sp": "WeightAnchor",
+        "l2_sp": "L2SP",
         "loss_gate": "LossGate correct_labels",
         "noisy_labels": "NoisyLabels",
         "rdino": "rdino_regularizer",

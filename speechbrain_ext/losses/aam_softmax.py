@@ -1,7 +1,7 @@
 """AAM-softmax: classification with an additive angular margin.
 
-Its stronger forms are options of the one loss: sub-centres, a penalty on the
-nearest other speakers, a margin that rises.
+Sub-centres and the inter-top-k penalty on the nearest other classes are
+options of the one loss; its margin may change during training.
 """
 
 from __future__ import annotations
@@ -15,29 +15,27 @@ from speechbrain_ext.utils.errors import InputError
 
 
 class AAMSoftmax(torch.nn.Module):
-    """Cross-entropy on cosines, the target's angle enlarged by a margin.
+    """AAM-softmax: cross-entropy on cosines with an angular margin.
 
     Deng et al., "ArcFace", CVPR 2019, Eq. 3: with theta_j the angle between
     an embedding and the prototype of class j, logits are s cos(theta_j) and,
     for the target y, s cos(theta_y + m). Beyond theta_y = pi - m that cosine
-    would rise again; there, as in the authors' code and the field's, the
-    target's logit is s (cos(theta_y) - m sin(m)), which keeps falling.
+    would rise again; there, as in the authors' code, the target's logit is
+    s (cos(theta_y) - m sin(m)), which keeps falling.
 
     Sub-centres (Deng et al., "Sub-center ArcFace", ECCV 2020): a class has
-    several prototypes and an embedding's cosine with it is that with the
-    nearest, so that noisy or unlike utterances of a class need not pull at
-    one point.
+    several prototypes, and its cosine is that of the nearest one. Noisy or
+    unlike utterances of a class may then gather around different prototypes.
 
     Inter-top-k (Zhao et al., "Multi-query multi-head attention pooling and
     inter-topK penalty for speaker verification", ICASSP 2022): the k
-    other classes nearest an embedding have the logit s cos(theta_j - m').
+    other classes with the highest cosines have the logit s cos(theta_j - m').
     Below theta_j = m' that cosine would fall again; there it is
     s (cos(theta_j) + 1 - cos(m')), which continues it and keeps rising.
 
-    Computed in single precision whatever the autocast, and as softplus of
-    the other logits' log-sum-exp less the target's: small losses keep their
-    digits, so that their logarithm can be gated
-    (`speechbrain_ext.losses.loss_gate`).
+    Computed in single precision under autocast too, and as softplus(log-sum-exp
+    of the other logits - target logit): small losses keep their digits, which
+    `speechbrain_ext.losses.LossGate` needs for their logarithms.
 
     Arguments
     ---------
@@ -51,22 +49,24 @@ class AAMSoftmax(torch.nn.Module):
         Margin m, radians; the attribute may change during training.
     n_subcentres : int
         Prototypes K of a class.
-    n_nearest : int
-        Other classes k that are penalised; 0 for none.
-    nearest_margin : float
-        Their margin m', radians.
+    inter_top_k : int
+        Number k of other classes that are penalised; 0 for none.
+    inter_top_k_margin : float
+        Margin m' of these, radians.
 
     Raises
     ------
     InputError
-        There are not so many other classes, or no prototype.
+        ``n_subcentres`` is below 1, or there are fewer than k other classes.
 
     Example
     -------
     >>> loss = AAMSoftmax(embedding_size=4, n_classes=3, n_subcentres=2)
-    >>> loss(torch.randn(2, 4), torch.tensor([0, 2])).shape
+    >>> embeddings, labels = torch.randn(2, 4), torch.tensor([0, 2])
+    >>> loss(embeddings, labels).mean().backward()
+    >>> loss(embeddings, labels).shape
     torch.Size([2])
-    >>> loss.logits(torch.randn(2, 4)).shape
+    >>> loss.logits(embeddings).shape
     torch.Size([2, 3])
     """
 
@@ -77,15 +77,15 @@ class AAMSoftmax(torch.nn.Module):
         scale: float = 30.0,
         margin: float = 0.2,
         n_subcentres: int = 1,
-        n_nearest: int = 0,
-        nearest_margin: float = 0.06,
+        inter_top_k: int = 0,
+        inter_top_k_margin: float = 0.06,
     ):
         super().__init__()
-        _check(n_classes, n_subcentres, n_nearest)
+        _check(n_classes, n_subcentres, inter_top_k)
         self.scale = scale
         self.margin = margin
-        self.n_nearest = n_nearest
-        self.nearest_margin = nearest_margin
+        self.inter_top_k = inter_top_k
+        self.inter_top_k_margin = inter_top_k_margin
         prototypes = torch.empty(n_classes * n_subcentres, embedding_size)
         torch.nn.init.xavier_normal_(prototypes)
         self.prototypes = torch.nn.Parameter(
@@ -95,7 +95,7 @@ class AAMSoftmax(torch.nn.Module):
     def forward(
         self, embeddings: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        """Loss of each embedding.
+        """Loss of each embedding, not reduced.
 
         Arguments
         ---------
@@ -116,7 +116,18 @@ class AAMSoftmax(torch.nn.Module):
         return self.scale * self.cosines(embeddings)
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Of embeddings [B, D] with the nearest prototype a class [B, C]."""
+        """Cosines [B, C] of embeddings [B, D] with each class.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            [B, D], of any norm.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, C], float32; of a class's prototypes the nearest one counts.
+        """
         with torch.autocast(embeddings.device.type, enabled=False):
             prototypes = normalize(self.prototypes, dim=2)
             cosines = linear(
@@ -127,26 +138,39 @@ class AAMSoftmax(torch.nn.Module):
     def losses(
         self, cosines: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        """As `forward`, of cosines [B, C] in place of embeddings."""
+        """Loss of each embedding, from `cosines` in place of embeddings.
+
+        Arguments
+        ---------
+        cosines : torch.Tensor
+            [B, C].
+        labels : torch.Tensor
+            Target classes [B], int64.
+
+        Returns
+        -------
+        torch.Tensor
+            [B]
+        """
         columns = labels[:, None]
         target = add_angle(cosines.gather(1, columns), self.margin)
         others = cosines.scatter(1, columns, -torch.inf)
-        if self.n_nearest:
-            near = others.topk(self.n_nearest)
+        if self.inter_top_k:
+            near = others.topk(self.inter_top_k)
             penalised = self._penalise(near.values)
             others = others.scatter(1, near.indices, penalised)
         rivals = torch.logsumexp(self.scale * others, dim=1)
         return softplus(rivals - self.scale * target.squeeze(1))
 
     def _penalise(self, cosine: torch.Tensor) -> torch.Tensor:
-        m = self.nearest_margin
+        m = self.inter_top_k_margin
         shifted = cosine * math.cos(m) + _sine(cosine) * math.sin(m)
         linear_tail = cosine + 1 - math.cos(m)
         return torch.where(cosine < math.cos(m), shifted, linear_tail)
 
 
 def add_angle(cosine: torch.Tensor, margin: float) -> torch.Tensor:
-    """Cosines of angles that are larger by a margin; see `AAMSoftmax`.
+    """Cosines of angles enlarged by a margin; see `AAMSoftmax`.
 
     Arguments
     ---------
@@ -158,7 +182,7 @@ def add_angle(cosine: torch.Tensor, margin: float) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        cos(theta + m), and beyond theta = pi - m what keeps falling.
+        cos(theta + m); beyond theta = pi - m its falling continuation.
 
     Example
     -------
@@ -177,14 +201,15 @@ def _sine(cosine: torch.Tensor) -> torch.Tensor:
     return ((1 - cosine) * (1 + cosine)).clamp(min=1e-7).sqrt()
 
 
-def _check(n_classes: int, n_subcentres: int, n_nearest: int) -> None:
+def _check(n_classes: int, n_subcentres: int, inter_top_k: int) -> None:
     if not isinstance(n_subcentres, int) or n_subcentres < 1:
         raise InputError(
-            f"n_subcentres is {n_subcentres}; a class has a whole number of "
-            "prototypes, 1 or more: correct --n_subcentres"
+            f"n_subcentres is {n_subcentres!r}; it must be a whole number of "
+            "prototypes of a class, 1 or more; correct --n_subcentres"
         )
-    if not isinstance(n_nearest, int) or not 0 <= n_nearest < n_classes:
+    if not isinstance(inter_top_k, int) or not 0 <= inter_top_k < n_classes:
         raise InputError(
-            f"n_nearest is {n_nearest} and there are {n_classes - 1} other "
-            "classes; penalise as many or fewer, or 0: correct --n_nearest"
+            f"inter_top_k is {inter_top_k!r}; it must be a whole number from 0 "
+            f"to {n_classes - 1}, the number of other classes; correct "
+            "--inter_top_k, for example --inter_top_k=0"
         )

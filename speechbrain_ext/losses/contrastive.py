@@ -1,4 +1,4 @@
-"""Contrastive losses: an utterance's positive is nearer than all negatives.
+"""Contrastive losses: NT-Xent (SimCLR) and MoCo's, with margins.
 
 Chen et al., "A simple framework for contrastive learning of visual
 representations", ICML 2020 (SimCLR, NT-Xent); He et al., "Momentum contrast
@@ -21,30 +21,30 @@ MARGINS = ("additive", "angular")
 
 
 class Contrast(torch.nn.Module):
-    r"""Cross-entropy of a positive among negatives, from their cosines.
+    r"""InfoNCE: cross-entropy of a positive among negatives, from cosines.
 
     .. math:: L = \frac{-1}{N} \sum_i \log \frac
         {e^{m(p_i) / \tau}}
         {e^{m(p_i) / \tau} + \sum_j e^{n_{ij} / \tau}}
 
-    with p the cosine of a row and its positive, n those with its negatives,
-    and the margin m(p) = p - m (additive; Wang et al., "CosFace", CVPR 2018,
-    Eq. 4) or cos(arccos(p) + m) (angular; Deng et al., "ArcFace", CVPR 2019,
-    Eq. 3, continued as in `speechbrain_ext.losses.AAMSoftmax`).
+    with p the cosine of a row with its positive, n its cosines with its
+    negatives, and the margin m(p) = p - m (additive; Wang et al., "CosFace",
+    CVPR 2018, Eq. 4) or cos(arccos(p) + m) (angular; Deng et al., "ArcFace",
+    CVPR 2019, Eq. 3, continued as in `speechbrain_ext.losses.AAMSoftmax`).
 
     Arguments
     ---------
     temperature : float
-        tau.
+        tau, above 0.
     margin : float
-        m, of the cosine or in radians; 0 for none.
+        m, subtracted from the cosine or in radians; 0 for none.
     margin_form : str
         ``"additive"`` or ``"angular"``.
 
     Raises
     ------
     InputError
-        The form is none of these.
+        ``margin_form`` is neither.
 
     Example
     -------
@@ -63,7 +63,7 @@ class Contrast(torch.nn.Module):
         if margin_form not in MARGINS:
             raise InputError(
                 f"margin_form is {margin_form!r}; it must be one of "
-                f"{list(MARGINS)}"
+                f"{list(MARGINS)}; correct margin_form of the loss"
             )
         self.temperature = temperature
         self.margin = margin
@@ -79,7 +79,7 @@ class Contrast(torch.nn.Module):
         positive : torch.Tensor
             Cosines [N], float32.
         negatives : torch.Tensor
-            Cosines [N, M]; those of minus infinity do not count.
+            Cosines [N, M]; minus infinity where a pair does not count.
 
         Returns
         -------
@@ -95,22 +95,34 @@ class Contrast(torch.nn.Module):
 
 
 class NTXentLoss(torch.nn.Module):
-    r"""SimCLR's symmetric loss over the batch of all processes.
+    r"""SimCLR's symmetric loss (NT-Xent) over the batch of all processes.
 
-    Chen et al. 2020, Eq. 1 and Algorithm 1: each of the 2 B embeddings of two
-    views is compared with the 2 B - 1 others, of which one is its positive.
-    B counts all processes; each returns the mean over its own rows, with
-    gradients through everyone's (`speechbrain_ext.utils.distributed.joined`).
+    Chen et al., "A simple framework for contrastive learning of visual
+    representations", ICML 2020, Eq. 1 and Algorithm 1: each of the 2 B
+    embeddings of two views is compared with the 2 B - 1 others, of which one
+    is its positive. B counts the utterances of all processes; each process
+    returns the mean over its own rows, with gradients to the rows of all.
 
     Arguments
     ---------
-    temperature, margin, margin_form : float, float, str
-        As `Contrast`'s.
+    temperature : float
+        Temperature by which cosines are divided, above 0.
+    margin : float
+        Margin of the positives (Lepage and Dehak, Odyssey 2024): subtracted
+        from the cosine, or in radians; 0 for none.
+    margin_form : str
+        ``"additive"`` or ``"angular"``.
+
+    Raises
+    ------
+    InputError
+        ``margin_form`` is neither.
 
     Example
     -------
     >>> loss = NTXentLoss()
-    >>> first = torch.randn(4, 8)
+    >>> first = torch.randn(4, 8, requires_grad=True)
+    >>> loss(first, first + 0.1 * torch.randn(4, 8)).backward()
     >>> bool(loss(first, first) < loss(first, first.flip(0)))
     True
     """
@@ -127,12 +139,13 @@ class NTXentLoss(torch.nn.Module):
     def forward(
         self, first: torch.Tensor, second: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of this process's utterances.
+        """Mean loss of this process's utterances.
 
         Arguments
         ---------
         first, second : torch.Tensor
-            Embeddings of two views [B, D], of any norm; rows go together.
+            Embeddings [B, D] of one view and of the other, of any norm; row i
+            of both is of utterance i.
 
         Returns
         -------
@@ -153,15 +166,15 @@ class NTXentLoss(torch.nn.Module):
 
 
 class MoCoQueue(torch.nn.Module):
-    """Keys of earlier batches, the oldest of which give way.
+    """Queue of the keys of earlier batches.
 
-    He et al. 2020, section 3.2. It begins with random directions, which are
-    easy negatives: the loss is low, and rises until keys have replaced them.
+    He et al., CVPR 2020, section 3.2. It starts with random directions, which
+    are easy negatives: the loss rises until keys have replaced them.
 
     Arguments
     ---------
     n_keys : int
-        How many are kept.
+        Number of keys that it holds; new ones replace the oldest.
     size : int
         Dimension D of a key.
 
@@ -187,7 +200,7 @@ class MoCoQueue(torch.nn.Module):
 
     @torch.no_grad()
     def push(self, keys: torch.Tensor) -> None:
-        """Put in this batch's keys [B, D], those of all processes."""
+        """Put in the keys [B, D] of each process's batch."""
         keys = gathered(keys.float())
         n_keys = len(self.keys)
         rows = torch.arange(len(keys), device=keys.device)
@@ -198,19 +211,31 @@ class MoCoQueue(torch.nn.Module):
 class MoCoLoss(torch.nn.Module):
     """MoCo's loss, symmetric in two views, each with a queue of keys.
 
-    He et al. 2020, Eq. 1: a query's positive is the momentum encoder's key
-    of the other view; its negatives are the keys of that view of earlier
+    He et al., "Momentum contrast for unsupervised visual representation
+    learning", CVPR 2020, Eq. 1: a query's positive is the momentum encoder's
+    key of the other view; its negatives are keys of that view from earlier
     batches. Both views are queries in turn (Chen et al., "An empirical study
     of training self-supervised vision transformers", ICCV 2021, Algorithm 1).
+    Call `push` after each batch, with the same keys.
 
     Arguments
     ---------
     size : int
-        Dimension D of what is compared.
+        Dimension D of queries and keys.
     n_keys : int
-        Keys a queue holds.
-    temperature, margin, margin_form : float, float, str
-        As `Contrast`'s.
+        Number of keys that each queue holds.
+    temperature : float
+        Temperature by which cosines are divided, above 0.
+    margin : float
+        Margin of the positives, subtracted from the cosine or in radians; 0
+        for none.
+    margin_form : str
+        ``"additive"`` or ``"angular"``.
+
+    Raises
+    ------
+    InputError
+        ``margin_form`` is neither.
 
     Example
     -------
@@ -236,14 +261,15 @@ class MoCoLoss(torch.nn.Module):
     def forward(
         self, queries: torch.Tensor, keys: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of this process's utterances; the queues stay as they are.
+        """Mean loss of this process's utterances; queues are not changed.
 
         Arguments
         ---------
         queries : torch.Tensor
             Embeddings of two views [2, B, D], of any norm.
         keys : torch.Tensor
-            The momentum encoder's [2, B, D]; they get no gradient.
+            The momentum encoder's embeddings of the same views [2, B, D];
+            they get no gradient.
 
         Returns
         -------
@@ -264,7 +290,13 @@ class MoCoLoss(torch.nn.Module):
 
     @torch.no_grad()
     def push(self, keys: torch.Tensor) -> None:
-        """Put the batch's keys [2, B, D] into the queues, after the loss."""
+        """Put a batch's keys into the queues, after its loss.
+
+        Arguments
+        ---------
+        keys : torch.Tensor
+            The momentum encoder's embeddings of the two views [2, B, D].
+        """
         units = F.normalize(keys.float(), dim=2)
         self.first.push(units[0])
         self.second.push(units[1])

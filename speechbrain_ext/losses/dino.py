@@ -2,7 +2,7 @@
 
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers",
 ICCV 2021 (Eq. 1-4, Algorithm 1); for speakers, Chen et al., ICASSP 2023
-(RDINO). A student is trained to give, for any crop of an utterance, the
+(RDINO). A student is trained to predict, from any crop of an utterance, the
 distribution over prototypes that a slowly moving teacher gives for another,
 longer crop of it.
 """
@@ -20,7 +20,10 @@ from speechbrain_ext.utils.precision import single_precision
 
 
 class DINOLoss(torch.nn.Module):
-    r"""Cross-entropy between teacher and student views, with centring.
+    r"""DINO's loss: cross-entropy of teacher and student views, with centring.
+
+    Caron et al., "Emerging properties in self-supervised vision transformers",
+    ICCV 2021, Algorithm 1:
 
     .. math:: L = \frac{-1}{|P|\,B} \sum_{(t,s) \in P} \sum_b
         \mathrm{softmax}((T_{tb} - c)/\tau_t) \cdot
@@ -33,17 +36,25 @@ class DINOLoss(torch.nn.Module):
     Arguments
     ---------
     n_prototypes : int
-        Outputs K.
+        Number K of outputs of the head.
     student_temperature : float
-        tau_s.
+        tau_s, above 0.
     center_momentum : float
-        Weight of the past in the centre.
+        Weight of the past in the centre, from 0 to 1.
+
+    Notes
+    -----
+    The head is `speechbrain_ext.models.DINOHead`, the teacher a
+    `speechbrain_ext.models.MomentumTeacher`.
 
     Example
     -------
     >>> loss = DINOLoss(n_prototypes=16)
-    >>> student, teacher = torch.randn(6, 4, 16), torch.randn(2, 4, 16)
-    >>> float(loss(student, teacher, teacher_temperature=0.04)) > 0
+    >>> student = torch.randn(6, 4, 16, requires_grad=True)  # 2 global, 4 local
+    >>> teacher = torch.randn(2, 4, 16)
+    >>> value = loss(student, teacher, teacher_temperature=0.04)
+    >>> value.backward()
+    >>> bool(value > 0)
     True
     """
 
@@ -66,21 +77,22 @@ class DINOLoss(torch.nn.Module):
         teacher: torch.Tensor,
         teacher_temperature: float = 0.04,
     ) -> torch.Tensor:
-        """The loss of one batch; the centre is updated after it in training.
+        """Loss of a batch; in train mode the centre is updated after it.
 
         Arguments
         ---------
         student : torch.Tensor
-            Student outputs [S, B, K]; the first G views are the teacher's.
+            Student outputs of S views of B utterances [S, B, K]; the first G
+            views are those that the teacher was given.
         teacher : torch.Tensor
             Teacher outputs [G, B, K].
         teacher_temperature : float
-            tau_t.
+            tau_t, above 0.
 
         Returns
         -------
         torch.Tensor
-            Scalar.
+            Scalar, float32.
         """
         targets = self.targets(teacher, teacher_temperature)
         value = self.cross_entropy(student, targets)
@@ -91,14 +103,14 @@ class DINOLoss(torch.nn.Module):
     def cross_entropy(
         self, student: torch.Tensor, targets: torch.Tensor
     ) -> torch.Tensor:
-        """Eq. 3 for given targets.
+        """Cross-entropy of student outputs with given targets (Eq. 3).
 
         Arguments
         ---------
         student : torch.Tensor
             Student outputs [S, B, K]; the first G views are the targets'.
         targets : torch.Tensor
-            Distributions [G, B, K], as of `targets`; they get no gradient.
+            Distributions [G, B, K] from `targets`; they get no gradient.
 
         Returns
         -------
@@ -114,13 +126,32 @@ class DINOLoss(torch.nn.Module):
     def targets(
         self, teacher: torch.Tensor, teacher_temperature: float
     ) -> torch.Tensor:
-        """Centred and sharpened teacher distributions, shaped as given."""
+        """Centred teacher outputs, softmax with the teacher's temperature.
+
+        Arguments
+        ---------
+        teacher : torch.Tensor
+            Teacher outputs [..., K].
+        teacher_temperature : float
+            tau_t, above 0.
+
+        Returns
+        -------
+        torch.Tensor
+            Distributions [..., K], float32.
+        """
         centred = teacher.detach().float() - self.center
         return F.softmax(centred.div_(teacher_temperature), dim=-1)
 
     @torch.no_grad()
     def update_center(self, teacher: torch.Tensor) -> None:
-        """Eq. 4: move the centre toward the teacher's mean output."""
+        """Move the centre toward the mean output of the teacher (Eq. 4).
+
+        Arguments
+        ---------
+        teacher : torch.Tensor
+            Teacher outputs [..., K].
+        """
         mean = teacher.detach().float().flatten(0, -2).mean(0)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(mean)
@@ -132,13 +163,13 @@ class _CrossEntropy(torch.autograd.Function):
     """Mean of the cross-entropies of all pairs of different views.
 
     As a target sums to one, its cross-entropy with the student's softmax is
-    the student's log-sum-exp less their inner product: no log-softmax
-    [S, B, K] is formed or kept, and a view needs its targets' sum alone.
+    the student's log-sum-exp minus their inner product. So no log-softmax
+    [S, B, K] is kept, and a view needs the sum of its targets only.
     """
 
     @staticmethod
     def forward(ctx, student, targets, temperature):
-        """Student outputs [S, B, K] and targets [G, B, K] to a scalar."""
+        """Loss of student outputs [S, B, K] and targets [G, B, K], scalar."""
         n_pairs = len(student) * len(targets) - min(len(student), len(targets))
         weight = 1 / (n_pairs * student.shape[1])
         total, log_sums = student.new_zeros(()), []
@@ -155,7 +186,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        """Softmax less target, summed over the targets of each view."""
+        """Gradient: softmax minus target, summed over each view's targets."""
         student, targets, *log_sums = ctx.saved_tensors
         result = torch.empty_like(student)
         mixtures = _mixtures(targets, len(student))
@@ -166,7 +197,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _mixtures(targets: torch.Tensor, n_views: int) -> Iterator:
-    """For each view, the sum [B, K] of the others' targets and their count."""
+    """Sum [B, K] and number of the other views' targets, for each view."""
     total, n_targets = targets.sum(0), len(targets)
     for view in range(n_views):
         if view < n_targets:
@@ -178,15 +209,15 @@ def _mixtures(targets: torch.Tensor, n_views: int) -> Iterator:
 def target_statistics(
     targets: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How sharp targets are, and how they share the prototypes.
+    """Mean entropy and mean distribution of DINO's targets.
 
-    A collapse to uniform targets has an entropy of ln K; one to a single
-    prototype an entropy of 0 and a mean that is one-hot.
+    They show a collapse: uniform targets have the entropy ln K; targets that
+    are all one prototype have the entropy 0 and a one-hot mean.
 
     Arguments
     ---------
     targets : torch.Tensor
-        Distributions [..., K], as of `DINOLoss.targets`.
+        Distributions [..., K] from `DINOLoss.targets`.
 
     Returns
     -------

@@ -1,16 +1,23 @@
-"""L2 toward the pre-trained weights, while a model is fine-tuned.
+"""L2-SP: an L2 penalty on the distance from the pre-trained weights.
 
-Miara, Lepage and Dehak, Interspeech 2024, keep the fine-tuned encoder near
-the one that was pre-trained. Their slides and their code differ.
+Li, Grandvalet and Davoine, "Explicit inductive bias for transfer learning
+with convolutional networks", ICML 2018. Miara, Lepage and Dehak, Interspeech
+2024, keep a fine-tuned speech encoder near the pre-trained one with it; their
+slides and their code have different forms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
+from speechbrain_ext.utils.compat import (
+    foreach_add_,
+    foreach_mul_,
+    foreach_norm,
+    foreach_sub,
+)
 from speechbrain_ext.utils.distributed import process_mean
 from speechbrain_ext.utils.errors import InputError
 
@@ -18,38 +25,35 @@ FORMS = ("squared", "normalised")
 _EPSILON = 1e-5
 
 
-# Their annotations know only some of what they take.
-_foreach_add_: Any = torch._foreach_add_
-_foreach_sub: Any = torch._foreach_sub
+class L2SP:
+    r"""Penalty on the distance of trained weights from their values now.
 
-
-class WeightAnchor:
-    r"""The term's gradient, added to those of the loss before a step.
-
-    With p a trained tensor, p* its pre-trained values, w the weight and CE
-    the loss of the labels, the forms are
+    Li et al., ICML 2018. With p a trained tensor, p* its pre-trained
+    values, w the weight and CE the classification loss, the forms are
 
     .. math:: \mathrm{squared:}\quad \mathrm{CE} + w \sum_p |p - p^*|^2
 
-    of the slides, and of the code, with sg for no gradient,
+    (the slides of Miara et al., Interspeech 2024) and, with sg for "no
+    gradient", that of their code:
 
     .. math:: \mathrm{normalised:}\quad
         \frac{\mathrm{CE}}{\mathrm{sg}(\mathrm{CE})} +
         w \frac{L}{\mathrm{sg}(L) + 10^{-5}}, \qquad L = \sum_p |p - p^*|
 
-    with Euclidean norms, not squared. In the second the pull on a tensor has
-    the norm w / L however far it has gone: with a hundred tensors that moved
-    by 1 each, 0.0001 where that of CE / sg(CE) is of the order of 1, so it
-    hardly holds; what it changes is that batches of small loss count more.
+    with Euclidean norms that are not squared. In the second form the gradient
+    on a tensor has the norm w / L at any distance. With a hundred tensors that
+    moved by 1 each and w = 0.01, that is 0.0001, while the gradient of
+    CE / sg(CE) is of the order of 1: the penalty is weak, and the form mainly
+    gives batches of low loss more weight.
 
-    The gradients are known, so no graph is built: they need the pre-trained
-    values, kept once on the parameters' device, and a passing difference.
+    The gradients have a closed form, so no graph is built. Call `scale` on
+    the loss before ``backward``, and `pull_` after it.
 
     Arguments
     ---------
     parameters : iterable of torch.nn.Parameter
-        Those without ``requires_grad`` are passed over. Their values now are
-        the pre-trained ones.
+        Parameters without ``requires_grad`` are left out. The values that
+        they have now are the pre-trained ones.
     weight : float
         w; 0.01 in the paper.
     form : str
@@ -58,16 +62,17 @@ class WeightAnchor:
     Raises
     ------
     InputError
-        The form is none of these.
+        ``form`` is neither.
 
     Example
     -------
     >>> parameter = torch.nn.Parameter(torch.zeros(2))
-    >>> anchor = WeightAnchor([parameter], weight=0.1)
+    >>> penalty = L2SP([parameter], weight=0.1)
     >>> parameter.data += 3
-    >>> parameter.grad = torch.zeros(2)
-    >>> anchor.pull_()
-    >>> round(anchor.distance(), 3), parameter.grad
+    >>> loss = penalty.scale((0 * parameter).sum())
+    >>> loss.backward()
+    >>> penalty.pull_()
+    >>> round(penalty.distance(), 3), parameter.grad
     (18.0, tensor([0.6000, 0.6000]))
     """
 
@@ -79,53 +84,59 @@ class WeightAnchor:
     ):
         if form not in FORMS:
             raise InputError(
-                f"anchor_form is {form!r}; it must be one of {list(FORMS)}"
+                f"form is {form!r}; it must be one of {list(FORMS)}; correct "
+                "the form of the L2-SP penalty"
             )
         self.parameters = [p for p in parameters if p.requires_grad]
         self.weight = weight
         self.form = form
         self.pretrained = [p.detach().clone() for p in self.parameters]
 
-    def to(self, device: torch.device | str) -> WeightAnchor:
-        """Move the pre-trained values to where the parameters are."""
+    def to(self, device: torch.device | str) -> L2SP:
+        """Move the pre-trained values to the parameters' device."""
         self.pretrained = [p.to(device) for p in self.pretrained]
         return self
 
     def scale(self, loss: torch.Tensor) -> torch.Tensor:
-        """The loss, whose gradient is the form's and whose value stays.
+        """Scale the loss's gradient as the form says, and keep its value.
 
         Arguments
         ---------
         loss : torch.Tensor
             CE of this process, scalar.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar of the same value.
         """
         if self.form == "squared":
             return loss
         constant = process_mean(loss.detach(), loss.device)
-        # A batch of which the gate rejects all has no loss.
+        # The loss is 0 when the gate rejects the whole batch.
         constant = torch.where(constant > 0, constant, 1.0)
-        # The value of CE / sg(CE) would say nothing.
+        # The value of CE / sg(CE) is 1 always; logs need that of CE.
         return loss / constant + (loss - loss / constant).detach()
 
     @torch.no_grad()
     def pull_(self) -> None:
-        """Add the term's gradient to each parameter's ``grad``."""
+        """Add the penalty's gradient to each parameter's ``grad``."""
         if not self.parameters:
             return
         gradients = [_gradient(p) for p in self.parameters]
         offsets, norms = self._offsets()
         if self.form == "squared":
-            _foreach_add_(gradients, offsets, alpha=2 * self.weight)
+            foreach_add_(gradients, offsets, alpha=2 * self.weight)
             return
-        # At the pre-trained values the norm has the gradient 0.
+        # The norm has gradient 0 at the pre-trained values.
         scales = self.weight / (norms.sum() + _EPSILON) / norms
         scales = torch.where(norms > 0, scales, 0.0)
-        torch._foreach_mul_(offsets, list(scales.unbind()))
-        _foreach_add_(gradients, offsets)
+        foreach_mul_(offsets, list(scales.unbind()))
+        foreach_add_(gradients, offsets)
 
     @torch.no_grad()
     def distance(self) -> float:
-        """The sum over tensors: of squares, or of norms."""
+        """Sum over tensors of squared (or, "normalised", plain) distances."""
         if not self.parameters:
             return 0.0
         norms = self._offsets()[1]
@@ -134,13 +145,13 @@ class WeightAnchor:
         return float(norms.sum())
 
     def _offsets(self) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """How far each tensor has gone, and the norms of that."""
-        offsets = list(_foreach_sub(self.parameters, self.pretrained))
-        return offsets, torch.stack(torch._foreach_norm(offsets))
+        """Each tensor less its pre-trained values, and the norms [P]."""
+        offsets = list(foreach_sub(self.parameters, self.pretrained))
+        return offsets, torch.stack(foreach_norm(offsets))
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """Its gradient, made of zeros where there is none."""
+    """Gradient of a parameter; zeros are put where there is none."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad

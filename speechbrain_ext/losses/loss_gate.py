@@ -1,11 +1,11 @@
-"""Which labels to believe: the gate on losses, and labels corrected.
+"""Loss gate and label correction: which labels to train on.
 
 Han, Chen and Qian, "Self-supervised speaker verification using dynamic
 loss-gate and label correction", Interspeech 2022 (DLG-LC). Networks learn
-right labels before wrong ones, so the logarithms of the losses of an epoch
-have two modes; two Gaussians fitted to them cross where a label is as likely
-right as wrong, and utterances of greater loss are left out of the next epoch.
-Where the network is confident of another label, it is used instead.
+right labels before wrong ones, so the log losses of an epoch have two modes.
+Two Gaussians fitted to them cross where a label is as likely right as wrong;
+utterances of a higher loss are left out of the next epoch. Where the network
+is confident of another label, that label is used instead.
 """
 
 from __future__ import annotations
@@ -23,46 +23,59 @@ from speechbrain_ext.losses.two_gaussians import (
     fit_mixture,
 )
 from speechbrain_ext.utils.distributed import from_first_process, gathered
+from speechbrain_ext.utils.errors import InputError
 
-# The logarithm of the least positive float32: stands for that of zero.
+# Log of the smallest positive float32, in place of log(0).
 _LEAST = math.log(torch.finfo(torch.float32).tiny)
 _BINS = 60
 FITS = ("mixture", "drawn")
 
 
 class LossGate(torch.nn.Module):
-    """Weights of utterances by their loss in the light of the last epoch's.
+    """Weight of each utterance from its loss and the last epoch's losses.
 
-    Two ways to find the Gaussians of right and of wrong labels:
+    Han, Chen and Qian, "Self-supervised speaker verification using dynamic
+    loss-gate and label correction", Interspeech 2022 (DLG). In each epoch,
+    `record` the losses of every batch and ask for its `weights`; `close` the
+    epoch to get the threshold of the next one.
 
-    - ``"mixture"``, of DLG: both are fitted to the log losses, by EM. If the
-      density has no valley there is one mode, and no threshold.
-    - ``"drawn"``, ours: each utterance also has its loss for another label,
-      drawn at random. That is how wrong labels look, so their Gaussian and
-      their share need not be guessed (`fit_beside`). The values are log odds
-      against the label, log(exp(loss) - 1): like log losses where they are
-      small, but great losses are not pressed together.
+    There are two ways to find the Gaussians of right and of wrong labels:
 
-    With few utterances right labels too have great losses and there is one
-    mode at most; then the second still works. It takes wrong labels to be of
+    - ``"mixture"``, that of DLG: both are fitted to the log losses, by EM. If
+      their density has no valley there is one mode only, and no threshold.
+    - ``"drawn"``, of this package: the loss of each utterance for another
+      label, drawn at random, is recorded too. It shows how wrong labels look,
+      so that their Gaussian and their share need not be guessed
+      (`speechbrain_ext.losses.two_gaussians.fit_beside`). The values are the
+      log odds against the label, log(exp(loss) - 1): near the log loss for
+      low losses, without compressing high ones.
+
+    With few utterances, right labels have high losses too and there is one
+    mode at most; ``"drawn"`` still works there. It takes wrong labels to be of
     any speaker: those of a similar speaker look less wrong than drawn ones.
 
-    All processes hold all losses, so that a checkpoint has them and any
-    number of processes goes on from it. Losses of zero are always kept and
-    left out of the fit. Where a fit gives no threshold (few losses, one mode,
-    one Gaussian likelier all the way between the means), the last threshold
-    stays; before the first, everything is kept.
+    Every process holds all losses, so that a checkpoint can be resumed by any
+    number of processes. Losses of zero have weight 1 and are left out of the
+    fit. Where a fit gives no threshold (few losses, one mode, one Gaussian
+    likelier all the way between the means), the last threshold stays; before
+    the first one, all weights are 1.
 
     Arguments
     ---------
     n_utterances : int
-        Rows N of the training manifest.
+        Number N of utterances in the training set.
     soft : bool
-        Weights are 1 or 0 by the threshold (DLG) or, soft, the posterior of
-        the Gaussian of lower loss, as Cai et al., "Self-supervised
-        reflective learning", 2024.
+        False: weights are 1 or 0, by the threshold (DLG). True: they are the
+        posterior of the Gaussian of lower losses (Cai et al., "Self-supervised
+        reflective learning through self-distillation and online clustering for
+        speaker representation learning", 2024).
     fit : str
         ``"mixture"`` or ``"drawn"``.
+
+    Raises
+    ------
+    InputError
+        ``fit`` is neither.
 
     Example
     -------
@@ -85,6 +98,11 @@ class LossGate(torch.nn.Module):
         self, n_utterances: int, soft: bool = False, fit: str = "mixture"
     ):
         super().__init__()
+        if fit not in FITS:
+            raise InputError(
+                f"gate_fit is {fit!r}; it must be one of {' and '.join(FITS)}; "
+                "correct --gate_fit"
+            )
         self.soft = soft
         self.fit = fit
         self.register_buffer("log_losses", torch.zeros(n_utterances))
@@ -105,24 +123,25 @@ class LossGate(torch.nn.Module):
         epoch: int,
         drawn: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Note the losses of a batch of each process.
+        """Record the losses of each process's batch.
 
         Arguments
         ---------
         rows : torch.Tensor
-            Of this process's utterances [B], int64, none twice in an epoch.
+            Indices of this process's utterances [B], int64, from 0 to N - 1;
+            none twice in an epoch.
         losses : torch.Tensor
-            Losses of their own labels [B].
+            Losses of their own labels [B], 0 or more.
         epoch : int
-            From 1.
+            Number of the epoch, from 1.
         drawn : torch.Tensor, optional
-            Losses of labels drawn at random among the others [B], needed by
-            the fit of that name.
+            Losses of labels drawn at random among the others [B]; needed by
+            the fit ``"drawn"``.
 
         Returns
         -------
         torch.Tensor
-            The logarithms of the losses [B].
+            Log losses [B], for `weights`.
         """
         log_losses = _log(losses)
         all_rows = gathered(rows)
@@ -133,7 +152,18 @@ class LossGate(torch.nn.Module):
         return log_losses
 
     def weights(self, log_losses: torch.Tensor) -> torch.Tensor:
-        """Weights [B] in [0, 1] of utterances of such log losses [B]."""
+        """Weights of utterances by the last epoch's threshold.
+
+        Arguments
+        ---------
+        log_losses : torch.Tensor
+            [B], from `record`.
+
+        Returns
+        -------
+        torch.Tensor
+            [B], from 0 to 1.
+        """
         x = self._scaled(log_losses)
         if not self.soft or self.mixture is None:
             return (x <= self.threshold).float()
@@ -141,9 +171,19 @@ class LossGate(torch.nn.Module):
         return torch.from_numpy(lower).to(log_losses)
 
     def close(self, epoch: int) -> float:
-        """Fit the losses of an epoch; the threshold of the next.
+        """Fit an epoch's losses, for the weights of the next epoch.
 
-        It is a log loss or, with the fit ``"drawn"``, log odds.
+        Arguments
+        ---------
+        epoch : int
+            The epoch that ends.
+
+        Returns
+        -------
+        float
+            Threshold: a log loss or, with the fit ``"drawn"``, log odds;
+            infinite as long as no fit gave one. ``history`` has it, the fit
+            and a histogram of each epoch.
         """
         seen = self.epochs == epoch
         scaled = self._scaled(self.log_losses[seen])
@@ -174,14 +214,14 @@ class LossGate(torch.nn.Module):
         return self.threshold
 
     def _scaled(self, log_losses: torch.Tensor) -> torch.Tensor:
-        """What the Gaussians are of [B]: log losses or log odds."""
+        """Values that the Gaussians are fitted to [B]: log losses or odds."""
         if self.fit != "drawn":
             return log_losses
         losses = log_losses.exp()
         return losses + torch.log(-torch.expm1(-losses))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint has besides the buffers."""
+        """State in a checkpoint besides the buffers."""
         mixture = self.mixture and dataclasses.asdict(self.mixture)
         return {
             "threshold": self.threshold,
@@ -190,7 +230,7 @@ class LossGate(torch.nn.Module):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what `get_extra_state` gave."""
+        """Restore what `get_extra_state` returned."""
         self.threshold = state["threshold"]
         self.mixture = state["mixture"] and Mixture(**state["mixture"])
         self.history = state["history"]
@@ -201,7 +241,7 @@ def _log(losses: torch.Tensor) -> torch.Tensor:
 
 
 def _fit_mixture(x: np.ndarray) -> tuple[Mixture | None, float | None]:
-    """The Gaussians and where they cross, if there are two modes."""
+    """Fitted Gaussians, and their crossing if there are two modes."""
     mixture = fit_mixture(x)
     if mixture is None or not mixture.has_two_modes():
         return mixture, None
@@ -211,7 +251,7 @@ def _fit_mixture(x: np.ndarray) -> tuple[Mixture | None, float | None]:
 def _fit_drawn(
     x: np.ndarray, drawn: np.ndarray
 ) -> tuple[Mixture | None, float | None]:
-    """The Gaussians, the upper that of drawn labels, and the crossing."""
+    """Gaussians of right and of drawn labels, and their crossing."""
     mixture = fit_beside(x, drawn)
     return mixture, None if mixture is None else mixture.crossing()
 
@@ -223,34 +263,37 @@ def _finite(value: float) -> float | None:
 @torch.no_grad()
 def correct_labels(
     cosines: torch.Tensor,
-    sharpening: float | torch.Tensor,
+    temperature: float | torch.Tensor,
     confidence: float = 0.5,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels that the network itself would give, where it is confident.
+    """Label that the network predicts for each utterance, and its confidence.
 
-    q = softmax(cosines / c) of Han et al., Interspeech 2022, with cosines of
-    clean utterances in place of unbounded logits: the sharpening c then means
-    the same whatever the length of an embedding.
+    Label correction of Han et al., Interspeech 2022: q = softmax(cosines / c),
+    with cosines of clean utterances in place of unbounded logits, so that the
+    temperature c does not depend on the norm of an embedding.
 
     Arguments
     ---------
     cosines : torch.Tensor
-        Of utterances with classes [B, C].
-    sharpening : float
-        c, above 0; see `speechbrain_ext.losses.noisy_labels.Sharpening`.
+        Cosines of embeddings and class prototypes [B, C].
+    temperature : float or torch.Tensor
+        c, above 0; `speechbrain_ext.losses.noisy_labels.Temperature`
+        calibrates it.
     confidence : float
-        tau_2: the greatest q must exceed it.
+        tau_2: a label is confident if its q is above.
 
     Returns
     -------
-    tuple of torch.Tensor
-        Labels [B], int64, and whether to use them [B].
+    labels : torch.Tensor
+        Predicted labels [B], int64.
+    confident : torch.Tensor
+        Whether each is confident [B], bool.
 
     Example
     -------
     >>> cosines = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.2, 0.2]])
-    >>> correct_labels(cosines, sharpening=0.1)
+    >>> correct_labels(cosines, temperature=0.1)
     (tensor([0, 0]), tensor([ True, False]))
     """
-    shares, labels = torch.softmax(cosines.float() / sharpening, 1).max(1)
+    shares, labels = torch.softmax(cosines.float() / temperature, 1).max(1)
     return labels, shares > confidence

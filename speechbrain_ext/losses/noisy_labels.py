@@ -1,7 +1,7 @@
-"""A batch's labels and weights, when labels may be wrong.
+"""Training on labels that may be wrong.
 
-The loss gate, label correction and the confidence of clustering, put together
-into the labels to train on and a factor for each loss.
+The loss gate, label correction and the confidence of clustering together give
+the labels to train on and a factor for each loss.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ import torch
 from speechbrain_ext.losses.aam_softmax import AAMSoftmax
 from speechbrain_ext.losses.loss_gate import LossGate, correct_labels
 from speechbrain_ext.utils.distributed import gathered, n_processes, process_sum
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import hash_key, uniforms
 
+GATES = (None, "hard", "soft")
 _RATE = 0.1
 
 
-class Sharpening(torch.nn.Module):
-    r"""The number c by which cosines are divided before the softmax.
+class Temperature(torch.nn.Module):
+    r"""Temperature c of the softmax that corrects labels, calibrated or fixed.
 
-    Calibrated without labels of speakers: of utterances whose labels are
-    trusted, the mean confidence should be the share whose greatest cosine is
-    that of their label (Guo et al., "On calibration of modern neural
-    networks", ICML 2017, with trusted pseudo-labels as the truth). With both
-    measured on every batch, a root of their difference is followed
-    (Robbins and Monro, 1951):
+    Calibration needs no true speakers. Over utterances whose labels are
+    trusted, the mean confidence should equal the accuracy, that is the share
+    whose highest cosine is that of their label (Guo et al., "On calibration
+    of modern neural networks", ICML 2017, with trusted pseudo-labels as the
+    truth). Each batch moves c toward the root of their difference (Robbins
+    and Monro, 1951):
 
     .. math:: \ln c \leftarrow \ln c + 0.1 \,
         (\mathrm{confidence}_c - \mathrm{accuracy})
@@ -37,17 +39,17 @@ class Sharpening(torch.nn.Module):
     Arguments
     ---------
     value : float or None
-        A fixed c; None: calibrated.
+        A fixed c; None to calibrate it.
     start : float
-        Where calibration starts, the loss's own being one over its scale.
+        First value when calibrated: 1 / scale for the AAM loss's own.
 
     Example
     -------
-    >>> sharpening = Sharpening(None, start=1 / 30)
+    >>> temperature = Temperature(None, start=1 / 30)
     >>> cosines = torch.tensor([[0.5, 0.1], [0.5, 0.1]])
     >>> labels, trusted = torch.tensor([0, 1]), torch.tensor([1.0, 1.0])
-    >>> sharpening.update(cosines, labels, trusted)
-    >>> bool(sharpening.value > 1 / 30)  # sure of both, right about one
+    >>> temperature.update(cosines, labels, trusted)
+    >>> bool(temperature.value > 1 / 30)  # confident of both, right about one
     True
     """
 
@@ -61,23 +63,23 @@ class Sharpening(torch.nn.Module):
 
     @property
     def value(self) -> torch.Tensor:
-        """c, a scalar on the module's device."""
+        """Temperature c, a scalar on the module's device."""
         return self.log_value.exp()
 
     @torch.no_grad()
     def update(
         self, cosines: torch.Tensor, labels: torch.Tensor, trusted: torch.Tensor
     ) -> None:
-        """Move c by a batch of each process.
+        """Move c by each process's batch.
 
         Arguments
         ---------
         cosines : torch.Tensor
             [B, C].
         labels : torch.Tensor
-            The utterances' own [B].
+            The utterances' labels [B], int64.
         trusted : torch.Tensor
-            1 where the label is trusted, else 0 [B].
+            1.0 where the label is trusted, else 0.0 [B].
         """
         if self.is_fixed:
             return
@@ -88,41 +90,63 @@ class Sharpening(torch.nn.Module):
 
 
 class NoisyLabels(torch.nn.Module):
-    """Decides, batch by batch, what to train on and how much.
+    """Labels of a batch to train on, and a factor for each of their losses.
 
-    With l_i the loss of utterance i, w_i the gate's weight of it (1 before
-    ``gate_from_epoch``) and k_i the confidence of clustering in its label
-    (1 without), the loss of a batch is
+    Han, Chen and Qian, "Self-supervised speaker verification using dynamic
+    loss-gate and label correction", Interspeech 2022. Let l_i be the loss of
+    utterance i, w_i its weight by the gate (1 before ``gate_from_epoch``) and
+    k_i the confidence of clustering in its label (1 without ``confidence``).
+    The loss of a batch is
 
-    - without correction: sum of w_i k_i l_i over the sum of w_i k_i;
-    - from ``correct_from_epoch``: the sum of w_i k_i l_i over those that keep
-      their labels and of l_i, of the new label, over those rejected
-      (w_i < 1/2) and confident of another, over the batch size,
+    - without correction: sum of w_i k_i l_i, over the sum of w_i k_i;
+    - from ``correct_from_epoch`` on: sum of w_i k_i l_i of the utterances that
+      keep their labels, plus that of l_i with the new label of those that are
+      rejected (w_i < 1/2) and confident of another label, over the batch size.
 
-    which with a hard gate are the losses of Han et al., Interspeech 2022
-    (DLG, DLG-LC). Sums are over the batches of all processes.
+    With a hard gate these are DLG and DLG-LC. Sums are over all processes.
+    Call `decide` for each batch and `close` after each epoch.
 
     Arguments
     ---------
     n_utterances : int
-        Rows N of the training manifest.
+        Number N of utterances in the training set.
     gate : str or None
-        ``"hard"``, ``"soft"`` or none.
+        ``"hard"``, ``"soft"`` or None for no gate.
     gate_fit : str
-        Of `LossGate`.
+        ``fit`` of `LossGate`.
     gate_from_epoch : int
-        The first whose utterances are gated, by the losses of the one
-        before; from 1.
+        First epoch, from 1, whose utterances are gated, by the losses of the
+        epoch before.
     correct_from_epoch : int or None
-        The first in which labels are corrected; None: never.
+        First epoch whose labels are corrected; None for no correction.
     correct_confidence : float
-        tau_2 of `correct_labels`.
-    sharpening : float or None
-        c of `correct_labels`; None: calibrated, see `Sharpening`.
+        ``confidence`` of `correct_labels`.
+    temperature : float or None
+        ``temperature`` of `correct_labels`; None to calibrate it, see
+        `Temperature`.
     scale : float
-        Of the loss's cosines: where calibration starts.
+        Scale of the classifier's cosines: calibration starts at 1 / scale.
     confidence : numpy.ndarray or None
-        k [N], from `label_confidence`.
+        Confidence k of clustering in each label [N], from 0 to 1.
+
+    Raises
+    ------
+    InputError
+        ``gate`` or ``gate_fit`` is none of these.
+
+    Example
+    -------
+    >>> from speechbrain_ext.losses import AAMSoftmax
+    >>> noisy = NoisyLabels(n_utterances=4, gate="hard", gate_from_epoch=2)
+    >>> classifier = AAMSoftmax(embedding_size=8, n_classes=3)
+    >>> rows, labels = torch.arange(4), torch.tensor([0, 1, 2, 0])
+    >>> embeddings = torch.randn(4, 8)
+    >>> labels, factors = noisy.decide(
+    ...     1, rows, labels, embeddings, classifier, lambda m: embeddings[m]
+    ... )
+    >>> (factors * classifier(embeddings, labels)).sum().backward()
+    >>> noisy.close(epoch=1)
+    {'kept': 1.0}
     """
 
     confidence: torch.Tensor
@@ -137,25 +161,30 @@ class NoisyLabels(torch.nn.Module):
         gate_from_epoch: int = 5,
         correct_from_epoch: int | None = None,
         correct_confidence: float = 0.5,
-        sharpening: float | None = None,
+        temperature: float | None = None,
         scale: float = 30.0,
         confidence: np.ndarray | None = None,
     ):
         super().__init__()
+        if gate not in GATES:
+            raise InputError(
+                f"gate is {gate!r}; it must be hard, soft or null; correct "
+                "--gate"
+            )
         self.gate = None
         if gate is not None:
             self.gate = LossGate(n_utterances, gate == "soft", gate_fit)
         self.gate_from_epoch = gate_from_epoch
         self.correct_from_epoch = correct_from_epoch
         self.correct_confidence = correct_confidence
-        self.sharpening = Sharpening(sharpening, 1 / scale)
+        self.temperature = Temperature(temperature, 1 / scale)
         self.is_idle = gate is None and confidence is None
         if confidence is None:
             confidence = np.ones(n_utterances)
         dtype = torch.get_default_dtype()
         known = torch.as_tensor(confidence, dtype=dtype)
         self.register_buffer("confidence", known, persistent=False)
-        # The gate's last weight of each label, and the new label or -1.
+        # Last weight of each label by the gate, and its new label or -1.
         n_gated = 0 if gate is None else n_utterances
         self.register_buffer("given", torch.ones(n_gated))
         corrected = torch.full((n_gated,), -1)
@@ -171,23 +200,23 @@ class NoisyLabels(torch.nn.Module):
         classifier: AAMSoftmax,
         embed_clean: Callable[[torch.Tensor], torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Labels of a batch and factors, whose products with losses add up.
+        """Labels of a batch to train on, and factors of their losses.
 
         Arguments
         ---------
         epoch : int
-            From 1.
+            Number of the epoch, from 1.
         rows : torch.Tensor
-            Of the utterances in the training manifest [B], int64.
+            Indices of the utterances in the training set [B], int64.
         labels : torch.Tensor
-            Their own labels [B].
+            Their labels [B], int64.
         embeddings : torch.Tensor
-            Of their augmented crops [B, D].
+            Embeddings of their augmented crops [B, D].
         classifier : AAMSoftmax
-            As it is, outside of what wraps it for several processes.
+            The classifier itself, not its DistributedDataParallel.
         embed_clean : callable
-            From a mask [B] of M utterances to embeddings [M, D] of their
-            clean crops, in eval mode; called only where some are rejected.
+            Takes a mask [B] of M utterances and returns embeddings [M, D] of
+            their clean crops, in eval mode; called by label correction only.
 
         Returns
         -------
@@ -214,7 +243,7 @@ class NoisyLabels(torch.nn.Module):
         new = torch.full_like(labels, -1)
         first = self.correct_from_epoch
         if first is not None:
-            self.sharpening.update(cosines, labels, (gate >= 0.5).float())
+            self.temperature.update(cosines, labels, (gate >= 0.5).float())
         if first is None or epoch < first:
             self._note(rows, gate, new)
             return labels, _normalised(weights)
@@ -227,9 +256,9 @@ class NoisyLabels(torch.nn.Module):
         return torch.where(new >= 0, new, labels), weights / len(rows)
 
     def _guesses(self, cosines: torch.Tensor) -> torch.Tensor:
-        """New labels [M], -1 without confidence."""
+        """New labels [M]; -1 where the network is not confident."""
         labels, confident = correct_labels(
-            cosines, self.sharpening.value, self.correct_confidence
+            cosines, self.temperature.value, self.correct_confidence
         )
         return torch.where(confident, labels, -1)
 
@@ -241,46 +270,51 @@ class NoisyLabels(torch.nn.Module):
         self.corrected[rows] = gathered(new)
 
     def close(self, epoch: int) -> dict[str, float]:
-        """Figures of an epoch, whose losses gate the next.
+        """Close an epoch: statistics of it, and the next epoch's threshold.
+
+        Arguments
+        ---------
+        epoch : int
+            The epoch that ends.
 
         Returns
         -------
         dict of str to float
             Shares of its utterances whose labels were ``kept`` (weight 1/2
-            or more) and ``corrected``, with correction the ``sharpening``;
-            nothing without a gate. The history has them too.
+            or more) and ``corrected``; with correction also ``temperature``;
+            empty without a gate. The gate's history has them too.
         """
         if self.gate is None:
             return {}
         seen = self.gate.epochs == epoch
         kept, corrected = self.given[seen] >= 0.5, self.corrected[seen] >= 0
         n_seen = max(int(seen.sum()), 1)
-        figures = {"kept": float(kept.sum()) / n_seen}
+        statistics = {"kept": float(kept.sum()) / n_seen}
         if self.correct_from_epoch is not None:
-            figures["corrected"] = float(corrected.sum()) / n_seen
-            figures["sharpening"] = float(self.sharpening.value)
-        # The epoch was gated by the threshold that the next one replaces.
+            statistics["corrected"] = float(corrected.sum()) / n_seen
+            statistics["temperature"] = float(self.temperature.value)
+        # These belong to the threshold that is replaced now.
         self.gate.close(epoch)
-        self.gate.history[-1].update(figures)
-        return figures
+        self.gate.history[-1].update(statistics)
+        return statistics
 
     def states(self, ids: np.ndarray, names: list[str]) -> dict[str, Any]:
-        """What the gate made of each utterance: columns of a table.
+        """Table of what the gate decided for each utterance, by column.
 
         Arguments
         ---------
         ids : numpy.ndarray
-            IDs of the training manifest [N].
+            IDs of the utterances [N].
         names : list of str
-            Of the classes.
+            Names of the classes.
 
         Returns
         -------
         dict of str to sequence
             ``ID``; the ``epoch`` in which it was seen last (0: never) and
-            its ``log_loss`` then; the gate's ``weight`` of its label,
-            ``kept`` (1/2 or more) and the ``corrected`` label, empty if there
-            is none. Nothing without a gate.
+            its ``log_loss`` then; the ``weight`` of its label, ``kept``
+            (weight 1/2 or more) and the ``corrected`` label, empty if there
+            is none. Empty without a gate.
         """
         if self.gate is None:
             return {}
@@ -300,21 +334,21 @@ class NoisyLabels(torch.nn.Module):
 def other_labels(
     rows: torch.Tensor, labels: torch.Tensor, n_classes: int, epoch: int
 ) -> torch.Tensor:
-    """A label that is not its own for each utterance of a batch.
+    """Draw another label for each utterance, all others being as likely.
 
-    Any other is as likely. It is a function of row, label and epoch, so that
-    it depends on neither batch nor process.
+    It is a function of row, label and epoch: it depends neither on the batch
+    nor on the process.
 
     Arguments
     ---------
     rows : torch.Tensor
-        Of the utterances in the training manifest [B].
+        Indices of the utterances in the training set [B].
     labels : torch.Tensor
-        Their own labels [B].
+        Their labels [B].
     n_classes : int
-        C, 2 or more.
+        Number C of classes, 2 or more.
     epoch : int
-        From 1.
+        Number of the epoch, from 1.
 
     Returns
     -------
@@ -334,6 +368,6 @@ def other_labels(
 
 
 def _normalised(weights: torch.Tensor) -> torch.Tensor:
-    """Weights [B] over their sum in a mean process; zeros stay zeros."""
+    """Weights [B] over the mean of processes' sums; zeros stay zeros."""
     total = process_sum(weights.sum()) / n_processes()
     return weights / torch.where(total > 0, total, 1.0)

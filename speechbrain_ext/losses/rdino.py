@@ -1,10 +1,11 @@
-"""RDINO's regularisers: embeddings that vary, in ways that do not repeat.
+"""RDINO's regularisers: diversity and redundancy elimination.
 
 Chen et al., "Pushing the limits of self-supervised speaker verification using
 regularized distillation framework", ICASSP 2023 (RDINO): the variance and
 covariance terms of Bardes et al., "VICReg", ICLR 2022, on a wide linear layer
-of the projection head (`DINOHead` with an ``expander_size``), so that a
-collapse costs even where the centred cross-entropy does not see it.
+of the projection head (`speechbrain_ext.models.DINOHead` with an
+``expander_size``). They penalise a collapse that DINO's centred cross-entropy
+does not see.
 """
 
 from __future__ import annotations
@@ -24,38 +25,42 @@ def rdino_regularizer(
 ) -> torch.Tensor:
     r"""Diversity and redundancy-elimination terms of RDINO.
 
+    Chen et al., ICASSP 2023: the variance and covariance terms of Bardes et
+    al., "VICReg", ICLR 2022, Eqs. 1-4.
+
     .. math:: R = \frac{w_v}{2} \, \mathrm{hinge}(X)
         + w_c \, \mathrm{cov}(X)
 
-    with X the student's expansion, averaged over global views. Added to
-    DINO's loss with a factor that RDINO raises from 0.05 to 0.2.
+    with X the student's expansion, averaged over global views. The result is
+    added to DINO's loss with a factor that RDINO raises from 0.05 to 0.2.
 
     Arguments
     ---------
     expansion : torch.Tensor
-        The student's `DINOHead.expand` of the global views [G, B, D].
+        Outputs of the student's `DINOHead.expand` for the global views
+        [G, B, D].
     variance_weight : float
-        w_v; RDINO's.
+        w_v; the default is RDINO's.
     covariance_weight : float
-        w_c; RDINO's.
+        w_c; the default is RDINO's.
 
     Returns
     -------
     torch.Tensor
-        Scalar, float32, equal on all processes: it is of all their rows.
+        Scalar, float32; over the rows of all processes, and equal in them.
 
     Raises
     ------
     InputError
-        All processes together have one utterance.
+        There is one utterance only.
 
     Notes
     -----
-    RDINO adds the same terms of the teacher, from which comes the half. They
-    are constant for the student and left out: the gradient is the same, the
-    value lower. Its code divides the covariances by the number of prototypes
-    (65,536) and not by D (8,192): to follow it, give their quotient, 0.125,
-    as ``covariance_weight``.
+    RDINO adds the same terms of the teacher and halves the variance term.
+    Those of the teacher are constant for the student and left out here: the
+    gradient is the same, the value lower. RDINO's code divides the covariances
+    by the number of prototypes (65,536), not by D (8,192): to follow it, give
+    the quotient, 0.125, as ``covariance_weight``.
 
     Example
     -------
@@ -70,8 +75,9 @@ def rdino_regularizer(
         rows = joined(expansion.float().mean(0))
         if len(rows) < 2:
             raise InputError(
-                "batch_size is 1; the variance of RDINO's terms is over the "
-                "utterances of a batch: raise --batch_size or leave them out"
+                "batch_size is 1; RDINO's terms need the variance over 2 or "
+                "more utterances of a batch; raise --batch_size or leave the "
+                "terms out"
             )
         variance = variance_hinge(rows)
         return (
@@ -81,7 +87,7 @@ def rdino_regularizer(
 
 
 def variance_hinge(x: torch.Tensor) -> torch.Tensor:
-    """How far standard deviations fall short of one (VICReg, Eq. 1).
+    """Variance term: shortfall of standard deviations from 1 (VICReg, Eq. 1).
 
     Mean over dimensions of ``max(0, 1 - sqrt(var + 1e-4))``.
 
@@ -105,10 +111,10 @@ def variance_hinge(x: torch.Tensor) -> torch.Tensor:
 
 
 def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
-    """Squared covariances of different dimensions, over D (VICReg, Eq. 4).
+    """Covariance term: squared covariances, over D (VICReg, Eq. 4).
 
-    The squares of all covariances, X'X, have the sum of those of X X': the
-    smaller of the two products is formed. Variances are then taken away.
+    The squared entries of X'X and of X X' have the same sum: the smaller
+    product is computed, and the variances are subtracted.
 
     Arguments
     ---------
@@ -118,7 +124,7 @@ def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        Scalar; 0, within rounding, if no two dimensions vary together.
+        Scalar; 0, within rounding, if all dimensions are uncorrelated.
 
     Example
     -------

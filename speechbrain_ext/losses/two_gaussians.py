@@ -1,4 +1,4 @@
-"""Two Gaussians on a line: their fit, where they cross, how far one goes."""
+"""Mixtures of two Gaussians: how they are fitted and where they cross."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-# Where the first guesses split the values: halves, and small upper modes.
+# Shares of values in the lower Gaussian at the starts of the fit; the last
+# ones are for small upper modes.
 _SPLITS = (0.3, 0.5, 0.7, 0.9, 0.97)
 _N_FITTED = 100_000
 _LEAST_MEMBERS = 5
 _GRID = 512
-# Share of the reference below which nothing is counted as of it.
+# Quantile of the reference from which values are counted as like it.
 _LOWER_TAIL = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Two weighted Gaussians, the first having the lower mean.
+    """Two weighted Gaussians, of which the first has the lower mean.
 
     Arguments
     ---------
     weights, means, stds : tuple of float
-        Of the lower and of the upper Gaussian.
+        Those of the lower and of the upper Gaussian.
 
     Example
     -------
@@ -42,7 +43,7 @@ class Mixture:
     stds: tuple[float, float]
 
     def crossing(self) -> float | None:
-        r"""Where both Gaussians are as likely, between their means.
+        r"""Point between the means where both Gaussians are as likely.
 
         The root of
 
@@ -51,14 +52,14 @@ class Mixture:
             + \frac{\mu_2^2}{2 s_2^2} - \frac{\mu_1^2}{2 s_1^2}
             + \ln \frac{w_1 s_2}{w_2 s_1} = 0
 
-        whose left side falls all the way between the means. Solved for
-        x - mu_1, in the form that has no division by the difference of the
-        variances: if they are equal, the equation is linear.
+        whose left side falls all the way between the means. It is solved for
+        x - mu_1, in the form without a division by the difference of the
+        variances: the equation is linear if they are equal.
 
         Returns
         -------
         float or None
-            None if one Gaussian is the likelier all the way.
+            None if one Gaussian is likelier all the way.
         """
         (w1, w2), (s1, s2) = self.weights, self.stds
         gap = self.means[1] - self.means[0]
@@ -74,15 +75,18 @@ class Mixture:
     def has_two_modes(self, depth: float = 0.2) -> bool:
         """Whether the density has a valley between the means.
 
-        A single skewed mode is fitted best by two Gaussians too, which then
-        cross in the midst of it; only a valley says that there are two kinds
-        of values.
+        Two Gaussians fit a single skewed mode best too, and then cross in
+        the middle of it; only a valley shows two kinds of values.
 
         Arguments
         ---------
         depth : float
-            How much lower than both modes the valley is, as a share of the
-            lower one.
+            Least depth of the valley below the lower mode, as a share of
+            that mode's density.
+
+        Returns
+        -------
+        bool
         """
         lower, upper = self._densities(np.linspace(*self.means, _GRID))
         density = lower + upper
@@ -93,9 +97,9 @@ class Mixture:
     def lower_share(self, x: np.ndarray) -> np.ndarray:
         """Posterior [N] of the lower Gaussian at each x [N].
 
-        Outside of the means their values hold on: of two Gaussians the wider
-        is the likelier on both sides, and a very low value would else belong
-        to the upper one.
+        Beyond a mean the value at that mean is taken: the wider Gaussian is
+        the likelier one on both sides, and a very low value would otherwise
+        belong to the upper one.
         """
         lower, upper = self._densities(np.clip(x, *self.means), log=True)
         with np.errstate(over="ignore"):
@@ -118,12 +122,12 @@ class Mixture:
 
 
 def fit_mixture(x: np.ndarray) -> Mixture | None:
-    """Two Gaussians by maximum likelihood, from several fixed starts.
+    """Fit two Gaussians by maximum likelihood, from several fixed starts.
 
-    EM (scikit-learn's) begins from the moments of the lower and the upper
+    EM (scikit-learn's) starts from the moments of the lower and the upper
     part of the sorted values, split in five places; the likeliest fit is
-    taken. Nothing is drawn: the same values in any order give the same fit.
-    Of more than 100,000 values as many are used, evenly spaced by rank.
+    taken. Nothing is random: the same values in any order give the same fit.
+    Of more than 100,000 values, 100,000 are used, evenly spaced by rank.
 
     Arguments
     ---------
@@ -133,8 +137,8 @@ def fit_mixture(x: np.ndarray) -> Mixture | None:
     Returns
     -------
     Mixture or None
-        None if no two Gaussians of five values or more each can be told
-        apart, for instance because the values are few or all the same.
+        None if there are no two distinct Gaussians of five values or more
+        each, for instance because the values are few or all the same.
 
     Example
     -------
@@ -172,31 +176,32 @@ def fit_mixture(x: np.ndarray) -> Mixture | None:
 def fit_beside(
     x: np.ndarray, reference: np.ndarray, distance: float = 2.5
 ) -> Mixture | None:
-    r"""A Gaussian beside that of a reference, of which x has some share.
+    r"""Fit a Gaussian beside that of a reference, of which x has a share.
 
-    With Q the lower fifth of the reference, the share of x that is like it is
-    estimated from what lies above,
+    With Q the 0.2 quantile of the reference, the share of x that is like the
+    reference is estimated from the values above Q,
 
     .. math:: w_2 = \frac{P(x > Q)}{0.8},
 
-    too low rather than too high if the upper values of x are below those of
-    the reference. The upper Gaussian has the moments of the reference and the
-    lower one those that x has left without it.
+    which is too low rather than too high if the upper values of x are below
+    those of the reference. The upper Gaussian has the moments of the reference,
+    the lower one the moments of the rest of x.
 
     Arguments
     ---------
     x : numpy.ndarray
         Finite values [N].
     reference : numpy.ndarray
-        Finite values [M], as those of x that one looks for.
+        Finite values [M] of the kind that is looked for in x.
     distance : float
-        A quarter of x must be so many standard deviations of the reference
-        below its mean, or else no share of x can be told from the rest.
+        The lower quartile of x must be below the mean of the reference by as
+        many of its standard deviations; else the two kinds of values cannot
+        be told apart.
 
     Returns
     -------
     Mixture or None
-        None without that distance, or if fewer than five values of x are
+        None if the distance is less, or if fewer than five values of x are
         like the reference.
 
     Example
@@ -226,14 +231,14 @@ def fit_beside(
 
 
 def _fit_from(z: np.ndarray, split: float) -> tuple | None:
-    """Likelihood and fit from one start; None if a Gaussian has died."""
+    """Likelihood and fit from one start; None if a Gaussian is empty."""
     n_lower = min(max(round(split * len(z)), 1), len(z) - 1)
     parts = z[:n_lower], z[n_lower:]
     model = GaussianMixture(
         2,
         tol=1e-6,
         max_iter=500,
-        # Of unit variance: a spike of equal values keeps a width.
+        # Of the unit variance: a spike of equal values keeps a width.
         reg_covar=1e-4,
         weights_init=[len(part) / len(z) for part in parts],
         means_init=[[part.mean()] for part in parts],
@@ -242,9 +247,9 @@ def _fit_from(z: np.ndarray, split: float) -> tuple | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(z[:, None])
-    dead = model.weights_.min() * len(z) < _LEAST_MEMBERS
+    empty = model.weights_.min() * len(z) < _LEAST_MEMBERS
     together = abs(model.means_[0, 0] - model.means_[1, 0]) < 1e-3
-    return None if dead or together else (model.lower_bound_, model)
+    return None if empty or together else (model.lower_bound_, model)
 
 
 def _pair(values: np.ndarray, lower: int, upper: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Speaker encoders, poolings and heads: built, saved, loaded, applied.
+"""Speaker encoders, poolings and heads: build, save, load, embed.
 
 May import from: dataio, utils.
 """

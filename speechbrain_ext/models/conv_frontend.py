@@ -1,9 +1,8 @@
 """The convolutions before the transformer, with channels last in memory.
 
-Half of a training step at WavLM's sizes goes through them. The modules and
-the weights are those of ``transformers``; only the layout differs: it is the
-one that fast kernels want, and without it every layer converts to it and
-back.
+They take half of a training step at WavLM's sizes. The modules and weights
+are those of ``transformers``; only the memory layout differs: fast kernels
+need it, and without it every layer converts to it and back.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ from typing import Any
 import torch
 from transformers.activations import GELUActivation
 
+from speechbrain_ext.utils.compat import gelu_
+
 
 def convolve(feature_extractor: Any, wavs: torch.Tensor) -> torch.Tensor:
-    """Waveforms to the CNN's frames.
+    """Frames of a speech encoder's CNN.
 
     Arguments
     ---------
@@ -63,8 +64,8 @@ def _normalize(layer: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _activate(activation: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    # In place where nobody will ask for the input again: new memory for so
-    # large a tensor takes longer than the arithmetic.
+    # In place where no gradient needs the input: to allocate so large a tensor
+    # takes longer than the arithmetic.
     if isinstance(activation, GELUActivation) and not x.requires_grad:
-        return torch.ops.aten.gelu_(x)
+        return gelu_(x)
     return activation(x)

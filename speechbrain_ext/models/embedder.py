@@ -1,9 +1,9 @@
-"""The embedder: what is trained, scored and published, as one module.
+"""The embedder: the module that is trained, scored and published.
 
-An embedder YAML (``hparams/parts/*.yaml``) names the four modules that
+An embedder YAML (``hparams/embedders/*.yaml``) names the four modules that
 SpeechBrain's ``SpeakerRecognition`` needs. Resolved and saved beside its
-weights it *is* the hub folder, so the model that was scored is byte for byte
-the one that is shared.
+weights, it is the hub folder: the published model is byte for byte the scored
+one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from speechbrain.nnet.CNN import Conv1d
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path, write_text
-from speechbrain_ext.utils.yaml_trees import check_overrides, read_yaml, resolve
+from speechbrain_ext.utils.yaml_trees import check_changes, resolve
 
 MODEL = "embedding_model.ckpt"
 RECIPE = "hyperparams.yaml"
 
 
 class WaveEmbedder(torch.nn.Module):
-    """Waveforms to embeddings: features, their normalisation, a model.
+    """Waveforms to embeddings: features, their normalisation and a model.
 
     Arguments
     ---------
@@ -56,14 +56,36 @@ class WaveEmbedder(torch.nn.Module):
         _skip_empty_padding(self.model)
 
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Waveforms [B, T] of one length to embeddings [B, D]."""
+        """Embeddings of waveforms of one length.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Samples at 16 kHz [B, T], from -1 to 1.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, D]
+        """
         lengths = torch.ones(len(wavs), device=wavs.device)
         feats = self.norm(self.features(wavs), lengths)
         return self.model(feats).flatten(1)
 
     @torch.no_grad()
     def embed(self, wavs: torch.Tensor) -> torch.Tensor:
-        """`forward` in eval mode without gradients."""
+        """Embeddings in eval mode and without gradients.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Samples at 16 kHz [B, T], from -1 to 1.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, D]; the module's mode is as before.
+        """
         was_training = self.training
         self.eval()
         embeddings = self(wavs)
@@ -72,18 +94,21 @@ class WaveEmbedder(torch.nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        """Dimension D, found by embedding a second of silence."""
+        """Dimension D of an embedding, from one of a second of silence."""
         device = next(self.model.parameters()).device
         return self.embed(torch.zeros(1, 16000, device=device)).shape[1]
 
     @property
     def is_random(self) -> bool:
-        """Whether its WavLM started from random weights (a plain config)."""
+        """Whether its speech encoder started from random weights."""
         return bool(getattr(self.model, "is_random", False))
 
 
 class Embedder(WaveEmbedder):
-    """Waveforms to embeddings, through the modules of an embedder YAML.
+    """Speaker embedder made of the modules of an embedder YAML.
+
+    Its parts are those of SpeechBrain's ``SpeakerRecognition``. Usually made by
+    `build_embedder` or `load_embedder`.
 
     Arguments
     ---------
@@ -116,10 +141,11 @@ class Embedder(WaveEmbedder):
 
 
 def _skip_empty_padding(model: torch.nn.Module) -> None:
-    """Keep convolutions of one frame from padding by no frames.
+    """Switch off the padding of convolutions of one frame.
 
-    SpeechBrain's reflection padding copies its input even then, and autograd
-    keeps the copy: a fifth of what ECAPA keeps. Results are bit-identical.
+    SpeechBrain's reflection padding copies its input even when it adds no
+    frames, and autograd keeps the copy: a fifth of the memory of ECAPA's
+    activations. Results are bit-identical.
     """
     for module in model.modules():
         if isinstance(module, Conv1d) and module.padding == "same":
@@ -128,17 +154,17 @@ def _skip_empty_padding(model: torch.nn.Module) -> None:
 
 
 def _published(yaml_text: str, model: torch.nn.Module) -> str:
-    """The YAML with the arguments that the model wants to be published with.
+    """YAML text with the model's ``published_arguments``, if it has any.
 
-    For instance a pre-trained encoder's architecture in place of its source:
-    a published model must load offline, its weights are in the folder.
+    For instance the architecture of a pre-trained encoder in place of its
+    source: a published model must load offline, with the folder's weights.
     """
     arguments = getattr(model, "published_arguments", None)
     if arguments is None:
         return yaml_text
     yaml = YAML()
     tree = yaml.load(yaml_text)
-    # References are resolved: the model's arguments are copies of the keys.
+    # References are resolved already: the arguments are copies of the keys.
     for node in (tree, tree["embedding_model"]):
         node.update({k: v for k, v in arguments.items() if k in node})
     stream = io.StringIO()
@@ -149,14 +175,19 @@ def _published(yaml_text: str, model: torch.nn.Module) -> str:
 def build_embedder(
     path: PathLike, overrides: dict[str, Any] | None = None
 ) -> Embedder:
-    """An untrained (or pre-trained) embedder from an embedder YAML.
+    """Build an embedder from an embedder YAML.
+
+    Its weights are random, except for a pre-trained speech encoder.
 
     Arguments
     ---------
     path : str or os.PathLike
-        For instance ``hparams/embedders/ecapa.yaml``.
+        An embedder YAML: a path, or one of the package's:
+        ``embedders/ecapa.yaml``, ``embedders/encoder_mhfa.yaml``,
+        ``embedders/encoder_camhfa.yaml``, ``embedders/encoder_ecapa.yaml``,
+        ``embedders/encoder_tdnn.yaml``.
     overrides : dict, optional
-        Values of its keys to change.
+        Values of its keys to change, such as ``{"embedding_size": 128}``.
 
     Returns
     -------
@@ -166,33 +197,42 @@ def build_embedder(
     Raises
     ------
     InputError
-        An override names a key that the YAML lacks.
+        There is no such file, an override has an unknown key or a wrong type,
+        or a module refuses its arguments.
 
     Example
     -------
     >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
-    >>> embedder = build_embedder("hparams/embedders/ecapa.yaml", small)
+    >>> embedder = build_embedder("embedders/ecapa.yaml", small)
     >>> embedder.embed(torch.zeros(2, 16000)).shape
     torch.Size([2, 8])
     """
-    check_overrides(path, read_yaml(path), overrides or {})
+    check_changes("embedder", path, overrides or {})
     return Embedder(resolve(path, overrides or {}))
 
 
 def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
-    """Write ``hyperparams.yaml`` and ``embedding_model.ckpt``.
+    """Save an embedder as a folder that stock SpeechBrain loads too.
 
     Arguments
     ---------
     folder : str or os.PathLike
-        The embedder folder.
+        The embedder folder, which is made if it is missing.
     embedder : Embedder
-        What to save; only the model has weights.
+        The embedder to save.
 
     Returns
     -------
     list of str
-        The names written, for the receipt.
+        Names of the files written: ``hyperparams.yaml``, resolved, and
+        ``embedding_model.ckpt``.
+
+    Example
+    -------
+    >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
+    >>> embedder = build_embedder("embedders/ecapa.yaml", small)
+    >>> save_embedder(getfixture("tmp_path"), embedder)
+    ['hyperparams.yaml', 'embedding_model.ckpt']
     """
     folder = Path(folder)
     state = published_state(embedder)
@@ -204,12 +244,12 @@ def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
 
 
 def published_state(embedder: WaveEmbedder) -> dict[str, torch.Tensor]:
-    """The weights of an embedder's model, as they are saved, on the CPU.
+    """Weights of an embedder's model as they are saved, on the CPU.
 
     Example
     -------
     >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
-    >>> embedder = build_embedder("hparams/embedders/ecapa.yaml", small)
+    >>> embedder = build_embedder("embedders/ecapa.yaml", small)
     >>> published_state(embedder)["fc.conv.bias"].shape
     torch.Size([8])
     """
@@ -224,18 +264,41 @@ def published_state(embedder: WaveEmbedder) -> dict[str, torch.Tensor]:
 def load_embedder(
     folder: PathLike, device: str | torch.device = "cpu"
 ) -> Embedder:
-    """The embedder of a folder, in eval mode.
+    """Load the embedder of a folder.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Written by `save_embedder` or a training recipe. Its YAML is run: load
+        folders of others with `speechbrain_ext.SpeakerVerifier`.
+    device : str or torch.device
+        Where to put it.
+
+    Returns
+    -------
+    Embedder
+        In eval mode.
 
     Raises
     ------
     InputError
-        The folder is not an embedder folder or its weights do not fit.
+        The folder is not an embedder folder, or its weights do not fit.
+
+    Example
+    -------
+    >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
+    >>> embedder = build_embedder("embedders/ecapa.yaml", small)
+    >>> folder = getfixture("tmp_path")
+    >>> _ = save_embedder(folder, embedder)
+    >>> wavs = torch.randn(2, 16000)
+    >>> torch.equal(load_embedder(folder).embed(wavs), embedder.embed(wavs))
+    True
     """
     folder = Path(folder)
     missing = [n for n in (RECIPE, MODEL) if not (folder / n).is_file()]
     if missing:
         raise InputError(
-            f"{folder} is not an embedder folder: it lacks {missing}; give "
+            f"{folder} is not an embedder folder; it lacks {missing}; give "
             "the folder named embedder that a train recipe wrote"
         )
     embedder = Embedder((folder / RECIPE).read_text(encoding="utf-8"))
@@ -244,7 +307,13 @@ def load_embedder(
 
 
 def load_weights(embedder: Embedder, folder: PathLike) -> None:
-    """Copy the weights of an embedder folder into an embedder."""
+    """Copy the weights of an embedder folder into an embedder.
+
+    Raises
+    ------
+    InputError
+        There are no weights, or they do not fit.
+    """
     path = Path(folder) / MODEL
     if not path.is_file():
         raise InputError(
@@ -263,23 +332,22 @@ def load_weights(embedder: Embedder, folder: PathLike) -> None:
 def batches_of_one_length(
     lengths: Iterable[int], max_frames: int
 ) -> Iterator[list[int]]:
-    """Row numbers grouped so that no batch needs padding.
+    """Batches of utterances of exactly one length, so that none is padded.
 
-    Padding changes every frame of a group-norm WavLM and ECAPA's statistics;
-    batches of exactly equal lengths make an embedding independent of its
-    neighbours.
+    Padding changes every frame of a group-norm WavLM, and ECAPA's statistics;
+    without it, an embedding does not depend on the rest of the batch.
 
     Arguments
     ---------
     lengths : iterable of int
         Samples of each utterance.
     max_frames : int
-        Samples in a batch, at most (a longer utterance is alone).
+        Most samples in a batch; a longer utterance is a batch of its own.
 
     Yields
     ------
     list of int
-        Rows of one length, longest first.
+        Indices of utterances of one length, longest first.
 
     Example
     -------

@@ -23,11 +23,11 @@ class WholeUtterances(torch.utils.data.Dataset):
     Arguments
     ---------
     manifest : Manifest
-        What to read.
+        The utterances.
     batches : sequence of list of int
-        Rows of each batch.
+        Indices of the utterances of each batch.
     grain : int
-        Utterances are cut to a multiple of so many samples; see
+        Utterances are cut to a multiple of it, in samples; see
         `embed_manifest`.
     """
 
@@ -53,16 +53,16 @@ class WholeUtterances(torch.utils.data.Dataset):
 
 
 class Crops(NamedTuple):
-    """How many crops of an utterance to embed, of how many samples each."""
+    """Number of crops of an utterance to embed, and their samples."""
 
     n_crops: int
     n_frames: int
 
     def cut(self, wavs: torch.Tensor) -> list[torch.Tensor]:
-        """Crops [B, n_frames] of utterances [B, T], evenly spaced.
+        """Cut evenly spaced crops [B, n_frames] from utterances [B, T].
 
-        From the very begin to the very end. What is shorter than a crop is
-        repeated end to end.
+        The first crop begins at the start and the last one ends at the end.
+        An utterance shorter than a crop is repeated.
 
         Example
         -------
@@ -91,7 +91,7 @@ def embed_batches(
     grain: int = 1,
     crops: Crops | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of some batches and their embeddings.
+    """Embed batches of utterances.
 
     Arguments
     ---------
@@ -100,20 +100,20 @@ def embed_batches(
     manifest : Manifest
         The utterances.
     batches : sequence of list of int
-        Rows of utterances of one length, at least one.
+        Indices of utterances of one length, at least one batch.
     num_workers : int
-        Processes that read.
+        Number of processes that read audio.
     bar : tqdm
-        Moves with every utterance.
+        Progress bar, moved by each utterance.
     grain : int
-        As `embed_manifest`.
+        As for `embed_manifest`.
     crops : Crops, optional
-        What else to embed of each utterance.
+        Crops of each utterance to embed too.
 
     Returns
     -------
     tuple of numpy.ndarray
-        Rows [M] and their embeddings [M, D], float32; with crops
+        Indices [M] and their embeddings [M, D], float32; with crops
         [M, 1 + n_crops, D], the whole utterance first.
 
     Raises
@@ -141,7 +141,8 @@ def embed_batches(
             bad = np.flatnonzero(~finite.all(axis=1))[0]
             raise InputError(
                 f"{manifest.ids[batch_rows[bad]]}: its embedding is not "
-                "finite; the file is silent or broken, or training diverged"
+                "finite; the file is silent or broken, or training diverged; "
+                "drop the file, or train again with a lower lr"
             )
         rows.extend(batch_rows)
         parts.append(embeddings)
@@ -157,7 +158,7 @@ def embed_manifest(
     max_batch_seconds: float = 240.0,
     grain: int = 1,
 ) -> np.ndarray:
-    """Embeddings of all utterances, in memory, the work shared by processes.
+    """Embed all utterances, in memory, sharing the work among processes.
 
     Arguments
     ---------
@@ -166,14 +167,14 @@ def embed_manifest(
     manifest : Manifest
         The utterances.
     title : str or None
-        Name of the progress bar; None for none.
+        Name of the progress bar; None for no bar.
     num_workers : int
-        Reading processes of each process.
+        Number of processes that read audio, for each process.
     max_batch_seconds : float
-        Speech in a batch, at most.
+        Most seconds of speech in a batch.
     grain : int
-        Longer utterances lose what is more than a multiple of so many
-        samples, so that many have one length and share a batch.
+        Samples. Utterances are cut to a multiple of it, so that many have the
+        same length and share a batch; shorter ones are left whole.
 
     Returns
     -------

@@ -1,40 +1,42 @@
-"""Heads: networks between an embedding and a loss."""
+"""Heads: networks between an embedding and a self-supervised loss."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 
+from speechbrain_ext.utils.compat import weight_norm
 from speechbrain_ext.utils.precision import single_precision
 
 
 class DINOHead(torch.nn.Module):
-    """Projection head: MLP, L2 normalisation, unit-norm prototypes.
+    """DINO's projection head: MLP, L2 normalisation, unit-norm prototypes.
 
-    Caron et al. 2021, section 3.1 and appendix C. BatchNorm inside the MLP is
-    what keeps a convolutional encoder from collapsing (FB's ViT has none).
+    Caron et al., "Emerging properties in self-supervised vision transformers",
+    ICCV 2021, section 3.1 and appendix C. The MLP has BatchNorm, as there for
+    convolutional encoders (ViTs do without); it keeps the student from
+    collapsing.
 
     Arguments
     ---------
     input_size : int
-        Dimension of the embedding.
+        Dimension D of the embedding.
     hidden_size : int
         Width of the two hidden layers.
     bottleneck_size : int
         Dimension that is L2-normalised.
     n_prototypes : int
-        Outputs K.
+        Number K of prototypes, which is that of outputs.
     expander_size : int
-        Width E of a linear layer before the bottleneck, for the terms of
-        `regularizers` (RDINO: 8192); 0 for none.
+        Width E of a linear layer before the bottleneck, for
+        `speechbrain_ext.losses.rdino_regularizer` (RDINO: 8192); 0 for none.
 
     Notes
     -----
-    Works in float32 under autocast too: cosines are divided by a temperature
-    of 0.04, and half precision would leave two digits of them.
+    Computed in float32 under autocast too: cosines are divided by a
+    temperature of 0.04, and half precision would leave two digits of them.
 
     Example
     -------
@@ -77,27 +79,50 @@ class DINOHead(torch.nn.Module):
         torch.nn.init.kaiming_uniform_(self.prototypes, a=5**0.5)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Embeddings [B, D] to cosines with the prototypes [B, K]."""
+        """Cosines of embeddings with the prototypes.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            [B, D]
+
+        Returns
+        -------
+        torch.Tensor
+            [B, K], float32, from -1 to 1.
+        """
         return self.cosines(self.expand(embeddings))
 
     def expand(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Embeddings [B, D] to the expansion [B, E], or the bottleneck."""
+        """Output of the MLP.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            [B, D]
+
+        Returns
+        -------
+        torch.Tensor
+            The expansion [B, E] or, without ``expander_size``, the bottleneck
+            before it is normalised [B, bottleneck_size].
+        """
         with single_precision(embeddings):
             return self.mlp(embeddings.float())
 
     def cosines(self, expansion: torch.Tensor) -> torch.Tensor:
-        """What `expand` gave to cosines with the prototypes [B, K]."""
+        """Cosines [B, K] of the outputs of `expand` with the prototypes."""
         with single_precision(expansion):
             hidden = F.normalize(self.bottleneck(expansion.float()), dim=1)
-            # One kernel each way; of `normalize`, the backward takes three
+            # One kernel each way; the backward of `normalize` takes three
             # times as long.
             gains = self.prototypes.new_ones(len(self.prototypes), 1)
-            unit = torch._weight_norm(self.prototypes, gains)
+            unit = weight_norm(self.prototypes, gains)
             return F.linear(hidden, unit)
 
 
 class Outputs(NamedTuple):
-    """What a network makes of V views of B utterances."""
+    """Outputs of embedder and head for V views of B utterances."""
 
     embeddings: torch.Tensor  # [V B, D]
     expansion: torch.Tensor  # [V, B, E]
@@ -105,7 +130,7 @@ class Outputs(NamedTuple):
 
 
 class Projector(torch.nn.Module):
-    """Embedder and head: crops of several lengths to prototype cosines.
+    """Embedder and DINO head, applied to crops of several lengths.
 
     Arguments
     ---------
@@ -130,7 +155,18 @@ class Projector(torch.nn.Module):
         self.head = head
 
     def forward(self, *crops: torch.Tensor) -> Outputs:
-        """Outputs for crops [V_i, B, T_i] of each length, in order."""
+        """Outputs for crops.
+
+        Arguments
+        ---------
+        *crops : torch.Tensor
+            Crops [V_i, B, T_i] of each length.
+
+        Returns
+        -------
+        Outputs
+            Of all views, in the order given.
+        """
         shape = (-1, crops[0].shape[1])
         embeddings = torch.cat([self.embedder(c.flatten(0, 1)) for c in crops])
         # One head pass over all crops: its BatchNorm sees them together.
@@ -140,20 +176,21 @@ class Projector(torch.nn.Module):
 
 
 class Projection(torch.nn.Module):
-    """What is between the embedding and the loss: an MLP, or nothing.
+    """SimCLR's projection head: an MLP between embedding and loss, or none.
 
-    Chen et al. 2020, section 4.2, with BatchNorm and two hidden layers
-    (Chen et al., "Big self-supervised models are strong semi-supervised
-    learners", NeurIPS 2020); without it, embeddings themselves are compared.
+    Chen et al., "A simple framework for contrastive learning of visual
+    representations", ICML 2020, section 4.2, with BatchNorm and two hidden
+    layers (Chen et al., "Big self-supervised models are strong semi-supervised
+    learners", NeurIPS 2020). Without the MLP, embeddings are compared.
 
     Arguments
     ---------
     input_size : int
-        Dimension of the embedding.
+        Dimension D of the embedding.
     hidden_size : int
         Width of the two hidden layers; 0 for no MLP.
     output_size : int
-        Dimension that an MLP gives.
+        Dimension of the MLP's output.
 
     Example
     -------
@@ -173,7 +210,18 @@ class Projection(torch.nn.Module):
             self.mlp.append(torch.nn.Linear(hidden_size, output_size))
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Embeddings [B, D] to what is compared [B, size]."""
+        """Project embeddings.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            [B, D]
+
+        Returns
+        -------
+        torch.Tensor
+            [B, ``size``]
+        """
         return self.mlp(embeddings)
 
 

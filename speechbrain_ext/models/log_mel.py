@@ -1,8 +1,8 @@
 """Log-mel features of w2v-BERT 2.0, on the device, in batches.
 
-What ``SeamlessM4TFeatureExtractor`` computes one utterance at a time on the
-CPU: Kaldi's filter banks (25 ms every 10 ms, 80 bands), each band normalised
-over the utterance, two frames side by side.
+``SeamlessM4TFeatureExtractor`` computes the same on the CPU, one utterance at
+a time: Kaldi's filter banks (25 ms every 10 ms, 80 bands), each band
+normalised over the utterance, two frames side by side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FLOOR = 2.0**-23
 
 
 class LogMel(torch.nn.Module):
-    """Waveforms to the input of w2v-BERT 2.0; nothing is learnt.
+    """Log-mel features of waveforms, the input of w2v-BERT 2.0.
 
     Example
     -------
@@ -47,14 +47,14 @@ class LogMel(torch.nn.Module):
 
     @property
     def n_samples(self) -> int:
-        """The shortest utterance: its variance and pair need two frames."""
+        """Shortest utterance in samples: two frames, for variance and pair."""
         return LENGTH + HOP
 
     @torch.no_grad()
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Samples from -1 to 1 [B, T] to features [B, T', 160]."""
+        """Features [B, T', 160] of samples from -1 to 1 [B, T]."""
         with torch.autocast(wavs.device.type, enabled=False):
-            # Kaldi counts in 16-bit integers.
+            # Kaldi works with 16-bit integers.
             frames = wavs.float().unfold(1, LENGTH, HOP) * 2.0**15
             frames = frames - frames.mean(-1, keepdim=True)
             before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)

@@ -1,7 +1,9 @@
-"""Low-rank adaptation: small matrices are trained beside frozen ones.
+"""Low-rank adaptation (LoRA): small matrices trained beside frozen ones.
 
-Hu et al., "LoRA", ICLR 2022. It needs no other package: what is saved is the
-sum of both, so that a published model knows nothing of it.
+Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022.
+SpeechBrain's `LoRA` cannot merge its matrices and both it and peft rename the
+frozen weights, whereas an embedder folder must be saved and loaded under the
+plain model's names.
 """
 
 from __future__ import annotations
@@ -14,22 +16,23 @@ import torch
 
 from speechbrain_ext.utils.errors import InputError
 
-# Queries and values, in transformers' names; what the paper adapts.
+# transformers' names of the projections that the paper adapts: queries and
+# values.
 TARGETS = ("q_proj", "v_proj", "linear_q", "linear_v")
-# alpha over rank: how much the product counts.
+# Factor of the product (alpha / rank in the paper).
 SCALE = 2.0
 
 
 class LowRankLinear(torch.nn.Module):
-    """A frozen linear layer W and a trained product: (W + 2 B A) x + b.
+    """Frozen linear layer and a trained low-rank product: (W + 2 B A) x + b.
 
-    B starts at zero, and with it the change. Weights of the plain layer can
-    be loaded too: the change is then zero.
+    B starts at zero: the output is at first that of the frozen layer. The
+    plain layer's state dict can be loaded too; B is then zero again.
 
     Arguments
     ---------
     linear : torch.nn.Linear
-        The layer whose place it takes; its weights are frozen.
+        The layer to replace; its weights are frozen.
     rank : int
         Rows of A and columns of B.
 
@@ -54,14 +57,14 @@ class LowRankLinear(torch.nn.Module):
         torch.nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., inputs] to [..., outputs]."""
+        """Output [..., outputs] for ``x`` [..., inputs]."""
         linear = torch.nn.functional.linear
         change = linear(linear(x, self.lora_a), self.lora_b)
         return linear(x, self.weight, self.bias) + SCALE * change
 
     @torch.no_grad()
     def merged(self) -> torch.Tensor:
-        """The one matrix that does the same."""
+        """Single matrix [outputs, inputs] with the same effect."""
         return self.weight + SCALE * self.lora_b @ self.lora_a
 
     def _load_from_state_dict(
@@ -75,21 +78,21 @@ class LowRankLinear(torch.nn.Module):
 def add_lora(
     model: torch.nn.Module, rank: int, targets: Collection[str] = TARGETS
 ) -> None:
-    """Put `LowRankLinear` in the place of linear layers, by their names.
+    """Replace linear layers of a model by `LowRankLinear`, by their names.
 
     Arguments
     ---------
     model : torch.nn.Module
         Changed in place.
     rank : int
-        Of every product, at least 1.
+        Rank of every product, at least 1.
     targets : collection of str
         Last names of the layers to adapt.
 
     Raises
     ------
     InputError
-        The rank is no positive integer.
+        The rank is not a positive integer.
 
     Example
     -------
@@ -100,8 +103,9 @@ def add_lora(
     """
     if not isinstance(rank, int) or rank < 1:
         raise InputError(
-            f"lora_rank is {rank!r}; it must be a positive integer, e.g. 8, "
-            "or 0 for none"
+            f"lora_rank is {rank!r}; it must be a whole number of 1 or more, "
+            "or 0 for none; correct --embedder, for example "
+            "--embedder='{lora_rank: 8}'"
         )
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -110,7 +114,7 @@ def add_lora(
 
 
 def merged_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict of the plain model that gives the same output.
+    """State dict of the plain model with the same output.
 
     Example
     -------

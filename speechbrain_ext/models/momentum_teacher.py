@@ -1,27 +1,32 @@
-"""A teacher whose weights are a running mean of the student's."""
+"""Momentum teacher: its weights are a running mean of the student's."""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-import torch.distributed
+
+from speechbrain_ext.utils.compat import foreach_lerp_
 
 
 class MomentumTeacher(torch.nn.Module):
-    """A copy of the student whose weights follow it slowly.
+    """Copy of a student whose weights are an exponential mean of its own.
+
+    He et al., "Momentum contrast for unsupervised visual representation
+    learning", CVPR 2020, Eq. 2; the teacher of DINO (Caron et al., ICCV 2021,
+    section 3.1). Call `update` after each step of the optimiser.
 
     Arguments
     ---------
     student : torch.nn.Module
-        What is copied.
+        The network to copy.
 
     Notes
     -----
     The teacher stays in train mode while it teaches, as in the original: its
     BatchNorm normalises by the batch and its running statistics are those of
     the crops it saw itself. They are therefore not averaged from the
-    student's, whose statistics also count the short crops.
+    student's, which also count the short crops.
 
     Example
     -------
@@ -40,12 +45,31 @@ class MomentumTeacher(torch.nn.Module):
 
     @torch.no_grad()
     def forward(self, *args: torch.Tensor) -> torch.Tensor:
-        """The copy's output, without gradients."""
+        """Output of the copy, without gradients.
+
+        Arguments
+        ---------
+        *args : torch.Tensor
+            As the student takes them.
+
+        Returns
+        -------
+        torch.Tensor
+            As the student returns it.
+        """
         return self.model(*args)
 
     @torch.no_grad()
     def update(self, student: torch.nn.Module, momentum: float) -> None:
-        """theta_t <- momentum theta_t + (1 - momentum) theta_s."""
+        """Move the weights: theta_t <- m theta_t + (1 - m) theta_s.
+
+        Arguments
+        ---------
+        student : torch.nn.Module
+            The network that was copied.
+        momentum : float
+            m, from 0 (copy the student) to 1 (stay).
+        """
         own = [p.detach() for p in self.model.parameters()]
         theirs = [p.detach() for p in student.parameters()]
-        torch._foreach_lerp_(own, theirs, 1 - momentum)
+        foreach_lerp_(own, theirs, 1 - momentum)

@@ -1,4 +1,4 @@
-"""Back-ends: the hidden states of all layers to one embedding."""
+"""Poolings: hidden states of all layers to one embedding an utterance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from speechbrain_ext.utils.errors import InputError
 
 
 class MHFA(torch.nn.Module):
-    """Multi-head factorised attentive pooling.
+    """Multi-head factorised attentive pooling (MHFA).
 
     Peng et al., "An attention-based backend allowing efficient fine-tuning
     of transformer models for speaker verification", SLT 2022. Keys and
@@ -25,13 +25,14 @@ class MHFA(torch.nn.Module):
     Arguments
     ---------
     n_layers : int
-        Hidden states given, the transformer's input among them.
+        Number L + 1 of hidden states: those of the L transformer layers and
+        their input.
     input_size : int
         Channels C of a hidden state.
     n_heads : int
         Attention heads H.
     compression_size : int
-        Channels of keys and values.
+        Channels of keys and of values.
     embedding_size : int
         Channels D of the embedding.
 
@@ -51,7 +52,7 @@ class MHFA(torch.nn.Module):
         embedding_size: int = 256,
     ):
         super().__init__()
-        # Two vectors, which weight decay leaves alone.
+        # Two vectors, so that they get no weight decay.
         self.key_layers = torch.nn.Parameter(torch.ones(n_layers))
         self.value_layers = torch.nn.Parameter(torch.ones(n_layers))
         self.key = torch.nn.Linear(input_size, compression_size)
@@ -64,7 +65,18 @@ class MHFA(torch.nn.Module):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        """Embeddings of utterances without padding.
+
+        Arguments
+        ---------
+        hidden : torch.Tensor
+            Hidden states [L + 1, B, T', C].
+
+        Returns
+        -------
+        torch.Tensor
+            [B, D]
+        """
         weights = torch.stack([self.key_layers, self.value_layers])
         weights = weights.softmax(dim=1)
         keys, values = torch.einsum("wl,lbtc->wbtc", weights, hidden)
@@ -74,12 +86,12 @@ class MHFA(torch.nn.Module):
         return self.output(heads.flatten(1))
 
     def _logits(self, keys: torch.Tensor) -> torch.Tensor:
-        """Keys [B, T', compression_size] to attention logits [B, T', H]."""
+        """Attention logits [B, T', H] of keys [B, T', compression_size]."""
         return self.attention(keys)
 
 
 class ContextAwareMHFA(MHFA):
-    """MHFA whose queries see the frames around the one they weigh.
+    """MHFA whose queries see the frames around the one that they weight.
 
     Peng et al., "CA-MHFA: a context-aware multi-head factorized attentive
     pooling for SSL-based speaker verification", ICASSP 2025. In place of
@@ -87,28 +99,29 @@ class ContextAwareMHFA(MHFA):
 
         logits_{t,h} = sum_{r=-R}^{R} q_{h,r} . k_{t+r}
 
-    with zeros beyond the ends of the utterance; keys and values are shared
-    by all groups. One frame of context is MHFA without b_a.
+    with zeros beyond the ends of the utterance; all groups share keys and
+    values. With one frame of context it is MHFA without b_a.
 
     Arguments
     ---------
     n_layers : int
-        Hidden states given, the transformer's input among them.
+        Number L + 1 of hidden states: those of the L transformer layers and
+        their input.
     input_size : int
         Channels C of a hidden state.
     n_heads : int
-        Groups of queries H.
+        Number H of groups of queries.
     context : int
-        Frames that a group sees, 2 R + 1: an odd number.
+        Number 2 R + 1 of frames that a group sees, odd.
     compression_size : int
-        Channels of keys and values.
+        Channels of keys and of values.
     embedding_size : int
         Channels D of the embedding.
 
     Raises
     ------
     InputError
-        ``context`` is no odd positive number.
+        ``context`` is not odd and positive.
 
     Example
     -------
@@ -133,8 +146,9 @@ class ContextAwareMHFA(MHFA):
         )
         if context < 1 or context % 2 == 0:
             raise InputError(
-                f"context is {context} frames; it must be odd, with as many "
-                "before as after the frame in the middle: e.g. 9"
+                f"context is {context}; it must be odd, with as many frames "
+                "before as after the one in the middle; correct --embedder, "
+                "for example --embedder='{context: 9}'"
             )
         self.attention = torch.nn.Conv1d(
             compression_size,
@@ -149,14 +163,15 @@ class ContextAwareMHFA(MHFA):
 
 
 class WeightedSum(torch.nn.Module):
-    """A learnt average of the layers, as SUPERB's.
+    """Learnt weighted average of the layers, as in SUPERB.
 
-    Yang et al., Interspeech 2021. Layers start with equal weights.
+    Yang et al., Interspeech 2021. All layers start with the same weight.
 
     Arguments
     ---------
     n_layers : int
-        Hidden states given, the transformer's input among them.
+        Number L + 1 of hidden states: those of the L transformer layers and
+        their input.
 
     Example
     -------
@@ -170,20 +185,23 @@ class WeightedSum(torch.nn.Module):
         self.layer_weights = torch.nn.Parameter(torch.zeros(n_layers))
 
     def average(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states [L + 1, B, T', C] to their average [B, T', C]."""
+        """Average [B, T', C] of hidden states [L + 1, B, T', C]."""
         weights = self.layer_weights.softmax(dim=0)
         return torch.einsum("l,lbtc->btc", weights, hidden)
 
 
 class WeightedSumECAPA(WeightedSum):
-    """ECAPA-TDNN on a learnt average of the layers, in place of mel bands.
+    """ECAPA-TDNN on a learnt weighted average of the layers.
 
-    The pair of Chen et al. (WavLM, IEEE JSTSP 2022).
+    The speaker model of Chen et al., "WavLM", IEEE JSTSP 2022: ECAPA-TDNN
+    (Desplanques et al., Interspeech 2020) with hidden states in place of mel
+    bands.
 
     Arguments
     ---------
     n_layers : int
-        Hidden states given, the transformer's input among them.
+        Number L + 1 of hidden states: those of the L transformer layers and
+        their input.
     input_size : int
         Channels C of a hidden state.
     width : int
@@ -223,12 +241,23 @@ class WeightedSumECAPA(WeightedSum):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        """Embeddings of utterances without padding.
+
+        Arguments
+        ---------
+        hidden : torch.Tensor
+            Hidden states [L + 1, B, T', C].
+
+        Returns
+        -------
+        torch.Tensor
+            [B, D]
+        """
         return self.ecapa(self.average(hidden))[:, 0]
 
 
 class MeanAndDeviation(torch.nn.Module):
-    """Statistics pooling: what a channel is over time, and how it varies.
+    """Statistics pooling: mean and standard deviation over time.
 
     Snyder et al., ICASSP 2018.
 
@@ -241,24 +270,24 @@ class MeanAndDeviation(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Frames [B, T, C], none of them padding, to [B, 1, 2 C]."""
+        """Statistics [B, 1, 2 C] of frames [B, T, C] without padding."""
         variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
-        # The root has no gradient at 0, where nothing varies.
+        # The gradient of the root is infinite at 0.
         return torch.cat([mean, variance.clamp(min=1e-10).sqrt()], dim=2)
 
 
 class WeightedSumTDNN(WeightedSum):
-    """An x-vector network on a learnt average of the layers.
+    """x-vector network (TDNN) on a learnt weighted average of the layers.
 
-    The speaker verification of SUPERB (Yang et al., Interspeech 2021): five
-    time-delay layers, the mean and deviation of the last over time, and a
-    linear layer (Snyder et al., ICASSP 2018; the embedding is what they name
-    segment 6).
+    The speaker model of SUPERB (Yang et al., Interspeech 2021): five
+    time-delay layers, mean and standard deviation of the last over time, and a
+    linear layer (Snyder et al., ICASSP 2018, whose segment 6 is the embedding).
 
     Arguments
     ---------
     n_layers : int
-        Hidden states given, the transformer's input among them.
+        Number L + 1 of hidden states: those of the L transformer layers and
+        their input.
     input_size : int
         Channels C of a hidden state.
     width : int
@@ -292,9 +321,20 @@ class WeightedSumTDNN(WeightedSum):
             tdnn_channels=[width] * 4 + [width_last],
             lin_neurons=embedding_size,
         )
-        # SpeechBrain's adds noise, in evaluation too.
+        # SpeechBrain's own adds noise, in evaluation too.
         self.tdnn.blocks[-2] = MeanAndDeviation()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states [L + 1, B, T', C] to embeddings [B, D]."""
+        """Embeddings of utterances without padding.
+
+        Arguments
+        ---------
+        hidden : torch.Tensor
+            Hidden states [L + 1, B, T', C].
+
+        Returns
+        -------
+        torch.Tensor
+            [B, D]
+        """
         return self.tdnn(self.average(hidden))[:, 0]

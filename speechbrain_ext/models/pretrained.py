@@ -1,7 +1,8 @@
-"""Self-supervised speech models, in transformers' form, from where they are.
+"""Self-supervised speech models of transformers, loaded or made.
 
-A hub id, a local folder, an official WavLM file or a plain config (random
-weights). What is for pre-training only (LayerDrop, SpecAugment) is off.
+The source is a hub id, a local folder, an official WavLM file or a plain
+config (random weights). LayerDrop and SpecAugment, which are for pre-training
+only, are switched off.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from speechbrain_ext.models.wavlm_checkpoint import is_official, read_official
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
-# transformers' ``model_type`` of what we can use, with an example.
+# transformers' ``model_type`` of each usable kind, with an example.
 KINDS = {
     "wavlm": "microsoft/wavlm-base-plus",
     "hubert": "facebook/hubert-base-ls960",
@@ -36,8 +37,8 @@ KINDS = {
     "unispeech-sat": "microsoft/unispeech-sat-base-plus",
     "wav2vec2-bert": "facebook/w2v-bert-2.0",
 }
-# What such a model is made of, as far as its kind knows the field; a saved
-# embedder carries these, explicitly.
+# Fields of the config that make the architecture, where a kind has them; a
+# saved embedder holds them all.
 ARCHITECTURE = (
     "hidden_size num_hidden_layers num_attention_heads intermediate_size "
     "hidden_act hidden_dropout activation_dropout attention_dropout "
@@ -55,7 +56,7 @@ ARCHITECTURE = (
 def load_model(
     source: PathLike | None, config: Mapping[str, Any] | None
 ) -> tuple[PreTrainedModel, bool]:
-    """A model and whether its audio is to be normalised.
+    """Load or make a speech model; say whether its audio is normalised.
 
     Arguments
     ---------
@@ -71,14 +72,13 @@ def load_model(
     -------
     tuple
         The ``transformers`` model without its heads, and whether utterances
-        get zero mean and unit variance: what the preprocessor says (or an
-        official file), for models without one what their kind was released
-        with.
+        get zero mean and unit variance: as its preprocessor or its official
+        file says; without one, as its kind was released.
 
     Raises
     ------
     InputError
-        Both or none are given, the source cannot be had or is of another
+        Both or none are given, the source cannot be loaded or is of another
         kind, or a field is unknown.
 
     Example
@@ -94,9 +94,10 @@ def load_model(
     """
     if bool(source) == bool(config):
         raise InputError(
-            f"encoder_source is {source!r} and encoder_config "
-            f"{config or None!r}; give exactly one: a hub id, folder or .pt "
-            "file, or a plain config (and set the other to null or {})"
+            f"encoder_source is {source or 'null'} and encoder_config "
+            f"{dict(config or {})}; they exclude each other; give exactly "
+            "one: a hub id, folder or .pt file, or a plain config, and set the "
+            "other to null or {}"
         )
     if config:
         model, do_normalize = _from_config(config)
@@ -107,13 +108,13 @@ def load_model(
     if isinstance(model, WavLMModel):
         fuse_attention(model)
     if hasattr(model, "masked_spec_embed"):
-        # UniSpeech-SAT's has it always; it would be a weight without use.
+        # UniSpeech-SAT always has it; it would be an unused weight.
         del model.masked_spec_embed
     return model, do_normalize
 
 
 def architecture(config: PretrainedConfig) -> dict[str, Any]:
-    """The fields, as plain values, that make the same model anew.
+    """Fields of a config, as plain values, that make the same model again.
 
     Example
     -------
@@ -133,9 +134,9 @@ def architecture(config: PretrainedConfig) -> dict[str, Any]:
 def _without_pretraining(config: PretrainedConfig) -> PretrainedConfig:
     config.layerdrop = 0.0
     config.apply_spec_augment = False
-    # At 0 transformers does not make the vector that would never be trained.
+    # At 0, transformers does not make the mask vector, which is not trained.
     config.mask_time_prob = config.mask_feature_prob = 0.0
-    # Layers after the last hidden state, of translation models.
+    # Layers after the last hidden state, in translation models.
     config.add_adapter = config.use_intermediate_ffn_before_adapter = False
     return config
 
@@ -146,8 +147,8 @@ def _from_config(config: Mapping[str, Any]) -> tuple[PreTrainedModel, bool]:
     kind = fields.pop("model_type", "wavlm")
     if kind not in KINDS:
         raise InputError(
-            f"encoder_config has the model_type {kind!r}; it must be one of "
-            f"{list(KINDS)}"
+            f"encoder_config.model_type is {kind!r}; it must be one of "
+            f"{list(KINDS)}; correct it, or leave it out for wavlm"
         )
     known = AutoConfig.for_model(kind)
     for name in fields:
@@ -155,13 +156,13 @@ def _from_config(config: Mapping[str, Any]) -> tuple[PreTrainedModel, bool]:
             near = difflib.get_close_matches(name, known.to_dict(), 1)
             way = f"did you mean {near[0]!r}?" if near else "remove it"
             raise InputError(
-                f"encoder_config has a field {name!r} that "
-                f"transformers.{type(known).__name__} lacks; {way}"
+                f"encoder_config.{name} is {fields[name]!r}; "
+                f"transformers.{type(known).__name__} has no such field; {way}"
             )
     try:
         made = AutoConfig.for_model(kind, **fields)
         model = AutoModel.from_config(_without_pretraining(made))
-    # Of many kinds, according to which field contradicts which.
+    # The type depends on which fields contradict each other.
     except Exception as error:
         raise InputError(
             f"encoder_config makes no {kind} model: {error}; correct its "
@@ -205,7 +206,7 @@ def _from_source(source: str) -> tuple[PreTrainedModel, bool]:
             )
     except InputError:
         raise
-    # OSError, a hub client's or a JSON error: all mean that it is not there.
+    # OSError, an error of the hub client or of JSON: there is no such model.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -227,7 +228,7 @@ def _check_complete(source: str, missing_keys: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Spare the user a warning of the unused vector of SpecAugment."""
+    """Silence the warning about the unused vector of SpecAugment."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -244,5 +245,5 @@ def _wants_normalized(
     except (OSError, ValueError):
         # Without a preprocessor_config.json: as the models were released.
         return getattr(config, "feat_extract_norm", None) == "layer"
-    # That of w2v-BERT 2.0 makes log-mel features and has no such field.
+    # The one of w2v-BERT 2.0 makes log-mel features and has no such field.
     return bool(getattr(extractor, "do_normalize", False))

@@ -1,7 +1,7 @@
-"""WavLM as a speaker embedder: hidden states of all layers, then pooling.
+"""Speech encoder and speaker encoder: hidden states of all layers, pooled.
 
-WavLM (Chen et al., IEEE JSTSP 2022) and its kin: HuBERT, wav2vec 2.0,
-UniSpeech-SAT and w2v-BERT 2.0. `speechbrain_ext.models.pretrained` gets them.
+The speech encoder is WavLM (Chen et al., IEEE JSTSP 2022), HuBERT, wav2vec
+2.0, UniSpeech-SAT or w2v-BERT 2.0, from `speechbrain_ext.models.pretrained`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ FREEZE = ("all", "front", "cnn", "none")
 
 
 class SpeechEncoder(torch.nn.Module):
-    """Waveforms to the hidden states of every layer.
+    """Pre-trained speech encoder: waveforms to hidden states of all layers.
 
-    LayerDrop and SpecAugment are off: the first changes the number of
-    hidden states, the second is not part of speaker fine-tuning. Audio is
-    normalised to zero mean and unit variance per utterance where the
-    model's preprocessor says so (WavLM Large), and left alone elsewhere
-    (WavLM Base, Base+).
+    WavLM (Chen et al., IEEE JSTSP 2022) or another kind of
+    `speechbrain_ext.models.pretrained.KINDS`. LayerDrop and SpecAugment are
+    off: the first changes the number of hidden states, the second is not part
+    of speaker fine-tuning. Audio is normalised to zero mean and unit variance
+    per utterance if the model's preprocessor says so (WavLM Large), and not
+    otherwise (WavLM Base, Base+).
 
     Arguments
     ---------
@@ -41,14 +42,15 @@ class SpeechEncoder(torch.nn.Module):
         are random. ``model_type`` (default ``"wavlm"``) and ``do_normalize``
         may be among them.
     freeze : str
-        What stays as pre-trained, in eval mode and without autograd.
+        The part that is frozen: in eval mode and without gradients.
         ``"front"``, as Miara et al. (Interspeech 2024): all before the first
         transformer layer, that is CNN, projection, positional convolution
         and the LayerNorms between them. ``"cnn"``: the CNN alone.
         ``"all"``, ``"none"``.
     lora_rank : int
-        With ``freeze="all"``: rank of what is trained beside the queries and
-        values of each layer (`speechbrain_ext.models.lora`); 0 for nothing.
+        With ``freeze="all"``: rank of the matrices that are trained beside
+        the projections of queries and values in each layer
+        (`speechbrain_ext.models.lora`); 0 for none.
     checkpoint_layers : bool
         Keep only the layers' inputs for the backward pass and compute each
         layer again: a fraction of the memory, a third more time.
@@ -56,7 +58,7 @@ class SpeechEncoder(torch.nn.Module):
     Raises
     ------
     InputError
-        The source cannot be had or is of another kind, a field is unknown,
+        The source cannot be loaded or is of another kind, a field is unknown,
         or the options contradict each other.
 
     Example
@@ -87,13 +89,14 @@ class SpeechEncoder(torch.nn.Module):
         super().__init__()
         if freeze not in FREEZE:
             raise InputError(
-                f"freeze is {freeze!r}; it must be one of {list(FREEZE)}"
+                f"freeze is {freeze!r}; it must be one of {list(FREEZE)}; "
+                "correct --embedder, for example --embedder='{freeze: front}'"
             )
         if lora_rank and freeze != "all":
             raise InputError(
-                f"lora_rank is {lora_rank} and freeze {freeze!r}; low-rank "
-                "matrices are trained beside frozen ones: set freeze to all, "
-                "or lora_rank to 0"
+                f"lora_rank is {lora_rank}; it must be 0 with freeze "
+                f"{freeze!r}, as low-rank matrices are trained beside frozen "
+                "weights; set freeze to all, or lora_rank to 0"
             )
         self.is_random = bool(config)
         self.model, self.do_normalize = load_model(source, config)
@@ -106,7 +109,7 @@ class SpeechEncoder(torch.nn.Module):
 
     @property
     def n_layers(self) -> int:
-        """Hidden states given: the transformer layers and their input."""
+        """Number of hidden states: the transformer layers and their input."""
         return self.model.config.num_hidden_layers + 1
 
     @property
@@ -126,7 +129,7 @@ class SpeechEncoder(torch.nn.Module):
         Arguments
         ---------
         wavs : torch.Tensor
-            Samples at 16 kHz [B, T].
+            Samples at 16 kHz [B, T], from -1 to 1.
 
         Returns
         -------
@@ -160,7 +163,7 @@ class SpeechEncoder(torch.nn.Module):
             return torch.stack(states)
 
     def train(self, mode: bool = True) -> SpeechEncoder:
-        """Train mode for what is trained; the rest stays in eval mode."""
+        """Set train mode of trained parts; frozen ones stay in eval mode."""
         super().train(mode)
         if self.freeze in ("all", "front"):
             self.model.eval()
@@ -171,7 +174,7 @@ class SpeechEncoder(torch.nn.Module):
         return self
 
     def _front(self, wavs: torch.Tensor) -> torch.Tensor:
-        """What enters the first layer [B, T', C]."""
+        """Input of the first transformer layer [B, T', C]."""
         model, encoder = self.model, self.model.encoder
         with self._tracked(self.freeze not in ("all", "front")):
             if self.log_mel is not None:
@@ -189,7 +192,7 @@ class SpeechEncoder(torch.nn.Module):
             return encoder.dropout(x)
 
     def _shared(self, x: torch.Tensor) -> dict[str, Any]:
-        """What all layers are given besides: how positions enter attention."""
+        """Further arguments of all layers: how positions enter attention."""
         encoder = self.model.encoder
         if self.model.config.model_type == "wavlm":
             first = encoder.layers[0].attention
@@ -200,7 +203,7 @@ class SpeechEncoder(torch.nn.Module):
 
     @staticmethod
     def _tracked(wanted: bool) -> torch.set_grad_enabled:
-        """No graph of what is frozen, whatever the caller's mode."""
+        """Gradients where they are wanted and the caller has them on."""
         return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
 
     @property
@@ -230,26 +233,38 @@ class SpeechEncoder(torch.nn.Module):
                 needed = (needed - 1) * stride + kernel
         if n_frames < needed:
             raise InputError(
-                f"an utterance of {n_frames} samples is shorter than the "
-                f"{needed} that the encoder needs for one frame; drop such "
-                "files when preparing the corpus"
+                f"an utterance is {n_frames} samples long; the encoder needs "
+                f"{needed} for one frame; drop such files when preparing the "
+                "corpus"
             )
 
 
 class SpeakerEncoder(torch.nn.Module):
-    """WavLM and a pooling back-end: the ``embedding_model`` of a YAML.
+    """Speaker encoder: a speech encoder and a pooling of its hidden states.
+
+    The ``embedding_model`` of embedder YAMLs; the model of Miara et al.,
+    Interspeech 2024, when the pooling is `speechbrain_ext.models.MHFA`.
 
     Arguments
     ---------
     encoder_source : str, optional
-        As `SpeechEncoder`'s ``source``.
+        ``source`` of `SpeechEncoder`: hub id, folder or file.
     encoder_config : mapping, optional
-        As `SpeechEncoder`'s ``config``.
+        ``config`` of `SpeechEncoder`, instead of a source: random weights.
     pooling : callable
-        Makes the back-end from ``n_layers`` and ``input_size``, for
-        instance `speechbrain_ext.models.MHFA`.
-    freeze, lora_rank, checkpoint_layers : str, int, bool
-        As `SpeechEncoder`'s.
+        Makes the pooling from ``n_layers`` and ``input_size``, for instance
+        the class `speechbrain_ext.models.MHFA`.
+    freeze : str
+        As for `SpeechEncoder`: ``"front"``, ``"cnn"``, ``"all"``, ``"none"``.
+    lora_rank : int
+        As for `SpeechEncoder`; 0 for no low-rank matrices.
+    checkpoint_layers : bool
+        As for `SpeechEncoder`: less memory, more time.
+
+    Raises
+    ------
+    InputError
+        As for `SpeechEncoder`, or the pooling refuses its arguments.
 
     Example
     -------
@@ -286,7 +301,7 @@ class SpeakerEncoder(torch.nn.Module):
         self.pooling = pooling(
             n_layers=self.encoder.n_layers, input_size=self.encoder.output_size
         )
-        # It describes the weights, so it is saved and loaded with them.
+        # Saved and loaded with the weights, which it describes.
         self.register_buffer(
             "random_start", torch.tensor(int(self.encoder.is_random))
         )
@@ -298,7 +313,7 @@ class SpeakerEncoder(torch.nn.Module):
 
     @property
     def published_arguments(self) -> dict[str, Any]:
-        """What a saved embedder is made with: no source, nothing to merge."""
+        """Arguments of a saved embedder: no source, no low-rank matrices."""
         return {
             "encoder_source": None,
             "encoder_config": self.encoder.plain_config,
@@ -317,10 +332,11 @@ class SpeakerEncoder(torch.nn.Module):
         Arguments
         ---------
         wavs : torch.Tensor
-            Samples at 16 kHz [B, T].
+            Samples at 16 kHz [B, T], from -1 to 1.
         lengths : torch.Tensor, optional
-            Relative lengths [B]. Padding would change every frame of WavLM,
-            so utterances shorter than T are cut and embedded one by one.
+            Relative lengths [B], from 0 to 1. Padding would change every
+            frame of WavLM, so utterances shorter than T are cut and embedded
+            one by one.
 
         Returns
         -------
@@ -335,7 +351,10 @@ class SpeakerEncoder(torch.nn.Module):
 
 
 class RawWaveform(torch.nn.Module):
-    """Passes on its input: the place of features and their normalisation.
+    """Identity in place of features and of their normalisation.
+
+    SpeechBrain's ``SpeakerRecognition`` calls both; a speech encoder needs
+    neither.
 
     Example
     -------
@@ -347,5 +366,18 @@ class RawWaveform(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """``x`` itself."""
+        """Return the input.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            Waveforms [B, T].
+        lengths : torch.Tensor, optional
+            Not used.
+
+        Returns
+        -------
+        torch.Tensor
+            ``x`` itself.
+        """
         return x

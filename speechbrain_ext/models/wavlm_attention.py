@@ -1,8 +1,8 @@
 """WavLM's self-attention with a gated relative position bias, fused.
 
 Chen et al., "WavLM", IEEE JSTSP 2022, Eqs. 1-5. The weights are those of
-``transformers``; the arithmetic goes through PyTorch's fused attention, the
-bias is made once for all layers and is not copied for every utterance.
+``transformers``; the attention is PyTorch's fused one, and the bias is computed
+once for all layers, without a copy for each utterance.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from transformers import WavLMModel
 
 
 class GatedAttention(torch.nn.Module):
-    """Takes the place, the weights and their names of ``WavLMAttention``.
+    """Fused replacement of transformers' ``WavLMAttention``, same weights.
 
-    Every frame gates the bias of its own row from what it holds:
+    Every frame gates the bias of its own row:
 
         logits[i, j] = q_i . k_j / sqrt(d) + g_i d_{j - i}
         g = a (b c - 1) + 2,    a, b = sigmoid(u . h), sigmoid(w . h)
 
-    with h the frame's part for the head and c, u, w learnt.
+    with h the head's part of the frame's hidden state, and c, u, w learnt.
 
     Arguments
     ---------
     attention : transformers.models.wavlm.modeling_wavlm.WavLMAttention
-        Of a WavLM of transformers.
+        Attention layer of a WavLM; its weights are taken over.
 
     Example
     -------
@@ -52,12 +52,12 @@ class GatedAttention(torch.nn.Module):
         self.out_proj = attention.out_proj
         self.gru_rel_pos_const = attention.gru_rel_pos_const
         self.gru_rel_pos_linear = attention.gru_rel_pos_linear
-        # In the first layer only: the others share its bias.
+        # The first layer has it only; the others share its bias.
         if hasattr(attention, "rel_attn_embed"):
             self.rel_attn_embed = attention.rel_attn_embed
 
     def position_bias(self, n_frames: int) -> torch.Tensor:
-        """The bias d_{j - i} of every pair of frames [heads, T', T']."""
+        """Bias d_{j - i} of every pair of frames [heads, T', T']."""
         device = self.rel_attn_embed.weight.device
         distances = torch.arange(1 - n_frames, n_frames, device=device)
         buckets = bucket(distances, self.n_buckets, self.max_distance)
@@ -65,9 +65,9 @@ class GatedAttention(torch.nn.Module):
         return diagonals.unfold(1, n_frames, 1).flip(1)
 
     def gate(self, heads: torch.Tensor) -> torch.Tensor:
-        """How much bias a frame wants: [B, heads, T', d] to [..., T', 1]."""
+        """Gates g [B, heads, T', 1] of frames [B, heads, T', d]."""
         linear = self.gru_rel_pos_linear
-        # Of its eight outputs, four are summed to each: so are their weights.
+        # The eight outputs are summed in two groups of four; so are weights.
         weight = linear.weight.view(2, 4, -1).sum(1)
         gates = torch.nn.functional.linear(
             heads, weight, linear.bias.view(2, 4).sum(1)
@@ -88,9 +88,9 @@ class GatedAttention(torch.nn.Module):
         hidden_states : torch.Tensor
             [B, T', C]
         position_bias : torch.Tensor, optional
-            Of the first layer's `position_bias`; that layer makes it.
+            Bias of the first layer's `position_bias`; None in that layer.
         **unused : Any
-            What transformers passes besides.
+            Further arguments that transformers passes.
 
         Returns
         -------
@@ -100,8 +100,8 @@ class GatedAttention(torch.nn.Module):
         if position_bias is None:
             position_bias = self.position_bias(hidden_states.shape[1])
         queries = self._split(self.q_proj(hidden_states))
-        # Both in the precision of the queries: their product is the largest
-        # tensor here.
+        # Gate and bias have the queries' precision: their product is the
+        # largest tensor here.
         gate = self.gate(self._split(hidden_states)).to(queries.dtype)
         attended = torch.nn.functional.scaled_dot_product_attention(
             queries,
@@ -114,24 +114,25 @@ class GatedAttention(torch.nn.Module):
         return self.out_proj(attended), None, position_bias
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, T', C] to [B, heads, T', d]."""
+        """Split channels [B, T', C] into heads [B, heads, T', d]."""
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
 
 def bucket(
     distances: torch.Tensor, n_buckets: int, max_distance: int
 ) -> torch.Tensor:
-    """Relative positions to their buckets (Raffel et al., JMLR 2020).
+    """Buckets of relative positions (Raffel et al., JMLR 2020).
 
-    Half of the buckets are for frames that follow; of a half, half is for
-    one distance each, the rest grow with it, up to ``max_distance``.
+    Half of the buckets are for later frames. In each half, the first half of
+    the buckets holds one distance each; the others widen with the distance, up
+    to ``max_distance``.
 
     Arguments
     ---------
     distances : torch.Tensor
         Positions of keys minus positions of queries, integers.
     n_buckets : int
-        Buckets in all.
+        Number of buckets.
     max_distance : int
         From here on distances share the last bucket.
 
@@ -148,8 +149,8 @@ def bucket(
     half = n_buckets // 2
     n_exact = half // 2
     sizes = distances.abs()
-    # In float32 and in this order: a frame on the edge of a bucket must fall
-    # where it fell in pre-training.
+    # In float32 and in this order: a distance at the edge of a bucket must
+    # have the bucket of the pre-training.
     grown = torch.log(sizes.clamp(min=1).float() / n_exact)
     grown = grown / math.log(max_distance / n_exact) * (half - n_exact)
     far = (n_exact + grown).long().clamp(max=half - 1)
@@ -157,6 +158,6 @@ def bucket(
 
 
 def fuse_attention(model: WavLMModel) -> None:
-    """Put `GatedAttention` in all layers of a WavLM, weights kept."""
+    """Replace the attention of all layers of a WavLM by `GatedAttention`."""
     for layer in model.encoder.layers:
         layer.attention = GatedAttention(layer.attention)

@@ -1,7 +1,7 @@
-"""Microsoft's WavLM files, in the form of ``transformers``.
+"""Microsoft's WavLM files, converted to the form of ``transformers``.
 
 An official ``.pt`` is a dict of ``cfg`` (plain values, fairseq's names) and
-``model`` (a state dict). The names below are all that has to be known of it.
+``model`` (a state dict). The tables below map its names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
-# Fields of transformers' WavLMConfig and of the official cfg.
+# Fields of transformers' WavLMConfig to those of the official cfg.
 _FIELDS = {
     "num_hidden_layers": "encoder_layers",
     "hidden_size": "encoder_embed_dim",
@@ -36,7 +36,7 @@ _FIELDS = {
     "max_bucket_distance": "max_distance",
     "do_normalize": "normalize",
 }
-# Official names of weights, as patterns, and those of transformers.
+# Patterns of official names of weights, and the names in transformers.
 _CONV = r"feature_extractor\.conv_layers\.(\d+)\."
 _LAYER = r"encoder\.layers\.(\d+)\."
 _NAMES = [
@@ -96,7 +96,8 @@ def read_official(
     Raises
     ------
     InputError
-        The file is absent, no official WavLM, or of another architecture.
+        The file is missing, is not an official WavLM, or has another
+        architecture.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -119,15 +120,16 @@ def read_official(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"encoder_source {path} is no official WavLM file ({reason}); it "
-            "must hold a dict of cfg and model, as Microsoft published it"
+            "must hold a dict of cfg and model, as Microsoft published it; get "
+            "the file again"
         ) from error
     for name in ("relative_position_embedding", "gru_rel_pos"):
         if not cfg.get(name):
             raise InputError(
-                f"encoder_source {path} has no {name} in its cfg: it is not "
+                f"encoder_source {path} has no {name} in its cfg; it must be "
                 "a WavLM; give WavLM-Base.pt, -Base+.pt or -Large.pt"
             )
-    # The vector of masked pre-training has no place in a speaker model.
+    # A speaker model does not use the vector of masked pre-training.
     return fields, {
         official_to_transformers(name): value
         for name, value in state.items()
@@ -136,7 +138,7 @@ def read_official(
 
 
 def official_to_transformers(name: str) -> str:
-    """The name in transformers of an official weight.
+    """Name in transformers of an official weight.
 
     Example
     -------
@@ -168,7 +170,7 @@ def _config_fields(cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def _conv_layers(node: ast.AST) -> list[tuple[int, int, int]]:
-    """``"[(512,10,5)] + [(512,3,2)] * 4"``, without running it as code."""
+    """Evaluate ``"[(512,10,5)] + [(512,3,2)] * 4"`` without running code."""
     if isinstance(node, ast.Expr):
         return _conv_layers(node.value)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -179,5 +181,5 @@ def _conv_layers(node: ast.AST) -> list[tuple[int, int, int]]:
 
 
 def is_official(source: PathLike) -> bool:
-    """Whether a source names a file of this form, by its ending."""
+    """Whether a source names an official file, by its suffix."""
     return Path(source).suffix == ".pt"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from speechbrain_ext.utils.compat import foreach_mul_, foreach_norm
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -200,7 +201,7 @@ def clip_each_(
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return
-    norms = torch.stack(torch._foreach_norm(gradients))
+    norms = torch.stack(foreach_norm(gradients))
     scales = (max_norm / (norms + 1e-6)).clamp_(max=1.0)
     # Kept on the device: reading them would wait for it.
-    torch._foreach_mul_(gradients, scales.unbind())
+    foreach_mul_(gradients, scales.unbind())

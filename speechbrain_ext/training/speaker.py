@@ -9,7 +9,7 @@ import torch
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.losses.aam_softmax import AAMSoftmax
-from speechbrain_ext.losses.l2_sp import WeightAnchor
+from speechbrain_ext.losses.l2_sp import L2SP
 from speechbrain_ext.losses.loss_gate import FITS
 from speechbrain_ext.losses.noisy_labels import NoisyLabels
 from speechbrain_ext.models.embedder import (
@@ -68,7 +68,7 @@ def build_modules(
 
 def initialise(
     settings: dict[str, Any], embedder: Embedder, classifier: AAMSoftmax
-) -> WeightAnchor | None:
+) -> L2SP | None:
     """Load the weights to start from; the anchor at the pre-trained ones.
 
     Pre-trained is the encoder as it came from its source, before
@@ -85,7 +85,7 @@ def initialise(
 
     Returns
     -------
-    WeightAnchor or None
+    L2SP or None
         None without an ``anchor_weight``.
 
     Raises
@@ -113,9 +113,9 @@ def initialise(
     return anchor
 
 
-def _anchor(settings: dict[str, Any], module: torch.nn.Module) -> WeightAnchor:
+def _anchor(settings: dict[str, Any], module: torch.nn.Module) -> L2SP:
     weight, form = settings["anchor_weight"], settings["anchor_form"]
-    return WeightAnchor(module.parameters(), weight, form)
+    return L2SP(module.parameters(), weight, form)
 
 
 def _load_classifier(classifier: AAMSoftmax, path: str) -> None:

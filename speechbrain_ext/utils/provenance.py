@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from pathlib import Path
@@ -9,6 +10,12 @@ from typing import Any
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, sha256
+from speechbrain_ext.utils.yaml_trees import (
+    dumped,
+    find_yaml,
+    has_base,
+    read_yaml,
+)
 
 _PACKAGES = (
     "speechbrain-ext speechbrain torch torchaudio transformers hyperpyyaml "
@@ -28,6 +35,44 @@ def describe_file(path: PathLike) -> dict[str, Any]:
         "path": str(path),
         "bytes": path.stat().st_size,
         "sha256": sha256(path),
+    }
+
+
+def describe_yaml(path: PathLike) -> dict[str, Any]:
+    """Name, size and SHA-256 of a YAML that is read, with its bases.
+
+    A YAML without a base is described as any file. With one, size and hash are
+    those of its text merged with its bases, so that a change of a base counts.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        A path, or a name in the package's ``hparams``.
+
+    Returns
+    -------
+    dict
+        ``path``, ``bytes`` and ``sha256``.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it is not YAML.
+
+    Example
+    -------
+    >>> described = describe_yaml("embedders/encoder_mhfa.yaml")
+    >>> described["path"].endswith("encoder_mhfa.yaml")
+    True
+    """
+    path = find_yaml(path)
+    if not has_base(path):
+        return describe_file(path)
+    text = dumped(read_yaml(path)).encode("utf-8")
+    return {
+        "path": str(path),
+        "bytes": len(text),
+        "sha256": hashlib.sha256(text).hexdigest(),
     }
 
 

@@ -125,17 +125,21 @@ class Setting:
             return self._as(self.kind, value)
         except _Unfit:
             raise InputError(
-                f"{self.name} is {_shown(value)}; it must be {self.rule}; "
+                f"{self.name} is {shown(value)}; it must be {self.rule}; "
                 f"{self.way_out}"
             ) from None
 
     @property
     def way_out(self) -> str:
         """What to type instead."""
+        key, *inner = self.name.split(".")
         if self.default in (REQUIRED, None) or isinstance(self.default, Wired):
-            return f"correct --{self.name}"
-        shown = _shown(self.default)
-        return f"correct --{self.name}, for example --{self.name}={shown}"
+            return f"correct --{key}"
+        example = shown(self.default)
+        for part in reversed(inner):
+            example = f"{{{part}: {example}}}"
+        example = f'"{example}"' if inner else example
+        return f"correct --{key}, for example --{key}={example}"
 
     def _as(self, kind: Any, value: Any) -> Any:
         if isinstance(kind, types.UnionType) or _origin(kind) is typing.Union:
@@ -212,7 +216,7 @@ def _of_type(value: Any, kind: type) -> Any:
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as one would type it in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -358,7 +362,7 @@ def unknown_key(
     near = difflib.get_close_matches(key, names, 1)
     way = f"did you mean --{near[0]}?" if near else f"it has {sorted(names)}"
     return InputError(
-        f"{key} is {_shown(value)}; {owner} has no such key; {way}"
+        f"{key} is {shown(value)}; {owner} has no such key; {way}"
     )
 
 

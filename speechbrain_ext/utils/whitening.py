@@ -2,7 +2,8 @@
 
 Self-supervised embeddings vary along few directions, which cosine and Ward's
 costs then are about. Dividing each principal component by a power of its
-deviation needs no label; what it is worth is in `results/label_levels.json`.
+deviation needs no label; what it is worth is in
+`results/benchmarks/label_levels.json`.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.settings import Setting, shown
 
 # The package's own YAML files.
 HPARAMS = Path(__file__).parents[2] / "hparams"
@@ -81,15 +82,25 @@ def read_yaml(path: PathLike) -> CommentedMap:
     return _read_yaml(find_yaml(path), ())
 
 
-def _read_yaml(path: Path, above: tuple[Path, ...]) -> CommentedMap:
-    if path.resolve() in above:
-        raise InputError(f"{path} is a base of itself; correct its key base")
+def has_base(path: PathLike) -> bool:
+    """Whether a YAML file holds changes to another one."""
+    return BASE in _read_alone(find_yaml(path))
+
+
+def _read_alone(path: Path) -> CommentedMap:
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:
         raise InputError(f"{path} is not YAML: {error}") from None
     if not isinstance(tree, CommentedMap):
         raise InputError(f"{path} is not a YAML map; give lines `key: value`")
+    return tree
+
+
+def _read_yaml(path: Path, above: tuple[Path, ...]) -> CommentedMap:
+    if path.resolve() in above:
+        raise InputError(f"{path} is a base of itself; correct its key base")
+    tree = _read_alone(path)
     base = tree.pop(BASE, None)
     if base is None:
         return tree
@@ -183,7 +194,8 @@ def plain(node: Any, tags: bool = False) -> Any:
 def dumped(tree: Any) -> str:
     """A tree as text that every YAML reader reads alike.
 
-    PyYAML takes ``5e-3`` for text: floats are written with a point.
+    PyYAML takes ``5e-3`` for text: floats are written with a point. Maps have
+    a line for each key.
 
     Example
     -------
@@ -193,17 +205,19 @@ def dumped(tree: Any) -> str:
     stream = io.StringIO()
     writer = YAML()
     writer.width = 4096
-    writer.dump(_with_plain_floats(copy.deepcopy(tree)), stream)
+    writer.dump(_normalised(copy.deepcopy(tree)), stream)
     return stream.getvalue()
 
 
-def _with_plain_floats(node: Any) -> Any:
+def _normalised(node: Any) -> Any:
     if isinstance(node, dict):
+        if isinstance(node, CommentedMap) and node:
+            node.fa.set_block_style()
         for key, value in node.items():
-            node[key] = _with_plain_floats(value)
+            node[key] = _normalised(value)
     elif isinstance(node, list):
         for place, value in enumerate(node):
-            node[place] = _with_plain_floats(value)
+            node[place] = _normalised(value)
     elif isinstance(node, ScalarFloat):
         return float(node)
     return node
@@ -288,3 +302,70 @@ def _unknown(path: PathLike, name: str, key: str, known: Any) -> InputError:
     near = difflib.get_close_matches(str(key), [str(k) for k in known], 1)
     way = f"did you mean {near[0]!r}?" if near else f"it has {sorted(known)}"
     return InputError(f"{path} has no key {name!r}; {way}")
+
+
+def check_changes(key: str, path: PathLike, changes: Any) -> None:
+    """Refuse changes to a YAML that are misspelt or of another type.
+
+    The type is that of the YAML's own value. Counts of 1 or more stay so;
+    text may also be null; what an object allows beyond that, its constructor
+    says.
+
+    Arguments
+    ---------
+    key : str
+        The setting that holds the changes, for the message.
+    path : str or os.PathLike
+        The YAML that is changed.
+    changes : mapping
+        Values by key, nested as in the YAML.
+
+    Raises
+    ------
+    InputError
+        One line with the dotted key, its value, the rule and a way out.
+
+    Example
+    -------
+    >>> check_changes("embedder", "embedders/ecapa.yaml", {"width": 512})
+    >>> check_changes("embedder", "embedders/ecapa.yaml", {"width": "abc"})
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: embedder.width is 'abc'; it ...
+    """
+    _check_changes(key, path, read_yaml(path), changes)
+
+
+def _check_changes(name: str, path: PathLike, tree: Any, changes: Any) -> None:
+    for key, value in changes.items():
+        dotted = f"{name}.{key}"
+        if key not in tree:
+            near = difflib.get_close_matches(str(key), list(map(str, tree)), 1)
+            way = f"did you mean {near[0]!r}?" if near else f"it has {[*tree]}"
+            raise InputError(
+                f"{dotted} is {shown(plain(value))}; {path} has no such key; "
+                f"{way}"
+            )
+        own = tree[key]
+        if isinstance(own, dict) and own and isinstance(value, dict):
+            _check_changes(dotted, path, own, value)
+        elif isinstance(own, dict) or not tag_of(own):
+            _like(dotted, own).check(plain(value))
+
+
+def _like(name: str, own: Any) -> Setting:
+    """Rule for the values that may take the place of a YAML's own."""
+    example = None if isinstance(own, dict) else plain(own)
+    if isinstance(own, list):
+        # A list may have another length, and hold references.
+        kinds = {type(plain(item)) for item in own if not tag_of(item)}
+        if len(kinds) != 1 or any(tag_of(item) for item in own):
+            return Setting(name, list, None, "")
+        return Setting(name, list[kinds.pop()], example, "")  # type: ignore
+    if own is None:
+        return Setting(name, Any, None, "")
+    if isinstance(own, str):
+        return Setting(name, str | None, example, "")
+    if isinstance(own, int) and not isinstance(own, bool):
+        return Setting(name, int, example, "", low=min(own, 1))
+    kind = dict if isinstance(own, dict) else type(example)
+    return Setting(name, kind, example, "")

@@ -8,9 +8,11 @@ from speechbrain_ext.utils.lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "cllr": "cllr min_cllr",
+        "cllr": "min_cllr",
         "cosine": "cosine_scores",
         "metrics": "equal_error_rate min_dcf",
-        "results": "Result",
+        "records": "Estimate",
+        "results": "Result SystemFacts",
+        "score_norm": "as_norm",
     },
 )

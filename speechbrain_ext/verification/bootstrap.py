@@ -1,4 +1,4 @@
-"""Confidence intervals that know of speakers, and paired comparisons.
+"""Speaker-level bootstrap: confidence intervals and paired comparisons.
 
 Trials of one speaker are alike, so a list of 30,000 trials of 25 speakers
 says less than 30,000 independent trials would. What is drawn anew, with
@@ -29,6 +29,7 @@ from speechbrain_ext.verification.metrics import (
     error_rates,
     thin,
 )
+from speechbrain_ext.verification.records import Estimate, check_number
 
 # More distinct scores than this are thinned.
 _MAX_THRESHOLDS = 4096
@@ -37,7 +38,7 @@ _WEIGHTS_AT_ONCE = 2**22  # 16 MB for each of a few arrays
 
 @dataclass(frozen=True)
 class Units:
-    """What a bootstrap draws, and which of it each trial is made of.
+    """Units that a bootstrap draws, and the two units of each trial.
 
     ``name`` is ``speakers``, ``utterances`` or ``trials``; ``enrol`` and
     ``test`` [N] number the units, from 0, of the two sides of each trial.
@@ -49,11 +50,11 @@ class Units:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of units."""
         return 1 + int(max(self.enrol.max(), self.test.max()))
 
     def of(self, chosen: NDArray) -> Units:
-        """The units of some of the trials, numbered anew.
+        """Select the units of some of the trials, numbered from 0.
 
         Example
         -------
@@ -67,7 +68,7 @@ class Units:
 
 
 def single_trials(n_trials: int) -> Units:
-    """Units for trials that have nothing in common: each is its own.
+    """Make each trial a unit of its own.
 
     Example
     -------
@@ -92,7 +93,7 @@ def replicates(
     n_replicates: int = 1000,
     seed: int = 0,
 ) -> Replicates:
-    """EER and minDCF of ``n_replicates`` drawings.
+    """Compute EER and minDCF of ``n_replicates`` drawings.
 
     Trials are sorted once, and counted between at most some 4,000 thresholds
     that are even in the logit of either error rate. The EER of a drawing is
@@ -170,7 +171,7 @@ def _drawings(
     n_replicates: int,
     seed: int,
 ) -> Iterator[tuple[NDArray, NDArray]]:
-    """Targets missed and non-targets accepted at each threshold [R, M + 1].
+    """Count missed targets and false alarms at each threshold [R, M + 1].
 
     From accepting everything to rejecting everything, some drawings at once.
     """
@@ -199,7 +200,7 @@ def _drawings(
 def _bins(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> tuple[NDArray, int]:
-    """Between which thresholds each trial lies [N], and the number of bins."""
+    """Sort trials [N] into bins between thresholds; return the number too."""
     p_miss, p_fa, thresholds = error_rates(scores, labels)
     kept = thresholds[thin(p_miss, p_fa, _MAX_THRESHOLDS)]
     return np.searchsorted(kept, checked_trials(scores, labels)[0]), len(kept)
@@ -208,7 +209,7 @@ def _bins(
 def _multiplicities(
     generator: np.random.Generator, n_units: int, size: int
 ) -> NDArray:
-    """How often each unit was drawn, and a last column of ones [R, U + 1]."""
+    """Draw units; count each, with a last column of ones [R, U + 1]."""
     drawn = generator.integers(0, n_units, (size, n_units))
     drawn += n_units * np.arange(size)[:, None]
     counts = np.ones((size, n_units + 1), dtype=np.int32)
@@ -220,7 +221,7 @@ def _multiplicities(
 def interval(
     values: NDArray, estimate: float, n_units: int, level: float = 0.95
 ) -> tuple[float, float]:
-    r"""Ends of an expanded, bias-corrected percentile interval.
+    r"""Compute the ends of an expanded, bias-corrected percentile interval.
 
     With z the normal quantile of the drawings' share below the estimate, the
     ends are the quantiles of the drawings at
@@ -263,21 +264,27 @@ def interval(
     return float(low), float(high)
 
 
-class Difference(NamedTuple):
-    """How much higher a figure of the second system is than of the first.
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """How much higher a rate of the second system is than of the first.
 
-    ``low`` and ``high`` end its 95 % interval; ``p_value`` is the two-sided
-    probability of so large a difference were there none.
+    Arguments
+    ---------
+    value, low, high : float
+        The difference and the ends of its 95 % interval.
+    p_value : float
+        Two-sided probability of so large a difference if there were none.
     """
 
-    value: float
-    low: float
-    high: float
     p_value: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("p_value", self.p_value, 0, 1)
 
 
 def interval_in_words(units: Units, n_replicates: int) -> str:
-    """What an interval is, for a reader.
+    """Describe an interval for a reader.
 
     Example
     -------
@@ -313,9 +320,9 @@ def difference(
     Arguments
     ---------
     first, second : numpy.ndarray
-        A figure of each system in the same drawings [R].
+        A rate of each system in the same drawings [R].
     estimates : tuple of float
-        Both figures of the list itself.
+        Both rates of the list itself.
     n_units : int
         What was drawn: so many speakers or utterances.
 
@@ -332,15 +339,15 @@ def difference(
     """
     drawn = second - first
     value = estimates[1] - estimates[0]
-    low, high = interval(drawn, value, n_units)
+    found = Estimate.around(value, interval(drawn, value, n_units))
     reach, normal = _reach(n_units, 0.95), -ndtri(0.025)
     away = np.abs(drawn - value) * reach / normal
     as_far = np.count_nonzero(away >= abs(value))
     p_value = (1 + as_far) / (1 + len(drawn))
-    return Difference(value, low, high, float(p_value))
+    return Difference(value, found.low, found.high, float(p_value))
 
 
 def _reach(n_units: int, level: float) -> float:
-    """Deviations that an interval reaches to either side: 1.96 for many."""
+    """Half width of an interval in standard deviations: 1.96 for many units."""
     n_free = max(n_units - 1, 1)
     return stdtrit(n_free, (1 + level) / 2) * np.sqrt(1 + 1 / n_free)

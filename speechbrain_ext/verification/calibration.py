@@ -1,4 +1,4 @@
-"""Scores to log-likelihood ratios: logistic regression.
+"""Calibration: scores to log-likelihood ratios by logistic regression.
 
 A calibrated score says how much more likely a trial is of one speaker than of
 two, so that any user's threshold follows from the costs alone.
@@ -25,7 +25,7 @@ _PENALTY = 1e-6
 
 @dataclass(frozen=True)
 class Calibration:
-    """An affine map from features of a trial to a log-likelihood ratio.
+    """Affine map from features of a trial to a log-likelihood ratio.
 
     Arguments
     ---------
@@ -42,11 +42,11 @@ class Calibration:
     offset: float
 
     def __call__(self, features: NDArray) -> NDArray:
-        """Features [M, F] to natural log-likelihood ratios [M], float32."""
+        """Map features [M, F] to natural log-likelihood ratios [M], float32."""
         return (features @ self.weights + self.offset).astype(np.float32)
 
     def in_words(self) -> str:
-        """The map, for a log."""
+        """Describe the map for a log."""
         terms = zip(self.weights, self.names, strict=True)
         parts = [f"{weight:+.4g} {name}" for weight, name in terms]
         return f"{' '.join(parts)} {self.offset:+.4g}"
@@ -58,7 +58,7 @@ def fit_calibration(
     names: Sequence[str] = ("score",),
     p_target: float = 0.01,
 ) -> Calibration:
-    r"""Logistic regression, linear in the score, weighted for a prior.
+    r"""Learn a calibration by logistic regression, weighted for a prior.
 
     Brummer and du Preez, Computer Speech and Language 2006, with quality
     measures as further terms as in Thienpondt et al., "The IDLab VoxCeleb

@@ -1,4 +1,4 @@
-"""Cllr: how much information calibrated scores carry, and how much is lost.
+"""Cllr: the cost of log-likelihood ratios, as they are and at best.
 
 Brummer and du Preez, "Application-independent evaluation of speaker
 detection", Computer Speech and Language 2006, in bits: 0 is a perfect
@@ -17,7 +17,7 @@ from speechbrain_ext.verification.metrics import checked_trials, isotonic_shares
 def cllr(
     llrs: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> float:
-    r"""Cost of log-likelihood ratios over all priors.
+    r"""Compute Cllr, the cost of log-likelihood ratios over all priors.
 
     .. math:: C = \frac{1}{2} \left( \frac{1}{N_1} \sum_{i \in 1}
         \log_2 (1 + e^{-l_i}) + \frac{1}{N_0} \sum_{i \in 0}
@@ -55,7 +55,7 @@ def cllr(
 def min_cllr(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> float:
-    """Cllr after the best calibration that keeps the scores' order.
+    """Compute Cllr after the best calibration that keeps the scores' order.
 
     Pool adjacent violators gives it (`metrics.isotonic_shares`); it needs
     the labels, so this is a bound and no system's cost.
@@ -88,7 +88,7 @@ def min_cllr(
 
 
 def _bits(share: NDArray, probability: NDArray) -> float:
-    """Mean of -log2 of a probability, over the scores that have a share."""
+    """Average -log2 of a probability over the scores that have a share."""
     there = share > 0
     # With equal priors the posterior of a class is 1 / (1 + e^-llr). Never
     # below a probability's least float: pooling keeps it above 0 here.

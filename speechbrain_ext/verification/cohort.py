@@ -18,7 +18,7 @@ KINDS = ("means", "utterances")
 
 
 class Cohort(NamedTuple):
-    """Vectors [C, D] of length 1, float32, and what they are."""
+    """Cohort vectors [C, D] of length 1, float32, and their kind."""
 
     vectors: NDArray
     kind: str
@@ -32,7 +32,7 @@ def read_cohort(
     whitening: tuple[NDArray, NDArray] | None = None,
     seed: int = 0,
 ) -> Cohort:
-    """A cohort from the embeddings of training utterances.
+    """Read a cohort from the embeddings of training utterances.
 
     Arguments
     ---------
@@ -94,7 +94,7 @@ def read_cohort(
 
 
 def _drawn(rows: NDArray, n_wanted: int | None, seed: int) -> NDArray:
-    """So many of the rows, in their order; all when None or too few."""
+    """Draw ``n_wanted`` of the rows, kept in order; all if None or too few."""
     if n_wanted is None or n_wanted >= len(rows):
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), n_wanted, False)

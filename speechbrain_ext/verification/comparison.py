@@ -1,4 +1,4 @@
-"""Is one system better than another on this list? A frozen answer."""
+"""Record of a paired comparison of two systems on one trial list."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from speechbrain_ext.verification.metrics import (
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How much higher the second system's figures are than the first's.
+    """Differences of error rates between two systems on one trial list.
 
     Arguments
     ---------
@@ -88,7 +88,7 @@ class Comparison:
         seed: int = 0,
         **facts: Any,
     ) -> Comparison:
-        """Compare two scorings [N] of one list, drawing both alike."""
+        """Compare two systems' scores [N] of one list in the same drawings."""
         both = (first_scores, second_scores)
         drawn = [
             replicates(scores, labels, units, (p_target,), n_bootstrap, seed)
@@ -126,13 +126,10 @@ class Comparison:
 
     def write(self, path: PathLike) -> None:
         """Write it as JSON, atomically."""
-        value = dataclasses.asdict(self)
-        for name in ("eer_difference", "min_dcf_difference"):
-            value[name] = getattr(self, name)._asdict()
-        write_json(path, {"kind": "comparison", **value})
+        write_json(path, {"kind": "comparison", **dataclasses.asdict(self)})
 
     def in_words(self) -> str:
-        """One sentence, of the EER."""
+        """Describe the difference of EERs in one sentence."""
         change = self.eer_difference
         verdict = "no difference is shown"
         if change.p_value < 0.05:
@@ -145,7 +142,7 @@ class Comparison:
         )
 
     def ratio_in_words(self) -> str:
-        """One line: the second's EER over the first's."""
+        """Describe the ratio of the second EER to the first in one line."""
         first, second = self.eer_percent
         return (
             f"{self.trials}: EER of {self.second} over that of {self.first}: "
@@ -154,7 +151,7 @@ class Comparison:
 
 
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
-    """Rows of text for a reader.
+    """Make rows of text, one a comparison.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Scores of verification trials: cosine, and adaptive s-norm of it.
+"""Cosine scores of verification trials, and mean embeddings of speakers.
 
 Everything is a blocked gather or a blocked matrix product: time grows with
 the trials, memory with the utterances they name.
@@ -22,10 +22,6 @@ from speechbrain_ext.utils.vectors import (
     inner_products,
     row_blocks,
     unit_rows,
-)
-from speechbrain_ext.verification.score_norm import (
-    cohort_statistics,
-    normalised,
 )
 
 
@@ -99,7 +95,7 @@ def cosine_scores(
     enrol_rows: NDArray,
     test_rows: NDArray,
 ) -> NDArray:
-    """Cosine similarity of the two embeddings of each trial.
+    """Score each trial by the cosine of its two embeddings.
 
     Arguments
     ---------
@@ -125,13 +121,32 @@ def cosine_scores(
     >>> cosine_scores(x, np.array([0, 0]), np.array([1, 2])).round(4)
     array([0.    , 0.7071], dtype=float32)
     """
-    return inner_products(*_used_vectors(embeddings, enrol_rows, test_rows))
+    return inner_products(*used_vectors(embeddings, enrol_rows, test_rows))
 
 
-def _used_vectors(
+def used_vectors(
     embeddings: NDArray | torch.Tensor, enrol_rows: NDArray, test_rows: NDArray
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Unit vectors [U, D] of the trials' utterances, and both sides' rows."""
+    """Find unit vectors [U, D] of the trials' utterances, and rows of them.
+
+    Arguments
+    ---------
+    embeddings : numpy.ndarray or torch.Tensor
+        One row an utterance [N, D].
+    enrol_rows, test_rows : numpy.ndarray
+        Rows of the two sides of each trial [M].
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Vectors, float32, and the rows of both sides among them.
+
+    Example
+    -------
+    >>> x = np.float32([[1, 0], [0, 2], [3, 3]])
+    >>> used_vectors(x, np.array([1]), np.array([1]))
+    (array([[0., 1.]], dtype=float32), array([0]), array([0]))
+    """
     values = as_matrix(embeddings)
     enrol = checked_rows(enrol_rows, len(values))
     test = checked_rows(test_rows, len(values))
@@ -141,63 +156,13 @@ def _used_vectors(
     return vectors, position[: len(enrol)], position[len(enrol) :]
 
 
-def adaptive_s_norm(
-    embeddings: NDArray | torch.Tensor,
-    cohort: NDArray | torch.Tensor,
-    enrol_rows: NDArray,
-    test_rows: NDArray,
-    top_k: int = 300,
-) -> NDArray:
-    """Cosine scores after adaptive symmetric normalisation (AS-norm).
-
-    ``s' = ((s - m_e) / d_e + (s - m_t) / d_t) / 2``, where m and d are mean
-    and standard deviation of the ``top_k`` highest scores of the enrolment
-    (e) or test (t) utterance against the cohort: see `score_norm.normalised`.
-
-    Arguments
-    ---------
-    embeddings : numpy.ndarray or torch.Tensor
-        One row an utterance [N, D], of any length; may be memory-mapped.
-    cohort : numpy.ndarray or torch.Tensor
-        Embeddings of other speakers [C, D], for instance `speaker_means`.
-    enrol_rows, test_rows : numpy.ndarray
-        Rows of the two sides of each trial [M].
-    top_k : int
-        Cohort scores kept for an utterance, 2 to C.
-
-    Returns
-    -------
-    numpy.ndarray
-        Normalised scores [M], float32, in standard deviations.
-
-    Raises
-    ------
-    InputError
-        As in `cosine_scores`; sizes differ; ``top_k`` is out of range; or
-        the cohort scores of an utterance do not vary.
-
-    Example
-    -------
-    >>> x = np.float32([[1, 0], [0, 2], [3, 3]])
-    >>> cohort = np.float32([[1, 2], [2, 1], [-1, 0]])
-    >>> adaptive_s_norm(x, cohort, np.array([0]), np.array([2]), top_k=3)
-    array([0.56566656], dtype=float32)
-    """
-    vectors, enrol, test = _used_vectors(embeddings, enrol_rows, test_rows)
-    others = as_matrix(cohort)
-    unit = unit_rows(others, np.arange(len(others)))
-    found = cohort_statistics(vectors, unit, top_k)
-    raw = inner_products(vectors, enrol, test)
-    return normalised(raw, found, enrol, test, "as-norm")
-
-
 def speaker_means(
     embeddings: NDArray | torch.Tensor,
     rows: NDArray,
     labels: NDArray,
     whitening: tuple[NDArray, NDArray] | None = None,
 ) -> NDArray:
-    """One embedding a speaker: the mean of its L2-normalised embeddings.
+    """Average the L2-normalised embeddings of each speaker.
 
     With pseudo-speakers for labels this is an AS-norm cohort that no true
     label entered.

@@ -23,7 +23,7 @@ HULL_DEFINITION = "where the ROC's convex hull has equal error rates"
 def error_rates(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Miss and false-alarm rates at every distinct score: the DET curve.
+    """Compute miss and false-alarm rates at each distinct score: the DET curve.
 
     A trial is accepted when its score is above the threshold, as in
     SpeechBrain: a target at the threshold is a miss.
@@ -72,7 +72,7 @@ def error_rates(
 def equal_error_rate(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> tuple[float, float]:
-    """Equal error rate, as a fraction from 0 to 1, and its threshold.
+    """Compute the equal error rate, from 0 to 1, and its threshold.
 
     Defined as in ``speechbrain.utils.metric_stats.EER``: candidates are the
     distinct scores and the midpoints between them; the first with the
@@ -131,7 +131,7 @@ def _exact_gap(miss: NDArray, alarm: NDArray, index: int) -> float:
 
 
 class Shares(NamedTuple):
-    """How the trials of each class spread over the distinct scores, all [M].
+    """Shares of each class at each distinct score, all [M].
 
     ``target`` and ``nontarget`` sum to 1; ``posterior`` is the share of
     targets after pool-adjacent-violators, both classes weighing the same.
@@ -185,7 +185,7 @@ def isotonic_shares(
 def convex_hull_eer(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> float:
-    """Equal error rate on the convex hull of the ROC, as a fraction.
+    """Compute the equal error rate on the convex hull of the ROC, from 0 to 1.
 
     Between two vertices of the hull both rates are interpolated: a decision
     that tosses a coin between two thresholds reaches them. At no threshold
@@ -220,7 +220,7 @@ def convex_hull_eer(
 def hull_vertices(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> tuple[NDArray, NDArray]:
-    """Corners of the convex hull of the ROC: no threshold is beyond them.
+    """Find the corners of the convex hull of the ROC.
 
     Arguments
     ---------
@@ -246,7 +246,7 @@ def hull_vertices(
 
 
 def crossing(p_miss: NDArray, p_fa: NDArray) -> NDArray:
-    """Where two error rates meet, interpolated between thresholds.
+    """Find where two error rates meet, interpolated between thresholds.
 
     Arguments
     ---------
@@ -281,7 +281,7 @@ def min_dcf(
     c_miss: float = 1,
     c_fa: float = 1,
 ) -> tuple[float, float]:
-    """Minimum detection cost, not normalised, and its threshold.
+    """Compute the minimum detection cost, not normalised, and its threshold.
 
     The cost is ``c_miss * p_miss * p_target + c_fa * p_fa * (1 - p_target)``
     as in ``speechbrain.utils.metric_stats.minDCF``. Papers report it divided
@@ -338,7 +338,7 @@ def _cost(
 def normalised_dcf(
     cost: float, p_target: float = 0.01, c_miss: float = 1, c_fa: float = 1
 ) -> float:
-    """A detection cost over that of the better constant answer.
+    """Divide a detection cost by that of the better constant answer.
 
     NIST's normalisation, ``cost / min(c_miss * p_target, c_fa * (1 -
     p_target))``: 1 is a system that hears nothing. The minDCF of papers and
@@ -372,7 +372,7 @@ def actual_dcf(
     c_miss: float = 1,
     c_fa: float = 1,
 ) -> float:
-    """Detection cost at Bayes' threshold, normalised.
+    """Compute the detection cost at Bayes' threshold, normalised.
 
     A trial is accepted when its log-likelihood ratio is above
     ``log(c_fa * (1 - p_target) / (c_miss * p_target))``: what the scores
@@ -413,7 +413,7 @@ def actual_dcf(
 
 
 def thin(p_miss: NDArray, p_fa: NDArray, max_points: int) -> NDArray:
-    """Points of a DET curve that keep its shape at every scale.
+    """Choose points of a DET curve that keep its shape at every scale.
 
     Arguments
     ---------
@@ -468,7 +468,7 @@ def as_array(values: Any) -> NDArray:
 
 
 def checked_trials(scores: Any, labels: Any) -> tuple[NDArray, NDArray]:
-    """Scores as floats and labels as booleans, one a trial."""
+    """Check scores and labels; return floats and booleans [N]."""
     values, classes = as_array(scores), as_array(labels)
     if values.ndim != 1 or values.shape != classes.shape:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Figures of scores: EER by round, DET, histograms, calibration."""
+"""Plots of scores: EER by round, DET, histograms, calibration."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _HISTOGRAMS_A_ROW = 2
 def eer_by_round(
     results: Sequence[Any], yardsticks: Sequence[Any] = ()
 ) -> Figure:
-    """EER of each system, in order, with intervals.
+    """Plot the EER of each system, in order, with intervals.
 
     Arguments
     ---------
@@ -61,39 +61,40 @@ def eer_by_round(
 
     Example
     -------
-    >>> from types import SimpleNamespace
-    >>> result = SimpleNamespace(
-    ...     system="DINO", corpus="toy", trials="dev", backend="raw",
-    ...     eer_percent=20.0, eer_low=19.0, eer_high=21.5,
+    >>> from speechbrain_ext.verification.results import Result
+    >>> scores, labels = [0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1]
+    >>> result = Result.of_scores(
+    ...     scores, labels, system="DINO", corpus="toy", trials="dev"
     ... )
     >>> eer_by_round([result]).get_label()
-    'Equal error rate in percent. toy, dev, raw: DINO 20.00.'
+    'Equal error rate in percent. toy, dev: DINO 50.00.'
     """
     need(results, "result")
-    systems = list(dict.fromkeys(result.system for result in results))
+    systems = list(dict.fromkeys(result.system.name for result in results))
     lists: dict[str, list[Any]] = {}
     for result in results:
-        parts = (result.corpus, result.trials, result.backend)
+        trials = result.trials
+        parts = (trials.corpus, trials.name, result.system.backend)
         lists.setdefault(", ".join(filter(None, parts)), []).append(result)
     figure = Figure(figsize=(max(6.4, 1.1 * len(systems) + 3), 4.2))
     axes = figure.subplots()
     for number, (name, members) in enumerate(lists.items()):
         _errorbars(axes, number, name, members, systems, len(lists))
-    top = max(result.eer_high for result in results)
-    cited = [y for y in yardsticks if y.eer_percent <= 1.5 * top]
+    top = max(result.eer.high for result in results)
+    cited = [y for y in yardsticks if y.eer <= 1.5 * top]
     for number, yardstick in enumerate(cited):
         axes.axhline(
-            yardstick.eer_percent,
+            yardstick.eer,
             color="0.45",
             linewidth=1.1,
             linestyle=DASHES[1:][number % 4],
-            label=f"{yardstick.system} {yardstick.eer_percent:.2f} (cited)",
+            label=f"{yardstick.system} {yardstick.eer:.2f} (cited)",
             zorder=1,
         )
     names = [wrapped(system, 14) for system in systems]
     axes.set_xticks(range(len(systems)), names)
     axes.set_xlim(-0.5, len(systems) - 0.5)
-    axes.set_ylim(0, 1.1 * max([top, *(y.eer_percent for y in cited)]))
+    axes.set_ylim(0, 1.1 * max([top, *(y.eer for y in cited)]))
     axes.set_ylabel("EER (%), with 95 % interval")
     outer_legend(axes)
     figure.set_label("Equal error rate in percent. " + _in_words(lists))
@@ -110,15 +111,14 @@ def _errorbars(
 ) -> None:
     # Side by side, so that the intervals of two lists do not cover.
     offset = 0.12 * (number - (n_lists - 1) / 2)
-    x = np.array([systems.index(result.system) for result in members]) + offset
-    eer = np.array([result.eer_percent for result in members])
-    low = np.array([result.eer_low for result in members])
-    high = np.array([result.eer_high for result in members])
+    x = np.array([systems.index(r.system.name) for r in members]) + offset
+    eer = np.array([result.eer.value for result in members])
+    low = np.array([result.eer.low for result in members])
+    high = np.array([result.eer.high for result in members])
     axes.errorbar(
         x,
         eer,
-        # The EER of a short list can lie outside its own percentiles.
-        yerr=[np.maximum(eer - low, 0), np.maximum(high - eer, 0)],
+        yerr=[eer - low, high - eer],
         color=COLOURS[number % len(COLOURS)],
         marker=MARKERS[number % len(MARKERS)],
         linestyle=DASHES[number % len(DASHES)],
@@ -126,11 +126,11 @@ def _errorbars(
         label=name,
     )
     if n_lists > 1:
-        return  # the figures of several lists would cover each other
+        return  # the numbers of several lists would cover each other
     for position, value, end in zip(x, eer, high, strict=True):
         axes.annotate(
             f"{value:.2f}",
-            (position, max(end, value)),
+            (position, end),
             xytext=(0, 4),
             textcoords="offset points",
             ha="center",
@@ -142,14 +142,14 @@ def _errorbars(
 def _in_words(lists: Mapping[str, list[Any]]) -> str:
     return " ".join(
         f"{name}: "
-        + ", ".join(f"{r.system} {r.eer_percent:.2f}" for r in members)
+        + ", ".join(f"{r.system.name} {r.eer.value:.2f}" for r in members)
         + "."
         for name, members in lists.items()
     )
 
 
 def det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
-    """Detection error trade-off on probit axes (Martin et al., 1997).
+    """Plot detection error trade-offs on probit axes (Martin et al., 1997).
 
     Arguments
     ---------
@@ -218,7 +218,7 @@ def _det_points(
 
 
 def _least_visible(p_miss: NDArray, p_fa: NDArray, high: float) -> float:
-    """The smallest rate of a curve while the other is not above ``high``."""
+    """Find the smallest rate of a curve where the other is ``high`` or less."""
     at_left, at_right = p_fa[p_miss <= high], p_miss[p_fa <= high]
     return float(min(at_left.min(), at_right.min()))
 
@@ -243,7 +243,7 @@ def _probit_axes(axes: Axes, low: float, high: float) -> None:
 def score_histograms(
     systems: Mapping[str, tuple[ArrayLike, ArrayLike]],
 ) -> Figure:
-    """Scores of target and non-target trials, and the EER threshold.
+    """Plot histograms of target and non-target scores, and EER thresholds.
 
     Arguments
     ---------
@@ -288,7 +288,7 @@ def score_histograms(
 
 
 def _histogram(axes: Axes, scores: ArrayLike, labels: ArrayLike) -> str:
-    """Draw one system's; what it shows, in words."""
+    """Draw the histogram of one system; return what it shows in words."""
     _, threshold = equal_error_rate(scores, labels)
     values = np.asarray(scores)
     is_target = np.asarray(labels) == 1
@@ -318,7 +318,7 @@ def _histogram(axes: Axes, scores: ArrayLike, labels: ArrayLike) -> str:
 
 
 def bayes_errors(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
-    """Cost of trusting log-likelihood ratios, by the prior of a target.
+    """Plot the cost of trusting log-likelihood ratios, by prior of a target.
 
     Normalised Bayes error rates (Brummer and de Villiers, "The BOSARIS
     toolkit", 2011): the actual cost of each system and, dashed, that of its
@@ -372,7 +372,7 @@ def bayes_errors(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
 def _costs_by_prior(
     llrs: ArrayLike, labels: ArrayLike, odds: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Actual and least cost [P] at some prior log-odds [P], normalised."""
+    """Find actual and least cost [P] at prior log-odds [P], normalised."""
     p_miss, p_fa, thresholds = error_rates(llrs, labels)
     # At a threshold of -odds: what is at most that is rejected.
     at = np.searchsorted(thresholds, -odds, side="right")

@@ -1,4 +1,4 @@
-"""Test utterances made ready to be compared, by one of two protocols.
+"""Test utterances prepared for comparison, by one of two protocols.
 
 ``full`` compares whole utterances by cosine. ``crops``, that of Miara, Lepage
 and Dehak (Interspeech 2024, as released), is the mean of two scores: the mean
@@ -31,7 +31,7 @@ PROTOCOLS = ("full", "crops")
 
 
 class Voices(NamedTuple):
-    """Utterances as `read_voices` gives them; scores are inner products.
+    """Utterances whose scores are inner products of their vectors.
 
     ``ids`` [U], ``vectors`` [U, D], ``magnitude`` [U] (length of the whole
     utterance's embedding before it is scaled) and ``n_crops`` (0: full).
@@ -43,12 +43,12 @@ class Voices(NamedTuple):
     n_crops: int
 
     def rows_of(self, ids: NDArray) -> NDArray:
-        """Row of each ID [M], which must be there."""
+        """Find the row of each ID [M]; all must be there."""
         return pd.Index(self.ids).get_indexer(pd.Index(ids))
 
 
 def check_protocol(protocol: str) -> None:
-    """Refuse a protocol that there is not.
+    """Raise InputError if a protocol is neither ``full`` nor ``crops``.
 
     Example
     -------
@@ -56,7 +56,8 @@ def check_protocol(protocol: str) -> None:
     """
     if protocol not in PROTOCOLS:
         raise InputError(
-            f"protocol is {protocol!r}; it is one of {list(PROTOCOLS)}"
+            f"protocol is {protocol!r}; it must be one of {list(PROTOCOLS)}; "
+            "correct it"
         )
 
 
@@ -66,7 +67,7 @@ def read_voices(
     protocol: str = "full",
     whitening: tuple[NDArray, NDArray] | None = None,
 ) -> Voices:
-    """Utterances of an embeddings folder, ready to be compared.
+    """Read utterances of an embeddings folder, prepared for comparison.
 
     Arguments
     ---------
@@ -130,7 +131,7 @@ def _read_crops(folder: PathLike, n_rows: int) -> NDArray:
 
 
 def as_cohort(units: NDArray, n_crops: int) -> NDArray:
-    """Vectors [C, D] of length one to be compared with `Voices`.
+    """Shape cohort vectors [C, D] for comparison with `Voices`.
 
     A cohort has whole utterances alone: under the crops protocol both halves
     of a voice meet the same vector.
@@ -146,7 +147,7 @@ def as_cohort(units: NDArray, n_crops: int) -> NDArray:
 
 
 def durations_of(manifest: Manifest, ids: NDArray) -> NDArray:
-    """Seconds of each utterance [U].
+    """Look up the duration in seconds of each utterance [U].
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Quality measures: what a score is worth, told from the utterances alone.
+"""Quality measures of utterances: how far a score can be trusted.
 
 Durations, lengths of embeddings and means of cohort scores, after Thienpondt,
 Desplanques and Demuynck, "The IDLab VoxCeleb Speaker Recognition Challenge
@@ -19,7 +19,7 @@ def quality_measures(
     enrol_rows: NDArray,
     test_rows: NDArray,
 ) -> tuple[list[str], NDArray]:
-    """Smaller and larger measure of the two sides of each trial.
+    """Take the smaller and the larger measure of each trial's two sides.
 
     Arguments
     ---------

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.vectors import (
+    as_matrix,
+    inner_products,
+    unit_rows,
+)
+from speechbrain_ext.verification.backend import SIDES
+from speechbrain_ext.verification.cosine import used_vectors
 
-# Kind to whether a trial is seen from its enrolment and from its test side.
-SIDES = {
-    "z-norm": (True, False),
-    "t-norm": (False, True),
-    "s-norm": (True, True),
-    "as-norm": (True, True),
-}
 _SCORES_AT_ONCE = 2**24  # cohort scores held at once, 64 MB
 # Below this the spread of float32 cosines is their rounding.
 _LEAST_STD = 1e-6
@@ -37,7 +37,7 @@ class CohortStatistics(NamedTuple):
 def cohort_statistics(
     vectors: NDArray, cohort: NDArray, top_k: int | None = None
 ) -> CohortStatistics:
-    """Mean and deviation of the scores of utterances against a cohort.
+    """Compute mean and deviation of utterances' scores against a cohort.
 
     Arguments
     ---------
@@ -105,6 +105,57 @@ def _check_cohort(vectors: NDArray, cohort: NDArray, top_k: int | None) -> None:
         )
 
 
+def as_norm(
+    embeddings: NDArray | torch.Tensor,
+    cohort: NDArray | torch.Tensor,
+    enrol_rows: NDArray,
+    test_rows: NDArray,
+    top_k: int = 300,
+) -> NDArray:
+    """Score trials by cosine, then adaptive symmetric normalisation.
+
+    ``s' = ((s - m_e) / d_e + (s - m_t) / d_t) / 2``, where m and d are mean
+    and standard deviation of the ``top_k`` highest scores of the enrolment
+    (e) or test (t) utterance against the cohort: see `normalised`.
+
+    Arguments
+    ---------
+    embeddings : numpy.ndarray or torch.Tensor
+        One row an utterance [N, D], of any length; may be memory-mapped.
+    cohort : numpy.ndarray or torch.Tensor
+        Embeddings of other speakers [C, D], for instance the
+        `cosine.speaker_means` of pseudo-speakers of the training data.
+    enrol_rows, test_rows : numpy.ndarray
+        Rows of ``embeddings``, the two sides of each trial [M].
+    top_k : int
+        Highest cohort scores of an utterance that count, 2 to C.
+
+    Returns
+    -------
+    numpy.ndarray
+        Normalised scores [M], float32, in standard deviations.
+
+    Raises
+    ------
+    InputError
+        As in `cosine.cosine_scores`; sizes differ; ``top_k`` is out of range;
+        or the cohort scores of an utterance do not vary.
+
+    Example
+    -------
+    >>> x = np.float32([[1, 0], [0, 2], [3, 3]])
+    >>> cohort = np.float32([[1, 2], [2, 1], [-1, 0]])
+    >>> as_norm(x, cohort, np.array([0]), np.array([2]), top_k=3)
+    array([0.56566656], dtype=float32)
+    """
+    vectors, enrol, test = used_vectors(embeddings, enrol_rows, test_rows)
+    others = as_matrix(cohort)
+    unit = unit_rows(others, np.arange(len(others)))
+    found = cohort_statistics(vectors, unit, top_k)
+    raw = inner_products(vectors, enrol, test)
+    return normalised(raw, found, enrol, test, "as-norm")
+
+
 def normalised(
     scores: NDArray,
     statistics: CohortStatistics,
@@ -112,7 +163,7 @@ def normalised(
     test_rows: NDArray,
     kind: str,
 ) -> NDArray:
-    r"""Scores in deviations from those of a cohort.
+    r"""Express scores in deviations from those of a cohort.
 
     With the mean and the deviation of the cohort scores of the enrolment
     (e) and of the test utterance (t),
@@ -136,7 +187,7 @@ def normalised(
     enrol_rows, test_rows : numpy.ndarray
         Rows of the statistics of the two sides of each trial [M].
     kind : str
-        A key of `SIDES`.
+        A key of `backend.SIDES`.
 
     Returns
     -------

@@ -8,6 +8,7 @@ trials of the list.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,11 @@ from speechbrain_ext.verification.metrics import (
     min_dcf,
     normalised_dcf,
 )
+from speechbrain_ext.verification.records import (
+    Estimate,
+    check_count,
+    check_number,
+)
 from speechbrain_ext.verification.trial_speakers import sessions_of
 
 SESSION, DURATION = "session", "duration"
@@ -31,15 +37,51 @@ _LEAST = 10  # trials of a class that a rate is given for
 
 
 class Group(NamedTuple):
-    """Some trials of a list: what they are of, what they share, which [N]."""
+    """Trials of a list that share a property.
+
+    ``by`` is the property (``gender``), ``value`` what they share
+    (``f - f``), ``chosen`` a mask over the trials [N].
+    """
 
     by: str
     value: str
     chosen: NDArray
 
 
+@dataclass(frozen=True)
+class GroupRates:
+    """Counts and error rates of a group of trials.
+
+    Arguments
+    ---------
+    by, value : str
+        The property that its trials share, as in `Group`.
+    n_target, n_nontarget : int
+        Trials of each class.
+    eer : Estimate or None
+        Equal error rate in %; None when a class has too few trials to tell.
+    min_dcf : float or None
+        Minimum detection cost, normalised; None likewise.
+    """
+
+    by: str
+    value: str
+    n_target: int
+    n_nontarget: int
+    eer: Estimate | None = None
+    min_dcf: float | None = None
+
+    def __post_init__(self) -> None:
+        check_count("n_target", self.n_target)
+        check_count("n_nontarget", self.n_nontarget)
+        if self.eer is not None:
+            check_number("eer", self.eer.value, 0, 100)
+        if self.min_dcf is not None:
+            check_number("min_dcf", self.min_dcf, 0, 1 + 1e-6)
+
+
 def read_metadata(path: PathLike) -> pd.DataFrame:
-    """A CSV of facts, one row an utterance (``ID``) or a speaker (``spk_id``).
+    """Read a CSV with a row an utterance (``ID``) or speaker (``spk_id``).
 
     Arguments
     ---------
@@ -94,7 +136,7 @@ def groups_of(
     edges: Sequence[float] = (),
     metadata: pd.DataFrame | None = None,
 ) -> list[Group]:
-    """All groups that what is known allows.
+    """Group the trials of a list by all that is known of them.
 
     Arguments
     ---------
@@ -161,8 +203,8 @@ def measured(
     p_target: float = 0.01,
     n_bootstrap: int = 1000,
     seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Counts and error rates of each group.
+) -> list[GroupRates]:
+    """Measure the error rates of each group.
 
     Arguments
     ---------
@@ -179,46 +221,38 @@ def measured(
 
     Returns
     -------
-    list of dict
-        ``by``, ``value``, ``n_target``, ``n_nontarget`` and, unless a class
-        has too few trials to tell, ``eer_percent``, ``eer_low``, ``eer_high``
-        and ``min_dcf``.
+    list of GroupRates
 
     Example
     -------
     >>> from speechbrain_ext.verification.bootstrap import single_trials
     >>> group = Group("gender", "f - f", np.arange(4) < 3)
     >>> measured([group], np.ones(4), np.arange(4) % 2, single_trials(4))
-    [{'by': 'gender', 'value': 'f - f', 'n_target': 1, 'n_nontarget': 2}]
+    [GroupRates(by='gender', value='f - f', n_target=1, n_nontarget=2,
+                eer=None, min_dcf=None)]
     """
     found = []
     for group in groups:
         score, label = scores[group.chosen], labels[group.chosen]
         n_target = int(np.count_nonzero(label))
-        row: dict[str, Any] = {
-            "by": group.by,
-            "value": group.value,
-            "n_target": n_target,
-            "n_nontarget": len(label) - n_target,
-        }
-        if min(n_target, len(label) - n_target) >= _LEAST:
+        n_nontarget = len(label) - n_target
+        rates: dict[str, Any] = {}
+        if min(n_target, n_nontarget) >= _LEAST:
             own = units.of(group.chosen)
             drawn = replicates(score, label, own, (), n_bootstrap, seed)
             eer, _ = equal_error_rate(score, label)
             low, high = interval(drawn.eer, eer, own.count)
             cost, _ = min_dcf(score, label, p_target)
-            row.update(
-                eer_percent=100 * eer,
-                eer_low=100 * low,
-                eer_high=100 * high,
-                min_dcf=normalised_dcf(cost, p_target),
-            )
-        found.append(row)
+            rates["eer"] = Estimate.around(100 * eer, (100 * low, 100 * high))
+            rates["min_dcf"] = normalised_dcf(cost, p_target)
+        found.append(
+            GroupRates(group.by, group.value, n_target, n_nontarget, **rates)
+        )
     return found
 
 
 def _with_both(chosen: NDArray, labels: NDArray) -> NDArray:
-    """The trials of a group, and all non-targets where it has none."""
+    """Add all non-target trials to a group that has none."""
     nontarget = labels == 0
     return chosen if (chosen & nontarget).any() else chosen | nontarget
 
@@ -228,7 +262,7 @@ def _facts(
     speakers: tuple[NDArray, NDArray] | None,
     metadata: pd.DataFrame,
 ) -> dict[str, tuple[NDArray, NDArray]]:
-    """Values [N] of both sides, by column."""
+    """Look up the values [N] of both sides of each trial, by column."""
     sides = (trials.enrol, trials.test)
     if metadata.index.name == "spk_id":
         if speakers is None:
@@ -251,7 +285,7 @@ def _facts(
 
 
 def _pairs(enrol: NDArray, test: NDArray) -> NDArray:
-    """``f - m`` for either order of the two sides [N]."""
+    """Join the values of both sides, in either order, as ``f - m`` [N]."""
     enrol, test = enrol.astype(str), test.astype(str)
     first = np.where(enrol < test, enrol, test)
     last = np.where(enrol < test, test, enrol)
@@ -268,7 +302,7 @@ def _check_edges(edges: Sequence[float]) -> None:
 
 
 def _duration_names(edges: Sequence[float]) -> list[str]:
-    """Names of the groups, from the shortest to the longest."""
+    """Name the groups, from the shortest duration to the longest."""
     bounds = [f"{edge:g}" for edge in edges]
     between = [
         f"{low} to {high} s"

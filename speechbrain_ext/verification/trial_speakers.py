@@ -1,4 +1,4 @@
-"""Whose voices a trial list compares, and from which recordings.
+"""Speakers and recordings of the utterances of a trial list.
 
 Speakers come from an oracle if there is one. Else VoxCeleb's way of naming
 utterances, ``speaker/recording/utterance.wav``, is tried, and believed only if
@@ -20,7 +20,7 @@ from speechbrain_ext.verification.bootstrap import Units
 def speakers_of(
     trials: TrialList, oracle: Manifest | None = None
 ) -> tuple[NDArray, NDArray] | None:
-    """Speaker of each side of each trial.
+    """Find the speaker of each side of each trial.
 
     Arguments
     ---------
@@ -83,13 +83,13 @@ def _told(trials: TrialList, oracle: Manifest) -> tuple[NDArray, NDArray]:
 
 
 def _part(ids: NDArray, depth: int) -> NDArray:
-    """Each ID [N] without its last ``depth - 1`` parts."""
+    """Cut the last ``depth - 1`` parts off each ID [N]."""
     names = pd.Series(ids, dtype=object).str.rsplit("/", n=depth - 1)
     return names.str[0].to_numpy(dtype=object)
 
 
 def recordings_of(ids: NDArray) -> NDArray:
-    """The recording that each utterance was cut from, by VoxCeleb's naming.
+    """Name the recording that each utterance is of, by VoxCeleb's naming.
 
     Arguments
     ---------
@@ -121,7 +121,7 @@ def recordings_of(ids: NDArray) -> NDArray:
 
 
 def sessions_of(trials: TrialList) -> tuple[NDArray, NDArray] | None:
-    """Recording of each side of each trial, if the list shows the naming.
+    """Find the recording of each side of each trial, if the IDs tell.
 
     Arguments
     ---------
@@ -150,7 +150,7 @@ def sessions_of(trials: TrialList) -> tuple[NDArray, NDArray] | None:
 
 
 def units_of(trials: TrialList, oracle: Manifest | None = None) -> Units:
-    """What a bootstrap of this list draws: its speakers, else utterances.
+    """Make the bootstrap units of a list: its speakers, else its utterances.
 
     Arguments
     ---------

@@ -34,12 +34,12 @@ def penalised_logit(theta, m):
     return torch.cos(theta) + 1 - math.cos(m)
 
 
-def naive(embeddings, prototypes, labels, scale, margin, n_nearest, near):
+def naive(embeddings, prototypes, labels, scale, margin, inter_top_k, near):
     losses = []
     for embedding, label in zip(embeddings, labels.tolist(), strict=True):
         angles = [angle_of(embedding, centres) for centres in prototypes]
         others = [j for j in range(len(angles)) if j != label]
-        nearest = sorted(others, key=lambda j: angles[j].item())[:n_nearest]
+        nearest = sorted(others, key=lambda j: angles[j].item())[:inter_top_k]
         logits = []
         for j, theta in enumerate(angles):
             if j == label:
@@ -59,17 +59,17 @@ OPTIONS = itertools.product(
 
 
 @pytest.mark.parametrize(
-    ("margin", "n_subcentres", "n_nearest", "near"),
+    ("margin", "n_subcentres", "inter_top_k", "near"),
     # The angle of a penalty on none is nothing.
     [(m, k, n, near) for m, k, n, near in OPTIONS if n or near == 0.5],
 )
 def test_values_and_gradients_are_those_of_the_equations(
-    margin, n_subcentres, n_nearest, near
+    margin, n_subcentres, inter_top_k, near
 ):
     torch.manual_seed(0)
     # Few dimensions, many draws: some targets are beyond pi - margin, some
     # others nearer than their margin.
-    loss = AAMSoftmax(3, 5, 8.0, margin, n_subcentres, n_nearest, near)
+    loss = AAMSoftmax(3, 5, 8.0, margin, n_subcentres, inter_top_k, near)
     embeddings = torch.randn(40, 3, requires_grad=True)
     labels = torch.arange(40) % 5
     inputs = [embeddings, loss.prototypes]
@@ -77,7 +77,7 @@ def test_values_and_gradients_are_those_of_the_equations(
     value = loss(embeddings, labels)
     fast = [value, *torch.autograd.grad((value * weights).sum(), inputs)]
     doubles = [x.detach().double().requires_grad_() for x in inputs]
-    value = naive(*doubles, labels, 8.0, margin, n_nearest, near)
+    value = naive(*doubles, labels, 8.0, margin, inter_top_k, near)
     slow = [value, *torch.autograd.grad((value * weights).sum(), doubles)]
     for found, expected in zip(fast, slow, strict=True):
         torch.testing.assert_close(

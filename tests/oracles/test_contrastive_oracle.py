@@ -256,7 +256,7 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(processes, key):
     assert not torch.allclose(first, second, rtol=1e-3)
 
 
-def test_two_processes_have_the_queues_and_the_figures_of_one(processes):
+def test_two_processes_have_the_queues_and_the_statistics_of_one(processes):
     for part in processes[2]:
         for found, expected in zip(
             part["queues"], processes[1][0]["queues"], strict=True

@@ -85,7 +85,7 @@ def test_with_equal_variances_the_equation_is_linear():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_the_share_of_the_lower_is_bayes_between_the_means(seed):
+def test_the_posterior_of_the_lower_is_bayes_between_the_means(seed):
     generator = np.random.default_rng(seed)
     weights = generator.dirichlet([2, 2])
     means = np.sort(generator.normal(size=2) * 3)
@@ -169,17 +169,17 @@ def test_all_losses_of_zero_are_kept():
     assert gate.weights(gate.log_losses).all()
 
 
-@pytest.mark.parametrize("sharpening", [0.03, 0.1, 1.0])
+@pytest.mark.parametrize("temperature", [0.03, 0.1, 1.0])
 @pytest.mark.parametrize("confidence", [0.3, 0.5, 0.9])
-def test_labels_are_corrected_as_in_loops(sharpening, confidence):
+def test_labels_are_corrected_as_by_plain_loops(temperature, confidence):
     generator = torch.Generator().manual_seed(0)
     cosines = torch.rand(60, 7, generator=generator) * 2 - 1
-    labels, sure = correct_labels(cosines, sharpening, confidence)
+    labels, sure = correct_labels(cosines, temperature, confidence)
     for row, label, is_sure in zip(
         cosines.tolist(), labels.tolist(), sure.tolist(), strict=True
     ):
-        powers = [math.exp(cosine / sharpening) for cosine in row]
+        powers = [math.exp(cosine / temperature) for cosine in row]
         shares = [power / sum(powers) for power in powers]
         assert label == max(range(7), key=lambda j: shares[j])
         assert is_sure == (shares[label] > confidence)
-    assert 0 < sure.float().mean() or sharpening == 1.0
+    assert 0 < sure.float().mean() or temperature == 1.0

@@ -71,7 +71,7 @@ PAIRS = [(variance_hinge, naive_hinge), (covariance_penalty, naive_penalty)]
 @pytest.mark.parametrize("scale", [0.3, 1.0])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("function", "naive"), PAIRS)
-def test_terms_are_those_of_the_equations(function, naive, shape, scale):
+def test_terms_follow_the_equations(function, naive, shape, scale):
     x = vectors(shape, scale)
     value = function(x)
     value.backward()
@@ -83,7 +83,7 @@ def test_terms_are_those_of_the_equations(function, naive, shape, scale):
 
 
 @pytest.mark.parametrize("n_views", [1, 2, 3])
-def test_the_sum_is_of_the_mean_over_global_views(n_views):
+def test_the_terms_are_of_the_mean_over_global_views(n_views):
     expansion = vectors((n_views, 4, 6), scale=0.5)
     mean = [
         [

@@ -7,8 +7,9 @@ import pytest
 
 from speechbrain_ext.utils.vectors import unit_rows
 from speechbrain_ext.verification import score_norm
-from speechbrain_ext.verification.cosine import adaptive_s_norm, cosine_scores
+from speechbrain_ext.verification.cosine import cosine_scores
 from speechbrain_ext.verification.score_norm import (
+    as_norm,
     cohort_statistics,
     normalised,
 )
@@ -51,13 +52,13 @@ def draw(seed):
 def test_as_norm_is_its_equation(monkeypatch, top_k, scores_at_once):
     x, cohort, enrol, test = draw(top_k)
     monkeypatch.setattr(score_norm, "_SCORES_AT_ONCE", scores_at_once)
-    scores = adaptive_s_norm(x, cohort, enrol, test, top_k)
+    scores = as_norm(x, cohort, enrol, test, top_k)
     expected = naive("as-norm", x.tolist(), cohort.tolist(), enrol, test, top_k)
     np.testing.assert_allclose(scores, expected, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("kind", ["z-norm", "t-norm", "s-norm"])
-def test_the_others_take_the_whole_cohort(kind):
+def test_other_norms_use_the_whole_cohort(kind):
     x, cohort, enrol, test = draw(7)
     every = np.arange(9), np.arange(12)
     found = cohort_statistics(
@@ -70,7 +71,7 @@ def test_the_others_take_the_whole_cohort(kind):
 
 
 @pytest.mark.parametrize("kind", ["s-norm", "as-norm"])
-def test_both_sides_weigh_the_same(kind):
+def test_enrolment_and_test_may_be_swapped(kind):
     x, cohort, enrol, test = draw(3)
     found = cohort_statistics(x, cohort, 4)
     raw = cosine_scores(x, enrol, test)
@@ -79,7 +80,7 @@ def test_both_sides_weigh_the_same(kind):
     np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
-def test_z_norm_turned_round_is_t_norm():
+def test_z_norm_of_swapped_sides_is_t_norm():
     x, cohort, enrol, test = draw(4)
     found = cohort_statistics(x, cohort)
     raw = cosine_scores(x, enrol, test)

@@ -72,8 +72,9 @@ def test_some_cells_run_and_a_second_time_skip(tmp_path, monkeypatch):
     assert [row["positives"] for row in rows] == ["oracle", "ssps", "utterance"]
     assert all(0 <= row["eer toy"] <= 100 for row in rows)
     assert [row["caveat"] for row in rows] == [
-        "synthetic voices; random WavLM; true speakers chose the positives",
-        "synthetic voices; random WavLM",
+        "synthetic voices; encoder of random weights, not pre-trained; true "
+        "speakers chose the positives: true labels were used in training",
+        "synthetic voices; encoder of random weights, not pre-trained",
         "synthetic voices",
     ]
     # Only what was tuned has moved.

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from result_records import result_of
 
 from recipes import compare_scores
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.cosine import read_trials
-from speechbrain_ext.verification.results import Result
 
 LEAF = "hparams/compare_scores.yaml"
 
@@ -36,15 +36,14 @@ def corpus(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         np.save(folder / "scores_dev_raw.npy", scores.astype(np.float32))
-        Result.of_scores(
+        result_of(
             scores,
             trials.labels,
             n_bootstrap=5,
             system=f"round {name}",
             corpus="toy",
             trials="dev",
-            run="",
-            trials_sha256=trials.summary()["sha256"],
+            sha256=trials.summary()["sha256"],
             backend="raw",
         ).write(folder / "result_dev_raw.json")
     return tmp_path
@@ -78,7 +77,7 @@ def test_the_better_system_is_told(corpus, caplog):
     assert "12 speakers" in found["interval"]
 
 
-def test_the_other_way_round_the_sign_turns(corpus):
+def test_swapping_the_systems_turns_the_sign(corpus):
     compare_scores.main(arguments(corpus))
     first = comparison(corpus)["eer_difference"]
     compare_scores.main(
@@ -128,7 +127,12 @@ def other_list(folder):
         (None, {"trials": "none.txt"}, "none.txt: no such file"),
         (None, {"name": "E"}, "scores_E_raw.npy: no such file"),
         (None, {"n_bootstrap": 0}, "n_bootstrap is 0"),
-        (None, {"second_back": "raw"}, "did you mean 'second_backend'"),
+        (None, {"second_backen": "raw"}, "did you mean --second_backend"),
+        (
+            None,
+            {"first_backend": "y-norm"},
+            "first_backend is 'y-norm'; each must be one of raw",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, spoil, overrides, message):

@@ -126,7 +126,7 @@ def test_it_ends_with_the_model_to_share(chain):
     assert text.splitlines()[-1] == f"model:  {model}"
     card = (model / "README.md").read_text()
     path = folder / "published" / "scores" / "result_toy_raw.json"
-    assert f"value: {json.loads(path.read_text())['eer_percent']}" in card
+    assert f"value: {json.loads(path.read_text())['eer']['value']}" in card
     for step in ("corpus", "bootstrap/model", "round1/model", "large_margin"):
         assert f"| {step}" in card
     assert "topline" not in card

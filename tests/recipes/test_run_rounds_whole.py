@@ -16,9 +16,11 @@ def test_debug_runs_every_step_of_the_papers_plan(tmp_path):
     folder = tmp_path / "exp_debug"
     rows = [
         json.loads(path.read_text())
-        for path in sorted(folder.glob("results/voxceleb_debug-[0-9]*.json"))
+        for path in sorted(
+            folder.glob("results/runs/voxceleb_debug/scores/*.json")
+        )
     ]
-    assert list(dict.fromkeys(row["system"] for row in rows)) == [
+    assert list(dict.fromkeys(row["system"]["name"] for row in rows)) == [
         "DINO",
         "round 1",
         "round 2",
@@ -26,7 +28,10 @@ def test_debug_runs_every_step_of_the_papers_plan(tmp_path):
         "topline (true labels)",
         "topline + large margin",
     ]
-    assert {row["caveat"] for row in rows} == {"debug", "debug; random WavLM"}
+    assert {row["system"]["caveat"] for row in rows} == {
+        "debug",
+        "debug; encoder of random weights, not pre-trained",
+    }
     for system in ("round1", "round2", "large_margin"):
         fits = json.loads((folder / system / "model/gate.json").read_text())
         assert len(fits) == 3

@@ -13,7 +13,11 @@ from recipes import score_trials
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import sha256
 from speechbrain_ext.verification.metrics import equal_error_rate
-from speechbrain_ext.verification.results import read_result
+from speechbrain_ext.verification.results import (
+    GateFacts,
+    LabelFacts,
+    read_result,
+)
 
 LEAF = "hparams/score_trials.yaml"
 N_SPEAKERS, N_UTTERANCES = 6, 8
@@ -72,14 +76,14 @@ def test_scores_are_cosines_in_the_order_of_the_list(corpus):
     np.testing.assert_allclose(found, scores, atol=1e-6)
     result = read_result(folder / "scores" / "result_dev_raw.json")
     eer, _ = equal_error_rate(found, labels)
-    assert result.eer_percent == pytest.approx(100 * eer)
+    assert result.eer.value == pytest.approx(100 * eer)
     assert 0 < eer < 0.3
-    assert (result.n_target, result.n_nontarget) == (
+    assert (result.trials.n_target, result.trials.n_nontarget) == (
         labels.sum(),
         len(labels) - labels.sum(),
     )
-    assert result.trials_sha256 == sha256(folder / "dev.txt")
-    assert (result.system, result.score_norm) == ("DINO", "none")
+    assert result.trials.sha256 == sha256(folder / "dev.txt")
+    assert (result.system.name, result.system.score_norm) == ("DINO", "none")
     for stem in ("det_dev", "histogram_dev_raw"):
         content = (folder / "scores" / f"{stem}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
@@ -96,6 +100,24 @@ def test_a_finished_folder_is_left_alone(corpus):
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_corpus_named_like_an_input_folder_decides_the_result(
+    corpus, monkeypatch
+):
+    """The corpus of a result is not taken for the folder of its trials."""
+    folder, *_ = corpus
+    monkeypatch.chdir(folder)
+    (folder / "toy").mkdir()
+    (folder / "dev.txt").rename(folder / "toy" / "dev.txt")
+    relative = {"embeddings_folder": "test", "trials": "toy/dev.txt"}
+    score_trials.main(arguments(folder, **relative, corpus="toy"))
+    with pytest.raises(InputError, match="hparams.corpus"):
+        score_trials.main(arguments(folder, **relative, corpus="emb"))
+    assert result_of(folder, "raw").trials.corpus == "toy"
+    again = arguments(folder, **relative, corpus="emb", overwrite=True)
+    score_trials.main(again)
+    assert result_of(folder, "raw").trials.corpus == "emb"
+
+
 def test_lists_can_be_named(corpus):
     folder, *_ = corpus
     lists = {"O": f"{folder}/dev.txt", "E": f"{folder}/half.txt"}
@@ -103,10 +125,12 @@ def test_lists_can_be_named(corpus):
     whole = np.load(folder / "scores" / "scores_O_raw.npy")
     half = np.load(folder / "scores" / "scores_E_raw.npy")
     np.testing.assert_array_equal(whole[::2], half)
-    assert read_result(folder / "scores" / "result_E_raw.json").trials == "E"
+    assert (
+        read_result(folder / "scores" / "result_E_raw.json").trials.name == "E"
+    )
     receipt = json.loads((folder / "scores" / "stage.json").read_text())
-    figures = receipt["eer_percent_and_min_dcf"]
-    assert set(figures) == {"O", "E"} and set(figures["O"]) == {"raw"}
+    rates = receipt["eer_percent_and_min_dcf"]
+    assert set(rates) == {"O", "E"} and set(rates["O"]) == {"raw"}
 
 
 def test_several_paths_are_named_by_their_stems(corpus):
@@ -162,8 +186,9 @@ def test_as_norm_uses_one_mean_a_pseudo_speaker(corpus):
     assert np.abs(found - scores).max() > 0.5
     assert np.corrcoef(found, scores)[0, 1] > 0.8
     result = result_of(folder, "as-norm")
-    assert result.score_norm == f"as-norm, top 4 of {N_SPEAKERS} means"
-    assert result.backend == "as-norm" and result.calibration == "none"
+    assert result.system.score_norm == f"as-norm, top 4 of {N_SPEAKERS} means"
+    assert result.system.backend == "as-norm"
+    assert result.system.calibration == "none"
 
 
 ALL = ["raw", "z-norm", "t-norm", "s-norm", "as-norm"]
@@ -184,30 +209,33 @@ def test_every_back_end_has_a_row_from_one_pass(corpus):
         np.testing.assert_array_equal(whole[::2], half)
         result = result_of(folder, backend)
         eer, _ = equal_error_rate(whole, labels)
-        assert result.eer_percent == pytest.approx(100 * eer)
+        assert result.eer.value == pytest.approx(100 * eer)
         assert (result.cllr is not None) == ("+" in backend)
         assert (result.actual_dcf is not None) == ("+" in backend)
         assert 0 <= result.min_cllr <= 1
-        assert result.interval.startswith("95 % bootstrap over 6 speakers")
+        assert result.bootstrap.words.startswith(
+            "95 % bootstrap over 6 speakers"
+        )
     assert (folder / "scores" / "calibration_half.svg").exists()
     # A calibration keeps the order, and says how it was learnt.
     linear = scores_of(folder, "raw+linear")
     order = np.argsort(raw)
     assert (np.diff(linear[order]) >= -1e-4).all()
-    words = result_of(folder, "raw+linear").calibration
+    words = result_of(folder, "raw+linear").system.calibration
     assert words.startswith("linear, on 168 + 960 pairs of pseudo-speakers")
-    words = result_of(folder, "as-norm+qmf").calibration
+    words = result_of(folder, "as-norm+qmf").system.calibration
     for measure in ("log duration", "log magnitude", "imposter mean"):
         assert f"smaller {measure}" in words
 
 
-def test_a_calibrations_ratios_are_good_where_its_speakers_are_true(corpus):
+def test_calibration_is_good_where_pseudo_speakers_are_true(corpus):
     folder, *_ = corpus
     options = with_cohort(folder, backends="raw+linear", p_target=0.2)
     score_trials.main(arguments(folder, **options))
     result = result_of(folder, "raw+linear")
     assert result.cllr < result.min_cllr + 0.1 < 0.6
-    assert result.min_dcf <= result.actual_dcf < result.min_dcf + 0.1
+    least = result.min_dcf.value
+    assert least <= result.actual_dcf < least + 0.1
 
 
 def test_calibration_can_be_learnt_from_a_given_list(corpus):
@@ -220,7 +248,7 @@ def test_calibration_can_be_learnt_from_a_given_list(corpus):
             calibration_folder=folder / "test",
         )
     )
-    words = result_of(folder, "raw+linear").calibration
+    words = result_of(folder, "raw+linear").system.calibration
     assert words.startswith("linear, on 564 trials of half: ")
 
 
@@ -233,8 +261,8 @@ def test_calibration_may_take_other_labels_than_the_cohort(corpus):
     options["calibration_labels"] = folder / "earlier.csv"
     score_trials.main(arguments(folder, **options))
     result = result_of(folder, "as-norm+linear")
-    assert result.score_norm.endswith(f"of {N_SPEAKERS} means")
-    assert "232 + 896 pairs" in result.calibration
+    assert result.system.score_norm.endswith(f"of {N_SPEAKERS} means")
+    assert "232 + 896 pairs" in result.system.calibration
 
 
 def test_a_cohort_of_utterances_needs_no_labels(corpus):
@@ -243,7 +271,7 @@ def test_a_cohort_of_utterances_needs_no_labels(corpus):
     del options["cohort_labels"]
     score_trials.main(arguments(folder, **options))
     result = result_of(folder, "as-norm")
-    assert result.score_norm == "as-norm, top 4 of 20 utterances"
+    assert result.system.score_norm == "as-norm, top 4 of 20 utterances"
 
 
 def test_the_mean_of_the_training_embeddings_can_be_subtracted(corpus):
@@ -258,7 +286,7 @@ def test_the_mean_of_the_training_embeddings_can_be_subtracted(corpus):
     expected = (x[pairs[0]] * x[pairs[1]]).sum(axis=1)
     np.testing.assert_allclose(scores_of(folder, "raw"), expected, atol=1e-5)
     assert np.abs(expected - raw).max() > 0.01
-    assert result_of(folder, "raw").protocol == "full, whitened 0"
+    assert result_of(folder, "raw").system.protocol == "full, whitened 0"
 
 
 def test_the_crops_protocol_is_named_and_scored(corpus):
@@ -268,7 +296,7 @@ def test_the_crops_protocol_is_named_and_scored(corpus):
     np.save(folder / "test" / "crop_embeddings.npy", np.stack([x, x], axis=1))
     score_trials.main(arguments(folder, protocol="crops"))
     np.testing.assert_allclose(scores_of(folder, "raw"), raw, atol=1e-6)
-    assert result_of(folder, "raw").protocol == "crops: 2 x 2, and whole"
+    assert result_of(folder, "raw").system.protocol == "crops: 2 x 2, and whole"
 
 
 def test_results_are_broken_down_by_what_is_known(corpus):
@@ -284,16 +312,17 @@ def test_results_are_broken_down_by_what_is_known(corpus):
     options["metadata"] = folder / "meta.csv"
     options["oracle"] = folder / "oracle.csv"
     score_trials.main(arguments(folder, **options))
-    found = result_of(folder, "raw").breakdowns
-    assert {row["by"] for row in found} == {"gender", "duration"}
-    values = {row["value"]: row for row in found}
-    assert values["f - f"]["n_target"] == values["m - m"]["n_target"]
-    assert values["f - m"]["n_target"] == 0
-    assert "eer_percent" not in values["f - m"]
-    assert values["f - f"]["eer_low"] <= values["f - f"]["eer_percent"]
+    result = result_of(folder, "raw")
+    found = result.groups
+    assert {group.by for group in found} == {"gender", "duration"}
+    values = {group.value: group for group in found}
+    assert values["f - f"].n_target == values["m - m"].n_target
+    assert values["f - m"].n_target == 0
+    assert values["f - m"].eer is values["f - m"].min_dcf is None
+    assert values["f - f"].eer.low < values["f - f"].eer.high
     for by in ("gender", "duration"):
-        counts = [row["n_target"] for row in found if row["by"] == by]
-        assert sum(counts) == result_of(folder, "raw").n_target
+        counts = [group.n_target for group in found if group.by == by]
+        assert sum(counts) == result.trials.n_target
 
 
 def test_lists_without_known_speakers_say_so(corpus):
@@ -307,8 +336,8 @@ def test_lists_without_known_speakers_say_so(corpus):
         path.write_text(text)
     score_trials.main(arguments(folder))
     result = result_of(folder, "raw")
-    assert "48 utterances" in result.interval
-    assert "speakers are not known" in result.interval
+    assert "48 utterances" in result.bootstrap.words
+    assert "speakers are not known" in result.bootstrap.words
 
 
 def test_pairs_are_of_different_recordings_where_the_ids_tell(corpus):
@@ -320,7 +349,7 @@ def test_pairs_are_of_different_recordings_where_the_ids_tell(corpus):
         path.write_text(text)
     options["recordings_in_ids"] = True
     score_trials.main(arguments(folder, **options))
-    words = result_of(folder, "raw+linear").calibration
+    words = result_of(folder, "raw+linear").system.calibration
     assert "pairs of pseudo-speakers, of different recordings" in words
     n_target = int(words.split(" on ")[1].split(" ")[0])
     assert 0 < n_target < 168
@@ -341,15 +370,16 @@ def test_names_with_spaces_and_windows_line_ends_are_scored(corpus):
 def test_the_result_tells_where_the_system_came_from(corpus, caveat):
     folder, *_ = corpus
     receipt = {"n_utterances": 99, "seconds": 12.5, "random_encoder": True}
+    receipt |= {"kept": 0.75, "corrected": 0.25}
     receipt["oracle_positives"] = True
     (folder / "stage.json").write_text(json.dumps(receipt))
-    figures = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
-    clusters = json.dumps({"statistics": figures, "sizes": [1]})
+    statistics = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
+    clusters = json.dumps({"statistics": statistics, "sizes": [1]})
     (folder / "clusters.json").write_text(clusters)
     score_trials.main(
         arguments(
             folder,
-            train_receipt=folder / "stage.json",
+            train_record=folder / "stage.json",
             clusters=folder / "clusters.json",
             caveat=caveat,
             run="quickstart",
@@ -357,11 +387,16 @@ def test_the_result_tells_where_the_system_came_from(corpus, caveat):
         )
     )
     result = read_result(folder / "scores" / "result_dev_raw.json")
-    assert (result.n_train, result.seconds) == (99, 12.5)
-    assert (result.nmi, result.ari, result.n_clusters) == (0.9, 0.8, 7)
-    words = [caveat, "random WavLM", "true speakers chose the positives"]
-    assert result.caveat == "; ".join(filter(None, words))
-    assert (result.run, result.corpus) == ("quickstart", "toy")
+    assert (result.system.n_train, result.system.seconds) == (99, 12.5)
+    assert result.labels == LabelFacts(nmi=0.9, ari=0.8, n_clusters=7)
+    assert result.gate == GateFacts(kept=0.75, corrected=0.25)
+    words = [
+        caveat,
+        "encoder of random weights, not pre-trained",
+        "true speakers chose the positives: true labels were used in training",
+    ]
+    assert result.system.caveat == "; ".join(filter(None, words))
+    assert (result.system.run, result.trials.corpus) == ("quickstart", "toy")
 
 
 def add_line(folder, line):
@@ -396,15 +431,21 @@ def break_embeddings(folder):
         ),
         (None, {"trials": "none.txt"}, "none.txt: no such file"),
         (None, {"trials": "{a/b: dev.txt}"}, "'a/b'"),
-        (None, {"trials": "[a/dev.txt, b/dev.txt]"}, "share a file name"),
-        (None, {"trials": "[]"}, "give a path"),
-        (None, {"trials": "{}"}, "give a path"),
-        (None, {"backends": "y-norm"}, "back-end 'y-norm'"),
+        (None, {"trials": "[a/dev.txt, b/dev.txt]"}, "not share a file name"),
+        (None, {"trials": "[]"}, "at least one list"),
+        (None, {"trials": "{}"}, "at least one list"),
+        (
+            None,
+            {"backends": "y-norm"},
+            "backends is 'y-norm'; each must be one of raw, z-norm",
+        ),
+        (None, {"backends": "[raw, 3]"}, r"backends is \['raw', 3\]; it must"),
+        (None, {"backends": "[raw, raw]"}, "each must be named once"),
         (None, {"backends": "as-norm"}, "cohort_folder is null"),
         (None, {"backends": "raw+linear"}, "cohort_folder is null"),
         (None, {"backends": "as-norm", "cohort_folder": "x"}, "cohort_labels"),
         (None, {"whiten": 0.5}, "cohort_folder is null"),
-        (None, {"protocol": "both"}, "protocol is 'both'"),
+        (None, {"protocol": "both"}, "protocol is 'both'; it must be full or"),
         (None, {"protocol": "crops"}, "crop_embeddings.npy: no such file"),
         (
             lambda f: add_line(f, "2 test/0/0.wav test/0/1.wav\n"),
@@ -423,7 +464,10 @@ def break_embeddings(folder):
         ),
         (None, {"n_bootstrap": 0}, "n_bootstrap is 0"),
         (None, {"p_target": 1.5}, "p_target is 1.5"),
-        (None, {"topk": 3}, "did you mean 'top_k'"),
+        (None, {"topk": 3}, "did you mean --top_k"),
+        (None, {"duration_edges": "[8, 4]"}, "each must be above the one"),
+        (None, {"duration_edges": "[a]"}, r"each value a number above 0"),
+        (None, {"whiten": 2}, "whiten is 2; it must be a number from 0 to 1"),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, spoil, overrides, message):
@@ -467,5 +511,7 @@ def test_the_script_exits_with_one_line(corpus):
     command = [sys.executable, "recipes/score_trials.py"]
     done = warm.run([*command, *arguments(folder, backends="y-norm")])
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: back-end 'y-norm'")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: backends is 'y-norm'; "
+    )
     assert "Traceback" not in done.stderr

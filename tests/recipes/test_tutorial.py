@@ -1,6 +1,8 @@
-"""The tutorial runs as it is printed, on a corpus of seconds."""
+"""The tutorials run as they are printed, on a corpus of seconds."""
 
+import ast
 import os
+import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -33,3 +35,30 @@ def test_the_tutorial_runs_from_its_first_cell_to_its_last(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     for words in ("bootstrap: 4 clusters", "| published model |", "decided as"):
         assert words in done.stdout
+
+
+OWN_BRAIN = ROOT / "tutorials" / "own_brain.py"
+
+
+def test_own_brain_learns_voices_without_labels():
+    main = runpy.run_path(str(OWN_BRAIN))["main"]
+    untrained, dino, clusters = main()
+    assert dino < 0.9 * untrained
+    assert 0 < clusters < untrained
+
+
+def test_own_brain_uses_public_names_only():
+    """And voices, which stand for a data set of one's own."""
+    modules = {
+        node.module
+        for node in ast.walk(ast.parse(OWN_BRAIN.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        and node.module.startswith("speechbrain_ext")
+    }
+    assert modules == {
+        "speechbrain_ext.clustering",
+        "speechbrain_ext.dataio.synthetic_voices",
+        "speechbrain_ext.losses",
+        "speechbrain_ext.models",
+        "speechbrain_ext.verification",
+    }

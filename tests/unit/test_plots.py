@@ -35,7 +35,12 @@ from speechbrain_ext.verification.plots import (
     eer_by_round,
     score_histograms,
 )
-from speechbrain_ext.verification.results import read_yardsticks
+from speechbrain_ext.verification.records import Estimate
+from speechbrain_ext.verification.results import (
+    SystemFacts,
+    TrialFacts,
+    read_yardsticks,
+)
 
 
 def trials(n_trials=2000, distance=1.5, seed=0):
@@ -46,18 +51,14 @@ def trials(n_trials=2000, distance=1.5, seed=0):
 
 def result(system, eer, trials="dev", backend=""):
     return SimpleNamespace(
-        system=system,
-        corpus="MiniVox",
-        trials=trials,
-        backend=backend,
-        eer_percent=eer,
-        eer_low=eer - 1,
-        eer_high=eer + 1,
+        system=SystemFacts(system, backend=backend),
+        trials=TrialFacts(trials, "MiniVox", "0", 2, 2),
+        eer=Estimate(eer, eer - 1, eer + 1),
     )
 
 
 def yardstick(system, eer):
-    return SimpleNamespace(system=system, eer_percent=eer)
+    return SimpleNamespace(system=system, eer=eer)
 
 
 def gate_history(n_epochs):

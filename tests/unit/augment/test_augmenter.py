@@ -138,7 +138,7 @@ def test_a_delayed_impulse_changes_nothing(tmp_path, folder):
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 16, 17, 97, 4097, 48000])
-def test_transforms_have_the_least_good_length(length):
+def test_fft_lengths_are_the_smallest_fast_ones(length):
     good = {2**p * odd for p in range(17) for odd in (1, 3, 5)}
     assert fast_length(length) == min(n for n in good if n >= length)
 
@@ -147,7 +147,7 @@ def test_transforms_have_the_least_good_length(length):
 
 
 @pytest.mark.parametrize("kind", RANGES)
-def test_the_ratio_of_what_was_added_is_in_its_range(folder, kind):
+def test_signal_to_noise_ratios_are_in_their_range(folder, kind):
     low, high = RANGES[kind]
     wavs = crops(150)
     out = Augment(folder, ONLY[kind])(wavs, seeded())
@@ -169,7 +169,7 @@ def test_noise_is_added_to_reverberated_speech(folder, tmp_path):
     for kind in ("noise", "music", "speech"):
         (tmp_path / kind).symlink_to(folder / kind)
     write_rooms(tmp_path / "rir", n_files=1)
-    augment = Augment(tmp_path, ONLY["noise"], reverb_too=1.0)
+    augment = Augment(tmp_path, ONLY["noise"], reverb_prob=1.0)
     wavs = crops(50)
     rir = augment.rirs.whole(np.zeros(50, dtype=int))
     wet = reverberate(wavs, rir)
@@ -218,7 +218,7 @@ def test_clean_crops_are_the_input(folder):
     assert out.data_ptr() != wavs.data_ptr()
 
 
-def test_the_input_is_left_alone(folder):
+def test_the_input_is_not_changed(folder):
     wavs = crops(30)
     before = wavs.clone()
     assert not torch.equal(Augment(folder)(wavs, seeded()), before)
@@ -226,7 +226,7 @@ def test_the_input_is_left_alone(folder):
 
 
 @pytest.mark.parametrize("kind", ["rir", "music", "babble", "noise"])
-def test_crops_of_one_call_are_drawn_for_on_their_own(folder, kind):
+def test_crops_of_one_call_are_drawn_independently(folder, kind):
     wavs = crops(1).expand(12, -1)
     added = Augment(folder, ONLY[kind])(wavs, seeded()) - wavs
     added = added / added.norm(dim=1, keepdim=True)
@@ -238,7 +238,7 @@ def test_crops_of_one_call_are_drawn_for_on_their_own(folder, kind):
         assert not alike.any()
 
 
-def test_kinds_come_as_often_as_they_weigh(folder):
+def test_kinds_are_as_frequent_as_their_weights(folder):
     wavs = crops(400, 200)
     out = Augment(folder, [3, 0, 0, 0, 1])(wavs, seeded())
     n_clean = int((out == wavs).all(dim=1).sum())
@@ -246,14 +246,14 @@ def test_kinds_come_as_often_as_they_weigh(folder):
 
 
 def test_the_same_seed_gives_the_same_crops(folder):
-    augment, wavs = Augment(folder, reverb_too=0.5), crops(20)
+    augment, wavs = Augment(folder, reverb_prob=0.5), crops(20)
     first = augment(wavs, seeded(1))
-    assert torch.equal(Augment(folder, reverb_too=0.5)(wavs, seeded(1)), first)
+    assert torch.equal(Augment(folder, reverb_prob=0.5)(wavs, seeded(1)), first)
     assert not torch.equal(augment(wavs, seeded(2)), first)
 
 
-def test_global_randomness_is_neither_used_nor_moved(folder):
-    augment, wavs = Augment(folder, reverb_too=0.5), crops(20)
+def test_the_global_random_state_is_neither_used_nor_changed(folder):
+    augment, wavs = Augment(folder, reverb_prob=0.5), crops(20)
     torch.manual_seed(3)
     first = augment(wavs, seeded(1))
     state = torch.get_rng_state()
@@ -264,7 +264,7 @@ def test_global_randomness_is_neither_used_nor_moved(folder):
 
 
 def test_no_crop_leaks_into_another(folder):
-    augment, wavs = Augment(folder, reverb_too=0.5), crops(20)
+    augment, wavs = Augment(folder, reverb_prob=0.5), crops(20)
     others = 100 * torch.randn(wavs.shape, generator=seeded(5))
     out = augment(wavs, seeded(1))
     for kept in (0, 7, 19):
@@ -274,7 +274,7 @@ def test_no_crop_leaks_into_another(folder):
         torch.testing.assert_close(found, out[kept], rtol=1e-6, atol=1e-6)
 
 
-def test_nothing_of_it_is_trained_or_differentiated(folder):
+def test_augmentation_has_no_parameters_and_no_gradient(folder):
     augment = Augment(folder)
     wavs = crops(10).requires_grad_()
     assert not augment(wavs, seeded()).requires_grad
@@ -284,14 +284,14 @@ def test_nothing_of_it_is_trained_or_differentiated(folder):
 # --- keys -------------------------------------------------------------------
 
 
-def test_two_crops_of_an_utterance_get_other_rooms_and_noises(minirooms):
+def test_two_crops_of_an_utterance_get_different_rooms_and_noises(minirooms):
     names = [f"u{number}" for number in range(200)]
     keys = crop_keys(1986, 1, names, 2)
     wet = Augment(minirooms, ONLY["rir"])
     first, second = (wet.draw(keys[:, view]).rir for view in (0, 1))
     # 40 rooms: one in forty pairs is alike by chance.
     assert (first == second).mean() < 0.08
-    noisy = Augment(minirooms, ONLY["noise"], reverb_too=1.0)
+    noisy = Augment(minirooms, ONLY["noise"], reverb_prob=1.0)
     wav = crops(1).expand(2, -1)
     heard = [noisy.by_keys(wav, pair) for pair in keys[:20]]
     for one, other in heard:
@@ -302,9 +302,9 @@ def test_two_crops_of_an_utterance_get_other_rooms_and_noises(minirooms):
     assert not alike.any()
 
 
-def test_a_response_comes_last_as_often_as_asked(folder):
+def test_a_response_is_applied_last_with_filter_prob(folder):
     keys = keys_of(400)
-    plain, often = Augment(folder), Augment(folder, filter_too=0.25)
+    plain, often = Augment(folder), Augment(folder, filter_prob=0.25)
     wavs = crops(400)[:, :2000]
     same = (often.by_keys(wavs, keys) == plain.by_keys(wavs, keys)).all(1)
     assert 0.7 < same.float().mean() < 0.8
@@ -316,8 +316,8 @@ def test_a_response_comes_last_as_often_as_asked(folder):
             assert (one == other).all()
 
 
-def test_a_response_is_of_its_crop_alone(folder):
-    augment, wavs = Augment(folder, ONLY["clean"], filter_too=1.0), crops(20)
+def test_the_response_of_a_crop_does_not_depend_on_the_batch(folder):
+    augment, wavs = Augment(folder, ONLY["clean"], filter_prob=1.0), crops(20)
     keys = keys_of(20)
     whole = augment.by_keys(wavs, keys)
     assert (whole != wavs).any(1).all()
@@ -326,7 +326,7 @@ def test_a_response_is_of_its_crop_alone(folder):
 
 
 def test_a_crop_is_augmented_the_same_in_any_batch(folder):
-    augment, wavs = Augment(folder, reverb_too=0.5), crops(40)
+    augment, wavs = Augment(folder, reverb_prob=0.5), crops(40)
     keys = keys_of(40)
     whole = augment.by_keys(wavs, keys)
     order = np.random.default_rng(0).permutation(40)
@@ -340,8 +340,8 @@ def test_a_crop_is_augmented_the_same_in_any_batch(folder):
         assert close(torch.cat(parts), whole)
 
 
-def test_draws_are_rows_of_their_keys(folder):
-    augment, keys = Augment(folder, reverb_too=0.5), keys_of(500)
+def test_a_subset_of_keys_gives_the_same_draws(folder):
+    augment, keys = Augment(folder, reverb_prob=0.5), keys_of(500)
     rows = np.array([3, 499, 0])
     few, all_ = augment.draw(keys[rows]), augment.draw(keys)
     for name, found, expected in zip(
@@ -350,8 +350,8 @@ def test_draws_are_rows_of_their_keys(folder):
         assert np.array_equal(found, expected), name
 
 
-def test_decisions_are_spread_as_they_should(folder):
-    augment = Augment(folder, [2, 1, 3, 2, 2], reverb_too=0.25)
+def test_decisions_have_the_distributions_asked_for(folder):
+    augment = Augment(folder, [2, 1, 3, 2, 2], reverb_prob=0.25)
     draws = augment.draw(keys_of(20000))
     shares = np.bincount(draws.kind, minlength=5) / 20000
     assert np.abs(shares - np.array([0.2, 0.1, 0.3, 0.2, 0.2])).max() < 0.012
@@ -392,7 +392,7 @@ def test_a_kind_without_weight_is_never_drawn(folder):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_and_cpu_agree(folder):
-    augment, wavs = Augment(folder, reverb_too=0.5), crops(40)
+    augment, wavs = Augment(folder, reverb_prob=0.5), crops(40)
     expected = augment.by_keys(wavs, keys_of(40))
     found = augment.by_keys(wavs.cuda(), keys_of(40))
     assert found.is_cuda and close(found.cpu(), expected, 1e-4)
@@ -425,7 +425,7 @@ def test_corpora_are_read_as_they_are_downloaded(tmp_path):
 
 @pytest.mark.skipif(not MINIVOX.exists(), reason="needs MiniVox")
 def test_minivox_sounds_augment_speech():
-    augment, wavs = Augment(MINIVOX, reverb_too=0.5), crops(20)
+    augment, wavs = Augment(MINIVOX, reverb_prob=0.5), crops(20)
     out = augment.by_keys(wavs, keys_of(20))
     assert out.isfinite().all()
     clean = torch.from_numpy(augment.draw(keys_of(20)).kind == 0)

@@ -44,7 +44,7 @@ def test_gains_stay_in_their_range_and_use_it():
     assert decibels.max() > 8 and decibels.min() < -8
 
 
-def test_bands_are_as_many_as_published():
+def test_the_number_of_bands_is_as_published():
     u = drawn(400)
     curves = np.log(responses(u, 6.0))
     mel = np.log10(1 + np.linspace(0, 8000, N_POINTS) / 700)
@@ -55,7 +55,7 @@ def test_bands_are_as_many_as_published():
     assert bends.min() >= 1
 
 
-def test_a_tone_is_scaled_against_another_by_the_gains_at_both():
+def test_tones_are_scaled_by_the_gains_at_their_frequencies():
     time = np.arange(16000) / 16000
     tones = [np.sin(2 * np.pi * f * time) for f in (500, 3000)]
     wavs = torch.from_numpy(np.stack([tones[0] + tones[1]])).float()
@@ -84,6 +84,6 @@ def test_any_length_is_filtered(n_frames):
 
 
 @pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
-def test_what_is_no_range_is_refused(value):
+def test_a_negative_or_infinite_range_is_refused(value):
     with pytest.raises(InputError, match=f"filter_db is {value}"):
         check_range(value)

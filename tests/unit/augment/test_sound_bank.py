@@ -17,7 +17,7 @@ from speechbrain_ext.utils.errors import InputError
 # --- cuts -------------------------------------------------------------------
 
 
-def test_a_recording_shorter_than_the_crop_starts_again():
+def test_a_recording_shorter_than_the_cut_wraps_around():
     loud, soft = torch.tensor([0.5, -0.25, 1.0]), torch.tensor([0.02, -0.01])
     bank = SoundBank([loud, soft])
     cut = bank.cut(np.array([0, 1, 1]), np.array([0.7, 0.0, 0.99]), 7)
@@ -66,7 +66,7 @@ def test_whole_recordings_end_in_zeros():
     torch.testing.assert_close(last, unit, rtol=1e-4, atol=1e-4)
 
 
-def test_sounds_are_no_weights():
+def test_sounds_are_not_in_the_state_dict():
     assert not SoundBank([torch.ones(3)]).state_dict()
 
 
@@ -82,7 +82,7 @@ def test_responses_start_at_their_direct_path():
 
 
 @pytest.mark.parametrize("decay", [20.0, 40.0, 60.0])
-def test_a_tail_ends_where_the_energy_left_is_too_little(decay):
+def test_a_response_ends_where_its_energy_has_decayed(decay):
     # The energy left after n of exp(-t) is exp(-n).
     rir = torch.exp(-torch.arange(4000) / 200)
     found = len(trim_response(rir, decay=decay))
@@ -91,7 +91,7 @@ def test_a_tail_ends_where_the_energy_left_is_too_little(decay):
     assert len(trim_response(rir, decay=decay)) == found
 
 
-def test_a_tail_ends_after_half_a_second():
+def test_a_response_lasts_half_a_second_at_most():
     assert len(trim_response(torch.ones(40000))) == 8000
     assert len(trim_response(torch.ones(40000), seconds=1.0)) == 16000
 
@@ -129,7 +129,7 @@ def write_seconds(folder):
         soundfile.write(folder / f"{number}.wav", wav, 16000)
 
 
-def test_no_more_hours_are_held_than_asked_for(tmp_path, caplog):
+def test_max_hours_bounds_the_recordings(tmp_path, caplog):
     write_seconds(tmp_path)
     with caplog.at_level(logging.WARNING):
         some = list(read_folder(tmp_path, 1.5 / 3600))
@@ -142,7 +142,7 @@ def test_no_more_hours_are_held_than_asked_for(tmp_path, caplog):
     assert not caplog.text
 
 
-def test_only_what_is_kept_counts_as_held(tmp_path):
+def test_only_trimmed_recordings_count_for_max_hours(tmp_path):
     write_seconds(tmp_path)
     found = list(read_folder(tmp_path, 1.5 / 3600, lambda wav: wav[:4000]))
     assert [len(wav) for wav in found] == [4000] * 5

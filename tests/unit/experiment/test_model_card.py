@@ -3,6 +3,7 @@
 import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from result_records import result_of
 
 from speechbrain_ext.experiment.lineage import UNKNOWN
 from speechbrain_ext.experiment.model_card import (
@@ -14,13 +15,12 @@ from speechbrain_ext.experiment.model_card import (
 )
 from speechbrain_ext.inference.decision import Decision
 from speechbrain_ext.inference.hub_folder import EXAMPLES
-from speechbrain_ext.verification.results import Result
 
 DECISION = Decision(8.0, -4.0, 0.5, "20 + 20 pairs")
 
 
 def result(trials="dev", scores=(0.1, 0.3, 0.2, 0.9), **facts):
-    return Result.of_scores(
+    return result_of(
         scores,
         [0, 0, 1, 1],
         n_bootstrap=5,
@@ -28,7 +28,6 @@ def result(trials="dev", scores=(0.1, 0.3, 0.2, 0.9), **facts):
         corpus="Mini Vox",
         trials=trials,
         run="run",
-        trials_sha256="0",
         **{"backend": "raw", **facts},
     )
 
@@ -44,7 +43,7 @@ def story(results=(), lineage=(), **changes):
 
 def test_every_list_has_its_numbers_in_the_front_matter():
     easy, hard = result("easy", [0.1, 0.3, 0.5, 0.9]), result("hard")
-    for name in ("eer_percent", "min_dcf", "min_dcf_05"):
+    for name in ("eer", "min_dcf", "min_dcf_05"):
         assert getattr(easy, name) != getattr(hard, name)
     card = ModelCard(model_card(story([easy, hard])))
     _, found = model_index_to_eval_results(card.data.to_dict()["model-index"])
@@ -57,12 +56,12 @@ def test_every_list_has_its_numbers_in_the_front_matter():
         for e in found
     }
     assert numbers == {
-        (r.trials, *metric): value
+        (r.trials.name, *metric): value
         for r in (easy, hard)
         for metric, value in {
-            ("eer", None): r.eer_percent,
-            ("min_dcf", r.p_target): r.min_dcf,
-            ("min_dcf", 0.05): r.min_dcf_05,
+            ("eer", None): r.eer.value,
+            ("min_dcf", r.p_target): r.min_dcf.value,
+            ("min_dcf", 0.05): r.min_dcf_05.value,
         }.items()
     }
 
@@ -99,7 +98,7 @@ def test_data_sets_are_those_given_and_not_what_it_was_scored_on(
         ({UNKNOWN: ["init_from"]}, "not all steps that led to the model"),
     ],
 )
-def test_what_was_random_toy_or_supervised_is_said_first(facts, word):
+def test_caveats_come_first(facts, word):
     doubtful = story([result()], [step("x", **facts), step("y", **facts)])
     assert len(caveats(doubtful)) == 1
     text = model_card(doubtful)
@@ -150,7 +149,7 @@ def test_steps_that_were_not_given_are_named():
 def test_a_model_without_any_history_says_so_first():
     text = model_card(story([result()]))
     assert "not all steps that led" in text[: text.index("| system |")]
-    assert "Not given at the export: the receipts of its training" in text
+    assert "Not given at the export: the records of its training" in text
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -159,7 +158,7 @@ def test_speechbrain_alone_is_not_promised_where_it_does_not_suffice(own):
     assert ("needs speechbrain-ext installed" in text) == own
 
 
-def test_facts_that_are_absent_are_not_told():
+def test_absent_facts_are_not_mentioned():
     facts = {"kept": None, "hparams": {"seed": 1, "whiten": None}}
     assert step_in_words(facts) == ["seed 1"]
 

@@ -396,7 +396,7 @@ def test_the_model_to_share_is_scored_as_those_score_who_load_it(settings):
     assert scored["backends"] == ["raw", "raw+linear"]
     assert (scored["protocol"], scored["whiten"]) == ("full", None)
     trained = steps["large_margin/model"].folder / "stage.json"
-    assert scored["train_receipt"] == str(trained)
+    assert scored["train_record"] == str(trained)
 
 
 def test_without_whitening_the_last_model_is_shared_as_it_was_embedded(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from result_records import result_of
 
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.experiment.plan import Step
@@ -27,7 +28,6 @@ from speechbrain_ext.utils.files import write_json, write_text
 from speechbrain_ext.verification.bootstrap import single_trials
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.metrics import equal_error_rate
-from speechbrain_ext.verification.results import Result
 
 
 def scored(folder, system, eer):
@@ -36,9 +36,7 @@ def scored(folder, system, eer):
     scores = [0.9] * (eer - 1) + [0.1] + [0.0] * (eer - 1) + [0.5]
     labels = [1] * eer + [0] * eer
     facts = {"corpus": "toy", "trials": "dev", "run": "a"}
-    row = Result.of_scores(
-        scores, labels, system=system, trials_sha256="0", n_bootstrap=5, **facts
-    )
+    row = result_of(scores, labels, system=system, n_bootstrap=5, **facts)
     row.write(step.folder / "result_dev.json")
     return step
 
@@ -46,7 +44,7 @@ def scored(folder, system, eer):
 def test_results_are_copied_in_the_order_of_the_run(tmp_path):
     steps = [scored(tmp_path, "zeta", 4), scored(tmp_path, "alpha", 8)]
     results = collect_results("run", steps, tmp_path / "results")
-    assert [row.system for row in results] == ["zeta", "alpha"]
+    assert [row.system.name for row in results] == ["zeta", "alpha"]
     files = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert files == ["run-00-zeta_dev.json", "run-01-alpha_dev.json"]
 
@@ -252,7 +250,7 @@ def with_scores(folder, system, gain):
     step = Step(f"{system}/scores", "", "", folder / system, options)
     scores = generator.normal(size=400) + gain * labels
     for backend in BACKENDS:
-        Result.of_scores(
+        result_of(
             scores,
             labels,
             n_bootstrap=5,
@@ -261,7 +259,6 @@ def with_scores(folder, system, gain):
             corpus="toy",
             trials="dev",
             run="a",
-            trials_sha256="0",
             backend=backend,
             calibration=backend.partition("+")[2] or "none",
         ).write(step.folder / f"result_dev_{backend}.json")

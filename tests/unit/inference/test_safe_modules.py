@@ -48,7 +48,7 @@ def published(part):
     return described, embedder.model.state_dict()
 
 
-def test_no_part_is_forgotten():
+def test_every_embedder_yaml_is_tested():
     parts = {path.stem for path in Path("hparams/embedders").glob("*.yaml")}
     assert parts - {"debug"} == PARTS.keys()
 
@@ -150,7 +150,7 @@ def test_a_wrong_argument_is_one_clear_error():
         build_modules({**dict.fromkeys(MODULES, RAW), MODULES[0]: node}, {})
 
 
-def test_a_number_beyond_all_is_one_line():
+def test_a_number_beyond_float_range_is_one_clear_error():
     described, weights = published("ecapa")
     described[MODULES[2]]["se_channels"] = 10**400
     with pytest.raises(InputError, match="cannot be built") as caught:
@@ -158,7 +158,7 @@ def test_a_number_beyond_all_is_one_line():
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_data_without_end_is_one_clear_error():
+def test_endless_nesting_is_one_clear_error():
     node = RAW
     for _ in range(100_000):
         node = [node]

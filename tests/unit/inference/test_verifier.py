@@ -203,7 +203,7 @@ def test_no_model_is_one_clear_error(source, message):
         SpeakerVerifier.from_pretrained(source)
 
 
-def test_a_folder_of_something_else_says_what_to_give(tmp_path):
+def test_a_folder_of_something_else_is_one_clear_error(tmp_path):
     with pytest.raises(InputError, match="holds no config.json"):
         SpeakerVerifier.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
@@ -285,7 +285,7 @@ def test_a_file_of_something_else_is_one_clear_error(verifier, tmp_path):
 
 
 @pytest.mark.parametrize("rate", [0, -16000, None, 16000.5, "16000"])
-def test_a_rate_that_is_none_is_one_clear_error(verifier, wavs, rate):
+def test_an_impossible_sample_rate_is_one_clear_error(verifier, wavs, rate):
     with pytest.raises(InputError, match="sample_rate is .* give samples a"):
         verifier.embed(wavs[0], sample_rate=rate)
 

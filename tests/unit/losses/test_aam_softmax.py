@@ -104,7 +104,7 @@ def test_small_losses_keep_their_digits():
     assert found.item() == pytest.approx(math.exp(-60), rel=1e-4)
 
 
-def test_a_class_is_as_near_as_its_nearest_sub_centre():
+def test_the_cosine_of_a_class_is_that_of_its_nearest_sub_centre():
     loss = AAMSoftmax(2, 2, scale=1.0, margin=0.0, n_subcentres=2)
     loss.prototypes.data = torch.tensor(
         [[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, -1.0]]]
@@ -129,9 +129,9 @@ def test_penalised_classes_cost_more_and_others_the_same():
     torch.manual_seed(0)
     embeddings, labels = torch.randn(6, 5), torch.arange(6)
     losses = []
-    for n_nearest in (0, 1, 5):
+    for inter_top_k in (0, 1, 5):
         torch.manual_seed(1)
-        loss = AAMSoftmax(5, 6, n_nearest=n_nearest, nearest_margin=0.3)
+        loss = AAMSoftmax(5, 6, inter_top_k=inter_top_k, inter_top_k_margin=0.3)
         losses.append(loss(embeddings, labels))
     assert (losses[0] < losses[1]).all()
     assert (losses[1] <= losses[2]).all()
@@ -139,7 +139,7 @@ def test_penalised_classes_cost_more_and_others_the_same():
 
 
 def test_a_penalised_logit_rises_over_all_angles():
-    loss = AAMSoftmax(2, 2, n_nearest=1, nearest_margin=0.3)
+    loss = AAMSoftmax(2, 2, inter_top_k=1, inter_top_k_margin=0.3)
     angles = torch.linspace(math.pi, 0, 60)
     logits = loss._penalise(torch.cos(angles)).tolist()
     assert all(a < b for a, b in zip(logits, logits[1:], strict=False))
@@ -149,16 +149,16 @@ def test_a_penalised_logit_rises_over_all_angles():
     ("options", "words"),
     [
         ({"n_subcentres": 0}, "n_subcentres is 0"),
-        ({"n_nearest": 4}, "n_nearest is 4 and there are 3 other classes"),
-        ({"n_nearest": -1}, "n_nearest is -1"),
+        ({"inter_top_k": 4}, "a whole number from 0 to 3"),
+        ({"inter_top_k": -1}, "inter_top_k is -1"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options, words):
+def test_impossible_arguments_are_refused(options, words):
     with pytest.raises(InputError, match=words):
         AAMSoftmax(5, 4, **options)
 
 
-def test_the_margin_rises_over_the_epochs_asked_for():
+def test_the_margin_rises_over_the_given_epochs():
     steps = [margin_at(step, 4, 0.2, [2, 3]) for step in range(16)]
     assert steps[:5] == [0.0] * 5
     assert steps[12:] == [0.2] * 4
@@ -173,6 +173,6 @@ def test_a_rise_in_the_first_epoch_starts_with_it():
 
 
 @pytest.mark.parametrize("rise", [[0, 2], [3, 2], [2], "2", [1.5, 2], 3])
-def test_a_rise_that_is_none_is_refused(rise):
+def test_an_impossible_margin_rise_is_refused(rise):
     with pytest.raises(InputError, match="margin_rise is"):
         margin_at(0, 4, 0.2, rise)

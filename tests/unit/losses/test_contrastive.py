@@ -33,7 +33,7 @@ def test_the_loss_is_symmetric_in_the_views():
 
 
 @pytest.mark.parametrize("form", ["additive", "angular"])
-def test_a_margin_makes_it_harder(form):
+def test_a_margin_raises_the_loss(form):
     first, second = views()
     losses = [
         float(NTXentLoss(0.1, margin, form)(first, second))
@@ -42,7 +42,7 @@ def test_a_margin_makes_it_harder(form):
     assert losses == sorted(losses) and losses[0] < losses[2] - 0.5
 
 
-def test_it_can_be_learnt():
+def test_gradient_descent_lowers_the_loss():
     embeddings = views().requires_grad_()
     optimizer = torch.optim.Adam([embeddings], lr=0.05)
     loss = NTXentLoss(temperature=0.1)

@@ -14,7 +14,7 @@ def head():
     return DINOHead(6, hidden_size=16, bottleneck_size=4, n_prototypes=10)
 
 
-def test_prototypes_count_by_their_direction_alone(head):
+def test_only_the_direction_of_prototypes_matters(head):
     x = torch.randn(5, 6)
     before = head.eval()(x)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_the_expansion_lies_before_the_bottleneck():
     assert head.bottleneck.bias.abs().max() == 0
 
 
-def test_without_an_expander_there_is_no_such_layer(head):
+def test_without_an_expander_there_is_no_bottleneck_layer(head):
     names = {name.split(".")[0] for name in head.state_dict()}
     assert names == {"mlp", "prototypes"}
     assert head.expand(torch.randn(5, 6)).shape == (5, 4)
@@ -98,7 +98,7 @@ def test_gradients_reach_an_embedder_in_half_precision(head):
     assert embedder.weight.grad.norm() > 1e-4
 
 
-def test_the_loss_is_of_its_targets():
+def test_the_loss_is_the_cross_entropy_with_its_targets():
     """Forward is targets, cross-entropy, centre: a caller may do each."""
     student, teacher = torch.rand(4, 3, 8), torch.rand(2, 3, 8)
     whole, parts = DINOLoss(8), DINOLoss(8)
@@ -203,7 +203,7 @@ def test_the_teachers_batch_statistics_are_those_it_saw(head):
     assert not torch.allclose(own.running_var, theirs.running_var)
 
 
-def test_a_student_learns_what_the_teacher_says(head):
+def test_a_student_learns_the_teachers_output(head):
     teacher = MomentumTeacher(head)
     x = torch.randn(8, 6)
     target = teacher(x)[None]

@@ -25,13 +25,13 @@ def closed(soft=False, losses=None):
     return gate
 
 
-def test_before_the_first_fit_everything_counts_in_full():
+def test_before_the_first_fit_all_weights_are_one():
     for soft in (False, True):
         gate = LossGate(9, soft)
         assert gate.weights(torch.linspace(-5, 5, 9)).tolist() == [1.0] * 9
 
 
-def test_low_losses_are_kept_and_high_ones_are_not():
+def test_low_losses_are_kept_and_high_ones_are_left_out():
     gate = closed()
     weights = gate.weights(losses_of_two_kinds().log())
     assert weights[:60].mean() > 0.98
@@ -77,7 +77,7 @@ def test_an_epoch_without_losses_changes_nothing():
     assert gate.close(2) == before
 
 
-def test_a_kill_in_mid_epoch_loses_nothing(tmp_path):
+def test_the_gate_resumes_from_the_middle_of_an_epoch(tmp_path):
     losses = losses_of_two_kinds()
     rows = torch.arange(len(losses))
     whole = closed(soft=True)
@@ -105,7 +105,7 @@ def test_the_history_is_json_with_a_histogram_an_epoch():
     assert second["mixture"] is None
 
 
-def test_no_threshold_is_null_in_the_history():
+def test_a_missing_threshold_is_null_in_the_history():
     gate = closed(losses=torch.ones(90))
     assert gate.threshold == math.inf
     assert gate.history[0]["threshold"] is None
@@ -125,7 +125,7 @@ def closed_beside_drawn(soft=False):
     return gate
 
 
-def test_beside_drawn_labels_wrong_ones_are_left_out():
+def test_the_drawn_fit_leaves_out_wrong_labels():
     gate = closed_beside_drawn()
     weights = gate.weights(gate.log_losses)
     assert weights[:600].mean() > 0.99
@@ -134,14 +134,14 @@ def test_beside_drawn_labels_wrong_ones_are_left_out():
     assert gate.history[0]["scale"] == "log odds"
 
 
-def test_log_odds_are_log_losses_where_small_and_losses_where_great():
+def test_log_odds_are_near_low_log_losses_and_high_losses():
     gate = LossGate(1, fit="drawn")
     log_losses = torch.tensor([-60.0, -20.0, 0.0, 2.5, 4.0])
     expected = [-60.0, -20.0, math.log(math.e - 1), math.exp(2.5), math.exp(4)]
     assert gate._scaled(log_losses).tolist() == pytest.approx(expected, 1e-5)
 
 
-def test_soft_weights_beside_drawn_labels_fall_with_the_loss():
+def test_soft_weights_of_the_drawn_fit_fall_with_the_loss():
     hard, soft = closed_beside_drawn(), closed_beside_drawn(soft=True)
     x = torch.linspace(-9, 4, 400)
     weights = soft.weights(x)
@@ -149,7 +149,7 @@ def test_soft_weights_beside_drawn_labels_fall_with_the_loss():
     assert torch.equal(weights >= 0.5, hard.weights(x) == 1)
 
 
-def test_losses_of_zero_are_kept_beside_drawn_labels():
+def test_losses_of_zero_are_kept_by_the_drawn_fit():
     gate = closed_beside_drawn()
     zero = gate.record(torch.tensor([0]), torch.zeros(1), 2, torch.ones(1))
     assert gate.weights(zero).tolist() == [1.0]

@@ -11,7 +11,7 @@ from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.losses.aam_softmax import AAMSoftmax
 from speechbrain_ext.losses.noisy_labels import (
     NoisyLabels,
-    Sharpening,
+    Temperature,
     other_labels,
 )
 from speechbrain_ext.training.speaker import label_confidence
@@ -72,7 +72,7 @@ def test_without_a_gate_the_loss_is_the_mean():
     assert noisy.states(np.arange(N), []) == {}
 
 
-def test_gated_the_loss_is_the_mean_over_those_kept():
+def test_with_a_gate_the_loss_is_the_mean_over_kept_utterances():
     loss, (rows, labels, embeddings) = classifier(), batch()
     losses = loss(embeddings, labels)
     threshold = middle(loss, embeddings, labels)
@@ -86,7 +86,7 @@ def test_gated_the_loss_is_the_mean_over_those_kept():
     assert torch.equal(found, labels)
 
 
-def test_before_its_epoch_the_gate_only_watches():
+def test_before_its_first_epoch_the_gate_only_records():
     loss, (rows, labels, embeddings) = classifier(), batch()
     noisy = gated(-math.inf)
     noisy.gate_from_epoch = 3
@@ -98,7 +98,7 @@ def test_before_its_epoch_the_gate_only_watches():
     assert factors.tolist() == [0.0] * B
 
 
-def test_corrected_the_loss_is_that_of_the_paper():
+def test_with_correction_the_loss_is_that_of_the_paper():
     """L = (1/B) [sum over S of l_i + sum over LC of l_i(argmax q_i)]."""
     loss, (rows, labels, embeddings) = classifier(), batch()
     threshold = middle(loss, embeddings, labels)
@@ -107,7 +107,7 @@ def test_corrected_the_loss_is_that_of_the_paper():
         threshold,
         correct_from_epoch=1,
         correct_confidence=0.4,
-        sharpening=0.3,
+        temperature=0.3,
     )
     found, factors = noisy.decide(1, rows, labels, embeddings, loss, clean)
     total, n_corrected = 0.0, 0
@@ -143,7 +143,7 @@ def test_when_nothing_is_rejected_nothing_is_embedded_clean():
     noisy.decide(1, rows, labels, embeddings, loss, never)
 
 
-def test_a_batch_of_which_nothing_is_kept_has_no_loss():
+def test_a_batch_without_kept_utterances_has_zero_loss():
     loss, (rows, labels, embeddings) = classifier(), batch()
     _, factors = gated(-math.inf).decide(
         1, rows, labels, embeddings, loss, never
@@ -151,7 +151,7 @@ def test_a_batch_of_which_nothing_is_kept_has_no_loss():
     assert factors.tolist() == [0.0] * B
 
 
-def test_confidences_weigh_the_losses():
+def test_confidences_weight_the_losses():
     rows, labels, embeddings = batch()
     confidence = np.linspace(0, 1, N)
     noisy = NoisyLabels(N, confidence=confidence)
@@ -171,7 +171,7 @@ def test_confidences_and_gate_multiply():
     torch.testing.assert_close(factors, expected / expected.sum())
 
 
-def test_no_gradient_comes_from_the_decision():
+def test_the_decision_has_no_gradient():
     loss, (rows, labels, embeddings) = classifier(), batch()
     embeddings.requires_grad_()
     noisy = gated(0.0, correct_from_epoch=1)
@@ -182,32 +182,32 @@ def test_no_gradient_comes_from_the_decision():
     assert loss.prototypes.grad is None
 
 
-def test_figures_are_of_the_epochs_utterances():
+def test_statistics_are_over_the_epochs_utterances():
     loss, (rows, labels, embeddings) = classifier(), batch()
     threshold = middle(loss, embeddings, labels)
     noisy = gated(
         threshold,
         correct_from_epoch=1,
         correct_confidence=0.01,
-        sharpening=0.3,
+        temperature=0.3,
     )
     noisy.decide(1, rows, labels, embeddings, loss, Clean(embeddings))
     figures = noisy.close(1)
     kept = float((loss(embeddings, labels).log() <= threshold).float().mean())
     assert figures["kept"] == pytest.approx(kept)
     assert figures["corrected"] == pytest.approx(1 - kept)
-    assert figures["sharpening"] == pytest.approx(0.3)
+    assert figures["temperature"] == pytest.approx(0.3)
     assert noisy.gate.history[-1]["kept"] == figures["kept"]
 
 
-def test_states_tell_what_became_of_each_utterance():
+def test_states_have_the_decision_for_each_utterance():
     loss, (rows, labels, embeddings) = classifier(), batch()
     threshold = middle(loss, embeddings, labels)
     noisy = gated(
         threshold,
         correct_from_epoch=1,
         correct_confidence=0.01,
-        sharpening=0.3,
+        temperature=0.3,
     )
     found, _ = noisy.decide(
         1, rows, labels, embeddings, loss, Clean(embeddings)
@@ -248,33 +248,33 @@ def test_without_a_gate_a_checkpoint_is_small():
 
 @pytest.mark.parametrize("true", [0.02, 0.05, 0.2])
 @pytest.mark.parametrize("start", [0.01, 0.1])
-def test_the_sharpening_is_calibrated(true, start):
+def test_the_temperature_is_calibrated(true, start):
     """Labels are drawn from softmax(cosines / true): so it is found."""
     generator = torch.Generator().manual_seed(0)
-    sharpening = Sharpening(None, start)
+    temperature = Temperature(None, start)
     found = []
     for step in range(1500):
         cosines = 0.4 * torch.rand(64, 20, generator=generator)
         shares = torch.softmax(cosines / true, 1)
         labels = torch.multinomial(shares, 1, generator=generator)[:, 0]
-        sharpening.update(cosines, labels, torch.ones(64))
+        temperature.update(cosines, labels, torch.ones(64))
         if step >= 500:
-            found.append(float(sharpening.value))
+            found.append(float(temperature.value))
     assert np.mean(found) == pytest.approx(true, rel=0.1)
 
 
-def test_what_is_not_trusted_does_not_calibrate():
-    sharpening = Sharpening(None, 0.1)
+def test_untrusted_utterances_do_not_calibrate():
+    temperature = Temperature(None, 0.1)
     cosines, labels = torch.rand(8, 4), torch.zeros(8, dtype=torch.long)
-    sharpening.update(cosines, labels, torch.zeros(8))
-    assert float(sharpening.value) == pytest.approx(0.1)
+    temperature.update(cosines, labels, torch.zeros(8))
+    assert float(temperature.value) == pytest.approx(0.1)
 
 
-def test_a_fixed_sharpening_stays():
-    sharpening = Sharpening(0.25, 0.1)
+def test_a_fixed_temperature_does_not_change():
+    temperature = Temperature(0.25, 0.1)
     cosines, labels = torch.rand(8, 4), torch.zeros(8, dtype=torch.long)
-    sharpening.update(cosines, labels, torch.ones(8))
-    assert float(sharpening.value) == pytest.approx(0.25)
+    temperature.update(cosines, labels, torch.ones(8))
+    assert float(temperature.value) == pytest.approx(0.25)
 
 
 def manifest(margins):
@@ -297,12 +297,12 @@ def test_without_a_quantile_there_are_no_confidences():
 
 
 @pytest.mark.parametrize("quantile", [0, 1, 1.0, -0.5, "a", True])
-def test_a_quantile_that_is_none_is_refused(quantile):
+def test_an_impossible_quantile_is_refused(quantile):
     with pytest.raises(InputError, match="label_confidence is"):
         label_confidence(manifest([0.1, 0.2]), quantile)
 
 
-def test_margins_that_are_missing_or_nil_are_said_to_be():
+def test_missing_or_zero_margins_are_refused():
     table = pd.DataFrame({"ID": ["a"]})
     with pytest.raises(InputError, match="no column margin"):
         label_confidence(Manifest(table, "pseudo_labels"), 0.5)
@@ -319,7 +319,7 @@ def test_other_labels_are_any_but_the_own():
     assert (counts[1:] - 1200).abs().max() < 150
 
 
-def test_other_labels_depend_on_row_and_epoch_alone():
+def test_other_labels_depend_on_row_and_epoch_only():
     rows, labels = torch.arange(60), torch.arange(60) % 6
     whole = other_labels(rows, labels, 6, epoch=3)
     assert torch.equal(other_labels(rows[7:9], labels[7:9], 6, 3), whole[7:9])

@@ -10,13 +10,13 @@ from speechbrain_ext.utils.errors import InputError
 ROWS, SIZE = 8, 12
 
 
-def test_a_penalty_of_wide_rows_needs_no_square_of_the_width():
+def test_the_covariance_of_wide_rows_is_computed_from_the_small_product():
     """2,000,000 x 2,000,000 covariances do not fit any memory."""
     x = torch.randn(2, 2_000_000)
     assert torch.isfinite(covariance_penalty(x))
 
 
-def test_descent_spreads_what_repeats():
+def test_gradient_descent_decorrelates_dimensions():
     """Two pairs of equal dimensions of little variance."""
     generator = torch.Generator().manual_seed(0)
     once = 0.3 * torch.randn(ROWS, 2, generator=generator)
@@ -40,12 +40,12 @@ def test_half_precision_is_computed_in_single():
     assert torch.equal(value, rdino_regularizer(x.float()))
 
 
-def test_one_utterance_has_no_variance():
+def test_a_single_utterance_is_refused():
     with pytest.raises(InputError, match="raise --batch_size"):
         rdino_regularizer(torch.randn(2, 1, SIZE))
 
 
-def test_the_heads_expansion_is_what_is_regularised():
+def test_the_regularizer_acts_on_the_heads_expansion():
     """Its gradient reaches the layers under the expansion, and those alone."""
     head = DINOHead(6, 16, 4, n_prototypes=10, expander_size=SIZE)
     expansion = head.expand(torch.randn(2 * ROWS, 6)).unflatten(0, (2, ROWS))

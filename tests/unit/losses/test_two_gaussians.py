@@ -23,7 +23,7 @@ def test_the_order_of_the_values_does_not_matter():
     assert fit_mixture(x) == fit_mixture(shuffled)
 
 
-def test_where_the_values_lie_and_how_wide_does_not_matter():
+def test_the_fit_follows_shift_and_scale_of_the_values():
     x = drawn(500, 0.3)
     fit, moved = fit_mixture(x), fit_mixture(1000 + 0.01 * x)
     np.testing.assert_allclose(moved.weights, fit.weights, rtol=1e-4)
@@ -33,26 +33,26 @@ def test_where_the_values_lie_and_how_wide_does_not_matter():
 
 
 @pytest.mark.parametrize("share", [0.03, 0.2, 0.5, 0.8])
-def test_a_mode_is_found_be_it_small_or_large(share):
+def test_small_and_large_modes_are_found(share):
     fit = fit_mixture(drawn(4000, share))
     assert fit.weights[1] == pytest.approx(share, abs=0.03)
     assert fit.means == pytest.approx((-1, 2.5), abs=0.2)
     assert fit.has_two_modes()
 
 
-def test_many_values_are_fitted_by_as_many_ranks_as_are_enough():
+def test_many_values_are_fitted_by_a_subset_of_ranks():
     few, many = (fit_mixture(drawn(n, 0.2)) for n in (50_000, 300_000))
     assert many.crossing() == pytest.approx(few.crossing(), abs=0.05)
 
 
-def test_a_spike_of_equal_values_is_a_mode_of_some_width():
+def test_a_spike_of_equal_values_is_a_mode_of_positive_width():
     x = np.concatenate([np.full(100, 5.0), drawn(100, 0)])
     fit = fit_mixture(x)
     assert fit.means[1] == pytest.approx(5, abs=0.1)
     assert min(fit.stds) > 0
 
 
-def test_a_few_outliers_are_no_mode():
+def test_a_few_outliers_are_not_a_mode():
     x = np.concatenate([drawn(400, 0), [60.0, 61.0]])
     fit = fit_mixture(x)
     assert fit is None or fit.weights[1] > 0.01
@@ -73,7 +73,7 @@ def test_modes_need_a_valley_between_them(pair, expected):
     assert pair.has_two_modes() is expected
 
 
-def test_the_densities_are_of_the_whole():
+def test_weighted_densities_integrate_to_one():
     x = np.linspace(-20, 20, 4001)
     lower, upper = Mixture((0.3, 0.7), (-1.0, 2.0), (1.0, 2.0)).densities(x)
     assert lower.sum() * 0.01 == pytest.approx(0.3, abs=1e-3)
@@ -99,19 +99,19 @@ def test_the_share_like_a_reference_is_found(share):
     assert fit.stds == pytest.approx((2, 1.5), abs=0.3)
 
 
-def test_of_no_share_no_more_than_a_tail_is_taken():
+def test_the_share_of_an_absent_reference_is_a_tail_at_most():
     fit = fit_beside(*beside(0.0))
     assert fit is None or fit.weights[1] < 0.02
 
 
-def test_a_share_that_is_lower_than_its_reference_is_not_overestimated():
+def test_a_share_below_its_reference_is_not_overestimated():
     # Wrong labels are learnt a little, drawn ones are not.
     x, reference = beside(0.2)
     fit = fit_beside(x, reference + 1)
     assert 0.05 < fit.weights[1] < 0.2
 
 
-def test_what_cannot_be_told_from_its_reference_is_left_alone():
+def test_values_too_near_the_reference_have_no_fit():
     # As before a network has learnt anything.
     x, reference = beside(0.2, distance=1.0)
     assert fit_beside(x, reference) is None

@@ -55,13 +55,13 @@ def test_gradients_are_those_of_transformers(norm, bias):
         torch.testing.assert_close(parameter.grad, expected.grad, msg=name)
 
 
-def test_another_activation_is_respected():
+def test_other_activations_are_applied():
     module = cnn(feat_extract_activation="relu").requires_grad_(False)
     frames = convolve(module, torch.randn(3, 3001))
     assert frames.min() == 0
 
 
-def test_the_waveforms_are_left_as_they_are():
+def test_the_waveforms_are_not_changed():
     wavs = torch.randn(3, 3001)
     before = wavs.clone()
     with torch.no_grad():

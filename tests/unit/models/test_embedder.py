@@ -1,12 +1,18 @@
-"""Embedder folders: what is saved is what was built, offline, for all."""
+"""Embedders: built from YAMLs, saved and loaded as folders, offline."""
+
+import dataclasses
+import itertools
+import re
 
 import pytest
 import torch
+from house import ROOT
 from ruamel.yaml import YAML
 from speechbrain.inference.speaker import SpeakerRecognition
 from tiny_wavlm import TINY
 from transformers import WavLMConfig, WavLMModel
 
+from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.models.embedder import (
     batches_of_one_length,
     build_embedder,
@@ -15,6 +21,7 @@ from speechbrain_ext.models.embedder import (
     save_embedder,
 )
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.settings import Settings, setting
 
 RANDOM = {"encoder_source": None, "encoder_config": TINY}
 ECAPA = {
@@ -77,7 +84,7 @@ def test_stock_speechbrain_gives_the_same_embeddings(embedder, wavs, tmp_path):
     )
 
 
-def test_stock_speechbrain_does_not_show_padding_to_wavlm(tmp_path):
+def test_stock_speechbrain_embeds_a_padded_utterance_as_alone(tmp_path):
     torch.manual_seed(0)
     embedder = build_embedder(*CASES["encoder_mhfa"])
     save_embedder(tmp_path / "embedder", embedder)
@@ -123,7 +130,7 @@ def test_a_saved_wavlm_does_not_need_its_source(pretrained, wavs, tmp_path):
     assert tree["encoder_config"]["hidden_size"] == 16
 
 
-def test_every_kind_of_encoder_is_saved_with_its_kind(wavs, tmp_path):
+def test_the_kind_of_an_encoder_is_saved(wavs, tmp_path):
     path, overrides = CASES["encoder_mhfa"]
     config = {**TINY, "model_type": "hubert"}
     hubert = build_embedder(path, {**overrides, "encoder_config": config})
@@ -146,9 +153,7 @@ def adapted():
     return embedder
 
 
-def test_low_rank_matrices_are_merged_into_what_is_saved(
-    adapted, wavs, tmp_path
-):
+def test_low_rank_matrices_are_merged_when_saved(adapted, wavs, tmp_path):
     save_embedder(tmp_path, adapted)
     loaded = load_embedder(tmp_path)
     assert not any("lora" in name for name in loaded.state_dict())
@@ -158,7 +163,7 @@ def test_low_rank_matrices_are_merged_into_what_is_saved(
     )
 
 
-def test_a_training_may_start_from_what_was_adapted(adapted, wavs, tmp_path):
+def test_a_training_may_start_from_a_merged_model(adapted, wavs, tmp_path):
     save_embedder(tmp_path, adapted)
     path, overrides = CASES["encoder_mhfa"]
     for options in ({}, {"freeze": "all", "lora_rank": 4}):
@@ -169,7 +174,7 @@ def test_a_training_may_start_from_what_was_adapted(adapted, wavs, tmp_path):
         )
 
 
-def test_only_a_wavlm_from_a_plain_config_is_random(pretrained, tmp_path):
+def test_only_an_encoder_from_a_plain_config_is_random(pretrained, tmp_path):
     random = build_embedder(*CASES["encoder_mhfa"])
     for name, embedder, expected in (
         ("pretrained", pretrained, False),
@@ -189,8 +194,8 @@ def test_embedding_leaves_the_mode_and_takes_no_gradient(embedder, wavs):
     assert torch.equal(embedder.embed(wavs), first)
 
 
-def test_convolutions_of_one_frame_copy_nothing_to_pad_it(wavs):
-    """And give, bit for bit, what they gave with it."""
+def test_convolutions_of_one_frame_are_not_padded(wavs):
+    """Outputs and gradients are bit for bit those with padding."""
     overrides = {"width": 16, "width_last": 48, "embedding_size": 8}
     embedder = build_embedder("hparams/embedders/ecapa.yaml", overrides)
     skipped = [
@@ -212,12 +217,96 @@ def test_convolutions_of_one_frame_copy_nothing_to_pad_it(wavs):
         assert torch.equal(short, padded)
 
 
-def test_an_unknown_override_is_refused():
-    with pytest.raises(InputError, match="did you mean 'width'"):
-        build_embedder("hparams/embedders/ecapa.yaml", {"widht": 3})
+@dataclasses.dataclass(kw_only=True)
+class Train(Settings):
+    """Train an embedder."""
+
+    recipe = "train"
+
+    embedder_yaml: str = setting("embedders/encoder_mhfa.yaml", path=True)
+    embedder: dict = setting({}, "values of it to change")
 
 
-def test_a_folder_that_is_no_embedder_is_refused(tmp_path):
+WRONG = [
+    ("{n_heads: abc}", "embedder.n_heads is 'abc'; it must be a whole number"),
+    ("{n_heads: [1]}", r"embedder.n_heads is \[1\]; it must be a whole number"),
+    ("{n_heads: -1}", "embedder.n_heads is -1; it must be .* 1 or more"),
+    ("{n_heads: true}", "embedder.n_heads is true; it must be a whole number"),
+    ("{lora_rank: -1}", "embedder.lora_rank is -1; it must be .* 0 or more"),
+    ("{checkpoint_layers: no}", "it must be true or false"),
+    ("{freeze: 3}", "embedder.freeze is 3; it must be text"),
+    ("{encoder_config: 5}", "embedder.encoder_config is 5; it must be a map"),
+    ("{n_haeds: 8}", "embedder.n_haeds is 8; .* did you mean 'n_heads'"),
+    ("{embedding_model: {frieze: a}}", "embedder.embedding_model.frieze is"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG)
+def test_a_wrong_change_is_one_line_before_anything_is_written(
+    change, message, tmp_path
+):
+    leaf = tmp_path / "train.yaml"
+    leaf.write_text(f"output_folder: {tmp_path / 'out'}\n")
+    with pytest.raises(InputError, match=message) as found:
+        read_leaf(Train, leaf, f"embedder: {change}")
+    assert re.fullmatch("[^;]+; [^;]+; [^;]+", str(found.value))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match=message):
+        overrides = YAML(typ="safe", pure=True).load(change)
+        build_embedder("embedders/encoder_mhfa.yaml", overrides)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze": "most"}, "freeze is 'most'; it must be one of"),
+        ({"context": 4}, "context is 4; it must be odd"),
+        ({"lora_rank": 2}, "lora_rank is 2; it must be 0"),
+        ({"encoder_config": {}}, "encoder_source is null"),
+    ],
+)
+def test_constructors_refuse_what_types_cannot(changes, message):
+    path, overrides = CASES["encoder_camhfa"]
+    with pytest.raises(InputError, match=message):
+        build_embedder(path, {**overrides, **changes})
+
+
+def test_an_embedder_of_the_package_is_built_from_any_directory(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    built = build_embedder("embedders/ecapa.yaml", ECAPA)
+    assert built.embedding_size == 8
+
+
+def test_a_yaml_of_the_users_may_have_one_of_the_package_as_base(
+    tmp_path,
+):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: embedders/ecapa.yaml\nembedding_size: 6\n")
+    small = {k: v for k, v in ECAPA.items() if k != "embedding_size"}
+    embedder = build_embedder(path, small)
+    assert embedder.embedding_size == 6
+    save_embedder(tmp_path / "saved", embedder)
+    text = (tmp_path / "saved" / "hyperparams.yaml").read_text()
+    assert "base:" not in text and "embedding_size: 6" in text
+    path.unlink()
+    assert load_embedder(tmp_path / "saved").embedding_size == 6
+
+
+def test_no_two_embedder_yamls_are_more_than_half_equal():
+    def lines(path):
+        text = re.sub(r"(^|  )#.*", "", path.read_text(), flags=re.M)
+        return {line.strip() for line in text.splitlines()} - {""}
+
+    paths = sorted(ROOT.glob("hparams/embedders/**/*.yaml"))
+    assert len(paths) > 5
+    for first, second in itertools.combinations(paths, 2):
+        one, two = lines(first), lines(second)
+        assert len(one & two) <= min(len(one), len(two)) / 2, (first, second)
+
+
+def test_a_folder_without_an_embedder_is_refused(tmp_path):
     with pytest.raises(InputError, match="lacks .'hyperparams.yaml', 'emb"):
         load_embedder(tmp_path)
     with pytest.raises(InputError, match="no such file"):

@@ -83,7 +83,7 @@ def test_utterances_may_be_cut_to_share_batches(
     np.testing.assert_allclose(found[3], wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_in_training_is_left_in_training_and_unchanged(
+def test_embedding_leaves_a_model_in_train_mode_and_unchanged(
     embedder, manifest
 ):
     embedder.train()
@@ -96,7 +96,7 @@ def test_a_model_in_training_is_left_in_training_and_unchanged(
     assert np.array_equal(in_training, embed_manifest(embedder, manifest, "x"))
 
 
-def test_the_watch_scores_its_list(embedder, folder):
+def test_the_validation_scores_its_trial_list(embedder, folder):
     (folder / "list.txt").write_text("1 u0 u0\n1 u1 u1\n0 u0 u3\n0 u1 u2\n")
     watch = EerWatch(folder / "all.csv", folder / "list.txt", str(folder))
     assert watch.percent(embedder) == 0.0
@@ -105,7 +105,7 @@ def test_the_watch_scores_its_list(embedder, folder):
     assert watch.percent(embedder) == 100.0
 
 
-def test_the_watch_refuses_a_list_of_others(folder):
+def test_the_validation_refuses_trials_of_other_utterances(folder):
     (folder / "other.txt").write_text("1 u0 u9\n0 u0 u1\n")
     with pytest.raises(InputError, match="u9"):
         EerWatch(folder / "all.csv", folder / "other.txt", str(folder))
@@ -122,7 +122,7 @@ def eer_settings(folder, **changes):
     }
 
 
-def test_without_trials_there_is_no_watch(folder):
+def test_without_trials_there_is_no_validation(folder):
     assert watch_from(eer_settings(folder, eer_trials=None)) is None
     assert len(watch_from(eer_settings(folder)).trials) == 2
 
@@ -136,7 +136,7 @@ def test_without_trials_there_is_no_watch(folder):
         ({"data_folder": "/nowhere"}, "data_folder is /nowhere"),
     ],
 )
-def test_a_watch_that_cannot_watch_is_refused(folder, changes, words):
+def test_unusable_validation_settings_are_refused(folder, changes, words):
     with pytest.raises(InputError, match=words):
         watch_from(eer_settings(folder, **changes))
 
@@ -163,7 +163,7 @@ def test_two_processes_embed_each_utterance_once(
     assert np.array_equal(sum(parts), alone)
 
 
-def test_crops_reach_from_begin_to_end_in_equal_steps():
+def test_crops_are_evenly_spaced_from_start_to_end():
     wavs = torch.arange(200.0).reshape(2, 100)
     crops = Crops(5, 20).cut(wavs)
     assert [int(crop[0, 0]) for crop in crops] == [0, 20, 40, 60, 80]
@@ -171,7 +171,7 @@ def test_crops_reach_from_begin_to_end_in_equal_steps():
     assert all(crop.shape == (2, 20) for crop in crops)
 
 
-def test_an_utterance_that_is_no_longer_than_a_crop_is_repeated():
+def test_an_utterance_shorter_than_a_crop_is_repeated():
     wavs = torch.tensor([[1.0, 2.0, 3.0]])
     crops = Crops(4, 8).cut(wavs)
     assert len(crops) == 4
@@ -181,6 +181,6 @@ def test_an_utterance_that_is_no_longer_than_a_crop_is_repeated():
     assert crop.tolist() == wavs.tolist()
 
 
-def test_one_crop_is_the_begin():
+def test_a_single_crop_is_the_start_of_the_utterance():
     (crop,) = Crops(1, 4).cut(torch.arange(10.0)[None])
     assert crop.tolist() == [[0, 1, 2, 3]]

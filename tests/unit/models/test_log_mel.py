@@ -28,7 +28,7 @@ def test_silence_has_finite_features():
     assert LogMel()(torch.zeros(1, 3000)).isfinite().all()
 
 
-def test_mixed_precision_does_not_reach_them():
+def test_features_are_in_single_precision_under_autocast():
     wavs = torch.randn(1, 3000)
     with torch.autocast("cpu", torch.bfloat16):
         found = LogMel()(wavs)

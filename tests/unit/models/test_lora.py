@@ -34,7 +34,7 @@ def adapted():
     return model
 
 
-def test_queries_and_values_alone_are_adapted():
+def test_only_queries_and_values_are_adapted():
     model = plain_model()
     add_lora(model, rank=2)
     kinds = [isinstance(m, LowRankLinear) for m in model.modules()]
@@ -42,7 +42,7 @@ def test_queries_and_values_alone_are_adapted():
     assert type(model["k_proj"]) is torch.nn.Linear
 
 
-def test_the_start_changes_nothing():
+def test_an_adapted_model_starts_with_the_plain_output():
     x = torch.randn(3, 6)
     model = plain_model()
     expected = run(model, x)
@@ -50,7 +50,7 @@ def test_the_start_changes_nothing():
     assert torch.equal(run(model, x), expected)
 
 
-def test_only_the_products_are_trained(adapted):
+def test_only_the_low_rank_matrices_are_trained(adapted):
     adapted.requires_grad_(False)
     model = plain_model().requires_grad_(False)
     add_lora(model, rank=2)
@@ -63,7 +63,7 @@ def test_only_the_products_are_trained(adapted):
     }
 
 
-def test_the_merged_state_is_that_of_a_plain_model(adapted):
+def test_the_merged_state_loads_into_a_plain_model(adapted):
     x = torch.randn(3, 6)
     plain = plain_model()
     plain.load_state_dict(merged_state(adapted))
@@ -71,14 +71,14 @@ def test_the_merged_state_is_that_of_a_plain_model(adapted):
     assert not torch.allclose(plain["q_proj"].weight, adapted["q_proj"].weight)
 
 
-def test_merging_leaves_the_model_as_it_was(adapted):
+def test_merging_does_not_change_the_model(adapted):
     before = {k: v.clone() for k, v in adapted.state_dict().items()}
     merged_state(adapted)
     assert before.keys() == adapted.state_dict().keys()
     assert all(torch.equal(adapted.state_dict()[k], before[k]) for k in before)
 
 
-def test_weights_of_a_plain_model_start_the_products_anew(adapted):
+def test_loading_a_plain_model_resets_the_low_rank_matrices(adapted):
     x = torch.randn(3, 6)
     torch.manual_seed(1)
     plain = plain_model()
@@ -89,7 +89,7 @@ def test_weights_of_a_plain_model_start_the_products_anew(adapted):
     assert set(state) == names
 
 
-def test_its_own_state_is_loaded_whole(adapted):
+def test_the_state_of_an_adapted_model_is_restored(adapted):
     other = plain_model()
     add_lora(other, rank=2)
     other.load_state_dict(adapted.state_dict())
@@ -99,5 +99,5 @@ def test_its_own_state_is_loaded_whole(adapted):
 
 @pytest.mark.parametrize("rank", [-1, 0, 1.5, "8"])
 def test_a_bad_rank_is_one_clear_message(rank):
-    with pytest.raises(InputError, match="lora_rank is .*positive integer"):
+    with pytest.raises(InputError, match="lora_rank is .*1 or more"):
         add_lora(plain_model(), rank)

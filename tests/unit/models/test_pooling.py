@@ -20,7 +20,7 @@ def test_mhfa_has_the_papers_number_of_parameters():
     assert sum(p.numel() for p in pooling.parameters()) == 2_302_554
 
 
-def test_mhfa_starts_with_all_layers_alike():
+def test_mhfa_starts_with_equal_layer_weights():
     pooling = MHFA(3, 8, n_heads=2, compression_size=4, embedding_size=5)
     hidden = torch.randn(3, 2, 20, 8)
     mean = hidden.mean(dim=0, keepdim=True).expand_as(hidden)
@@ -60,12 +60,12 @@ def test_context_aware_mhfa_embeds_less_than_its_context():
 
 
 @pytest.mark.parametrize("context", [-1, 0, 4])
-def test_context_must_have_a_middle(context):
+def test_an_even_context_is_refused(context):
     with pytest.raises(InputError, match=f"context is {context}.*odd"):
         ContextAwareMHFA(3, 8, context=context)
 
 
-def test_ecapa_starts_with_all_layers_alike():
+def test_ecapa_starts_with_equal_layer_weights():
     pooling = WeightedSumECAPA(3, 8, **SMALL, embedding_size=5).eval()
     hidden = torch.randn(3, 2, 20, 8)
     expected = pooling.ecapa(hidden.mean(dim=0))[:, 0]
@@ -81,7 +81,7 @@ def test_ecapa_s_layer_weights_select_a_layer():
     torch.testing.assert_close(pooling(hidden), expected)
 
 
-def test_the_tdnn_sees_the_layers_average():
+def test_the_tdnn_is_given_the_average_of_the_layers():
     pooling = WeightedSumTDNN(3, 8, 16, 24, embedding_size=5).eval()
     with torch.no_grad():
         pooling.layer_weights[2] = 1
@@ -92,7 +92,7 @@ def test_the_tdnn_sees_the_layers_average():
     torch.testing.assert_close(pooling(hidden), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_tdnn_gives_the_same_twice_and_alone():
+def test_the_tdnn_is_deterministic_and_independent_of_the_batch():
     pooling = WeightedSumTDNN(3, 8, 16, 24, embedding_size=5).eval()
     hidden = torch.randn(3, 4, 20, 8)
     together = pooling(hidden)
@@ -101,7 +101,7 @@ def test_the_tdnn_gives_the_same_twice_and_alone():
     torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-6)
 
 
-def test_what_does_not_vary_has_a_deviation_of_nought_and_a_gradient():
+def test_a_constant_channel_has_zero_deviation_and_a_finite_gradient():
     x = torch.ones(2, 5, 3, requires_grad=True)
     found = MeanAndDeviation()(x)
     assert found[..., :3].eq(1).all() and found[..., 3:].max() < 1e-4
@@ -110,7 +110,7 @@ def test_what_does_not_vary_has_a_deviation_of_nought_and_a_gradient():
     assert MeanAndDeviation()(x[:, :1]).isfinite().all()
 
 
-def test_the_tdnn_is_superbs():
+def test_the_tdnn_equals_that_of_superb():
     found = [
         (layer.conv.out_channels, *layer.conv.kernel_size, *layer.conv.dilation)
         for layer in WeightedSumTDNN(13).tdnn.blocks

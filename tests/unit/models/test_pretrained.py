@@ -108,7 +108,7 @@ def test_a_large_model_without_preprocessor_is_normalised(tmp_path):
     assert load_model(tmp_path, None)[1]
 
 
-def test_an_absent_source_names_the_way_out(tmp_path):
+def test_a_missing_source_is_refused_with_a_way_out(tmp_path):
     with pytest.raises(InputError, match="local folder.*or encoder_config"):
         load_model(tmp_path / "a" / "b" / "nowhere", None)
 
@@ -128,7 +128,7 @@ def test_a_folder_lacking_some_weights_is_refused(tmp_path):
         load_model(tmp_path, None)
 
 
-def test_another_kind_of_model_is_refused(tmp_path):
+def test_an_unusable_kind_of_model_is_refused(tmp_path):
     Data2VecAudioConfig().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="is a data2vec-audio.*'hubert'"):
         load_model(tmp_path, None)
@@ -142,11 +142,11 @@ def test_another_kind_of_model_is_refused(tmp_path):
         (None, {**TINY, "hiden_size": 3}, "did you mean 'hidden_size'"),
         (None, {**TINY, "hidden_size": 33}, "makes no wavlm model"),
         (None, {**TINY, "hidden_size": "big"}, "makes no wavlm model"),
-        (None, {"model_type": "bert"}, "model_type 'bert'.*one of.*wavlm"),
+        (None, {"model_type": "bert"}, "model_type is 'bert'.*one of.*wavlm"),
         (
             None,
             {**TINY, "model_type": "hubert", "num_buckets": 3},
-            "'num_buckets' that transformers.HubertConfig lacks",
+            "num_buckets is 3; transformers.HubertConfig has no such",
         ),
     ],
 )

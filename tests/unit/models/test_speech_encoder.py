@@ -81,7 +81,7 @@ def test_hidden_states_are_those_of_transformers(tmp_path, wavs, kind):
 
 
 @pytest.mark.parametrize("n_layers", [1, 3, 24])
-def test_any_layer_count(wavs, n_layers):
+def test_encoders_of_any_number_of_layers_work(wavs, n_layers):
     encoder = SpeechEncoder(config={**TINY, "num_hidden_layers": n_layers})
     assert encoder.n_layers == n_layers + 1
     assert encoder(wavs).shape == (n_layers + 1, 3, 12, 32)
@@ -109,7 +109,7 @@ def wanted(name, freeze):
 
 
 @pytest.mark.parametrize("freeze", FREEZE)
-def test_what_is_frozen_gets_no_gradient(wavs, freeze):
+def test_frozen_parts_get_no_gradient(wavs, freeze):
     encoder = SpeechEncoder(config=TINY, freeze=freeze)
     hidden = encoder(wavs)
     if hidden.requires_grad:
@@ -121,7 +121,7 @@ def test_what_is_frozen_gets_no_gradient(wavs, freeze):
 
 
 @pytest.mark.parametrize("freeze", FREEZE)
-def test_what_is_frozen_stays_in_eval_mode(freeze):
+def test_frozen_parts_stay_in_eval_mode(freeze):
     encoder = SpeechEncoder(config=TINY, freeze=freeze)
     whole = torch.nn.ModuleDict({"encoder": encoder})
     whole.eval()
@@ -151,7 +151,7 @@ def test_what_is_frozen_stays_in_eval_mode(freeze):
         ),
     ],
 )
-def test_no_graph_is_kept_of_what_is_frozen(wavs, freeze, names):
+def test_no_graph_is_kept_of_frozen_parts(wavs, freeze, names):
     encoder = SpeechEncoder(config=TINY, freeze=freeze)
     kept = set()
     model = encoder.model
@@ -171,7 +171,7 @@ def test_no_graph_is_kept_of_what_is_frozen(wavs, freeze, names):
     assert kept == set(names)
 
 
-def test_a_stable_layer_norm_model_trains_all_that_it_uses(wavs):
+def test_a_stable_layer_norm_model_trains_exactly_the_weights_it_uses(wavs):
     encoder = SpeechEncoder(config=LARGE, freeze="none")
     encoder(wavs).square().sum().backward()
     for name, parameter in encoder.named_parameters():
@@ -271,7 +271,7 @@ def test_checkpointing_changes_no_gradient(wavs, config, freeze, options):
         torch.testing.assert_close(lean[1][name], gradient, msg=name)
 
 
-def test_checkpointing_keeps_less(wavs):
+def test_checkpointing_keeps_fewer_activations(wavs):
     kept = []
     for checkpoint_layers in (False, True):
         encoder = SpeechEncoder(
@@ -287,7 +287,7 @@ def test_checkpointing_keeps_less(wavs):
     assert kept[1] < kept[0] / 3
 
 
-def test_low_rank_matrices_are_all_that_is_trained(wavs):
+def test_only_low_rank_matrices_are_trained(wavs):
     encoder = SpeechEncoder(config=TINY, freeze="all", lora_rank=2)
     start = {k: v.clone() for k, v in encoder.state_dict().items()}
     trained = [p for p in encoder.parameters() if p.requires_grad]
@@ -307,19 +307,19 @@ def test_low_rank_matrices_are_all_that_is_trained(wavs):
 
 
 @pytest.mark.parametrize("kind", ["wavlm", "hubert", "wav2vec2-bert"])
-def test_low_rank_matrices_fit_all_kinds(wavs, kind):
+def test_low_rank_matrices_are_added_to_all_kinds(wavs, kind):
     encoder = SpeechEncoder(config=KINDS[kind], freeze="all", lora_rank=2)
     encoder(wavs).square().sum().backward()
     n_trained = sum(p.grad is not None for p in encoder.parameters())
     assert n_trained == encoder.model.config.num_hidden_layers * 2 * 2
 
 
-def test_eval_mode_reaches_what_is_trained(wavs):
+def test_eval_mode_reaches_trained_parts(wavs):
     encoder = SpeechEncoder(config={**TINY, "hidden_dropout": 0.5}).eval()
     assert torch.equal(encoder(wavs), encoder(wavs))
 
 
-def test_audio_is_normalised_only_on_demand(wavs):
+def test_audio_is_normalised_only_if_the_config_says_so(wavs):
     # Group norm would hide it: it normalises channels over time itself.
     plain = SpeechEncoder(config=LARGE).eval()
     normalising = SpeechEncoder(config={**LARGE, "do_normalize": True}).eval()
@@ -350,11 +350,11 @@ def test_the_plain_config_makes_the_same_architecture(tmp_path, wavs, kind):
         ({"config": TINY, "freeze": "some"}, "'some'.*'cnn'"),
         (
             {"config": TINY, "freeze": "front", "lora_rank": 8},
-            "lora_rank is 8 and freeze 'front'.*set freeze to all",
+            "lora_rank is 8; it must be 0.*'front'.*set freeze to all",
         ),
         (
             {"config": TINY, "freeze": "all", "lora_rank": -1},
-            "lora_rank is -1.*positive",
+            "lora_rank is -1.*1 or more",
         ),
     ],
 )
@@ -367,14 +367,14 @@ def test_the_shortest_utterance_is_one_frame():
     encoder = SpeechEncoder(config=TINY)
     # 16 frames of the first convolution: 15 strides of 20 and a kernel.
     assert encoder(torch.randn(1, 325)).shape[2] == 1
-    with pytest.raises(InputError, match="324 samples is shorter.*325"):
+    with pytest.raises(InputError, match="324 samples long.* 325"):
         encoder(torch.randn(1, 324))
 
 
 def test_log_mel_features_need_two_frames():
     encoder = SpeechEncoder(config=BERT)
     assert encoder(torch.randn(1, 560)).shape[2] == 1
-    with pytest.raises(InputError, match="559 samples is shorter.*560"):
+    with pytest.raises(InputError, match="559 samples long.* 560"):
         encoder(torch.randn(1, 559))
 
 
@@ -401,7 +401,7 @@ def test_a_padded_batch_is_embedded_without_its_padding():
     torch.testing.assert_close(embeddings[1], model(wavs[1:, :3000])[0])
 
 
-def test_randomness_of_the_start_travels_with_the_weights(tmp_path):
+def test_is_random_is_saved_with_the_weights(tmp_path):
     saved_model(tmp_path)
     pretrained = SpeakerEncoder(tmp_path, None, MHFA)
     arguments = pretrained.published_arguments

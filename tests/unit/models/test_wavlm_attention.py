@@ -63,7 +63,7 @@ def test_values_and_gradients_are_those_of_transformers(theirs):
         torch.testing.assert_close(results[1][name], expected, msg=name)
 
 
-def test_the_bias_is_shared_by_the_layers_that_follow(theirs):
+def test_the_first_layer_shares_its_bias_with_the_others(theirs):
     ours = GatedAttention(copy.deepcopy(theirs))
     x = torch.randn(3, 30, 32)
     _, _, expected = theirs(x)
@@ -109,7 +109,7 @@ def test_a_whole_model_keeps_its_weights_names_and_output(
     assert all(torch.equal(model.state_dict()[k], state[k]) for k in state)
 
 
-def test_attention_is_dropped_in_training_only(theirs):
+def test_attention_has_dropout_in_training_only(theirs):
     attention = GatedAttention(theirs)
     attention.dropout = 0.5
     x = torch.randn(2, 10, 32)

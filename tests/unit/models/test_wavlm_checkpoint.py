@@ -217,7 +217,7 @@ def test_no_code_in_a_file_is_run(tmp_path, capsys):
     assert "was run" not in capsys.readouterr().out
 
 
-def test_an_absent_or_alien_file_is_one_clear_message(tmp_path):
+def test_a_missing_or_other_file_is_one_clear_message(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         SpeechEncoder(tmp_path / "WavLM.pt")
     (tmp_path / "WavLM.pt").write_text("not a checkpoint")

@@ -11,6 +11,7 @@ from scipy.stats import norm
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification import bootstrap
 from speechbrain_ext.verification.bootstrap import (
+    Difference,
     Units,
     difference,
     interval,
@@ -141,7 +142,7 @@ def test_a_system_does_not_differ_from_itself():
     (scores,), labels, units = draw(np.random.default_rng(3), 10)
     drawn = replicates(scores, labels, units, (), 50).eer
     eer = equal_error_rate(scores, labels)[0]
-    assert difference(drawn, drawn, (eer, eer), 10) == (0, 0, 0, 1)
+    assert difference(drawn, drawn, (eer, eer), 10) == Difference(0, 0, 0, 1)
 
 
 def test_drawings_repeat_with_their_seed_and_not_with_another(monkeypatch):
@@ -188,7 +189,7 @@ def test_a_prior_out_of_range_is_refused():
         replicates([0.1, 0.2], [0, 1], single_trials(2), (0.05, 1))
 
 
-def test_many_thresholds_are_thinned_without_a_trace(monkeypatch):
+def test_thinning_many_thresholds_changes_no_rate(monkeypatch):
     (scores,), labels, units = draw(np.random.default_rng(5), 60)
     thinned = replicates(scores, labels, units, (0.05,), 50)
     monkeypatch.setattr(bootstrap, "_MAX_THRESHOLDS", 10**9)
@@ -216,6 +217,6 @@ def test_few_units_widen_an_interval():
     assert widths[1] == pytest.approx(widths[2] * 2.106 / 1.96, rel=0.05)
 
 
-def test_an_estimate_beside_its_drawings_gives_ends_all_the_same():
+def test_an_estimate_outside_its_drawings_has_an_interval():
     low, high = interval(np.ones(100), 2.0, 30)
     assert (low, high) == (1, 1)

@@ -54,7 +54,7 @@ def test_calibration_of_other_trials_costs_little_more_than_the_best():
     assert cllr(scores, labels) > min_cllr(scores, labels) + 0.05
 
 
-def test_a_quality_that_shifts_scores_is_taken_out():
+def test_a_shift_of_scores_by_quality_is_corrected():
     generator = np.random.default_rng(9)
     scores, labels, _ = draw(3000, 9000)
     quality = generator.normal(size=12000)

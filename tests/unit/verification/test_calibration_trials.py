@@ -21,7 +21,7 @@ def unordered(trials):
 
 
 @pytest.mark.parametrize("recordings", [None, RECORDINGS])
-def test_labels_are_true_and_no_pair_is_there_twice(recordings):
+def test_drawn_labels_are_right_and_no_pair_is_repeated(recordings):
     trials = draw_trials(SPEAKERS, 50, recordings, seed=3)
     same = SPEAKERS[trials.enrol] == SPEAKERS[trials.test]
     np.testing.assert_array_equal(same, trials.labels == 1)
@@ -31,7 +31,7 @@ def test_labels_are_true_and_no_pair_is_there_twice(recordings):
         assert (recordings[trials.enrol] != recordings[trials.test]).all()
 
 
-def test_there_are_as_many_as_wanted_or_as_there_are():
+def test_no_more_pairs_are_drawn_than_exist():
     trials = draw_trials(SPEAKERS, 50)
     assert np.bincount(trials.labels).tolist() == [50, 50]
     every = draw_trials(SPEAKERS, 10**4)
@@ -41,7 +41,7 @@ def test_there_are_as_many_as_wanted_or_as_there_are():
     assert len(every.labels) == 40 * 39 // 2
 
 
-def test_the_seed_decides():
+def test_draws_depend_on_the_seed():
     first, again = draw_trials(SPEAKERS, 30), draw_trials(SPEAKERS, 30)
     other = draw_trials(SPEAKERS, 30, seed=1)
     assert unordered(first) == unordered(again) != unordered(other)
@@ -56,7 +56,7 @@ def test_small_speakers_are_drawn_too():
     ("speakers", "message"),
     [(["a", "b", "c"], "no two are of one"), (["a", "a"], "no two are of two")],
 )
-def test_labels_without_a_class_are_refused(speakers, message):
+def test_labels_that_allow_one_class_only_are_refused(speakers, message):
     with pytest.raises(InputError, match=message):
         draw_trials(np.array(speakers), 5)
 
@@ -73,7 +73,7 @@ def test_ids_tell_the_recordings():
     assert words == "50 + 50 pairs of pseudo-speakers, of different recordings"
 
 
-def test_clusters_of_one_recording_each_are_better_than_none():
+def test_pairs_of_one_recording_are_drawn_if_there_are_no_others():
     ids = [f"x/{speaker}/{n}.wav" for n, speaker in enumerate(SPEAKERS)]
     trials, words = label_trials(manifest(ids, SPEAKERS), 20, True)
     assert trials.labels.sum() == 20

@@ -54,7 +54,7 @@ def test_utterances_need_no_labels(folder):
 
 
 @pytest.mark.parametrize(("kind", "n"), [("means", 3), ("utterances", 7)])
-def test_a_draw_is_of_different_ones_and_repeats(folder, kind, n):
+def test_a_drawn_cohort_has_no_repeats_and_is_reproducible(folder, kind, n):
     path, _ = folder
     labels = path / "labels.csv"
     whole = read_cohort(path, labels, kind).vectors.tolist()
@@ -76,7 +76,7 @@ def test_a_draw_is_of_different_ones_and_repeats(folder, kind, n):
         ({"labels": None}, "--cohort_labels, or --cohort=utterances"),
     ],
 )
-def test_senseless_choices_are_refused(folder, options, message):
+def test_unfit_kinds_and_sizes_are_refused(folder, options, message):
     path, _ = folder
     with pytest.raises(InputError, match=message):
         read_cohort(path, **{"labels": path / "labels.csv", **options})

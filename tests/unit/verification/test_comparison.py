@@ -31,7 +31,7 @@ def compared(gain=0.0, seed=0):
     return found, first, second, labels
 
 
-def test_figures_are_of_both_systems_and_their_difference():
+def test_rates_of_both_systems_and_their_difference_are_measured():
     found, first, second, labels = compared(gain=0.5)
     eers = [100 * equal_error_rate(s, labels)[0] for s in (first, second)]
     costs = [min_dcf(s, labels, 0.05)[0] / 0.05 for s in (first, second)]
@@ -55,13 +55,13 @@ def test_figures_are_of_both_systems_and_their_difference():
         (0.0, "no difference is shown"),
     ],
 )
-def test_the_verdict_is_said_in_words(gain, said):
+def test_the_verdict_is_put_into_words(gain, said):
     text = compared(gain)[0].in_words()
     assert text.endswith(said)
     assert text.startswith("round 2, raw against round 1, raw on dev: EER ")
 
 
-def test_the_file_has_named_figures(tmp_path):
+def test_the_file_names_each_number(tmp_path):
     found = compared()[0]
     found.write(tmp_path / "comparison.json")
     value = json.loads((tmp_path / "comparison.json").read_text())
@@ -76,7 +76,7 @@ def test_the_file_has_named_figures(tmp_path):
     assert "30 speakers" in value["interval"]
 
 
-def test_rows_have_signs_and_ends():
+def test_rows_show_signs_and_intervals():
     (row,) = comparison_rows([compared(gain=0.5)[0]])
     assert row["EER difference"].startswith("-")
     assert row["EER difference"].count(",") == 1

@@ -119,7 +119,7 @@ def test_speaker_means_need_a_label_a_row():
         speaker_means(embeddings(3), np.arange(3), np.array(["a", "b"]))
 
 
-def test_speaker_means_are_of_what_the_mean_leaves():
+def test_speaker_means_are_of_centred_embeddings():
     x = embeddings(6)
     mean = x.mean(axis=0)
     labels = np.array([0, 1, 0, 1, 0, 1])

@@ -54,7 +54,7 @@ def test_lists_arrays_and_tensors_give_the_same(convert):
     assert (equal_error_rate(*given), min_dcf(*given)) == expected
 
 
-def test_half_precision_tensors_are_taken():
+def test_half_precision_tensors_are_accepted():
     scores = torch.tensor([0.1, 0.9, 0.3], dtype=torch.bfloat16)
     labels = torch.tensor([False, True, False])
     assert equal_error_rate(scores, labels)[0] == 0
@@ -75,7 +75,7 @@ def test_rejecting_everything_bounds_the_cost():
     assert normalised_dcf(0.1, 0.01, c_miss=10) == pytest.approx(1)
 
 
-def test_normalised_by_the_better_constant_answer():
+def test_costs_are_normalised_by_the_better_constant_answer():
     assert normalised_dcf(0.005, 0.01) == pytest.approx(0.5)
     assert normalised_dcf(0.05, 0.9) == pytest.approx(0.5)
 
@@ -113,7 +113,7 @@ def test_costs_out_of_range_are_refused(costs, message):
             function([0.1, 0.2], [0, 1], **costs)
 
 
-def test_no_threshold_has_both_rates_below_the_hulls():
+def test_no_threshold_beats_the_hull_in_both_rates():
     for seed in range(20):
         scores, labels = overlapping(60, seed=seed)
         p_miss, p_fa, _ = error_rates(scores, labels)

@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_protocol_pair_by_pair(
     np.testing.assert_allclose(voices.magnitude, lengths, rtol=1e-6)
 
 
-def test_a_cohort_meets_crops_and_whole_alike(folder):
+def test_a_cohort_is_compared_with_crops_and_whole_utterances(folder):
     path, x, crops, by_id = folder
     cohort = np.float32([[1, 0, 0, 0, 0, 0], [0, 0.6, 0.8, 0, 0, 0]])
     voices = read_voices(path, IDS, "crops")
@@ -81,7 +81,7 @@ def test_an_unknown_protocol_is_refused(folder):
         read_voices(folder[0], IDS, "both")
 
 
-def test_crops_that_were_not_extracted_are_asked_for(folder):
+def test_missing_crops_are_named(folder):
     (folder[0] / "crop_embeddings.npy").unlink()
     read_voices(folder[0], IDS)
     with pytest.raises(InputError, match="--n_crops=15"):

@@ -8,6 +8,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.bootstrap import single_trials
 from speechbrain_ext.verification.metrics import equal_error_rate
 from speechbrain_ext.verification.subgroups import (
+    GroupRates,
     groups_of,
     measured,
     read_metadata,
@@ -34,7 +35,7 @@ def rows(groups, by):
     }
 
 
-def test_sessions_come_from_the_ids_and_meet_all_non_targets():
+def test_groups_by_session_come_from_the_ids():
     found = rows(groups_of(trials()), "session")
     assert found == {
         "different session": [1, 2, 3, 4],
@@ -42,7 +43,7 @@ def test_sessions_come_from_the_ids_and_meet_all_non_targets():
     }
 
 
-def test_one_group_alone_tells_nothing():
+def test_a_single_group_is_left_out():
     text = "\n".join(TEXT.splitlines()[1:])
     assert groups_of(trials(text)) == []
 
@@ -133,16 +134,11 @@ def test_a_group_is_measured_by_itself_and_small_ones_only_counted():
     units = units_of(listed)
     small, large = sorted(
         measured(groups, scores, listed.labels, units, n_bootstrap=40),
-        key=lambda row: row["value"] != "below 4 s",
+        key=lambda group: group.value != "below 4 s",
     )
-    assert small == {
-        "by": "duration",
-        "value": "below 4 s",
-        "n_target": 5,
-        "n_nontarget": 5,
-    }
+    assert small == GroupRates("duration", "below 4 s", 5, 5)
     eer = 100 * equal_error_rate(scores[10:], listed.labels[10:])[0]
-    assert large["eer_percent"] == pytest.approx(eer)
-    assert large["eer_low"] < eer < large["eer_high"]
-    assert 0 < large["min_dcf"] <= 1
+    assert large.eer.value == pytest.approx(eer)
+    assert large.eer.low < eer < large.eer.high
+    assert 0 < large.min_dcf <= 1
     assert measured([], scores, listed.labels, single_trials(60)) == []

@@ -42,7 +42,7 @@ def test_ids_tell_the_speakers_where_all_labels_agree(root, flat):
 @pytest.mark.parametrize(
     "line", ["1 s1/r1/1 s2/r1/1", "0 s1/r1/1 s1/r2/1", "1 a b", "0 a b"]
 )
-def test_one_label_that_disagrees_means_they_do_not_tell(line):
+def test_ids_are_not_believed_if_one_label_disagrees(line):
     text = f"{NAMED}{line}\n"
     agrees = line == "0 a b"
     assert (speakers_of(trials(text)) is not None) == agrees
@@ -60,7 +60,7 @@ def test_utterances_are_drawn_where_speakers_are_not_known():
     ]
 
 
-def test_an_oracle_is_believed_before_the_ids():
+def test_an_oracle_is_preferred_to_the_ids():
     known = {"s1/r1/1": "ann", "s1/r2/1": "ann", "s2/r1/1": "bob"}
     enrol, _ = speakers_of(trials(NAMED), oracle(**known, **{"s2/r3/1": "bob"}))
     assert enrol.tolist() == ["ann", "ann", "bob"]

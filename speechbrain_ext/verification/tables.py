@@ -1,0 +1,295 @@
+"""Tables of results: rows of text, Markdown, and ``TABLE.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, write_text
+from speechbrain_ext.verification.records import Estimate
+from speechbrain_ext.verification.results import (
+    YARDSTICKS,
+    GateFacts,
+    LabelFacts,
+    Result,
+    Yardstick,
+    read_results,
+    read_yardsticks,
+)
+from speechbrain_ext.verification.subgroups import GroupRates
+
+TABLE = "TABLE.md"
+_EMPTY = "–"
+# Columns that are said once, above the table, where all its rows agree.
+_IN_HEADING = ("protocol", "training utterances", "device")
+
+
+def tables(
+    results: Sequence[Result], yardsticks: Sequence[Yardstick] = ()
+) -> dict[str, list[dict[str, str]]]:
+    """Make rows of text, one table a run and trial list.
+
+    A system's rows stand together, the raw scores' first; calibrated scores
+    have a further table. What is the same in all rows is in the heading.
+
+    Arguments
+    ---------
+    results : sequence of Result
+        In the order of the rows.
+    yardsticks : sequence of Yardstick
+        Cited rows; they come first, and only in tables that have results.
+
+    Returns
+    -------
+    dict of str to list of dict of str to str
+        Heading to rows; a column that no row fills is left out.
+
+    Example
+    -------
+    >>> result = Result.of_scores(
+    ...     [0, 1, 0, 1], [0, 1, 0, 1], system="DINO", corpus="toy",
+    ...     trials="dev",
+    ... )
+    >>> tables([result])
+    {'toy, dev (2 targets, 2 non-targets)':
+        [{'system': 'DINO', 'EER %': '0.00 [0.00, 0.00]',
+          'minDCF': '0.0000 [0.0000, 0.0000]',
+          'minDCF, p=0.05': '0.0000'}]}
+    """
+    groups: dict[tuple, list[Result]] = {}
+    for result in results:
+        key = (
+            result.system.run,
+            result.trials.corpus,
+            result.trials.name,
+            result.trials.n_target,
+            result.trials.n_nontarget,
+        )
+        groups.setdefault(key, []).append(result)
+    found = {}
+    for key, members in groups.items():
+        _, corpus, trials, n_target, n_nontarget = key
+        heading = (
+            f"{_where(members[0])} ({n_target:,} targets, "
+            f"{n_nontarget:,} non-targets)"
+        )
+        rows = [
+            _cited_row(yardstick)
+            for yardstick in yardsticks
+            if (yardstick.corpus, yardstick.trials) == (corpus, trials)
+        ]
+        ours = [_row(result) for result in in_order(members)]
+        heading += "".join(_said_once(ours))
+        found[heading] = _without_empty_columns(rows + ours)
+        calibrated = [
+            _costs(r) for r in in_order(members) if r.cllr is not None
+        ]
+        if calibrated:
+            found[f"{heading}: what calibration costs"] = calibrated
+    return found
+
+
+def _costs(result: Result) -> dict[str, str]:
+    """Make a row of what log-likelihood ratios cost, and would at best."""
+    return {
+        "system": result.system.name,
+        "scores": scores_of(result),
+        "actual DCF": _number(result.actual_dcf, ".4f"),
+        "minDCF": f"{result.min_dcf.value:.4f}",
+        "actual DCF, p=0.05": _number(result.actual_dcf_05, ".4f"),
+        "minDCF, p=0.05": _number(_value(result.min_dcf_05), ".4f"),
+        "Cllr": _number(result.cllr, ".3f"),
+        "min Cllr": _number(result.min_cllr, ".3f"),
+    }
+
+
+def breakdown_tables(
+    results: Sequence[Result],
+) -> dict[str, list[dict[str, str]]]:
+    """Make rows of the EER of groups, one table a run, list and property.
+
+    Arguments
+    ---------
+    results : sequence of Result
+        Those without groups are passed over.
+
+    Returns
+    -------
+    dict of str to list of dict of str to str
+        Heading to rows: a system and back-end each, a column a group.
+
+    Example
+    -------
+    >>> breakdown_tables([])
+    {}
+    """
+    found: dict[str, list[dict[str, str]]] = {}
+    for result in in_order(results):
+        heading = f"{_where(result)}, EER % by "
+        for by in dict.fromkeys(group.by for group in result.groups):
+            row = {"system": result.system.name, "scores": scores_of(result)}
+            for group in result.groups:
+                if group.by == by:
+                    row[_group_name(group)] = _group_eer(group)
+            key = f"{heading}{by} (targets / non-targets)"
+            found.setdefault(key, []).append(row)
+    return found
+
+
+def _group_name(group: GroupRates) -> str:
+    return f"{group.value} ({group.n_target:,} / {group.n_nontarget:,})"
+
+
+def _group_eer(group: GroupRates) -> str:
+    return _EMPTY if group.eer is None else f"{group.eer:.2f}"
+
+
+def in_order(results: Sequence[Result]) -> list[Result]:
+    """Sort results by system; in each, raw, normalised, then calibrated."""
+    systems = list(dict.fromkeys(result.system.name for result in results))
+    return sorted(
+        results,
+        key=lambda result: (
+            systems.index(result.system.name),
+            result.system.calibration != "none",
+            result.system.score_norm != "none",
+        ),
+    )
+
+
+def scores_of(result: Result) -> str:
+    """Name a result's back-end, in records without one too."""
+    norm = result.system.score_norm.split(",")[0]
+    return result.system.backend or norm.replace("none", "")
+
+
+def _where(result: Result) -> str:
+    """Name a result's run (if it has one), corpus and list."""
+    place = f"{result.trials.corpus}, {result.trials.name}"
+    run = result.system.run
+    return f"{run}: {place}" if run else place
+
+
+def _row(result: Result) -> dict[str, str]:
+    system = result.system
+    labels, gate = result.labels or LabelFacts(), result.gate or GateFacts()
+    prior = "" if result.p_target == 0.01 else f" (p={result.p_target:g})"
+    return {
+        "system": system.name,
+        "scores": scores_of(result),
+        "protocol": "" if system.protocol == "full" else system.protocol,
+        "EER %": f"{result.eer:.2f}",
+        "minDCF": f"{result.min_dcf:.4f}{prior}",
+        "minDCF, p=0.05": _number(_value(result.min_dcf_05), ".4f"),
+        "NMI": _number(labels.nmi, ".3f"),
+        "ARI": _number(labels.ari, ".3f"),
+        "clusters": _number(labels.n_clusters, ",d"),
+        "labels kept": _number(gate.kept, ".1%"),
+        "labels corrected": _number(gate.corrected, ".1%"),
+        "training utterances": _number(system.n_train, ",d"),
+        "device": system.device,
+        "seconds": _number(system.seconds, ",.0f"),
+        "caveat": system.caveat,
+    }
+
+
+def _cited_row(yardstick: Yardstick) -> dict[str, str]:
+    return {
+        "system": f"{yardstick.system} (cited)",
+        "EER %": f"{yardstick.eer:.2f}",
+        "minDCF": _number(yardstick.min_dcf, ".4f"),
+        "caveat": yardstick.source,
+    }
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _said_once(rows: list[dict[str, str]]) -> list[str]:
+    """Move columns in which all rows agree into the heading."""
+    words = []
+    for name in _IN_HEADING if len(rows) > 1 else ():
+        value = rows[0][name]
+        if value and all(row[name] == value for row in rows):
+            words.append(f"; {name}: {value}")
+            for row in rows:
+                row[name] = ""
+    return words
+
+
+def _without_empty_columns(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    columns = [name for name in rows[-1] if any(row.get(name) for row in rows)]
+    return [{name: row.get(name) or _EMPTY for name in columns} for row in rows]
+
+
+def render_table(
+    results: Sequence[Result], yardsticks: Sequence[Yardstick] = ()
+) -> str:
+    """Render `tables` as Markdown.
+
+    Example
+    -------
+    >>> result = Result.of_scores(
+    ...     [0, 1, 0, 1], [0, 1, 0, 1], system="DINO", corpus="toy",
+    ...     trials="dev",
+    ... )
+    >>> print(render_table([result]))
+    ## toy, dev (2 targets, 2 non-targets)
+    <BLANKLINE>
+    | system | EER % | minDCF | minDCF, p=0.05 |
+    |---|---|---|---|
+    | DINO | 0.00 [0.00, 0.00] | 0.0000 [0.0000, 0.0000] | 0.0000 |
+    <BLANKLINE>
+    """
+    parts = []
+    for heading, rows in tables(results, yardsticks).items():
+        lines = [f"## {heading}", "", _line(rows[0])]
+        lines.append("|" + "---|" * len(rows[0]))
+        lines += [_line(row.values()) for row in rows]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _line(cells: Iterable[str]) -> str:
+    escaped = [
+        " ".join(str(cell).replace("|", "\\|").split()) for cell in cells
+    ]
+    return "| " + " | ".join(escaped) + " |"
+
+
+def write_table(folder: PathLike) -> None:
+    """Render the results of all runs into ``TABLE.md``.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Holds result files, for instance ``runs/<run>/scores/*.json``, and
+        perhaps ``yardsticks.json``.
+
+    Raises
+    ------
+    InputError
+        There is no result file.
+    """
+    folder = Path(folder)
+    results = read_results(folder)
+    if not results:
+        raise InputError(
+            f"{folder} holds no result file; run score_trials first"
+        )
+    cited = folder / YARDSTICKS
+    yardsticks = read_yardsticks(cited) if cited.exists() else []
+    brackets = "; ".join(sorted({r.bootstrap.words for r in results}))
+    text = (
+        "# Results\n\nWritten from the result files of this folder by "
+        "`speechbrain_ext.verification.tables.write_table`; do not edit.\n\n"
+        f"Square brackets: {brackets}. minDCF is normalised (1: a system "
+        "that hears nothing), at p_target 0.01 unless said.\n\n"
+    )
+    write_text(folder / TABLE, text + render_table(results, yardsticks))
