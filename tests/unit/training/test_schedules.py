@@ -26,7 +26,7 @@ def test_warm_up_is_linear_from_zero(schedule):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(("start", "end"), [(3.0, 0.5), (0.5, 3.0)])
-def test_it_goes_one_way_after_the_warm_up(schedule, start, end):
+def test_it_is_monotonic_after_the_warm_up(schedule, start, end):
     values = [schedule(step, 20, start, end, 4) for step in range(4, 20)]
     assert values == sorted(values, reverse=start > end)
 
