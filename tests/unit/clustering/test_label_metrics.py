@@ -138,15 +138,10 @@ def test_cohesion_and_margin_equal_a_loop():
 def test_blocks_do_not_change_the_shape_figures(monkeypatch):
     x, labels, centroids = clustered()
     whole = fit(x, labels, centroids)
-<<<<<<< HEAD:tests/unit/clustering/test_label_metrics.py
     monkeypatch.setattr(label_metrics, "_BLOCK", 35)
-    assert fit(x, labels, centroids).margin == pytest.approx(whole.margin)
-=======
-    monkeypatch.setattr(label_quality, "_BLOCK", 35)
     # Cosines in float32: other blocks round otherwise, also near zero.
     margin = pytest.approx(whole.margin, abs=1e-6)
     assert fit(x, labels, centroids).margin == margin
->>>>>>> main:tests/unit/test_label_quality.py
 
 
 def test_wrong_clusters_have_a_negative_margin():
