@@ -32,7 +32,6 @@ from matplotlib.figure import Figure
 
 from benchmarks import cells
 from speechbrain_ext.experiment.receipts import RECEIPT
-from speechbrain_ext.training.contrastive import POSITIVES
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
@@ -69,6 +68,7 @@ SMALL_BACK_ENDS = json.dumps(
 SMALL_ECAPA = (
     "{width: 32, width_last: 96, attention_channels: 32, embedding_size: 64}"
 )
+POSITIVES = ("utterance", "ssps", "oracle")
 FREEZE = {"frozen": "all", "tuned": "front"}
 LEAF = {
     "frozen": "train_contrastive_wavlm.yaml",
@@ -113,7 +113,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--n_ssps_epochs", type=int, default=5)
     parser.add_argument("--ssps_clusters", type=int, default=240)
     parser.add_argument("--n_keys", type=int, default=512)
-    parser.add_argument("--key_momentum", type=float, default=0.99)
+    parser.add_argument("--momentum", type=float, default=0.99)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument(
         "--lr_encoder", type=float, default=2e-4, help="of a tuned WavLM"
@@ -156,7 +156,7 @@ def do_cell(
     cell = all_cells()[name]
     chosen: dict[str, Any] = {"positives": cell["positives"]}
     if cell["method"] == "moco":
-        chosen["key_momentum"] = arguments.key_momentum
+        chosen["momentum"] = arguments.momentum
     if cell["positives"] == "ssps":
         chosen["n_ssps_epochs"] = arguments.n_ssps_epochs
         chosen["ssps_clusters"] = arguments.ssps_clusters

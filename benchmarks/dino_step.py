@@ -32,7 +32,8 @@ from speechbrain.dataio.batch import PaddedBatch
 from benchmarks.measuring import N_WARM_UP, commit, in_turns, machine
 from recipes import train_dino
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.training.settings import TrainDino
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
@@ -151,9 +152,9 @@ def build_brain(
         "precision": arguments.precision,
     }
     argv = [f"--{key}={value}" for key, value in options.items()]
-    stage = Stage(train_dino.__file__, [str(LEAF), *argv])
+    recipe = RecipeRun(train_dino.__file__, TrainDino, [str(LEAF), *argv])
     manifest = read_manifest(folder / "train.csv", "utterances", folder)
-    return train_dino.build_brain(stage, manifest)
+    return train_dino.build_brain(recipe, manifest)
 
 
 def sslsvs(

@@ -50,7 +50,8 @@ from benchmarks.measuring import (
 )
 from recipes import train_speaker
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.training.settings import TrainSpeaker
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
@@ -189,7 +190,7 @@ def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
     brain.modules.train()
     brain.on_stage_start(sb.Stage.TRAIN, 1)
     wavs, labels = draw(arguments)
-    names = brain.manifest.ids
+    names = brain.data.manifest.ids[: arguments.batch_size]
     rows = zip(names, wavs, labels.tolist(), strict=True)
     batch = PaddedBatch([{"id": i, "sig": s, "label": c} for i, s, c in rows])
     batch = batch.to(brain.device)
@@ -199,7 +200,7 @@ def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
         kept = torch.ones(len(wavs), device=brain.device)
         kept[: round(phase.rejected * len(wavs))] = 0
         # In place of a threshold, so that the share is known.
-        brain.noisy_labels.gate.weights = lambda log_losses: kept
+        brain.parts.noisy_labels.gate.weights = lambda log_losses: kept
         brain.step += 1
         return brain.fit_batch(batch).item()
 
@@ -218,9 +219,9 @@ def build_brain(
             "wav": f"$data_root/{row}.wav",
             "start": 0,
             "stop": round(16000 * arguments.crop),
-            "spk_id": "anyone",
+            "spk_id": f"speaker{row % arguments.n_classes}",
         }
-        for row in range(arguments.batch_size)
+        for row in range(max(arguments.batch_size, arguments.n_classes))
     ]
     write_manifest(folder / "train.csv", rows, "pseudo_labels")
     encoder = {
@@ -243,14 +244,15 @@ def build_brain(
         "batch_size": arguments.batch_size,
         "correct_from_epoch": LAST_WITHOUT_CORRECTION + 1,
         # What theirs computes; it takes a little more than `squared`.
-        "anchor_form": "normalised",
+        "l2_sp_form": "normalised",
+        "valid_fraction": 0.0,
         "device": arguments.device,
         "precision": arguments.precision,
     }
     argv = [f"--{key}={value}" for key, value in options.items()]
-    stage = Stage(train_speaker.__file__, [str(LEAF), *argv])
+    recipe = RecipeRun(train_speaker.__file__, TrainSpeaker, [str(LEAF), *argv])
     manifest = read_manifest(folder / "train.csv", "pseudo_labels", folder)
-    return train_speaker.build_brain(stage, manifest, arguments.n_classes)
+    return train_speaker.build_brain(recipe, manifest)
 
 
 class OneBatch(list):

@@ -13,170 +13,114 @@ The same command after a kill continues from the last checkpoint.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import speechbrain as sb
-import torch
-from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_ext.dataio.audio import check_audio
-from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.experiment.recipe_run import Stage
+from speechbrain_ext.dataio.manifest import Manifest
+from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.training_run import run_training
 from speechbrain_ext.losses.dino import target_statistics
-from speechbrain_ext.models.embedder import save_embedder
-from speechbrain_ext.training.brain import CURVE, ViewBrain, check_views
-from speechbrain_ext.training.dino import build_modules
-from speechbrain_ext.training.dino_schedules import DinoSchedules
-from speechbrain_ext.training.optim import decay_groups
-from speechbrain_ext.training.plots import dino_health
-from speechbrain_ext.training.validation import watch_from
-from speechbrain_ext.training.views import crop_lengths
+from speechbrain_ext.models.heads import Outputs
+from speechbrain_ext.training.brain import Objective
+from speechbrain_ext.training.dino import DinoSchedules, build_dino
+from speechbrain_ext.training.plots import dino_diagnostics
+from speechbrain_ext.training.settings import TrainDino
+from speechbrain_ext.training.view_brain import ViewBrain
+from speechbrain_ext.training.views import crop_lengths, view_data
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.plotting import save_png
-from speechbrain_ext.utils.validation import (
-    check_counts,
-    check_positive,
-    check_shares,
-)
+
+
+class Predictions(NamedTuple):
+    """Outputs of both networks."""
+
+    student: Outputs
+    teacher: Outputs
 
 
 class DinoBrain(ViewBrain):
-    """Student, teacher, centre and their schedules."""
+    """Student, teacher and centre."""
 
-    def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple:
-        """`Outputs` of the student and of the teacher."""
-        views = self._views(batch.to(self.device))
+    settings: TrainDino
+
+    @property
+    def schedules(self) -> DinoSchedules:
+        """What changes from step to step besides the rates."""
+        return DinoSchedules(self.settings, self.steps_per_epoch)
+
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> Predictions:
+        """Compute the outputs of the student and of the teacher."""
+        views = self.augmented_views(batch.to(self.device))
         # SSPS: the teacher hears another utterance.
         heard = views.pop("positive_crops", views["global_crops"])
         # First, so that what it needs is free again for the student.
         teacher = self.modules.teacher(heard)
-        return self.modules.student(*views.values()), teacher
+        return Predictions(self.modules.student(*views.values()), teacher)
 
     def compute_objectives(
-        self, predictions: tuple, batch: Any, stage: sb.Stage
-    ) -> torch.Tensor:
-        """DINO's cross-entropy between views, and RDINO's terms if any."""
+        self, predictions: Predictions, batch: Any, stage: sb.Stage
+    ) -> Objective:
+        """Compute DINO's cross-entropy, and RDINO's terms if any."""
         student, teacher = predictions
-        dino = self.modules.loss
+        dino = self.parts.loss
         now = self.schedules.at(self.optimizer_step)
         targets = dino.targets(teacher.cosines, now.teacher_temperature)
-        loss = dino.cross_entropy(student.cosines, targets)
+        cross_entropy = loss = dino.cross_entropy(student.cosines, targets)
         dino.update_center(teacher.cosines)
-        self.facts = (loss.detach(), *target_statistics(targets))
-        if self.hparams.regularizer_weight > 0:
-            n_global = len(targets)
-            term = self.hparams.regularizer(student.expansion[:n_global])
+        if self.settings.regularizer_weight > 0:
+            expansion = student.expansion[: len(targets)]
+            term = self.objects["regularizer"](expansion)
             loss = loss + now.regularizer_weight * term
-        return loss
+        facts = cross_entropy.detach(), *target_statistics(targets)
+        return Objective(loss, facts)
 
-    def count_step(self, outputs: tuple) -> dict[str, float]:
-        """Figures of the step; a collapse ends the run here."""
-        return self.modules.health.update(
-            *self.facts, outputs[1].embeddings, self.modules.loss.center
+    def step_statistics(
+        self, outputs: Predictions, objective: Objective
+    ) -> dict[str, float]:
+        """Count the step's diagnostics; a collapse ends the run here."""
+        return self.parts.diagnostics.update(
+            *objective.facts, outputs.teacher.embeddings, self.parts.loss.center
         )
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """All of the student at one rate."""
-        return decay_groups(self.modules.student.parameters())
+    def before_step(self) -> None:
+        """Freeze the prototypes in the first epochs."""
+        if self.schedules.at(self.optimizer_step).prototypes_frozen:
+            self.parts.student.head.prototypes.grad = None
 
-    def set_rates(self) -> None:
-        """One rate for all."""
-        rate = self.rate(self.optimizer_step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    def rate(self, step: int) -> float:
-        """As scheduled."""
-        return self.schedules.at(step).lr
-
-    def before_step(self, student: Any) -> None:
-        """In the first epochs prototypes rest."""
-        if self.schedules.at(self.optimizer_step).prototypes_rest:
-            student.head.prototypes.grad = None
-
-    def after_step(self, student: Any) -> None:
+    def after_step(self) -> None:
         """Move the teacher."""
         now = self.schedules.at(self.optimizer_step)
-        self.modules.teacher.update(student, now.teacher_momentum)
+        self.parts.teacher.update(self.parts.student, now.momentum)
 
-    @property
-    def embedder(self) -> Any:
-        """The teacher's."""
-        return self.modules.teacher.model.embedder
+    def save(self) -> list[str]:
+        """Write the embedder and a plot; names of all files."""
+        curve = pd.DataFrame(self.curve.rows)
+        figure = dino_diagnostics(curve, self.parts.diagnostics.uniform)
+        save_png(figure, self.folder / "diagnostics.png")
+        return [*super().save(), "diagnostics.png"]
 
-    @property
-    def averaged(self) -> Any:
-        """The mean of the last teachers."""
-        return self.modules.mean_teacher
+    def summary(self) -> dict[str, Any]:
+        """Return what a stage record says of the training."""
+        ln_k = self.parts.diagnostics.uniform
+        return {**super().summary(), "ln_k": ln_k}
 
 
-def build_brain(stage: Stage, manifest: Manifest) -> DinoBrain:
-    """The brain with all that it trains, checkpoints and draws from."""
-    settings, hparams = stage.settings, stage.load()
+def build_brain(recipe: RecipeRun, manifest: Manifest) -> DinoBrain:
+    """Build the Brain with all that it trains, checkpoints and reads."""
+    settings, objects = recipe.settings, recipe.objects()
     lengths = crop_lengths(settings, manifest)
-    steps_per_epoch = len(manifest) // settings["batch_size"]
-    modules = build_modules(settings, hparams, len(manifest), steps_per_epoch)
-    brain = DinoBrain(
-        stage, hparams, modules, manifest, lengths, settings["n_global"]
+    networks = build_dino(settings, objects, len(manifest))
+    data = view_data(settings, manifest, lengths, settings.n_global)
+    return DinoBrain(
+        settings, objects, networks, data, recipe.folder, recipe.options
     )
-    brain.schedules = DinoSchedules(settings, steps_per_epoch)
-    brain.watch = watch_from(settings)
-    brain.n_positive_epochs = settings["n_ssps_epochs"]
-    brain.n_averaged_epochs = settings["n_averaged_teachers"]
-    return brain
-
-
-def check(stage: Stage, manifest: Manifest) -> None:
-    """Refuse settings that cannot train, or not as they seem to."""
-    settings = stage.settings
-    check_views(stage, manifest)
-    check_counts(settings, n_averaged_teachers=1)
-    check_positive(settings, "student_temperature", "teacher_temperature")
-    check_positive(settings, "teacher_temperature_start")
-    check_shares(settings, "center_momentum", "teacher_momentum")
-    sizes = {f"head.{key}": size for key, size in settings["head"].items()}
-    least = {key: int(key != "head.expander_size") for key in sizes}
-    check_counts(sizes, **least)
-    if settings["collapse_patience"] is not None:
-        check_positive(settings, "collapse_patience")
-
-
-def save(stage: Stage, brain: DinoBrain) -> list[str]:
-    """Write what the training leaves; names for the receipt."""
-    names = save_embedder(stage.folder / "embedder", brain.finished())
-    curve = pd.DataFrame(brain.curve.rows)
-    figure = dino_health(curve, brain.modules.health.uniform)
-    save_png(figure, stage.folder / "health.png")
-    outputs = [f"embedder/{name}" for name in names]
-    return [*outputs, CURVE, "health.png"]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Manifest in, embedder folder out."""
-    stage = Stage(__file__, argv)
-    settings = stage.settings
-    inputs = {
-        "train_annotation": settings["train_annotation"],
-        "embedder_yaml": settings["embedder_yaml"],
-    }
-    if stage.is_done(inputs=inputs):
-        return
-    manifest = read_manifest(
-        settings["train_annotation"], "utterances", settings["data_folder"]
-    )
-    check_audio(manifest)
-    check(stage, manifest)
-    brain = build_brain(stage, manifest)
-    brain.fit_views(stage.share(settings["batch_size"]))
-    stage.finish(
-        run_on_main(save, [stage, brain]),
-        n_utterances=len(manifest),
-        hours=float(manifest.duration.sum() / 3600),
-        final_loss=brain.curve.rows[-1]["loss"],
-        ln_k=brain.modules.health.uniform,
-        random_encoder=brain.embedder.is_random,
-    )
+    """Train on a manifest without speakers and write an embedder folder."""
+    run_training(RecipeRun(__file__, TrainDino, argv), build_brain)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import pydoc
 import re
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,7 @@ from speechbrain_ext.utils.yaml_trees import (
 # Keys that name another YAML: found beside the YAML that has them.
 _YAMLS = re.compile(r"(^|_)(yaml|hparams)$")
 _PLACEHOLDER = "!PLACEHOLDER"
+_EXAMPLE = "!name:package.Class"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,19 +107,22 @@ def read_leaf(
     known = kind.keys()
     options = RunOptions().as_dict()
     _check_names(kind, tree, overrides or {}, options)
-    tree = merged(tree, overrides or {})
-    tree = _completed(tree, known)
+    tree = merged(tree, _with_objects(overrides or {}, known))
+    tree = _completed(kind, tree)
     text = resolved(tree, path)
     final = parse_yaml(text)
     for key in known:
         if isinstance(final.get(key), Mapping) or tag_of(final.get(key)):
-            _check_object(known[key], final[key])
-    values = {key: plain(final[key]) for key in known if key in final}
-    tagged = plain({key: final[key] for key in values}, tags=True)
+            default = kind.default_of(key, final)
+            _check_object(known[key], final[key], default)
+    values = {
+        key: plain(final[key], tags=_is_object(known[key]))
+        for key in known
+        if key in final
+    }
     settings = kind.from_values(values)
     _check_changed_yamls(settings)
     record = settings.record()
-    record |= {key: tagged[key] for key in record if _is_object(known[key])}
     stated = {key: plain(final[key]) for key in final if key in options}
     _check_options(stated, options)
     return Leaf(path, text, settings, record, stated)
@@ -129,6 +134,16 @@ def _check_changed_yamls(settings: Settings) -> None:
         path = getattr(settings, f"{key}_yaml", None)
         if path is not None:
             check_changes(key, path, getattr(settings, key))
+
+
+def _with_objects(overrides: Any, known: Mapping[str, Setting]) -> Any:
+    """Overrides in which text such as ``"!name:a.B"`` is that object."""
+    found = CommentedMap(overrides)
+    for key, value in found.items():
+        tagged = isinstance(value, str) and value.startswith("!")
+        if key in known and _is_object(known[key]) and tagged:
+            found[key] = parse_options(f"{key}: {value}")[key]
+    return found
 
 
 def _is_object(fact: Setting) -> bool:
@@ -158,14 +173,15 @@ def _check_names(
             raise unknown_key(kind.recipe, key, plain(value), known)
 
 
-def _completed(tree: CommentedMap, known: dict[str, Setting]) -> CommentedMap:
+def _completed(kind: type[Settings], tree: CommentedMap) -> CommentedMap:
     """A tree with the default of each key that it leaves out."""
-    defaults = CommentedMap()
-    for key, fact in known.items():
-        if isinstance(fact.default, Wired):
-            defaults |= parse_yaml(f"{key}: {fact.default}")
-        elif fact.default is not REQUIRED:
-            defaults[key] = fact.default
+    known, defaults = kind.keys(), CommentedMap()
+    for key in known:
+        default = kind.default_of(key, tree)
+        if isinstance(default, Wired):
+            defaults |= parse_yaml(f"{key}: {default}")
+        elif default is not REQUIRED:
+            defaults[key] = default
     given = CommentedMap(
         (key, value)
         for key, value in tree.items()
@@ -178,7 +194,7 @@ def _completed(tree: CommentedMap, known: dict[str, Setting]) -> CommentedMap:
     return new
 
 
-def _check_object(fact: Setting, node: Any) -> None:
+def _check_object(fact: Setting, node: Any, default: Any) -> None:
     """Refuse an object that cannot be, or arguments that it does not take."""
     if not _is_object(fact):
         return
@@ -186,7 +202,7 @@ def _check_object(fact: Setting, node: Any) -> None:
     if tag is None or not tag.startswith(("!name:", "!new:", "!apply:")):
         raise InputError(
             f"{fact.name} is {plain(node)}; it must be {fact.rule}; for "
-            f"example --{fact.name}='{fact.default}'"
+            f"example --{fact.name}='{default or _EXAMPLE}'"
         )
     target = pydoc.locate(tag.partition(":")[2])
     if target is None:
@@ -197,6 +213,16 @@ def _check_object(fact: Setting, node: Any) -> None:
     arguments = plain(node)
     if isinstance(arguments, dict):
         check_arguments(fact.name, target, arguments)
+        if tag == str(default).split()[0]:
+            _check_ranges(fact, arguments)
+
+
+def _check_ranges(fact: Setting, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of the default's class that are out of range."""
+    for key, value in arguments.items():
+        if key in fact.arguments:
+            name = f"{fact.name}.{key}"
+            dataclasses.replace(fact.arguments[key], name=name).check(value)
 
 
 def check_arguments(
@@ -226,7 +252,7 @@ def check_arguments(
     speechbrain_ext.utils.errors.InputError: noise.level is 'loud'; it must ...
     """
     try:
-        parameters = inspect.signature(target).parameters
+        parameters: Mapping[str, Any] = inspect.signature(target).parameters
         function = target.__init__ if inspect.isclass(target) else target
         hints = typing.get_type_hints(function)
     except (TypeError, ValueError, NameError):
@@ -238,16 +264,18 @@ def check_arguments(
             continue
         if key not in parameters:
             error = unknown_key(name, key, value, parameters)
-            raise InputError(str(error).replace("--", f"{name}."))
+            raise InputError(f"{name}.{error}".replace("--", f"{name}."))
         if _is_simple(hints.get(key)) and not _is_built(value):
             Setting(f"{name}.{key}", hints[key], None, "").check(value)
 
 
 def _is_simple(kind: Any) -> bool:
     """Whether `Setting` can check values of a type."""
-    if typing.get_args(kind):
-        parts = typing.get_args(kind)
-        return all(_is_simple(part) for part in parts)
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return True
+    if origin in (list, dict, typing.Union, types.UnionType):
+        return all(_is_simple(part) for part in typing.get_args(kind))
     return kind in (bool, int, float, str, type(None), list, dict)
 
 

@@ -37,7 +37,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, write_json, write_text
 from speechbrain_ext.utils.provenance import describe_file, describe_yaml
 from speechbrain_ext.utils.settings import Settings
-from speechbrain_ext.utils.yaml_trees import plain
+from speechbrain_ext.utils.yaml_trees import parse_options, plain
 
 logger = logging.getLogger(__name__)
 
@@ -144,12 +144,34 @@ class RecipeRun:
             )
         name, self.run_opts, overrides = parse_command_line(argv)
         sb.utils.distributed.ddp_init_group(self.run_opts)
-        self.leaf = read_leaf(kind, name, overrides)
+        self._refuse_options(kind)
+        # What the recipe's class has as a key is checked with its keys.
+        given = parse_options(overrides)
+        given |= {
+            option: self.run_opts[option]
+            for option in self.run_opts.overridden_args
+            if option in kind.keys()
+        }
+        self.leaf = read_leaf(kind, name, given)
         self.settings: Any = self.leaf.settings
         self.folder = Path(self.settings.output_folder)
         self.request: dict[str, Any] = {}
         self.resumed = False
         self._start = time.time()
+
+    def _refuse_options(self, kind: type[Settings]) -> None:
+        for option, reason in kind.refused_options.items():
+            if option in self.run_opts.overridden_args:
+                raise InputError(
+                    f"{option} is {self.run_opts[option]}; it would change "
+                    f"nothing, since {reason}; leave --{option} out"
+                )
+
+    @property
+    def options(self) -> RunOptions:
+        """SpeechBrain's run options of the YAML and the command line."""
+        given = {n: self.run_opts[n] for n in self.run_opts.overridden_args}
+        return RunOptions.from_dictionary({**self.leaf.options, **given})
 
     def is_done(
         self,
@@ -199,7 +221,7 @@ class RecipeRun:
         return {
             name: str(given[name])
             for name in _DECIDING
-            if given[name] != default[name]
+            if given[name] != default[name] and name not in self.settings.keys()
         }
 
     def _begin(self, inputs: dict, extra: dict) -> bool:

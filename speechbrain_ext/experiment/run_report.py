@@ -33,11 +33,11 @@ from speechbrain_ext.experiment.plan import (
     rounds_of,
 )
 from speechbrain_ext.training.plots import (
-    contrastive_health,
-    dino_health,
+    contrastive_diagnostics,
+    dino_diagnostics,
     gate_fits,
     gate_shares,
-    layers_moved,
+    layer_distances,
     training_curves,
 )
 from speechbrain_ext.utils.files import read_json
@@ -445,14 +445,14 @@ def health_sections(step: Step, curve: pd.DataFrame) -> list[Section]:
         return []
     caption = "Figures that need no labels; a collapse would show in them."
     if "uniformity" in curve:
-        figure = contrastive_health(curve)
+        figure = contrastive_diagnostics(curve)
     else:
-        figure = dino_health(curve, step.receipt()["ln_k"])
+        figure = dino_diagnostics(curve, step.receipt()["ln_k"])
     sections: list[Section] = [(f"Health, {step.system}", caption, figure)]
     path = step.folder / "layer_distances.csv"
     if path.exists():
         caption = "Relative distance of each layer from where it began."
-        figure = layers_moved(pd.read_csv(path))
+        figure = layer_distances(pd.read_csv(path))
         sections.append((f"Layers, {step.system}", caption, figure))
     return sections
 

@@ -1,4 +1,4 @@
-"""What the Brains of the training recipes are made of.
+"""Parts of the training recipes: one Brain base, its data, its diagnostics.
 
 May import from: augment, clustering, dataio, losses, models, utils,
 verification.
@@ -9,6 +9,9 @@ from speechbrain_ext.utils.lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "brain": "TrainingBrain",
+        "checkpoints": "WholeCheckpointer",
         "schedules": "cosine exponential linear",
+        "view_brain": "ViewBrain",
     },
 )

@@ -1,155 +1,276 @@
-"""What training on views without labels does, whatever its loss.
+"""The Brain base of the three trainings.
 
-Crops of utterances, augmented one by one; positives drawn before an epoch; a
-step with scheduled rates and clipped gradients; figures, the EER and a
-checkpoint after it. A recipe's Brain adds its networks and its loss.
+Optimiser groups and their schedule, clipping, a check for finite losses,
+checkpoints within an epoch, several processes that train as one, statistics to
+all loggers, and the mean of the last epochs. A recipe's Brain adds its forward
+pass and its loss.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
-import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.dataio.sampler import ReproducibleRandomSampler
+from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import get_rank
-from torch.nn.parallel import DistributedDataParallel
+from speechbrain.utils.run_opts import RunOptions
+from speechbrain.utils.train_logger import FileTrainLogger
+from torch.optim.swa_utils import AveragedModel
 
 from speechbrain_ext.augment.augmenter import from_folder
-from speechbrain_ext.dataio.audio import RandomCrop
-from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
-from speechbrain_ext.experiment.recipe_run import Stage
-from speechbrain_ext.models.extraction import embed_manifest
-from speechbrain_ext.training.checkpoints import WholeCheckpointer
-from speechbrain_ext.training.finite import require_finite
-from speechbrain_ext.training.optim import clip_each_
-from speechbrain_ext.training.step_logger import Monitor
+from speechbrain_ext.dataio.audio import RandomCrop, check_audio
+from speechbrain_ext.dataio.manifest import Manifest, read_manifest
+from speechbrain_ext.models.embedder import save_embedder
+from speechbrain_ext.training.networks import Networks
+from speechbrain_ext.training.optim import clip_each_, parameter_groups
+from speechbrain_ext.training.settings import TrainingSettings
+from speechbrain_ext.training.step_logger import StepLogger
 from speechbrain_ext.training.train_curve import TrainCurve
-from speechbrain_ext.training.validation import EerWatch
-from speechbrain_ext.training.views import ViewData, augment_views, batch_views
-from speechbrain_ext.utils.distributed import share_batch_norm
+from speechbrain_ext.training.validation import build_validation
+from speechbrain_ext.utils.distributed import (
+    n_processes,
+    process_mean,
+    share_batch_norm,
+)
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.keyed_random import crop_keys, seed_step
-from speechbrain_ext.utils.validation import check_counts, check_positive
+from speechbrain_ext.utils.keyed_random import seed_step
 
 logger = logging.getLogger(__name__)
 
 CURVE = "train_curve.csv"
+TRAIN_LOG = "train_log.txt"
+_MOST_NAMES = 8
 
 
-class ViewBrain(sb.Brain):
-    """A student of views, and all that a resumed run needs of it.
+class TrainingData(NamedTuple):
+    """What a training reads."""
+
+    manifest: Manifest  # the utterances that are trained on
+    whole: Manifest  # these and those that are held out
+    dataset: DynamicItemDataset  # of these
+    crop: RandomCrop  # cuts them; its epoch is set as an epoch begins
+    sampler: Any  # their order; seeded, so that all processes have the same
+
+
+class Objective(NamedTuple):
+    """What `compute_objectives` of a training's Brain returns."""
+
+    loss: torch.Tensor  # scalar, with gradients
+    facts: tuple[torch.Tensor, ...] = ()  # what the step's statistics need
+
+
+class TrainingBrain(sb.Brain):
+    """Brain with all that a training needs and a resumed one goes on from.
 
     Arguments
     ---------
-    stage : Stage
+    settings : TrainingSettings
         The recipe's.
-    hparams : dict
-        Its objects.
-    modules : dict of str to torch.nn.Module
-        Checkpointed: ``student``, ``health`` and what else there is; with
-        positives of other utterances also ``positives``.
-    manifest : Manifest
-        The training utterances.
-    lengths : list of int
-        Samples of each crop of an utterance, global crops first.
-    n_global : int
-        How many of them are global.
-    recoverables : dict, optional
+    objects : mapping
+        What its YAML wires: ``augment``, ``opt_class``, ``lr_schedule``,
+        ``epoch_counter``, ``checkpointer`` and ``train_logger``.
+    networks : Networks
+        What is trained.
+    data : TrainingData
+        What it is trained on.
+    folder : pathlib.Path
+        Where checkpoints and logs are written.
+    options : RunOptions, optional
+        SpeechBrain's run options.
+    recoverables : mapping, optional
         What else is checkpointed.
-    """
 
-    # Of how many of the last epochs; a recipe sets them.
-    n_positive_epochs = 0
-    n_averaged_epochs = 1
-    watch: EerWatch | None = None
+    Raises
+    ------
+    InputError
+        The utterances do not fill a batch, or processes cannot share it.
+    """
 
     def __init__(
         self,
-        stage: Stage,
-        hparams: dict[str, Any],
-        modules: dict[str, Any],
-        manifest: Manifest,
-        lengths: list[int],
-        n_global: int,
-        recoverables: dict[str, Any] | None = None,
+        settings: TrainingSettings,
+        objects: Mapping[str, Any],
+        networks: Networks,
+        data: TrainingData,
+        folder: Path,
+        options: RunOptions | None = None,
+        recoverables: Mapping[str, Any] | None = None,
     ):
-        settings = stage.settings
-        self.folder = stage.folder
-        self.epochs = sb.utils.epoch_loop.EpochCounter(settings["n_epochs"])
-        self.curve = TrainCurve(stage.folder / CURVE)
+        self.n_batches = len(data.sampler) // settings.batch_size
+        _check_batch(settings.batch_size, len(data.sampler))
+        self.settings, self.objects = settings, objects
+        self.data, self.folder = data, folder
+        self.embedder = networks.kept
+        self.mean_embedder = _mean_embedder(settings, networks.kept)
+        modules = dict(networks.modules)
+        if self.mean_embedder is not None:
+            modules["mean_embedder"] = self.mean_embedder
+        # As they are, whereas `modules` may wrap them for several processes.
+        self.parts = SimpleNamespace(**modules)
+        self.trained, self.head = networks.trained, networks.head
+        self.epochs = objects["epoch_counter"](settings.n_epochs)
+        self.curve = TrainCurve(folder / CURVE)
         kept = {name: m for name, m in modules.items() if m.state_dict()}
         kept |= {"epochs": self.epochs, "curve": self.curve}
         super().__init__(
             modules,
-            hparams["opt_class"],
-            hparams,
-            stage.run_opts,
-            WholeCheckpointer(
-                stage.folder / "save", {**kept, **(recoverables or {})}
+            objects["opt_class"],
+            {"output_folder": str(folder)},
+            options,
+            objects["checkpointer"](
+                folder / "save", {**kept, **(recoverables or {})}
             ),
         )
-        self.random_crop = RandomCrop(lengths, settings["seed"])
-        self.augment = from_folder(
-            hparams["augment"], settings["augment_folder"]
-        )
-        self.dataset = ViewData(manifest, self.random_crop, n_global)
+        self.train_sampler = data.sampler
+        self.lr_schedule = objects["lr_schedule"]
+        self.augment = from_folder(objects["augment"], settings.augment_folder)
+        self.validation = build_validation(settings)
+        self.train_loggers = _train_loggers(objects["train_logger"], folder)
 
-    @property
-    def embedder(self) -> Any:
-        """What becomes the embedder: watched, averaged, and asked for SSPS."""
+    # What a recipe's Brain says of its training.
+
+    def epoch_statistics(self, epoch: int, loss: float) -> dict[str, float]:
+        """Return the statistics of an epoch, of which ``loss`` is the mean."""
         raise NotImplementedError
 
-    @property
-    def averaged(self) -> Any:
-        """The mean of the last epochs' embedders, an `AveragedModel`."""
+    def step_statistics(
+        self, outputs: Any, objective: Objective
+    ) -> dict[str, float]:
+        """Return the statistics of a step that was made."""
         raise NotImplementedError
 
-    def set_rates(self) -> None:
-        """Learning rates of the step to come."""
-        raise NotImplementedError
-
-    def rate(self, step: int) -> float:
-        """What `lr` is in a step, counted from 0."""
-        raise NotImplementedError
-
-    def count_step(self, outputs: Any) -> dict[str, float]:
-        """Figures of the step that was made."""
-        raise NotImplementedError
-
-    def chosen(self, views: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Of the views of a batch, those that the loss needs."""
-        return views
-
-    def before_step(self, student: Any) -> None:
+    def before_step(self) -> None:
         """Change gradients before they are clipped."""
 
-    def after_step(self, student: Any) -> None:
-        """Let others follow the student."""
+    def after_step(self) -> None:
+        """Update what follows the trained weights."""
 
-    def end_of_epoch(self, epoch: int) -> None:
+    def on_epoch_end(self, epoch: int) -> None:
         """Write what else an epoch leaves, before its checkpoint."""
 
-    def _views(self, batch: Any) -> dict[str, torch.Tensor]:
-        """Views [V, B, T] of each name, each crop augmented on its own."""
-        views = self.chosen(batch_views(batch))
-        if self.augment is None:
-            return views
-        seed, epoch = self.hparams.seed, self.random_crop.epoch
-        keys = crop_keys(seed, epoch, batch.id, sum(map(len, views.values())))
-        return augment_views(views, self.augment.by_keys, keys)
+    # Batches.
+
+    def fit_batch(self, batch: Any) -> torch.Tensor:
+        """Fit a batch; its loss, that of this process alone."""
+        should_step = self.step % self.grad_accumulation_factor == 0
+        self.on_fit_batch_start(batch, should_step)
+        with self.no_sync(not should_step):
+            with self.training_ctx:
+                outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+                objective = self.compute_objectives(
+                    outputs, batch, sb.Stage.TRAIN
+                )
+            self.require_finite(objective.loss, batch.id)
+            share = objective.loss / self.grad_accumulation_factor
+            self.scaler.scale(share).backward()
+        if should_step:
+            self.optimizers_step()
+        statistics = self.step_statistics(outputs, objective)
+        if should_step:
+            self.step_logger.step(self.optimizer_step, statistics)
+        return objective.loss.detach().cpu()
+
+    @property
+    def batch_number(self) -> int:
+        """Number of the batch in the whole training: a key for dropout."""
+        return (self.epochs.current - 1) * self.n_batches + self.step
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
-        """Dropout, if any, is drawn for the step: a resumed run replays it."""
-        seed_step(self.hparams.seed, self.optimizer_step, get_rank() or 0)
+        """Seed dropout for the batch, so that a resumed run replays it."""
+        seed_step(self.settings.seed, self.batch_number, get_rank() or 0)
 
-    def on_fit_batch_end(
-        self, batch: Any, outputs: Any, loss: torch.Tensor, should_step: bool
-    ) -> None:
-        """Count the step's figures."""
-        self.monitor.step(self.optimizer_step, self.count_step(outputs))
+    def require_finite(self, loss: torch.Tensor, names: list[str]) -> None:
+        """Raise InputError, with the batch's utterances, at a loss like nan."""
+        if torch.isfinite(loss):
+            return
+        place = f"epoch {self.epochs.current}, batch {self.step}"
+        logger.error(f"{place}: the utterances are {', '.join(names)}")
+        shown = ", ".join(names[:_MOST_NAMES])
+        if len(names) > _MOST_NAMES:
+            shown += f" and {len(names) - _MOST_NAMES} more, see log.txt"
+        raise InputError(
+            f"the loss is {loss.item()} in {place}, utterances {shown}; it "
+            f"must be finite; lower --lr (now {self.settings.lr}) or look at "
+            "the utterances, and start anew with --overwrite=true"
+        )
+
+    def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
+        """Average the loss over processes, so that each reports the same."""
+        loss = process_mean(loss, self.device)
+        return super().update_average(loss, avg_loss)
+
+    def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
+        # Gradients being accumulated are in no checkpoint.
+        wanted = super()._should_save_intra_epoch_ckpt(*args)
+        return wanted and self.step % self.grad_accumulation_factor == 0
+
+    # The optimiser.
+
+    def init_optimizers(self) -> None:
+        """Make one optimiser over groups, each with its own peak rate."""
+        settings = self.settings
+        groups = parameter_groups(
+            self.trained.model,
+            self.head,
+            settings.lr,
+            settings.lr_parts,
+            settings.layer_decay,
+        )
+        self.optimizer = self.opt_class(groups)
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimiser in an epoch."""
+        return self.n_batches // self.grad_accumulation_factor
+
+    def lr_factor(self, step: int) -> float:
+        """Return all rates of a step, from 0, relative to their peaks."""
+        settings = self.settings
+        return self.lr_schedule(
+            step,
+            settings.n_epochs * self.steps_per_epoch,
+            start=1.0,
+            end=settings.lr_end,
+            n_warmup=settings.n_warmup_epochs * self.steps_per_epoch,
+        )
+
+    def set_rates(self) -> None:
+        """Set each group's rate for the step to come."""
+        factor = self.lr_factor(self.optimizer_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+    def optimizers_step(self) -> None:
+        """Step with the scheduled rates and clipped gradients."""
+        self.set_rates()
+        self.scaler.unscale_(self.optimizer)
+        self.before_step()
+        self.clip_gradients()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.after_step()
+        self.optimizer_step += 1
+
+    def clip_gradients(self) -> None:
+        """Clip gradients by their common norm, or each tensor's by its own."""
+        if self.max_grad_norm <= 0:
+            return
+        groups = self.optimizer.param_groups
+        trained = [p for group in groups for p in group["params"]]
+        if self.settings.clip_per_tensor:
+            clip_each_(trained, self.max_grad_norm)
+        else:
+            torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)
+
+    # Epochs.
 
     def _wrap_distributed(self) -> None:
         if self.distributed_launch:
@@ -157,165 +278,143 @@ class ViewBrain(sb.Brain):
             share_batch_norm(self.modules, self.device)
         super()._wrap_distributed()
 
-    def init_optimizers(self) -> None:
-        """One optimiser of the student, which SpeechBrain's hook knows."""
-        self.optimizer = self.opt_class(self.parameter_groups())
-        self.optimizers_dict = {"opt_class": self.optimizer}
-        self.checkpointer.add_recoverable("optimizer", self.optimizer)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Of the optimiser."""
-        raise NotImplementedError
-
     def on_fit_start(self) -> None:
-        """After what is resumed is known, open the monitor."""
+        """Resume, then open the step logger where the training goes on."""
         super().on_fit_start()
-        self.monitor = Monitor(
+        self.step_logger = StepLogger(
             self.folder / "tensorboard",
             self.optimizer_step,
             shown=not self.noprogressbar,
         )
 
-    def optimizers_step(self) -> None:
-        """Step the student with its schedules, then those that follow it."""
-        self.set_rates()
-        self.scaler.unscale_(self.optimizer)
-        student = unwrapped(self.modules.student)
-        self.before_step(student)
-        clip_each_(student.parameters(), self.hparams.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.after_step(student)
-        self.optimizer_step += 1
-
-    def check_loss_isfinite(self, loss: torch.Tensor) -> None:
-        """Stop before a step that would ruin the weights."""
-        remedy = f"lower --lr (now {self.hparams.lr})"
-        require_finite(loss, self.random_crop.epoch, self.step, remedy)
-
     def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
-        """Crops are drawn for the epoch that begins; positives, if any."""
-        self.random_crop.epoch = epoch
-        if epoch > self.hparams.n_epochs - self.n_positive_epochs:
-            positives = self.modules.positives
-            # A run resumed in mid-epoch has them already.
-            if int(positives.epoch) != epoch:
-                known = positives.by_embeddings
-                embeddings = self.embed_training_set() if known else None
-                positives.draw(embeddings, epoch)
-            self.dataset.use_positives(positives.rows.cpu().numpy())
-
-    def embed_training_set(self) -> np.ndarray:
-        """Embeddings [N, D] of the clean utterances."""
-        return embed_manifest(
-            self.embedder,
-            self.dataset.manifest,
-            None if self.noprogressbar else "SSPS",
-            self.hparams.num_workers,
-            grain=SAMPLE_RATE,
-        )
+        """Set the epoch for which crops are drawn."""
+        self.data.crop.epoch = epoch
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: Any = None
     ) -> None:
-        """Log the epoch and checkpoint everything that changed."""
-        if epoch > self.hparams.n_epochs - self.n_averaged_epochs:
-            self.averaged.update_parameters(self.embedder)
-        figures = self.modules.health.close()
-        figures["lr"] = self.rate(self.optimizer_step - 1)
-        if self.watch and epoch % self.hparams.eer_interval == 0:
-            workers = self.hparams.num_workers
-            figures["eer"] = self.watch.percent(self.embedder, workers)
-        self.curve.append(epoch=epoch, **figures)
-        self.monitor.epoch(self.optimizer_step, figures)
-        words = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
-        logger.info(f"epoch {epoch}/{self.hparams.n_epochs}: {words}")
-        self.end_of_epoch(epoch)
+        """Log an epoch and checkpoint everything that changed."""
+        settings = self.settings
+        first = settings.n_epochs - settings.n_averaged_epochs + 1
+        if self.mean_embedder is not None and epoch >= first:
+            self.mean_embedder.update_parameters(self.embedder)
+        statistics = self.epoch_statistics(epoch, stage_loss)
+        last_step = max(self.optimizer_step - 1, 0)
+        statistics["lr"] = settings.lr * self.lr_factor(last_step)
+        if self.validation and epoch % settings.eer_interval == 0:
+            statistics["eer"] = self.validation.percent(
+                self.embedder, settings.num_workers
+            )
+        self.log_epoch(epoch, statistics)
+        self.on_epoch_end(epoch)
+        # SpeechBrain's early stopping.
+        if hasattr(self.epochs, "update_metric"):
+            loss = statistics["loss"]
+            self.epochs.update_metric(statistics.get("valid_error", loss))
         # What the checkpoint resumes is the epoch to come.
         self.step, self.avg_train_loss = 0, 0.0
         self.checkpointer.save_and_keep_only(
             meta={"epoch": epoch}, num_to_keep=1
         )
 
-    def fit_views(self, batch_size: int) -> None:
-        """Train to the end, from the last checkpoint if there is one.
+    def log_epoch(self, epoch: int, statistics: dict[str, float]) -> None:
+        """Give an epoch's statistics to the curve and to all loggers."""
+        self.curve.append(epoch=epoch, **statistics)
+        self.step_logger.epoch(self.optimizer_step, statistics)
+        words = ", ".join(f"{k} {v:.4g}" for k, v in statistics.items())
+        logger.info(f"epoch {epoch}/{self.settings.n_epochs}: {words}")
+        for each, options in self.train_loggers:
+            each.log_stats({"epoch": epoch}, statistics, **options)
 
-        Arguments
-        ---------
-        batch_size : int
-            This process's part.
-        """
-        # With `shuffle`, several processes would draw another order than one.
-        self.train_sampler = ReproducibleRandomSampler(
-            self.dataset, self.hparams.seed
-        )
+    # The whole training.
+
+    def train(self) -> None:
+        """Train to the end, from the last checkpoint if there is one."""
         self.fit(
             self.epochs,
-            self.dataset,
+            self.data.dataset,
             train_loader_kwargs={
-                "batch_size": batch_size,
-                "sampler": self.train_sampler,
+                "sampler": self.data.sampler,
                 "drop_last": True,
-                "num_workers": self.hparams.num_workers,
+                **self.loader_options(),
             },
         )
 
+    def loader_options(self) -> dict[str, int]:
+        """Options of a loader of this process's part of a batch."""
+        return {
+            "batch_size": self.settings.batch_size // n_processes(),
+            "num_workers": self.settings.num_workers,
+        }
+
+    @property
     def finished(self) -> Any:
         """The embedder that the training was for."""
-        if not self.averaged.n_averaged:
-            # Stopped before the epochs that count, by --debug for instance.
-            self.averaged.update_parameters(self.embedder)
-        return self.averaged.module
+        mean = self.mean_embedder
+        # None is averaged where --debug or early stopping ended the run.
+        if mean is None or not mean.n_averaged:
+            return self.embedder
+        return mean.module
+
+    def save(self) -> list[str]:
+        """Write the embedder; the files that the training leaves."""
+        names = save_embedder(self.folder / "embedder", self.finished)
+        return [*(f"embedder/{name}" for name in names), CURVE]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a stage record says of the training."""
+        return {
+            "n_utterances": len(self.data.whole),
+            "hours": float(self.data.whole.duration.sum() / 3600),
+            "final_loss": self.curve.rows[-1]["loss"],
+            "random_encoder": self.embedder.is_random,
+        }
 
 
-def unwrapped(module: torch.nn.Module) -> Any:
-    """The module inside DistributedDataParallel, or itself.
-
-    Example
-    -------
-    >>> layer = torch.nn.PReLU()
-    >>> unwrapped(layer) is layer
-    True
-    """
-    if isinstance(module, DistributedDataParallel):
-        return module.module
-    return module
-
-
-def check_views(stage: Stage, manifest: Manifest) -> None:
-    """Refuse settings with which no training on views can go on.
-
-    Arguments
-    ---------
-    stage : Stage
-        The recipe's.
-    manifest : Manifest
-        The training utterances.
+def read_training_manifest(settings: TrainingSettings) -> Manifest:
+    """Read the manifest of a training, and check that its audio is there.
 
     Raises
     ------
     InputError
-        With the key, its value and the rule.
+        It is not of the training's kind, or audio is missing.
     """
-    settings = stage.settings
-    check_counts(settings, n_epochs=1, batch_size=2)
-    check_counts(settings, n_ssps_epochs=0, num_workers=0)
-    check_positive(settings, "clip")
-    if settings["n_ssps_epochs"] > settings["n_epochs"]:
+    manifest = read_manifest(
+        settings.train_annotation, settings.manifest_kind, settings.data_folder
+    )
+    check_audio(manifest)
+    return manifest
+
+
+def _check_batch(size: int, n_utterances: int) -> None:
+    if n_utterances < size:
         raise InputError(
-            f"n_ssps_epochs is {settings['n_ssps_epochs']}, the last of "
-            f"{settings['n_epochs']} n_epochs; give fewer"
+            f"batch_size is {size}; it must be at most the utterances of an "
+            f"epoch, which are {n_utterances}; lower --batch_size"
         )
-    factor = stage.run_opts.grad_accumulation_factor
-    if factor != 1:
+    if size % n_processes():
         raise InputError(
-            f"grad_accumulation_factor is {factor}; what utterances are "
-            "compared with moves with every batch: give 1 and a --batch_size "
-            "that fits"
+            f"batch_size is {size}; it must be a multiple of the "
+            f"{n_processes()} processes that share it; correct --batch_size"
         )
-    if len(manifest) < settings["batch_size"]:
-        raise InputError(
-            f"{len(manifest)} utterances do not fill one batch of "
-            f"{settings['batch_size']}; lower --batch_size"
-        )
+
+
+def _mean_embedder(
+    settings: TrainingSettings, embedder: torch.nn.Module
+) -> AveragedModel | None:
+    """What averages the last epochs' embedders; None for the last alone."""
+    if settings.n_averaged_epochs == 1:
+        return None
+    mean = AveragedModel(embedder, use_buffers=True)
+    return mean.requires_grad_(False)
+
+
+def _train_loggers(wired: Any, folder: Path) -> list[tuple[Any, dict]]:
+    """Loggers of epochs, each with its options: our file, and the YAML's."""
+    own = FileTrainLogger(folder / TRAIN_LOG, precision=4)
+    # `log.txt` has its own line.
+    found: list[tuple[Any, dict]] = [(own, {"verbose": False})]
+    if wired is not None:
+        found.append((wired if hasattr(wired, "log_stats") else wired(), {}))
+    return found

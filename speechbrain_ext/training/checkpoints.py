@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent."""
+"""Checkpoints that are complete or absent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 class WholeCheckpointer(Checkpointer):
-    """SpeechBrain's checkpointer, but a kill while it saves does no harm.
+    """SpeechBrain's checkpointer, made safe against a kill while it saves.
 
     SpeechBrain writes the file that marks a folder as a checkpoint first,
-    so a run killed while saving would resume from half of one. Here a
-    checkpoint is saved under ``partial`` and moved when it is complete.
+    so a run that is killed while saving would resume from an incomplete one.
+    Here a checkpoint is saved under ``partial`` and moved when it is complete.
 
     Example
     -------
@@ -39,10 +39,10 @@ class WholeCheckpointer(Checkpointer):
         name: str | None = None,
         verbosity: int = logging.INFO,
     ) -> Checkpoint | None:
-        """As `Checkpointer.save_checkpoint`."""
+        """Save a checkpoint; arguments are `Checkpointer.save_checkpoint`'s."""
         folder = self.checkpoints_dir / "partial"
         if if_main_process():
-            # What an interrupted save has left.
+            # An interrupted save may have left it.
             shutil.rmtree(folder, ignore_errors=True)
         ddp_barrier()
         partial = Checkpointer(
@@ -60,6 +60,6 @@ class WholeCheckpointer(Checkpointer):
             files = {k: path / f.name for k, f in partial.paramfiles.items()}
             whole = Checkpoint(path, partial.meta, files)
             logger.log(verbosity, f"saved {path}")
-        # Processes list the folder next, and must see the same.
+        # Processes list the folder next and must see the same files.
         ddp_barrier()
         return whole

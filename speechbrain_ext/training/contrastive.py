@@ -1,58 +1,56 @@
-"""What a contrastive training consists of: all that has weights or state."""
+"""The networks of a contrastive training, SimCLR or MoCo."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.oracle import true_speakers
-from speechbrain_ext.losses.contrastive import MoCoLoss, NTXentLoss
-from speechbrain_ext.models.embedder import build_embedder
-from speechbrain_ext.models.heads import Projection
 from speechbrain_ext.models.momentum_teacher import MomentumTeacher
-from speechbrain_ext.training.contrastive_diagnostics import ContrastiveHealth
+from speechbrain_ext.training.contrastive_diagnostics import (
+    ContrastiveDiagnostics,
+)
+from speechbrain_ext.training.networks import Networks, new_embedder
 from speechbrain_ext.training.oracle_positives import OraclePositives
-from speechbrain_ext.training.positives import Positives, PositiveSampler
+from speechbrain_ext.training.positives import Positives, ssps_positives
+from speechbrain_ext.training.settings import TrainContrastive
 from speechbrain_ext.utils.errors import InputError
-
-METHODS = ("simclr", "moco")
-POSITIVES = ("utterance", "ssps", "oracle")
 
 
 class Compared(NamedTuple):
-    """What a network makes of V views of B utterances."""
+    """Outputs of a network for V views of B utterances."""
 
     embeddings: torch.Tensor  # [V, B, D]
     projections: torch.Tensor  # [V, B, size]
 
 
 class ContrastiveNet(torch.nn.Module):
-    """Embedder and projection: views to what is compared.
+    """Embedder and projection, applied to views.
 
     Arguments
     ---------
     embedder : torch.nn.Module
         Waveforms [B, T] to embeddings [B, D].
-    projection : Projection
-        For embeddings of size D.
+    projection : torch.nn.Module
+        Embeddings to what is compared [B, size].
 
     Example
     -------
-    >>> net = ContrastiveNet(torch.nn.Linear(40, 8), Projection(8, 32, 16))
+    >>> net = ContrastiveNet(torch.nn.Linear(40, 8), torch.nn.Linear(8, 16))
     >>> net(torch.randn(2, 3, 40)).projections.shape
     torch.Size([2, 3, 16])
     """
 
-    def __init__(self, embedder: torch.nn.Module, projection: Projection):
+    def __init__(self, embedder: torch.nn.Module, projection: torch.nn.Module):
         super().__init__()
         self.embedder = embedder
         self.projection = projection
 
     def forward(self, views: torch.Tensor) -> Compared:
-        """Outputs for views [V, B, T], which are one batch."""
+        """Compute the outputs for views [V, B, T], which are one batch."""
         embeddings = self.embedder(views.flatten(0, 1))
         projections = self.projection(embeddings)
         shape = views.shape[:2]
@@ -61,185 +59,82 @@ class ContrastiveNet(torch.nn.Module):
         )
 
 
-def build_modules(
-    settings: dict[str, Any], hparams: dict[str, Any], manifest: Manifest
-) -> dict[str, Any]:
-    """The modules of a recipe, in the order in which they are drawn.
+def build_contrastive(
+    settings: TrainContrastive, objects: Mapping[str, Any], manifest: Manifest
+) -> Networks:
+    """Build the networks of a contrastive training.
 
     Arguments
     ---------
-    settings : dict
-        The recipe's YAML as plain values.
-    hparams : dict
-        Its objects: ``projection``, a function of the embedding size.
+    settings : TrainContrastive
+        Of the recipe.
+    objects : mapping
+        What its YAML wires: ``projection``, called with the embedding size,
+        and ``loss``, which MoCo calls with the size of what is compared and
+        the number of its keys.
     manifest : Manifest
         The training utterances.
 
     Returns
     -------
-    dict of str to torch.nn.Module
-        ``student``, ``mean_embedder``, ``loss`` and ``health``; with MoCo
-        also ``teacher``, with positives of other utterances ``positives``.
+    Networks
+        Modules are ``student``, ``loss`` and ``diagnostics``; with MoCo also
+        ``teacher``, with positives of other utterances ``positives``. The
+        student's embedder is kept.
 
     Raises
     ------
     InputError
-        A setting makes no such module.
+        MoCo's queue would hold keys of the utterances that it is compared
+        with, or the oracle lacks an utterance.
     """
-    embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
+    embedder = new_embedder(settings)
     size = embedder.embedding_size
-    student = ContrastiveNet(embedder, hparams["projection"](size))
-    mean_embedder = AveragedModel(embedder, use_buffers=True)
-    forms = settings["temperature"], settings["margin"], settings["margin_form"]
+    projection = objects["projection"](size)
+    student = ContrastiveNet(embedder, projection)
     modules: dict[str, Any] = {
         "student": student,
-        "mean_embedder": mean_embedder.requires_grad_(False),
-        "health": ContrastiveHealth(size),
+        "diagnostics": ContrastiveDiagnostics(size),
     }
-    if settings["method"] == "moco":
-        compared = student.projection.size
+    if settings.method == "moco":
+        _check_queue(settings, len(manifest))
         modules["teacher"] = MomentumTeacher(student)
-        modules["loss"] = MoCoLoss(compared, settings["n_keys"], *forms)
+        modules["loss"] = objects["loss"](projection.size, settings.n_keys)
     else:
-        modules["loss"] = NTXentLoss(*forms)
+        modules["loss"] = objects["loss"]()
     positives = build_positives(settings, manifest)
     if positives is not None:
         modules["positives"] = positives
-    return modules
+    # The loss may have weights of its own.
+    head = torch.nn.ModuleList([projection, modules["loss"]])
+    return Networks(modules, embedder, head, embedder)
 
 
 def build_positives(
-    settings: dict[str, Any], manifest: Manifest
+    settings: TrainContrastive, manifest: Manifest
 ) -> Positives | None:
-    """Whose crops an utterance is to be near; None for its own.
-
-    Arguments
-    ---------
-    settings : dict
-        ``positives`` and what goes with it: ``ssps_clusters``,
-        ``ssps_neighbours``; ``oracle``.
-    manifest : Manifest
-        The training utterances.
+    """Build what draws positives of other utterances; None for their own.
 
     Raises
     ------
     InputError
-        See `check_positives`; clusters that cannot be; an utterance that the
-        oracle lacks.
+        There are fewer utterances than clusters, or the oracle lacks one.
     """
-    if settings["positives"] == "ssps":
-        return PositiveSampler(
-            len(manifest),
-            settings["ssps_clusters"],
-            settings["ssps_neighbours"],
-            settings["seed"],
-        )
-    if settings["positives"] == "oracle":
-        speakers = true_speakers(settings["oracle"], manifest)
-        return OraclePositives(speakers, settings["seed"])
+    if settings.positives == "ssps":
+        return ssps_positives(settings, len(manifest))
+    if settings.oracle is not None:
+        speakers = true_speakers(settings.oracle, manifest)
+        return OraclePositives(speakers, settings.seed)
     return None
 
 
-def n_positive_epochs(settings: dict[str, Any]) -> int:
-    """Last epochs with positives of other utterances.
-
-    Example
-    -------
-    >>> settings = {"n_ssps_epochs": 2, "n_epochs": 9}
-    >>> n_positive_epochs({**settings, "positives": "utterance"})
-    0
-    >>> n_positive_epochs({**settings, "positives": "oracle"})
-    9
-    """
-    by_kind = {
-        "utterance": 0,
-        "ssps": settings["n_ssps_epochs"],
-        "oracle": settings["n_epochs"],
-    }
-    return by_kind[settings["positives"]]
-
-
-def check_positives(settings: dict[str, Any]) -> None:
-    """Refuse positives that are unknown, or true speakers that nobody named.
-
-    Raises
-    ------
-    InputError
-        With the key, its value and the rule.
-
-    Example
-    -------
-    >>> check_positives({"positives": "utterance", "oracle": "oracle.csv"})
-    Traceback (most recent call last):
-    speechbrain_ext.utils.errors.InputError: oracle is 'oracle.csv' and ...
-    """
-    kind, oracle = settings["positives"], settings["oracle"]
-    if kind not in POSITIVES:
-        raise InputError(
-            f"positives is {kind!r}; it must be one of {list(POSITIVES)}"
-        )
-    if kind == "oracle" and oracle is None:
-        raise InputError(
-            "positives is 'oracle', which are of one TRUE speaker, a "
-            "diagnostic: give the true speakers with --oracle=oracle.csv, or "
-            "--positives=ssps, which needs none"
-        )
-    if kind != "oracle" and oracle is not None:
-        raise InputError(
-            f"oracle is {oracle!r} and positives {kind!r}, which reads no "
-            "true speakers: leave --oracle out"
-        )
-    n_epochs = settings["n_ssps_epochs"]
-    if (kind == "ssps") != bool(n_epochs):
-        raise InputError(
-            f"positives is {kind!r} and n_ssps_epochs is {n_epochs}; SSPS "
-            "needs both, --positives=ssps and in how many of the last epochs, "
-            "e.g. --n_ssps_epochs=20; without it that is 0"
-        )
-
-
-def check_method(settings: dict[str, Any], n_utterances: int) -> None:
-    """Refuse a method that is unknown, or a queue of no use.
-
-    It must be of whole batches, and not so long that keys of an utterance
-    are still there, as its own negatives, when its turn comes again.
-
-    Arguments
-    ---------
-    settings : dict
-        ``method``, ``n_keys`` and ``batch_size``.
-    n_utterances : int
-        Of the training set.
-
-    Raises
-    ------
-    InputError
-        With the key, its value and the rule.
-
-    Example
-    -------
-    >>> check_method({"method": "moco", "n_keys": 100, "batch_size": 32}, 999)
-    Traceback (most recent call last):
-    speechbrain_ext.utils.errors.InputError: n_keys is 100 and batch_size ...
-    """
-    if settings["method"] not in METHODS:
-        raise InputError(
-            f"method is {settings['method']!r}; it must be one of "
-            f"{list(METHODS)}"
-        )
-    n_keys, size = settings["n_keys"], settings["batch_size"]
-    if settings["method"] != "moco":
-        return
-    if n_keys < size or n_keys % size:
-        nearest = max(round(n_keys / size), 1) * size
-        raise InputError(
-            f"n_keys is {n_keys} and batch_size {size}; whole batches leave "
-            f"MoCo's queue: give a multiple, e.g. --n_keys={nearest}"
-        )
+def _check_queue(settings: TrainContrastive, n_utterances: int) -> None:
+    """Refuse a queue that outlives an epoch: an utterance would meet itself."""
+    n_keys, size = settings.n_keys, settings.batch_size
     if n_keys > n_utterances:
+        fewer = max(n_utterances // (2 * size), 1) * size
         raise InputError(
-            f"n_keys is {n_keys} and there are {n_utterances} utterances: "
-            "MoCo's queue would hold keys of the very utterance that is "
-            "compared, as negatives; give few, e.g. --n_keys="
-            f"{max(n_utterances // (2 * size), 1) * size}"
+            f"n_keys is {n_keys} and there are {n_utterances} utterances; "
+            "MoCo's queue must not hold keys of the very utterance that is "
+            f"compared, as negatives; give few, e.g. --n_keys={fewer}"
         )

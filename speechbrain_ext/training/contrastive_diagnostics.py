@@ -1,4 +1,4 @@
-"""What a contrastive loss works at: alignment and uniformity.
+"""Diagnostics of a contrastive training: alignment and uniformity.
 
 Wang and Isola, "Understanding contrastive representation learning through
 alignment and uniformity on the hypersphere", ICML 2020: positives should lie
@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from speechbrain_ext.training.epoch_statistics import EpochFigures
+from speechbrain_ext.training.epoch_statistics import EpochStatistics
 from speechbrain_ext.utils.distributed import gathered
 
-FIGURES = "loss alignment uniformity".split()
+STATISTICS = "loss alignment uniformity".split()
 
 
 def alignment(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ def alignment(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def uniformity(embeddings: torch.Tensor) -> torch.Tensor:
-    r"""How evenly embeddings cover the sphere.
+    r"""Evenness of embeddings on the sphere.
 
     .. math:: \log \frac{1}{N (N - 1)} \sum_{i \neq j}
         e^{-2 \|f(x_i) - f(x_j)\|^2}
@@ -69,8 +69,8 @@ def uniformity(embeddings: torch.Tensor) -> torch.Tensor:
     return torch.pdist(unit).square().mul(-2).exp().mean().log()
 
 
-class ContrastiveHealth(EpochFigures):
-    """Loss, alignment and uniformity of an epoch, and how space is filled.
+class ContrastiveDiagnostics(EpochStatistics):
+    """Loss, alignment and uniformity of an epoch, and the embeddings' spread.
 
     Arguments
     ---------
@@ -79,14 +79,15 @@ class ContrastiveHealth(EpochFigures):
 
     Example
     -------
-    >>> health = ContrastiveHealth(embedding_size=3)
-    >>> found = health.update(torch.tensor(1.5), torch.eye(3), torch.eye(3))
+    >>> diagnostics = ContrastiveDiagnostics(embedding_size=3)
+    >>> loss, units = torch.tensor(1.5), torch.eye(3)
+    >>> found = diagnostics.update(loss, units, units)
     >>> found["alignment"], round(found["uniformity"], 6)
     (0.0, -4.0)
     """
 
     def __init__(self, embedding_size: int):
-        super().__init__(FIGURES, embedding_size)
+        super().__init__(STATISTICS, embedding_size)
 
     @torch.no_grad()
     def update(
@@ -106,7 +107,7 @@ class ContrastiveHealth(EpochFigures):
         Returns
         -------
         dict of str to float
-            `FIGURES` of the step, over all processes.
+            `STATISTICS` of the step, over all processes.
         """
         own = [loss.detach()[None], alignment(first, second)[None]]
         means = self.over_processes(own, first)

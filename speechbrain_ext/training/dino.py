@@ -1,81 +1,115 @@
-"""What a DINO training consists of: all that has weights or state."""
+"""The networks and the schedules of a DINO training."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from torch.optim.swa_utils import AveragedModel
-
-from speechbrain_ext.losses.dino import DINOLoss
-from speechbrain_ext.models.embedder import build_embedder
 from speechbrain_ext.models.heads import Projector
 from speechbrain_ext.models.momentum_teacher import MomentumTeacher
-from speechbrain_ext.training.dino_diagnostics import Health, patience_steps
-from speechbrain_ext.training.positives import PositiveSampler
-from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.training.dino_diagnostics import (
+    DinoDiagnostics,
+    patience_steps,
+)
+from speechbrain_ext.training.networks import Networks, new_embedder
+from speechbrain_ext.training.positives import ssps_positives
+from speechbrain_ext.training.schedules import cosine, linear
+from speechbrain_ext.training.settings import TrainDino
 
 
-def build_modules(
-    settings: dict[str, Any],
-    hparams: dict[str, Any],
-    n_utterances: int,
-    steps_per_epoch: int,
-) -> dict[str, Any]:
-    """The modules of a recipe, in the order in which they are drawn.
+def build_dino(
+    settings: TrainDino, objects: Mapping[str, Any], n_utterances: int
+) -> Networks:
+    """Build the networks of a DINO training, in the order of their draws.
 
     Arguments
     ---------
-    settings : dict
-        The recipe's YAML as plain values.
-    hparams : dict
-        Its objects: ``head``, a function of the embedding size.
+    settings : TrainDino
+        Of the recipe.
+    objects : mapping
+        What its YAML wires: ``head``, called with the embedding size, and
+        ``loss``, called with the number of prototypes.
     n_utterances : int
         Of the training manifest.
-    steps_per_epoch : int
-        Optimiser steps.
 
     Returns
     -------
-    dict of str to torch.nn.Module
-        ``student``, ``teacher``, ``mean_teacher``, ``loss`` and ``health``;
-        with SSPS also ``positives``.
-
-    Raises
-    ------
-    InputError
-        RDINO's terms are asked for and the head has no layer for them.
+    Networks
+        Modules are ``student``, ``teacher``, ``loss`` and ``diagnostics``;
+        with SSPS also ``positives``. The teacher's embedder is kept.
     """
-    embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
-    head = hparams["head"](embedder.embedding_size)
-    if settings["regularizer_weight"] > 0 and not head.expander_size:
-        raise InputError(
-            f"regularizer_weight is {settings['regularizer_weight']} and "
-            "head.expander_size is 0; RDINO's terms are of that layer: give "
-            "--head='{expander_size: 8192}', or --regularizer_weight=0"
-        )
+    embedder = new_embedder(settings)
+    size = embedder.embedding_size
+    head = objects["head"](size)
     student = Projector(embedder, head)
-    mean_teacher = AveragedModel(embedder, use_buffers=True)
+    teacher = MomentumTeacher(student)
     n_prototypes = len(head.prototypes)
+    patience = patience_steps(
+        settings.collapse_patience, n_utterances // settings.batch_size
+    )
     modules: dict[str, Any] = {
         "student": student,
-        "teacher": MomentumTeacher(student),
-        "mean_teacher": mean_teacher.requires_grad_(False),
-        "loss": DINOLoss(
-            n_prototypes,
-            settings["student_temperature"],
-            settings["center_momentum"],
-        ),
-        "health": Health(
-            n_prototypes,
-            embedder.embedding_size,
-            patience_steps(settings["collapse_patience"], steps_per_epoch),
-        ),
+        "teacher": teacher,
+        "loss": objects["loss"](n_prototypes),
+        "diagnostics": DinoDiagnostics(n_prototypes, size, patience),
     }
-    if settings["n_ssps_epochs"] > 0:
-        modules["positives"] = PositiveSampler(
-            n_utterances,
-            settings["ssps_clusters"],
-            settings["ssps_neighbours"],
-            settings["seed"],
+    if settings.positives == "ssps":
+        modules["positives"] = ssps_positives(settings, n_utterances)
+    return Networks(modules, embedder, head, teacher.model.embedder)
+
+
+class StepValues(NamedTuple):
+    """What a step of DINO is made with, besides its rates."""
+
+    momentum: float  # of the teacher
+    teacher_temperature: float  # tau_t
+    regularizer_weight: float  # of RDINO's terms
+    prototypes_frozen: bool  # whether the head's last layer is not moved
+
+
+class DinoSchedules:
+    """Schedules of Caron et al., ICCV 2021, over a whole training.
+
+    The teacher's momentum rises to 1 as a half-cosine (section 3.1). Its
+    temperature rises linearly over the first epochs (appendix), and so does
+    the weight of RDINO's terms. In the first of them prototypes are frozen.
+
+    Arguments
+    ---------
+    settings : TrainDino
+        Of the recipe.
+    steps_per_epoch : int
+        Optimiser steps.
+
+    Example
+    -------
+    >>> settings = TrainDino(
+    ...     train_annotation="a", data_folder="b", output_folder="c"
+    ... )
+    >>> DinoSchedules(settings, steps_per_epoch=100).at(0)
+    StepValues(momentum=0.996, teacher_temperature=0.04, ...)
+    """
+
+    def __init__(self, settings: TrainDino, steps_per_epoch: int):
+        self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
+
+    def at(self, step: int) -> StepValues:
+        """Return the values of an optimiser step, counted from 0."""
+        settings, one_epoch = self.settings, self.steps_per_epoch
+        return StepValues(
+            cosine(step, settings.n_epochs * one_epoch, settings.momentum, 1.0),
+            linear(
+                step,
+                round(settings.n_temperature_epochs * one_epoch),
+                settings.teacher_temperature_start,
+                settings.teacher_temperature,
+            ),
+            linear(
+                step,
+                round(settings.n_regularizer_epochs * one_epoch),
+                settings.regularizer_weight_start,
+                settings.regularizer_weight,
+            ),
+            step < settings.n_frozen_prototype_epochs * one_epoch,
         )
-    return modules

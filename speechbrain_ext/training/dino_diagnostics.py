@@ -1,4 +1,4 @@
-"""How a self-distilling model is doing, told without labels.
+"""Diagnostics of DINO that need no labels, and its collapse.
 
 DINO collapses in two ways (Caron et al., ICCV 2021, section 5.3): every
 target p becomes the uniform distribution, or all become the same prototype.
@@ -18,21 +18,21 @@ import math
 
 import torch
 
-from speechbrain_ext.training.epoch_statistics import EpochFigures
+from speechbrain_ext.training.epoch_statistics import EpochStatistics
 from speechbrain_ext.utils.distributed import n_processes
 from speechbrain_ext.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-FIGURES = "loss kl entropy information prototypes center_norm".split()
+STATISTICS = "loss kl entropy information prototypes center_norm".split()
 
 
 class CollapseError(InputError):
-    """Training on would be of no use."""
+    """Error that ends a training that has collapsed."""
 
 
 def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
-    """`Health`'s patience from one in epochs: a step or more, or None.
+    """Convert a patience in epochs to steps: one or more, or None.
 
     Example
     -------
@@ -44,8 +44,8 @@ def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
     return max(round(epochs * steps_per_epoch), 1)
 
 
-class Health(EpochFigures):
-    """Figures of an epoch, and the end of a run that has collapsed.
+class DinoDiagnostics(EpochStatistics):
+    """Statistics of an epoch; a collapse ends the run.
 
     Arguments
     ---------
@@ -54,7 +54,7 @@ class Health(EpochFigures):
     embedding_size : int
         Dimension D of the embeddings.
     patience : int or None
-        Collapsed steps in a row that end the run; None for never.
+        Collapsed steps in a row that end the run; None: none do.
     uniform_gap : float
         Targets whose mean entropy is within so many nats of ln K are uniform.
         At the start of training, cosines with prototypes in 256 dimensions
@@ -65,9 +65,9 @@ class Health(EpochFigures):
 
     Example
     -------
-    >>> health = Health(n_prototypes=4, embedding_size=2, patience=9)
+    >>> diagnostics = DinoDiagnostics(n_prototypes=4, embedding_size=2, patience=9)
     >>> targets = torch.eye(4)[[0, 1]]  # two utterances, two prototypes
-    >>> step = health.update(
+    >>> step = diagnostics.update(
     ...     loss=torch.tensor(1.5),
     ...     entropy=torch.tensor(0.0),
     ...     usage=targets.mean(0),
@@ -76,8 +76,8 @@ class Health(EpochFigures):
     ... )
     >>> round(step["information"], 3), round(step["kl"], 3)
     (0.693, 1.5)
-    >>> figures = health.close()
-    >>> round(figures["spread"], 3), round(figures["effective_rank"], 3)
+    >>> found = diagnostics.close()
+    >>> round(found["spread"], 3), round(found["effective_rank"], 3)
     (0.5, 1.0)
     """
 
@@ -91,7 +91,7 @@ class Health(EpochFigures):
         uniform_gap: float = 0.5,
         one_hot_usage: float = 4.0,
     ):
-        super().__init__(FIGURES, embedding_size)
+        super().__init__(STATISTICS, embedding_size)
         self.uniform = math.log(n_prototypes)
         self.patience = patience
         self.uniform_gap = uniform_gap
@@ -125,7 +125,7 @@ class Health(EpochFigures):
         Returns
         -------
         dict of str to float
-            `FIGURES` of the step, over all processes: the loss, the student's
+            `STATISTICS` of the step, over all processes: the loss, the student's
             divergence from the targets (``kl``), their entropy, the mutual
             information, how many prototypes are in use (exp of the entropy
             of the mean target) and the norm of the centre.
@@ -141,14 +141,14 @@ class Health(EpochFigures):
         variety = torch.special.entr(usage).sum()
         values = [loss, loss - entropy, entropy, variety - entropy]
         values += [variety.exp(), center.double().norm()]
-        figures = self.count(values)
+        statistics = self.count(values)
         n_targets = len(embeddings) * n_processes()
         least = min(self.one_hot_usage, n_targets / 4)
-        self._check(figures, least)
-        return figures
+        self._check(statistics, least)
+        return statistics
 
-    def _check(self, figures: dict[str, float], least: float) -> None:
-        entropy, n_used = figures["entropy"], figures["prototypes"]
+    def _check(self, statistics: dict[str, float], least: float) -> None:
+        entropy, n_used = statistics["entropy"], statistics["prototypes"]
         uniform = entropy > self.uniform - self.uniform_gap
         collapsed = uniform or n_used < least
         self.n_collapsed.copy_((self.n_collapsed + 1) * collapsed)
@@ -157,21 +157,21 @@ class Health(EpochFigures):
         if uniform:
             way = "uniform: every prototype is as likely"
             remedy = (
-                "sharpen: lower --teacher_temperature below "
-                "--student_temperature (0.04 and 0.1 are usual)"
+                "lower --teacher_temperature below the loss's "
+                "student_temperature (0.04 and 0.1 are usual)"
             )
         else:
             way = "one-hot: every utterance has the same prototype"
             remedy = (
-                "centre: --center_momentum below 1 (0.9 is usual); or raise "
+                "give --loss='{center_momentum: 0.9}' or raise "
                 "--teacher_temperature"
             )
         message = (
             f"DINO has collapsed ({way}): for {self.patience} steps or more "
             f"the teacher's targets have had an entropy like {entropy:.3f} "
             f"(ln K is {self.uniform:.3f}) and used prototypes like "
-            f"{n_used:.1f}, loss {figures['loss']:.3f}; {remedy}, lower --lr "
-            "or raise --batch_size, and start anew with --overwrite=True, or "
+            f"{n_used:.1f}, loss {statistics['loss']:.3f}; {remedy}, lower --lr "
+            "or raise --batch_size, and start anew with --overwrite=true, or "
             "go on with a greater --collapse_patience"
         )
         logger.error(message)

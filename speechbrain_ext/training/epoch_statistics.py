@@ -1,4 +1,4 @@
-"""Figures of an epoch that need no labels, summed up step by step."""
+"""Statistics of an epoch that need no labels, accumulated step by step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from speechbrain_ext.utils.distributed import process_mean
 
 
-class EpochFigures(torch.nn.Module):
-    """Means of the steps' figures, and how embeddings fill their space.
+class EpochStatistics(torch.nn.Module):
+    """Means of the steps' statistics, and the spread of the embeddings.
 
     Everything is accumulated in buffers, the same in all processes, so that
     a checkpoint in mid-epoch resumes it.
@@ -18,17 +18,18 @@ class EpochFigures(torch.nn.Module):
     Arguments
     ---------
     names : sequence of str
-        The figures of a step.
+        Statistics of a step.
     embedding_size : int
         Dimension D of the embeddings.
 
     Example
     -------
-    >>> figures = EpochFigures(["loss"], embedding_size=2)
-    >>> means = figures.over_processes([torch.tensor([2.5])], torch.eye(2))
-    >>> figures.count(means)
+    >>> statistics = EpochStatistics(["loss"], embedding_size=2)
+    >>> value = torch.tensor([2.5])
+    >>> means = statistics.over_processes([value], torch.eye(2))
+    >>> statistics.count(means)
     {'loss': 2.5}
-    >>> {name: round(value, 3) for name, value in figures.close().items()}
+    >>> {k: round(v, 3) for k, v in statistics.close().items()}
     {'loss': 2.5, 'spread': 0.5, 'effective_rank': 1.0}
     """
 
@@ -52,7 +53,7 @@ class EpochFigures(torch.nn.Module):
     def over_processes(
         self, values: Sequence[torch.Tensor], embeddings: torch.Tensor
     ) -> list[torch.Tensor]:
-        """Means of values over the processes; counts the embeddings.
+        """Average values over the processes, and count the embeddings.
 
         Arguments
         ---------
@@ -77,37 +78,37 @@ class EpochFigures(torch.nn.Module):
 
     @torch.no_grad()
     def count(self, values: Sequence[torch.Tensor]) -> dict[str, float]:
-        """Add a step's figures, each of one element, and name them."""
+        """Add a step's statistics, each of one element, and name them."""
         step = torch.stack([value.squeeze() for value in values])
         self.sums += step
         self.n_steps += 1
         return dict(zip(self.names, step.tolist(), strict=True))
 
     def close(self) -> dict[str, float]:
-        """Figures of the epoch, and begin another.
+        """Return the statistics of the epoch, and begin another.
 
         Returns
         -------
         dict of str to float
-            Means of the steps' figures; ``spread``, the variance of the unit
-            embeddings (0: all the same, 1: in all directions), and their
-            ``effective_rank`` (Roy and Vetterli, EUSIPCO 2007): of how many
-            directions the embeddings make use.
+            Means of the steps' statistics; ``spread``, the variance of the
+            unit embeddings (0: all the same, 1: in all directions), and their
+            ``effective_rank`` (Roy and Vetterli, EUSIPCO 2007), the number of
+            directions that the embeddings use.
         """
         n_steps = max(int(self.n_steps), 1)
         means = (self.sums / n_steps).tolist()
-        figures = dict(zip(self.names, means, strict=True))
+        statistics = dict(zip(self.names, means, strict=True))
         mean, second = self.mean / n_steps, self.second / n_steps
-        figures["spread"] = 1 - float(mean.square().sum())
+        statistics["spread"] = 1 - float(mean.square().sum())
         covariance = second - torch.outer(mean, mean)
-        figures["effective_rank"] = effective_rank(covariance)
+        statistics["effective_rank"] = effective_rank(covariance)
         for buffer in (self.sums, self.mean, self.second, self.n_steps):
             buffer.zero_()
-        return figures
+        return statistics
 
 
 def effective_rank(covariance: torch.Tensor) -> float:
-    """exp of the entropy of the normalised eigenvalues.
+    """Compute the exponential of the entropy of normalised eigenvalues.
 
     Roy and Vetterli, "The effective rank", EUSIPCO 2007, Eq. 2, of the
     covariance in place of the data's singular values.

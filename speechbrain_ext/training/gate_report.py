@@ -1,4 +1,4 @@
-"""What a gated training leaves of its gate: history, pictures, states."""
+"""Files on what the loss gate did: history, plots, label states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from speechbrain_ext.utils.plotting import save_png
 def write_gate_files(
     folder: Path, noisy_labels: NoisyLabels, ids: np.ndarray, names: list[str]
 ) -> list[str]:
-    """Write ``gate.json``, its pictures and ``label_states.csv``.
+    """Write ``gate.json``, its plots and ``label_states.csv``.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""How far the layers of a pre-trained encoder have gone while it is tuned.
+"""Distances of an encoder's layers from their pre-trained weights.
 
 Miara, Lepage and Dehak, Interspeech 2024, show what a contrastive loss does
 to WavLM by the distance of each layer from its pre-trained weights.
@@ -17,12 +17,12 @@ FRONT = "front"
 
 
 class LayerDistances:
-    r"""Relative distance of each layer from the weights it began with.
+    r"""Relative distance of each layer from its weights at the start.
 
     .. math:: d_l = \frac{\|\theta_l - \theta_l^*\|}{\|\theta_l^*\|}
 
-    with theta_l all parameters of layer l and theta_l^* what they were when
-    this was made; low-rank changes count as what they add to the matrices.
+    with theta_l all parameters of layer l and theta_l^* their values when the
+    object was made; low-rank changes count as what they add to matrices.
 
     Arguments
     ---------
@@ -45,7 +45,7 @@ class LayerDistances:
         self.began = copy.deepcopy(self.weights())
 
     def weights(self) -> dict[str, list[torch.Tensor]]:
-        """The weights now, by layer, from the front to the last."""
+        """Return the weights by layer, from the front to the last."""
         buffers = {name for name, _ in self.encoder.named_buffers()}
         found: dict[str, list[torch.Tensor]] = {FRONT: []}
         for name, weight in merged_state(self.encoder).items():
@@ -59,7 +59,7 @@ class LayerDistances:
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
-        """Distances now, by layer, from the front to the last."""
+        """Compute the distances by layer, from the front to the last."""
         return {
             layer: _distance(now, self.began[layer])
             for layer, now in self.weights().items()
@@ -75,7 +75,7 @@ def _distance(weights: list[torch.Tensor], began: list[torch.Tensor]) -> float:
 
 
 def of_embedder(model: torch.nn.Module) -> LayerDistances | None:
-    """Those of an embedding model's encoder; None if none of it is trained.
+    """Make the distances of a model's encoder; None if it is frozen or absent.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Which parameters learn at which rate, which decay, how they are clipped."""
+"""Parameter groups of an optimiser, and clipping of gradients."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def parameter_groups(
     lr_parts: dict[str, float],
     layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Trained parameters by learning rate; no weight decay on vectors.
+    """Group trained parameters by learning rate; vectors have no weight decay.
 
     With ``layer_decay`` d, layer l of the L transformer layers of the model's
     encoder has d^(L - l) of its rate and what comes before the first layer
-    d^L (Clark et al., "ELECTRA", ICLR 2020, appendix A): what is more general
-    moves less.
+    d^L (Clark et al., "ELECTRA", ICLR 2020, appendix A): lower layers, which
+    are more general, move less.
 
     Arguments
     ---------
@@ -50,8 +50,8 @@ def parameter_groups(
     Raises
     ------
     InputError
-        ``lr_parts`` names what is no submodule; there is a decay and there
-        are no layers.
+        ``lr_parts`` names no submodule, or the encoder has no layers to which
+        a decay could apply.
 
     Example
     -------
@@ -85,17 +85,17 @@ def _check_parts(model: torch.nn.Module, lr_parts: dict[str, float]) -> None:
         if part not in known:
             near = difflib.get_close_matches(part, known, 1)
             children = [name for name, _ in model.named_children()]
-            way = f"did you mean {near[0]!r}?" if near else f"of {children}"
+            way = f"did you mean {near[0]!r}?" if near else f"use {children}"
             raise InputError(
-                f"lr_parts names {part!r}, which is no part of the embedding "
-                f"model; {way}"
+                f"lr_parts names {part!r}; the embedding model has no such "
+                f"part; {way}"
             )
 
 
 def layer_factors(
     model: torch.nn.Module, layer_decay: float
 ) -> dict[str, float]:
-    """Factor of the learning rate of each parameter of ``model.encoder``.
+    """Compute the factor of the rate of each parameter of ``model.encoder``.
 
     Arguments
     ---------
@@ -112,7 +112,7 @@ def layer_factors(
     Raises
     ------
     InputError
-        The decay is not above 0, or there are no layers.
+        There are no layers.
 
     Example
     -------
@@ -132,12 +132,11 @@ def layer_factors(
         for name in encoder
         if (found := re.search(r"\.layers\.(\d+)\.", name))
     }
-    if not layers or not layer_decay > 0:
+    if not layers:
         raise InputError(
             f"layer_decay is {layer_decay} and the embedding model's encoder "
-            f"has {len(set(layers.values()))} transformer layers; the decay "
-            "must be above 0 and there must be some: correct --layer_decay, "
-            "1 being none"
+            "has 0 transformer layers; a decay needs layers; leave "
+            "--layer_decay out"
         )
     last = max(layers.values())
     return {
@@ -148,7 +147,7 @@ def layer_factors(
 def decay_groups(
     parameters: Iterable[torch.nn.Parameter],
 ) -> list[dict[str, Any]]:
-    """Two groups: weight decay is for matrices, not for biases and norms.
+    """Split parameters in two groups: matrices, and vectors without decay.
 
     Arguments
     ---------
@@ -158,8 +157,8 @@ def decay_groups(
     Returns
     -------
     list of dict
-        Groups for an optimiser: matrices, which decay as it says, and
-        vectors, which do not.
+        Groups for an optimiser: matrices, which have its weight decay, and
+        vectors (biases, norms), which have none.
 
     Example
     -------
@@ -177,16 +176,16 @@ def decay_groups(
 def clip_each_(
     parameters: Iterable[torch.nn.Parameter], max_norm: float
 ) -> None:
-    """Bring each gradient's norm down to ``max_norm``, tensor by tensor.
+    """Scale each gradient down to a norm of ``max_norm``, tensor by tensor.
 
-    One exploding layer does not silence the others, as clipping by the norm
-    of all gradients would (Caron et al., ICCV 2021, in their code). The same
-    as `torch.nn.utils.clip_grad_norm_` on each parameter, in few kernels.
+    One exploding layer then leaves the others as they are (Caron et al.,
+    ICCV 2021, in their code). Equal to `torch.nn.utils.clip_grad_norm_` on
+    each parameter, in few kernels.
 
     Arguments
     ---------
     parameters : iterable of torch.nn.Parameter
-        Those without a gradient are passed over.
+        Those without a gradient are left out.
     max_norm : float
         Euclidean norm that a gradient may have.
 
@@ -203,5 +202,5 @@ def clip_each_(
         return
     norms = torch.stack(foreach_norm(gradients))
     scales = (max_norm / (norms + 1e-6)).clamp_(max=1.0)
-    # Kept on the device: reading them would wait for it.
+    # The scales stay on the device: reading them would wait for it.
     foreach_mul_(gradients, scales.unbind())

@@ -1,8 +1,8 @@
-"""Positives by TRUE speakers: what other recordings would be worth.
+"""Positives by TRUE speakers, a diagnostic.
 
-A diagnostic of Miara, Lepage and Dehak, Interspeech 2024 (positives of the
-same file, or of other files of one speaker). A model trained so has seen
-labels, which its receipt says and so must every result.
+Miara, Lepage and Dehak, Interspeech 2024, compare positives of the same file
+with positives of other files of the speaker. A model that is trained so has
+seen labels: its stage record says so, and every result must.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from speechbrain_ext.utils.keyed_random import step_seed
 
 
 class OraclePositives(Positives):
-    """Another utterance of the same true speaker, drawn for every epoch.
+    """Sampler of positives of the same true speaker, anew for every epoch.
 
     Negatives stay what they are without labels: a batch that holds further
     utterances of the speaker pushes them away, often where speakers are few.
@@ -45,12 +45,12 @@ class OraclePositives(Positives):
 
 
 def draw_others(labels: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Another row of the same label for each row; its own if it is alone.
+    """Draw another row of the same label for each row; its own if it is alone.
 
     Arguments
     ---------
     labels : numpy.ndarray
-        From 0, none left out [N].
+        From 0, each in use [N].
     uniform : numpy.ndarray
         Numbers in [0, 1) [N].
 

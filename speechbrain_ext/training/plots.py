@@ -1,4 +1,4 @@
-"""Figures of trainings: losses, health, layers, the gate."""
+"""Plots of trainings: curves, diagnostics, layers, the gate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def training_curves(
     curves: Mapping[str, pd.DataFrame | Sequence[tuple[float, float]]],
     column: str = "loss",
 ) -> Figure:
-    """One panel a training, since losses of different stages do not compare.
+    """Plot one panel a training: losses of different stages do not compare.
 
     Arguments
     ---------
@@ -81,13 +81,13 @@ def training_curves(
     return laid_out(figure)
 
 
-def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
-    """How DINO did, epoch by epoch: four panels that need no labels.
+def dino_diagnostics(curve: pd.DataFrame, ln_k: float) -> Figure:
+    """Plot DINO's diagnostics by epoch, in four panels.
 
     Arguments
     ---------
     curve : pandas.DataFrame
-        ``train_curve.csv`` of train_dino: `health.Health` by epoch.
+        ``train_curve.csv`` of train_dino.
     ln_k : float
         ln K, where a uniform collapse would be.
 
@@ -100,7 +100,7 @@ def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
     >>> row = {"epoch": 1, "loss": 4.0, "entropy": 3.0, "kl": 1.0}
     >>> row |= {"information": 2.0, "prototypes": 50.0, "center_norm": 1.0}
     >>> row |= {"spread": 0.9, "effective_rank": 30.0}
-    >>> dino_health(pd.DataFrame([row]), ln_k=7.6).get_label()
+    >>> dino_diagnostics(pd.DataFrame([row]), ln_k=7.6).get_label()
     'DINO after epoch 1: loss 4 and entropy 3 nats, ln K 7.6; rank 30.'
     """
     figure = _pairs_by_epoch(
@@ -124,14 +124,14 @@ def dino_health(curve: pd.DataFrame, ln_k: float) -> Figure:
     return laid_out(figure)
 
 
-def contrastive_health(curve: pd.DataFrame) -> Figure:
-    """How a contrastive training did, epoch by epoch, without labels.
+def contrastive_diagnostics(curve: pd.DataFrame) -> Figure:
+    """Plot the diagnostics of a contrastive training by epoch.
 
     Arguments
     ---------
     curve : pandas.DataFrame
         ``train_curve.csv`` of train_contrastive:
-        `hypersphere.ContrastiveHealth` by epoch.
+        `hypersphere.ContrastiveDiagnostics` by epoch.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def contrastive_health(curve: pd.DataFrame) -> Figure:
     -------
     >>> row = {"epoch": 1, "loss": 4.0, "alignment": 0.5, "uniformity": -3.0}
     >>> row |= {"spread": 0.9, "effective_rank": 30.0, "lr": 0.001}
-    >>> contrastive_health(pd.DataFrame([row])).get_label()
+    >>> contrastive_diagnostics(pd.DataFrame([row])).get_label()
     'After epoch 1: loss 4 nats, alignment 0.5, uniformity -3, rank 30.'
     """
     figure = _pairs_by_epoch(
@@ -165,7 +165,7 @@ def contrastive_health(curve: pd.DataFrame) -> Figure:
 def _pairs_by_epoch(
     curve: pd.DataFrame, panels: Sequence[tuple[str, ...]]
 ) -> Figure:
-    """Four panels of columns by epoch; the unit is a panel's last word."""
+    """Plot four panels of columns by epoch; a panel's last word is its unit."""
     figure = Figure(figsize=(8, 5))
     grid = figure.subplots(2, 2, sharex=True).flat
     for axes, (*columns, unit) in zip(grid, panels, strict=True):
@@ -181,8 +181,8 @@ def _pairs_by_epoch(
     return figure
 
 
-def layers_moved(table: pd.DataFrame) -> Figure:
-    """How far each layer of an encoder has gone, a line an epoch.
+def layer_distances(table: pd.DataFrame) -> Figure:
+    """Plot the distance of each layer of an encoder, a line an epoch.
 
     The figure of Miara et al., Interspeech 2024, on what a loss changes of
     WavLM.
@@ -205,7 +205,7 @@ def layers_moved(table: pd.DataFrame) -> Figure:
     Example
     -------
     >>> row = {"epoch": 1, "front": 0.0, "layer_1": 0.02, "layer_2": 0.01}
-    >>> layers_moved(pd.DataFrame([row])).get_label()
+    >>> layer_distances(pd.DataFrame([row])).get_label()
     'Distance from the first weights after epoch 1: 2.00 % in layer_1 at most.'
     """
     need(table, "epoch of distances")
@@ -233,7 +233,7 @@ def layers_moved(table: pd.DataFrame) -> Figure:
 
 
 def gate_fits(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Log losses of training epochs, their two Gaussians, the threshold.
+    """Plot log losses of epochs, their two Gaussians and the threshold.
 
     Arguments
     ---------
@@ -314,7 +314,7 @@ def _threshold_in_words(entry: Mapping[str, Any]) -> str:
 
 
 def gate_shares(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Threshold over epochs, and what was kept and corrected.
+    """Plot the threshold by epoch, and the shares kept and corrected.
 
     Arguments
     ---------

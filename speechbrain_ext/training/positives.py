@@ -1,4 +1,4 @@
-"""Self-supervised positive sampling: the teacher hears another utterance.
+"""Self-supervised positive sampling (SSPS): positives of other utterances.
 
 Two crops of one utterance share its channel, and a model may learn that.
 Lepage and Dehak, "SSPS: Self-Supervised Positive Sampling for Robust
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from speechbrain_ext.clustering.k_means import kmeans
+from speechbrain_ext.training.settings import ViewSettings
 from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.groups import members
@@ -24,7 +25,7 @@ from speechbrain_ext.utils.vectors import unit_rows
 
 
 class Positives(torch.nn.Module):
-    """The row of each utterance's positive, drawn anew for every epoch.
+    """Rows of the utterances' positives, drawn anew for every epoch.
 
     The rows are a buffer: a checkpoint in mid-epoch resumes with them.
 
@@ -36,7 +37,7 @@ class Positives(torch.nn.Module):
         With the epoch, it decides the draws.
     """
 
-    # Whether `draw` needs to know where utterances are.
+    # Whether `draw` needs the utterances' embeddings.
     by_embeddings = False
     rows: torch.Tensor
     epoch: torch.Tensor
@@ -48,7 +49,7 @@ class Positives(torch.nn.Module):
         self.register_buffer("epoch", torch.tensor(-1))
 
     def draw(self, embeddings: np.ndarray | None, epoch: int) -> None:
-        """Draw; the first process does it for all.
+        """Draw the rows; the first process does it for all.
 
         Arguments
         ---------
@@ -67,7 +68,7 @@ class Positives(torch.nn.Module):
 
 
 class PositiveSampler(Positives):
-    """Positives from clusters near an utterance's own: SSPS.
+    """Sampler of positives from clusters near an utterance's own (SSPS).
 
     Arguments
     ---------
@@ -76,8 +77,8 @@ class PositiveSampler(Positives):
     n_clusters : int
         Clusters of k-means; the paper has 25,000 for 1.09 million.
     n_neighbours : int
-        How many of the nearest other clusters a positive may be from; 0
-        draws from the utterance's own.
+        Number of nearest other clusters that a positive may be from; with 0
+        it is from the utterance's own.
     seed : int
         With the epoch, it decides clusters and draws.
 
@@ -103,9 +104,9 @@ class PositiveSampler(Positives):
         super().__init__(n_utterances, seed)
         if not 0 <= n_neighbours < n_clusters <= n_utterances:
             raise InputError(
-                f"{n_clusters} clusters of {n_utterances} utterances with "
-                f"{n_neighbours} neighbours: clusters must be fewer than "
-                "utterances and neighbours fewer than clusters; change "
+                f"there are {n_clusters} clusters of {n_utterances} utterances "
+                f"and {n_neighbours} neighbours; clusters must be at most the "
+                "utterances, and neighbours fewer than clusters; lower "
                 "--ssps_clusters or --ssps_neighbours"
             )
         self.n_clusters = n_clusters
@@ -121,15 +122,32 @@ class PositiveSampler(Positives):
         return draw_rows(found.labels, near, uniform)
 
 
+def ssps_positives(
+    settings: ViewSettings, n_utterances: int
+) -> PositiveSampler:
+    """Build the sampler of a recipe's SSPS settings."""
+    return PositiveSampler(
+        n_utterances,
+        settings.ssps_clusters,
+        settings.ssps_neighbours,
+        settings.seed,
+    )
+
+
 def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
-    """The clusters [K, M] whose centroids have the greatest cosines.
+    """Find the M clusters nearest each of K, by the cosines of centroids.
 
     Arguments
     ---------
     centroids : numpy.ndarray
         [K, D].
     n_neighbours : int
-        Other clusters M; 0 gives each its own [K, 1].
+        Other clusters M; with 0 each cluster's is itself.
+
+    Returns
+    -------
+    numpy.ndarray
+        [K, M], or [K, 1] with 0.
 
     Example
     -------
@@ -154,7 +172,7 @@ def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
 def draw_rows(
     labels: np.ndarray, near: np.ndarray, uniform: np.ndarray
 ) -> np.ndarray:
-    """A member of a near cluster for each utterance.
+    """Draw a member of a near cluster for each utterance.
 
     Arguments
     ---------

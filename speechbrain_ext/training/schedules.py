@@ -1,17 +1,15 @@
-"""Schedules: pure functions of the step, so that resuming needs no state."""
+"""Schedules as pure functions of the step: resuming needs no state."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from speechbrain_ext.utils.errors import InputError
-
 
 def cosine(
     step: int, n_steps: int, start: float, end: float, n_warmup: int = 0
 ) -> float:
-    """Linear warm-up from zero to ``start``, then half a cosine to ``end``.
+    """Value of a linear warm-up to ``start``, then of a half-cosine to ``end``.
 
     Loshchilov and Hutter, "SGDR", ICLR 2017, Eq. 5 without restarts; the
     learning rate and teacher momentum of Caron et al., ICCV 2021.
@@ -46,16 +44,16 @@ def cosine(
 
 
 def linear(step: int, n_steps: int, start: float, end: float) -> float:
-    """From ``start`` to ``end`` in a straight line, then ``end``.
+    """Value of a straight line from ``start`` to ``end``, then ``end``.
 
-    The teacher's temperature in Caron et al., ICCV 2021 (appendix), by step.
+    The teacher's temperature of Caron et al., ICCV 2021 (appendix).
 
     Arguments
     ---------
     step : int
         Optimiser step, from 0.
     n_steps : int
-        Steps until ``end``; 0 is there from the first.
+        Steps until ``end``; with 0 it holds from the first step.
     start : float
         Value at step 0.
     end : float
@@ -81,7 +79,7 @@ def linear(step: int, n_steps: int, start: float, end: float) -> float:
 def exponential(
     step: int, n_steps: int, start: float, end: float, n_warmup: int = 0
 ) -> float:
-    """Linear warm-up from zero to ``start``, then a geometric fall to ``end``.
+    """Value of a linear warm-up, then of a geometric fall to ``end``.
 
     A constant factor a step; "x 0.95 per epoch" over n epochs is
     ``end = 0.95**n * start``, spread evenly over the steps.
@@ -115,7 +113,7 @@ def exponential(
 
 
 def _progress(step: int, n_steps: int, n_warmup: int) -> float:
-    """How much of what follows the warm-up is over, 0..1."""
+    """Share of the steps after the warm-up that are over, 0 to 1."""
     # The last step gets 1 itself.
     span = max(n_steps - 1 - n_warmup, 1)
     return min((step - n_warmup) / span, 1.0)
@@ -135,19 +133,14 @@ def margin_at(
     margin : float
         The margin after the rise, radians.
     rise : sequence of int, optional
-        Epochs [a, b], from 1: the margin is 0 before epoch a and rises in a
-        line through it and the following up to the end of epoch b. None:
-        there is no rise.
+        Epochs [a, b], from 1: the margin is 0 before epoch a and rises
+        linearly from its beginning to the end of epoch b. None: the margin is
+        constant.
 
     Returns
     -------
     float
         Radians.
-
-    Raises
-    ------
-    InputError
-        ``rise`` is no such pair.
 
     Example
     -------
@@ -158,26 +151,7 @@ def margin_at(
     """
     if rise is None:
         return margin
-    first, last = check_rise(rise)
+    first, last = rise
     begin = (first - 1) * steps_per_epoch
     n_steps = (last - first + 1) * steps_per_epoch
     return linear(max(step - begin, 0), n_steps, 0.0, margin)
-
-
-def check_rise(rise: Sequence[int]) -> tuple[int, int]:
-    """The first and the last epoch of a margin's rise, if it is a pair.
-
-    Example
-    -------
-    >>> check_rise([2, 5])
-    (2, 5)
-    """
-    whole = isinstance(rise, (list, tuple)) and all(
-        isinstance(epoch, int) for epoch in rise
-    )
-    if not whole or len(rise) != 2 or not 1 <= rise[0] <= rise[1]:
-        raise InputError(
-            f"margin_rise is {rise}; it must be null or two epochs from 1, "
-            "the first no later than the last, e.g. --margin_rise='[2, 5]'"
-        )
-    return rise[0], rise[1]

@@ -1,38 +1,42 @@
-"""The modules of a supervised training, from the recipe's settings."""
+"""The networks of a supervised training, and the data that it reads."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import speechbrain as sb
 import torch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
 
+from speechbrain_ext.dataio.audio import RandomCrop
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.losses.aam_softmax import AAMSoftmax
+from speechbrain_ext.dataio.samplers import CappedSampler
 from speechbrain_ext.losses.l2_sp import L2SP
-from speechbrain_ext.losses.loss_gate import FITS
 from speechbrain_ext.losses.noisy_labels import NoisyLabels
-from speechbrain_ext.models.embedder import (
-    Embedder,
-    build_embedder,
-    load_weights,
-)
+from speechbrain_ext.models.embedder import Embedder, load_weights
+from speechbrain_ext.training.networks import Networks, new_embedder
+from speechbrain_ext.training.settings import TrainSpeaker
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.validation import check_counts
-
-GATES = (None, "hard", "soft")
-AUTO = "auto"
 
 
-def build_modules(
-    settings: dict[str, Any], manifest: Manifest, n_classes: int
-) -> dict[str, Any]:
-    """What a checkpoint of train_speaker holds of modules.
+def build_speaker(
+    settings: TrainSpeaker,
+    objects: Mapping[str, Any],
+    manifest: Manifest,
+    n_classes: int,
+) -> Networks:
+    """Build the networks of a supervised training.
 
     Arguments
     ---------
-    settings : dict
-        Of train_speaker.
+    settings : TrainSpeaker
+        Of the recipe.
+    objects : mapping
+        What its YAML wires: ``loss``, called with the embedding size and the
+        number of classes.
     manifest : Manifest
         Of kind ``pseudo_labels``: what is trained on.
     n_classes : int
@@ -40,172 +44,182 @@ def build_modules(
 
     Returns
     -------
-    dict of str to torch.nn.Module
-        ``embedder``, ``classifier`` and ``noisy_labels``, on the CPU.
+    Networks
+        Modules are ``embedder``, ``classifier`` (the loss) and
+        ``noisy_labels``. Weights are as built, see `initialise`.
 
     Raises
     ------
     InputError
-        A setting makes no such module.
+        Labels are to be weighted and the manifest has no margins.
     """
-    embedder = build_embedder(settings["embedder_yaml"], settings["embedder"])
-    classifier = AAMSoftmax(
-        embedder.embedding_size,
-        n_classes,
-        settings["scale"],
-        settings["margin"],
-        settings["n_subcentres"],
-        settings["n_nearest"],
-        settings["nearest_margin"],
-    )
-    noisy_labels = _noisy_labels(settings, manifest)
-    return {
+    embedder = new_embedder(settings)
+    classifier = objects["loss"](embedder.embedding_size, n_classes)
+    modules = {
         "embedder": embedder,
         "classifier": classifier,
-        "noisy_labels": noisy_labels,
+        "noisy_labels": _noisy_labels(settings, classifier, manifest),
     }
+    return Networks(modules, embedder, classifier, embedder)
 
 
-def initialise(
-    settings: dict[str, Any], embedder: Embedder, classifier: AAMSoftmax
-) -> L2SP | None:
-    """Load the weights to start from; the anchor at the pre-trained ones.
+def initialise(settings: TrainSpeaker, networks: Networks) -> L2SP | None:
+    """Load the weights to start from, and make the penalty that holds them.
 
     Pre-trained is the encoder as it came from its source, before
     ``init_from``; of a model without an encoder, all of ``init_from``.
 
     Arguments
     ---------
-    settings : dict
-        Of train_speaker.
-    embedder : Embedder
-        As built.
-    classifier : AAMSoftmax
+    settings : TrainSpeaker
+        Of the recipe.
+    networks : Networks
         As built.
 
     Returns
     -------
     L2SP or None
-        None without an ``anchor_weight``.
+        None without an ``l2_sp_weight``.
 
     Raises
     ------
     InputError
-        Weights do not fit, or there are none to hold to.
+        Weights do not fit, or there are no pre-trained ones.
     """
+    embedder: Embedder = networks.trained
     encoder = getattr(embedder.model, "encoder", None)
-    anchor = None
-    if settings["anchor_weight"] and encoder is not None:
-        anchor = _anchor(settings, encoder)
-    if settings["init_from"] is not None:
-        load_weights(embedder, settings["init_from"])
-    if settings["anchor_weight"] and encoder is None:
-        if settings["init_from"] is None:
+    penalty = None
+    if settings.l2_sp_weight and encoder is not None:
+        penalty = _penalty(settings, encoder)
+    if settings.init_from is not None:
+        load_weights(embedder, settings.init_from)
+    if settings.l2_sp_weight and encoder is None:
+        if settings.init_from is None:
             raise InputError(
-                f"anchor_weight is {settings['anchor_weight']} and "
-                f"{settings['embedder_yaml']} has no pre-trained encoder; "
-                "give --init_from, whose weights are then held to, or "
-                "--anchor_weight=0"
+                f"l2_sp_weight is {settings.l2_sp_weight} and "
+                f"{settings.embedder_yaml} has no pre-trained encoder; there "
+                "must be pre-trained weights; give --init_from, whose weights "
+                "are then held to, or --l2_sp_weight=0"
             )
-        anchor = _anchor(settings, embedder.model)
-    if settings["init_classifier"] is not None:
-        _load_classifier(classifier, settings["init_classifier"])
-    return anchor
+        penalty = _penalty(settings, embedder.model)
+    if settings.init_classifier is not None:
+        _load_classifier(networks.head, settings.init_classifier)
+    return penalty
 
 
-def _anchor(settings: dict[str, Any], module: torch.nn.Module) -> L2SP:
-    weight, form = settings["anchor_weight"], settings["anchor_form"]
+def _penalty(settings: TrainSpeaker, module: torch.nn.Module) -> L2SP:
+    weight, form = settings.l2_sp_weight, settings.l2_sp_form
     return L2SP(module.parameters(), weight, form)
 
 
-def _load_classifier(classifier: AAMSoftmax, path: str) -> None:
-    """Go on from a classifier of the same pseudo-speakers."""
+def _load_classifier(classifier: torch.nn.Module, path: str) -> None:
+    """Load a classifier of the same pseudo-speakers."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["prototypes"].shape != classifier.prototypes.shape:
+    wanted = {k: list(v.shape) for k, v in classifier.state_dict().items()}
+    found = {k: list(v.shape) for k, v in state.items()}
+    if found != wanted:
         raise InputError(
-            f"init_classifier {path} has {list(state['prototypes'].shape)} "
-            "prototypes (classes, sub-centres, dimension) and this training "
-            f"{list(classifier.prototypes.shape)}; give the classifier of a "
-            "training on the same labels with as many sub-centres, or null"
+            f"init_classifier {path} has {found} (classes, sub-centres, "
+            f"dimension) and this training {wanted}; they must be equal; give "
+            "the classifier of a training on the same labels with as many "
+            "sub-centres, or null"
         )
     classifier.load_state_dict(state)
 
 
-def check_noisy_labels(settings: dict[str, Any]) -> None:
-    """Refuse settings of gate and correction that make no sense.
+def _noisy_labels(
+    settings: TrainSpeaker, classifier: Any, manifest: Manifest
+) -> NoisyLabels:
+    given = settings.correct_temperature
+    temperature = given if isinstance(given, float) else None
+    return NoisyLabels(
+        len(manifest),
+        settings.gate,
+        settings.gate_fit,
+        settings.gate_from_epoch,
+        settings.correct_from_epoch,
+        settings.correct_confidence,
+        temperature,
+        getattr(classifier, "scale", 1.0),
+        label_confidence(manifest, settings.label_confidence),
+    )
+
+
+def speaker_names(manifest: Manifest) -> list[str]:
+    """Return the classes, sorted.
 
     Raises
     ------
     InputError
-        With the key, its value and the rule.
+        There is one alone, which cannot be told from others.
 
     Example
     -------
-    >>> settings = {"gate": "harsh", "correct_from_epoch": None}
-    >>> check_noisy_labels(settings)
-    Traceback (most recent call last):
-    speechbrain_ext.utils.errors.InputError: gate is 'harsh'; it must be one ...
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"ID": ["u", "v"], "spk_id": ["b", "a"]})
+    >>> speaker_names(Manifest(table, "pseudo_labels"))
+    ['a', 'b']
     """
-    gate, correct = settings["gate"], settings["correct_from_epoch"]
-    if gate not in GATES:
+    names = sorted(set(manifest.spk_id))
+    if len(names) < 2:
         raise InputError(
-            f"gate is {gate!r}; it must be one of null, hard and soft"
+            f"train_annotation has the one speaker {names[0]!r}; training "
+            "needs two or more; cluster into more, or bring more speakers"
         )
-    fit = settings["gate_fit"]
-    if fit not in FITS:
-        raise InputError(
-            f"gate_fit is {fit!r}; it must be one of {' and '.join(FITS)}"
-        )
-    check_counts(settings, gate_from_epoch=1)
-    confidence = settings["correct_confidence"]
-    if not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
-        raise InputError(
-            f"correct_confidence is {confidence}; it must be between 0 and 1, "
-            "e.g. 0.5"
-        )
-    sharpening = settings["correct_sharpening"]
-    is_number = isinstance(sharpening, (int, float)) and sharpening > 0
-    if sharpening != AUTO and not is_number:
-        raise InputError(
-            f"correct_sharpening is {sharpening!r}; it must be auto or a "
-            "number above 0, e.g. 0.033"
-        )
-    if correct is None:
-        return
-    check_counts(settings, correct_from_epoch=1)
-    if gate is None or correct < settings["gate_from_epoch"]:
-        raise InputError(
-            f"correct_from_epoch is {correct}, gate {gate} and gate_from_epoch "
-            f"{settings['gate_from_epoch']}; labels are corrected where the "
-            "gate rejects them: give a gate that begins no later, or null"
-        )
+    return names
 
 
-def _noisy_labels(settings: dict[str, Any], manifest: Manifest) -> NoisyLabels:
-    check_noisy_labels(settings)
-    sharpening = settings["correct_sharpening"]
-    return NoisyLabels(
-        len(manifest),
-        settings["gate"],
-        settings["gate_fit"],
-        settings["gate_from_epoch"],
-        settings["correct_from_epoch"],
-        settings["correct_confidence"],
-        None if sharpening == AUTO else sharpening,
-        settings["scale"],
-        label_confidence(manifest, settings["label_confidence"]),
+def labelled_crops(
+    manifest: Manifest, crop: RandomCrop, names: list[str]
+) -> DynamicItemDataset:
+    """Build a dataset of one random crop [T] and the class of each utterance.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        The utterances.
+    crop : RandomCrop
+        Cuts them.
+    names : list of str
+        The classes, whose places are the labels.
+    """
+    label_of = {name: label for label, name in enumerate(names)}
+
+    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
+    @sb.utils.data_pipeline.provides("sig")
+    def audio_pipeline(utterance, wav, start, stop):
+        return crop(utterance, wav, start, stop)[0]
+
+    @sb.utils.data_pipeline.takes("spk_id")
+    @sb.utils.data_pipeline.provides("label")
+    def label_pipeline(spk_id):
+        return label_of[spk_id]
+
+    return DynamicItemDataset(
+        manifest, [audio_pipeline, label_pipeline], ["id", "sig", "label"]
     )
 
 
+def speaker_sampler(
+    settings: TrainSpeaker, manifest: Manifest
+) -> CappedSampler | ReproducibleRandomSampler:
+    """Build the sampler of an epoch: all utterances, or so many a speaker."""
+    if settings.max_per_class is not None:
+        return CappedSampler(
+            manifest.spk_id, settings.max_per_class, settings.seed
+        )
+    return ReproducibleRandomSampler(manifest, settings.seed)
+
+
 def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
-    r"""How far clustering is to be believed, from its ``margin``.
+    r"""Confidence of clustering in each label, from its ``margin``.
 
     .. math:: k_i = \min(1, \max(0, m_i / m^*))
 
-    with m_i how much nearer (in cosine) utterance i is to its cluster than to
-    the next, and m* a quantile of it over the manifest: those above it count
-    in full, those below in proportion, those nearer to another cluster than
-    to their own not at all.
+    with m_i the difference of the cosines of utterance i with its cluster and
+    with the next, and m* a quantile of it over the manifest: those above it count
+    in full, those below in proportion, and those that are nearer to another
+    cluster not at all.
 
     Arguments
     ---------
@@ -223,8 +237,7 @@ def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
     Raises
     ------
     InputError
-        The quantile is none, the manifest has no margins, or half of them or
-        more are not above 0.
+        The manifest has no margins, or the quantile of them is not above 0.
 
     Example
     -------
@@ -235,22 +248,16 @@ def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
     """
     if quantile is None:
         return None
-    if not isinstance(quantile, float) or not 0 < quantile < 1:
-        raise InputError(
-            f"label_confidence is {quantile}; it must be null or a share "
-            "between 0 and 1, e.g. --label_confidence=0.25"
-        )
     if "margin" not in manifest.table:
         raise InputError(
             f"label_confidence is {quantile} and the training annotation has "
-            "no column margin; cluster with make_pseudo_labels, which writes "
-            "it, or give null"
+            "no column margin; both are needed; cluster with "
+            "make_pseudo_labels, which writes it, or give null"
         )
     reference = np.quantile(manifest.margin, quantile)
     if reference <= 0:
         raise InputError(
-            f"label_confidence is {quantile} and so many utterances have a "
-            "margin of 0 or less: nearly none would count; raise it, or "
-            "cluster anew"
+            f"label_confidence is {quantile}; that quantile of the margins "
+            f"must be above 0 and is {reference:.3g}; raise it, or cluster anew"
         )
     return np.clip(manifest.margin / reference, 0, 1)

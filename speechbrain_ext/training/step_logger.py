@@ -1,4 +1,4 @@
-"""Figures of training steps: a line under the progress bar, TensorBoard."""
+"""Statistics of steps: a line under the progress bar, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from tqdm import tqdm
 from speechbrain_ext.utils.files import PathLike
 
 
-class Monitor:
-    """Shows every step and writes some of them; silent in other processes.
+class StepLogger:
+    """Logger that shows every step and writes some of them to TensorBoard.
+
+    Only the main process logs.
 
     Arguments
     ---------
     folder : str or os.PathLike
         Of the TensorBoard event files.
     first_step : int
-        Where this process begins; what an earlier one, since killed, wrote of
-        later steps is hidden.
+        The step that training starts or resumes from. What a killed run wrote
+        of later steps is hidden.
     interval : int
-        Steps between those that are written.
+        Every so many steps are written.
     shown : bool
-        Whether there is a line.
+        Whether to show the line.
 
     Example
     -------
-    >>> monitor = Monitor(getfixture("tmp_path"), first_step=0, shown=False)
-    >>> monitor.step(1, {"loss": 2.5})
-    >>> monitor.epoch(1, {"loss": 2.5, "eer": 20.0})
+    >>> logger = StepLogger(getfixture("tmp_path"), first_step=0, shown=False)
+    >>> logger.step(1, {"loss": 2.5})
+    >>> logger.epoch(1, {"loss": 2.5, "eer": 20.0})
     """
 
     def __init__(
@@ -51,21 +53,21 @@ class Monitor:
             disable=not (shown and if_main_process()),
         )
 
-    def step(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures of a step, counted from 1."""
-        words = ", ".join(f"{k} {v:.3g}" for k, v in figures.items())
+    def step(self, step: int, statistics: Mapping[str, float]) -> None:
+        """Log a step, counted from 1."""
+        words = ", ".join(f"{k} {v:.3g}" for k, v in statistics.items())
         self.line.set_description_str(words, refresh=False)
         self.line.update()
         if step % self.interval == 0:
-            self._write("step", step, figures)
+            self._write("step", step, statistics)
 
-    def epoch(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures of an epoch, whose last step is ``step``."""
-        self._write("epoch", step, figures)
+    def epoch(self, step: int, statistics: Mapping[str, float]) -> None:
+        """Log an epoch, whose last step is ``step``."""
+        self._write("epoch", step, statistics)
         if self.writer is not None:
             self.writer.flush()
 
-    def _write(self, group: str, step: int, figures: Mapping) -> None:
+    def _write(self, group: str, step: int, statistics: Mapping) -> None:
         if self.writer is not None:
-            for name, value in figures.items():
+            for name, value in statistics.items():
                 self.writer.add_scalar(f"{group}/{name}", value, step)

@@ -18,7 +18,7 @@ from speechbrain_ext.utils.files import PathLike, atomic_path
 
 @register_checkpoint_hooks
 class TrainCurve:
-    """Figures by epoch that survive a kill without a doubled row.
+    """Statistics by epoch, each row once, whatever is killed and resumed.
 
     Arguments
     ---------
@@ -38,9 +38,9 @@ class TrainCurve:
         self.path = Path(path)
         self.rows: list[dict[str, float]] = []
 
-    def append(self, **figures: float) -> None:
-        """Add an epoch's figures and write the file."""
-        self.rows.append(figures)
+    def append(self, **statistics: float) -> None:
+        """Add an epoch's statistics and write the file."""
+        self.rows.append(statistics)
         if if_main_process():
             with atomic_path(self.path) as part:
                 pd.DataFrame(self.rows).to_csv(part, index=False)

@@ -1,23 +1,20 @@
-"""The EER on a trial list while training: information, never a choice."""
+"""EER on a trial list while training: it is logged and decides nothing."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from speechbrain_ext.dataio.audio import check_audio
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.trials import check_known
 from speechbrain_ext.models.embedder import Embedder
 from speechbrain_ext.models.extraction import embed_manifest
-from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.training.settings import TrainingSettings
 from speechbrain_ext.utils.files import PathLike
-from speechbrain_ext.utils.validation import check_counts
 from speechbrain_ext.verification.cosine import cosine_scores, read_trials
 from speechbrain_ext.verification.metrics import equal_error_rate
 
 
-class EerWatch:
-    """Scores an embedder by cosine on one trial list.
+class TrialValidation:
+    """EER of an embedder, scored by cosine on one trial list.
 
     Arguments
     ---------
@@ -44,7 +41,7 @@ class EerWatch:
         check_known(self.trials, self.manifest.ids, str(annotation))
 
     def percent(self, embedder: Embedder, num_workers: int = 0) -> float:
-        """EER in percent; the work is shared by the processes."""
+        """Compute the EER in percent; processes share the work."""
         embeddings = embed_manifest(embedder, self.manifest, None, num_workers)
         scores = cosine_scores(
             embeddings,
@@ -54,36 +51,26 @@ class EerWatch:
         return 100 * equal_error_rate(scores, self.trials.labels)[0]
 
 
-def watch_from(settings: dict[str, Any]) -> EerWatch | None:
-    """The watch of a recipe's ``eer_*`` settings; None without trials.
+def build_validation(settings: TrainingSettings) -> TrialValidation | None:
+    """Build the validation of a recipe's ``eer_*`` settings, if it has any.
 
     Arguments
     ---------
-    settings : dict
-        ``eer_trials``, ``eer_annotation``, ``eer_interval`` (epochs) and
-        ``data_folder``.
+    settings : TrainingSettings
+        Of the recipe.
 
     Returns
     -------
-    EerWatch or None
-        Ready, its files read.
+    TrialValidation or None
+        Ready, its files read; None without ``eer_trials``.
 
     Raises
     ------
     InputError
-        Trials without an annotation, or no interval; see `EerWatch`.
+        See `TrialValidation`.
     """
-    if settings["eer_trials"] is None:
+    if settings.eer_trials is None or settings.eer_annotation is None:
         return None
-    if settings["eer_annotation"] is None:
-        raise InputError(
-            f"eer_trials is {settings['eer_trials']} and eer_annotation is "
-            "null; give the manifest of the trials' utterances with "
-            "--eer_annotation, or leave out --eer_trials"
-        )
-    check_counts(settings, eer_interval=1)
-    return EerWatch(
-        settings["eer_annotation"],
-        settings["eer_trials"],
-        settings["data_folder"],
+    return TrialValidation(
+        settings.eer_annotation, settings.eer_trials, settings.data_folder
     )

@@ -1,4 +1,4 @@
-"""The views of an utterance: random crops, and those of a positive."""
+"""Views of an utterance: random crops, and those of its positive."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.data_pipeline import provides, takes
 
 from speechbrain_ext.dataio.audio import RandomCrop, check_crop
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.training.brain import TrainingData
+from speechbrain_ext.training.settings import TrainDino, ViewSettings
 
 VIEWS = ("global_crops", "local_crops", "positive_crops")
 
 
 def batch_views(batch: Any) -> dict[str, torch.Tensor]:
-    """Those of `VIEWS` that a batch has, each [V, B, T]."""
+    """Return the `VIEWS` that a batch has, each [V, B, T]."""
     return {
         name: getattr(batch, name).data.transpose(0, 1)
         for name in VIEWS
@@ -31,7 +33,7 @@ def augment_views(
     augment: Callable[[torch.Tensor, np.ndarray], torch.Tensor],
     keys: np.ndarray,
 ) -> dict[str, torch.Tensor]:
-    """Augment each crop on its own.
+    """Augment each crop by itself.
 
     Arguments
     ---------
@@ -67,7 +69,7 @@ def augment_views(
 
 
 class ViewData(DynamicItemDataset):
-    """Random crops: global [G, T_g], local [L, T_l], a positive's [G, T_g].
+    """Dataset of global crops [G, T_g], local [L, T_l], a positive's [G, T_g].
 
     Arguments
     ---------
@@ -107,22 +109,42 @@ class ViewData(DynamicItemDataset):
         super().__init__(manifest, pipelines, ["id", *self.names])
 
     def use_positives(self, rows: np.ndarray) -> None:
-        """From now on the teacher hears rows [N] of the manifest."""
+        """From now on, give each utterance a positive: rows [N]."""
         self.positives = rows
         self.set_output_keys(["id", *self.names, VIEWS[2]])
 
 
-def crop_lengths(settings: dict[str, Any], manifest: Manifest) -> list[int]:
-    """Samples of each crop of an utterance, global crops first."""
-    n_global, n_local = settings["n_global"], settings["n_local"]
-    if n_global < 1 or n_global + n_local < 2:
-        raise InputError(
-            f"n_global is {n_global} and n_local is {n_local}; a global crop "
-            "is compared with other crops: raise --n_global or --n_local"
-        )
-    frames = check_crop(manifest, settings["global_crop"], "global_crop")
-    lengths = [frames] * n_global
-    if n_local:
-        frames = check_crop(manifest, settings["local_crop"], "local_crop")
-        lengths += [frames] * n_local
+def view_data(
+    settings: ViewSettings,
+    manifest: Manifest,
+    lengths: list[int],
+    n_global: int,
+) -> TrainingData:
+    """Build what a training on views reads.
+
+    Arguments
+    ---------
+    settings : ViewSettings
+        Of the recipe.
+    manifest : Manifest
+        The training utterances.
+    lengths : list of int
+        Samples of each crop of an utterance, global crops first.
+    n_global : int
+        How many of them are global.
+    """
+    crop = RandomCrop(lengths, settings.seed)
+    dataset = ViewData(manifest, crop, n_global)
+    # With `shuffle`, several processes would draw another order than one.
+    sampler = ReproducibleRandomSampler(dataset, settings.seed)
+    return TrainingData(manifest, manifest, dataset, crop, sampler)
+
+
+def crop_lengths(settings: TrainDino, manifest: Manifest) -> list[int]:
+    """Return the samples of each crop of an utterance, global crops first."""
+    frames = check_crop(manifest, settings.global_crop, "global_crop")
+    lengths = [frames] * settings.n_global
+    if settings.n_local:
+        frames = check_crop(manifest, settings.local_crop, "local_crop")
+        lengths += [frames] * settings.n_local
     return lengths

@@ -55,6 +55,9 @@ class Setting:
         Whether another value gives another result.
     group : str
         Heading in the help.
+    arguments : mapping of str to Setting
+        Of an object of the YAML: what is known of its class's arguments, where
+        the class is the default's; see `argument`.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Setting:
     path: bool = False
     decides: bool = True
     group: str = ""
+    arguments: Mapping[str, Setting] = dataclasses.field(default_factory=dict)
 
     @property
     def rule(self) -> str:
@@ -239,6 +243,7 @@ def setting(
     path: bool = False,
     decides: bool = True,
     group: str = "",
+    arguments: Mapping[str, Setting] | None = None,
 ) -> Any:
     """A field of a settings class; for the arguments see `Setting`."""
     facts = {
@@ -250,6 +255,7 @@ def setting(
         "path": path,
         "decides": decides,
         "group": group,
+        "arguments": arguments or {},
     }
     if isinstance(default, (list, dict)):
         copied = functools.partial(type(default), default)
@@ -259,6 +265,25 @@ def setting(
     return dataclasses.field(
         default=default, metadata={**facts, "default": default}
     )
+
+
+def argument(
+    kind: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Setting:
+    """Type and range of an argument of an object of the YAML.
+
+    Example
+    -------
+    >>> fact = argument(float, low=0, high=1)
+    >>> fact.rule
+    'a number from 0 to 1'
+    """
+    return Setting("", kind, None, "", low, high, above, below)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -280,6 +305,8 @@ class Settings:
     """
 
     recipe: ClassVar[str] = ""
+    # SpeechBrain's run options that the recipe refuses, and why.
+    refused_options: ClassVar[Mapping[str, str]] = {}
 
     seed: int = setting(
         1986, "of everything that is drawn", low=0, high=2**32 - 1
@@ -297,6 +324,15 @@ class Settings:
         """Everything known of each key, in the order of the class."""
         # A class is hashable, though its instances are not.
         return _keys(cls)  # type: ignore[arg-type]
+
+    @classmethod
+    def default_of(cls, key: str, given: Mapping[str, Any]) -> Any:
+        """Default of a key, `REQUIRED` without one.
+
+        A class may let it depend on the values that are given.
+        """
+        del given
+        return cls.keys()[key].default
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Any:

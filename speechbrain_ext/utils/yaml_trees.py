@@ -133,7 +133,7 @@ def merged(tree: Any, changes: Any) -> Any:
         elif _is_named(old) and isinstance(value, dict) and not tag_of(value):
             # `!name:a.b` without arguments so far is no map yet.
             new[key] = CommentedMap(value)
-            new[key].yaml_set_ctag(old.tag)
+            new[key].yaml_set_ctag(getattr(old, "ctag", old.tag))
         else:
             new[key] = copy.deepcopy(value)
     return new

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from speechbrain_ext.losses.contrastive import MoCoLoss, NTXentLoss
-from speechbrain_ext.training.contrastive_diagnostics import ContrastiveHealth
+from speechbrain_ext.training.contrastive_diagnostics import (
+    ContrastiveDiagnostics,
+)
 from speechbrain_ext.training.contrastive_diagnostics import (
     alignment as found_alignment,
 )
@@ -217,7 +219,7 @@ def work(rank, n_processes, folder):
         queue.keys[queue.keys[:, 0].argsort()]
         for queue in (moco.first, moco.second)
     ]
-    health = ContrastiveHealth(SIZE)
+    health = ContrastiveDiagnostics(SIZE)
     first, second = inputs(4)[:, rank::n_processes]
     value = torch.tensor(1.0 + rank if n_processes == 2 else 1.5)
     health.update(value.double(), first, second)

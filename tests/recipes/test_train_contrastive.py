@@ -1,4 +1,4 @@
-"""train_contrastive: learns, resumes exactly, owns up to true speakers."""
+"""train_contrastive learns, resumes exactly and records true speakers."""
 
 import json
 
@@ -29,7 +29,7 @@ TINY = {
     "encoder_config": TINY,
 }
 TDNN = {"width": 8, "width_last": 12, "embedding_size": 8}
-MOCO = {"method": "moco", "n_keys": 12, "key_momentum": 0.8}
+MOCO = {"method": "moco", "n_keys": 12, "momentum": 0.8}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_curve_has_a_row_an_epoch_and_falls(trained):
     assert rows.alignment.iloc[-1] < 0.5 * rows.alignment[0]
 
 
-def test_the_receipt_tells_what_was_trained(trained):
+def test_the_stage_record_tells_what_was_trained(trained):
     found = receipt(trained)
     assert found["n_utterances"] == 16
     assert found["oracle_positives"] is False
@@ -125,7 +125,7 @@ def test_the_receipt_tells_what_was_trained(trained):
         "embedder/hyperparams.yaml",
         "embedder/embedding_model.ckpt",
         "train_curve.csv",
-        "health.png",
+        "diagnostics.png",
     }
 
 
@@ -145,7 +145,7 @@ def test_stock_speechbrain_loads_the_embedder(trained, corpus, tmp_path):
 
 
 RESUMED = {
-    "simclr": {"margin": 0.1},
+    "simclr": {"loss": {"margin": 0.1}},
     "moco": {**MOCO, "projection": "{hidden_size: 16, output_size: 6}"},
     "ssps": {"positives": "ssps", "n_ssps_epochs": 1, "ssps_clusters": 6},
     "moco with ssps": {
@@ -193,7 +193,7 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
     assert receipt(killed)["resumed"]
 
 
-def test_a_tuned_wavlm_resumes_with_the_distances_it_had(
+def test_layer_distances_of_a_tuned_wavlm_survive_a_kill(
     corpus, tmp_path, monkeypatch
 ):
     options = {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 1}
@@ -231,7 +231,7 @@ def test_a_tuned_wavlm_resumes_with_the_distances_it_had(
         ),
     ],
 )
-def test_a_frozen_wavlm_trains_its_back_end_alone(
+def test_with_a_frozen_wavlm_only_the_back_end_is_trained(
     corpus, tmp_path, part, model
 ):
     folder = tmp_path / "out"
@@ -266,7 +266,7 @@ def first_step(corpus, folder, monkeypatch, argv=None, **options):
     return seen
 
 
-def test_the_encoder_has_a_rate_of_its_own(corpus, tmp_path, monkeypatch):
+def test_the_encoder_has_the_rate_of_lr_parts(corpus, tmp_path, monkeypatch):
     argv = wavlm(corpus, tmp_path / "out")
     _, brain = first_step(corpus, tmp_path, monkeypatch, argv)
     encoder = {id(p) for p in brain.embedder.model.encoder.parameters()}
@@ -315,7 +315,7 @@ def test_the_momentum_encoder_follows_and_the_queues_take_its_keys(
 
 @pytest.mark.parametrize("method", ["simclr", "moco"])
 @pytest.mark.parametrize("kind", ["ssps", "oracle"])
-def test_the_other_side_hears_the_positive(
+def test_the_second_view_is_of_the_positive(
     corpus, tmp_path, monkeypatch, method, kind
 ):
     heard = {}
@@ -326,7 +326,7 @@ def test_the_other_side_hears_the_positive(
         raise Killed
 
     brain = train_contrastive.ContrastiveBrain
-    monkeypatch.setattr(brain, "_views", views)
+    monkeypatch.setattr(brain, "augmented_views", views)
     options = {"positives": kind, "method": method, "n_keys": 12}
     if kind == "ssps":
         options.update(n_ssps_epochs=2, ssps_clusters=6)
@@ -352,23 +352,24 @@ def test_moco_compares_the_student_with_keys_of_the_positive(
 ):
     """What goes into both networks, and what alignment is then of."""
     Brain = train_contrastive.ContrastiveBrain
-    views, count = Brain._views, Brain.count_step
+    views, count = Brain.augmented_views, Brain.step_statistics
     heard, seen = {}, {}
 
     def of_batch(self, batch):
         heard.update(views(self, batch))
         return heard
 
-    def counted(self, outputs):
-        seen["outputs"], seen["figures"] = outputs, count(self, outputs)
+    def counted(self, outputs, objective):
+        seen["outputs"] = outputs
+        seen["figures"] = count(self, outputs, objective)
         return seen["figures"]
 
     def forward(self, crops):
         seen["keys of"] = crops
         return self.model(crops)
 
-    monkeypatch.setattr(Brain, "_views", of_batch)
-    monkeypatch.setattr(Brain, "count_step", counted)
+    monkeypatch.setattr(Brain, "augmented_views", of_batch)
+    monkeypatch.setattr(Brain, "step_statistics", counted)
     monkeypatch.setattr(MomentumTeacher, "forward", torch.no_grad()(forward))
     oracle = {"positives": "oracle", "oracle": corpus / "oracle.csv"}
     first_step(corpus, tmp_path / "out", monkeypatch, **MOCO, **oracle)
@@ -385,16 +386,14 @@ def test_moco_compares_the_student_with_keys_of_the_positive(
 
 def test_a_margin_makes_the_first_step_harder(corpus, tmp_path, monkeypatch):
     losses = [
-        float(
-            first_step(corpus, tmp_path / name, monkeypatch, margin=margin)[0]
-        )
-        for name, margin in (("with", 0.1), ("without", 0.0))
+        float(first_step(corpus, tmp_path / name, monkeypatch, loss=loss)[0])
+        for name, loss in (("with", {"margin": 0.1}), ("without", {}))
     ]
     # 0.1 over a temperature of 0.03, where the positive's share is small.
     assert losses[1] < losses[0] < losses[1] + 0.1 / 0.03 + 1e-4
 
 
-def test_rates_follow_the_schedule_and_the_curve_has_that_of_lr(
+def test_rates_follow_the_schedule_and_the_curve_has_the_rate_lr(
     corpus, tmp_path, monkeypatch
 ):
     Brain = train_contrastive.ContrastiveBrain
@@ -418,7 +417,9 @@ def test_rates_follow_the_schedule_and_the_curve_has_that_of_lr(
     assert logged == pytest.approx([1e-3 * cosine(3, 8, 1.0, 0.1), 1e-4])
 
 
-def test_ssps_is_drawn_for_the_last_epochs_alone(corpus, tmp_path, monkeypatch):
+def test_ssps_positives_are_drawn_for_the_last_epochs_alone(
+    corpus, tmp_path, monkeypatch
+):
     draws = []
     draw = PositiveSampler.draw
 
@@ -433,7 +434,9 @@ def test_ssps_is_drawn_for_the_last_epochs_alone(corpus, tmp_path, monkeypatch):
     assert draws == [(2, (16, 8)), (3, (16, 8))]
 
 
-def test_true_speakers_are_on_record_wherever_they_were_used(corpus, tmp_path):
+def test_use_of_true_speakers_is_in_the_stage_record_and_the_log(
+    corpus, tmp_path
+):
     folder = tmp_path / "out"
     oracle = {"positives": "oracle", "oracle": corpus / "oracle.csv"}
     train_contrastive.main(arguments(corpus, folder, n_epochs=1, **oracle))
@@ -452,8 +455,10 @@ def test_positives_change_what_is_learnt(corpus, tmp_path):
     assert not own.loss.equals(other.loss)
 
 
-def test_in_half_precision_the_loss_is_single(corpus, tmp_path, monkeypatch):
-    options = {"temperature": 1.0}
+def test_the_loss_is_single_precision_in_bf16_training(
+    corpus, tmp_path, monkeypatch
+):
+    options = {"loss": {"temperature": 1.0}}
     half, _ = first_step(
         corpus, tmp_path / "a", monkeypatch, precision="bf16", **options
     )
@@ -479,14 +484,17 @@ def message_of(argv):
         ({"method": "byol"}, "method is 'byol'"),
         ({"method": "moco", "n_keys": 10}, "--n_keys=8"),
         ({"method": "moco", "n_keys": 2}, "--n_keys=4"),
-        ({"n_keys": "null"}, "n_keys is None"),
+        ({"n_keys": "null"}, "n_keys is null"),
         ({"method": "moco", "n_keys": 20}, "e.g. --n_keys=8"),
-        ({"margin": -0.1}, "margin is -0.1"),
-        ({"margin_form": "arc"}, "margin_form is 'arc'"),
-        ({"temperature": 0}, "temperature is 0"),
-        ({"key_momentum": 2}, "key_momentum is 2"),
+        ({"loss": {"margin": -0.1}}, "loss.margin is -0.1"),
+        ({"loss": {"margin_form": "arc"}}, "loss.margin_form is 'arc'"),
+        ({"loss": {"temperature": 0}}, "loss.temperature is 0"),
+        ({"momentum": 2}, "momentum is 2"),
         ({"projection": "{hidden_size: -1}"}, "projection.hidden_size is -1"),
-        ({"projection": "{hiden_size: 8}"}, "did you mean 'hidden_size'"),
+        (
+            {"projection": "{hiden_size: 8}"},
+            "did you mean projection.hidden_size",
+        ),
         ({"positives": "speaker"}, "positives is 'speaker'"),
         ({"positives": "oracle"}, "--oracle=oracle.csv"),
         ({"oracle": "oracle.csv"}, "leave --oracle out"),
@@ -499,7 +507,9 @@ def message_of(argv):
         ),
         ({"grad_accumulation_factor": 2}, "grad_accumulation_factor is 2"),
         ({"lr_parts": "{encoder: 1.e-5}"}, "lr_parts names 'encoder'"),
-        ({"lr": 1e30}, "the loss is nan; lower --lr (now 1e+30)"),
+        ({"lr": 1e30}, "in epoch 1, batch 2, utterances s"),
+        ({"lr": 1e30}, "must be finite; lower --lr (now 1e+30)"),
+        ({"nonfinite_patience": 9}, "leave --nonfinite_patience out"),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
@@ -525,7 +535,9 @@ def test_a_manifest_with_speakers_is_refused(corpus, tmp_path):
     assert "spk_id" in message_of(argv)
 
 
-def test_the_eer_is_information_at_its_interval(corpus, tmp_path):
+def test_the_eer_is_logged_at_its_interval_and_changes_nothing(
+    corpus, tmp_path
+):
     names = [f"s{i}-{j}.wav" for i in range(4) for j in range(2)]
     lines = [
         f"{int(a[:2] == b[:2])} {a} {b}" for a in names for b in names if a < b

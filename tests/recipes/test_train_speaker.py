@@ -1,4 +1,4 @@
-"""train_speaker: learns, resumes exactly, refuses bad input in one line."""
+"""train_speaker learns, resumes exactly and refuses bad input."""
 
 import json
 
@@ -87,7 +87,7 @@ def test_the_loss_falls_and_tones_are_told_apart(trained):
     assert curve.lr.iloc[-1] == pytest.approx(2e-5)
 
 
-def test_the_receipt_tells_what_was_trained(trained):
+def test_the_stage_record_tells_what_was_trained(trained):
     receipt = json.loads((trained / "stage.json").read_text())
     assert receipt["n_classes"] == 4
     assert receipt["n_utterances"] == 32
@@ -286,7 +286,7 @@ def test_a_half_saved_checkpoint_is_ignored(corpus, tmp_path, monkeypatch):
     assert_same_weights(whole, killed)
 
 
-def test_a_random_wavlm_is_said_to_be_random(corpus, tmp_path):
+def test_a_random_wavlm_is_in_the_stage_record_and_the_log(corpus, tmp_path):
     folder = tmp_path / "out"
     argv = arguments(corpus, folder, MHFA, SMALL_WAVLM, n_epochs=1)
     train_speaker.main(argv)
@@ -295,7 +295,7 @@ def test_a_random_wavlm_is_said_to_be_random(corpus, tmp_path):
     assert "random WavLM" in (folder / "log.txt").read_text()
 
 
-def test_wavlm_with_ecapa_trains(corpus, tmp_path):
+def test_the_wavlm_ecapa_leaf_trains(corpus, tmp_path):
     embedder = SMALL_WAVLM.replace(
         "n_heads: 4, compression_size: 8,",
         "width: 16, width_last: 24, attention_channels: 8,",
@@ -380,9 +380,10 @@ def test_a_manifest_without_speakers_is_refused(corpus, tmp_path):
         ({"valid_fraction": 1.5}, "valid_fraction is 1.5"),
         ({"lr_parts": "{encodr: 1.0}"}, "names 'encodr'"),
         ({"embedder": "{widht: 16}"}, "did you mean 'width'"),
-        ({"n_epoch": 3}, "did you mean 'n_epochs'"),
+        ({"n_epoch": 3}, "did you mean --n_epochs"),
         ({"init_from": "nowhere"}, "nowhere"),
-        ({"lr": 1e30}, "the loss is"),
+        ({"lr": 1e30}, "in epoch 1, batch 2, utterances s"),
+        ({"nonfinite_patience": 9}, "leave --nonfinite_patience out"),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
@@ -391,7 +392,7 @@ def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
     assert not (tmp_path / "out" / "stage.json").exists()
 
 
-def test_an_encoder_that_is_nowhere_is_refused(corpus, tmp_path):
+def test_a_missing_encoder_source_is_refused(corpus, tmp_path):
     embedder = SMALL_WAVLM.replace("encoder_source: null", "encoder_source: no")
     argv = arguments(corpus, tmp_path / "out", MHFA, embedder)
     assert "give exactly one" in message_of(argv)

@@ -1,4 +1,4 @@
-"""train_speaker on wrong labels: gate, correction, weights, anchor, margin."""
+"""train_speaker with wrong labels: gate, correction, L2 penalty, margin."""
 
 import json
 
@@ -91,7 +91,7 @@ def gated(corpus, tmp_path_factory):
     return folder
 
 
-def test_wrong_labels_are_left_out_and_put_right(gated, corpus):
+def test_wrong_labels_are_rejected_and_corrected(gated, corpus):
     states = states_of(gated, corpus)
     assert states.wrong.sum() == N_WRONG
 
@@ -102,7 +102,7 @@ def test_wrong_labels_are_left_out_and_put_right(gated, corpus):
     assert (changed.corrected == changed.truth).mean() > 0.9
 
 
-def test_the_curve_and_the_receipt_tell_of_the_gate(gated):
+def test_curve_and_stage_record_have_the_gates_shares(gated):
     curve = pd.read_csv(gated / "train_curve.csv")
     assert (curve.kept[:3] == 1).all() and curve.kept.iloc[-1] < 1
     assert (curve.corrected[:5] == 0).all() and curve.corrected.iloc[-1] > 0
@@ -116,7 +116,7 @@ def test_the_curve_and_the_receipt_tell_of_the_gate(gated):
     assert [entry["n_losses"] for entry in history] == [48] * 10
 
 
-def test_without_a_gate_nothing_of_one_is_left(corpus, tmp_path):
+def test_without_a_gate_no_gate_files_are_written(corpus, tmp_path):
     train_speaker.main(arguments(corpus, tmp_path / "out", n_epochs=1))
     curve = pd.read_csv(tmp_path / "out" / "train_curve.csv")
     assert curve.columns.tolist() == ["epoch", "loss", "lr"]
@@ -124,7 +124,7 @@ def test_without_a_gate_nothing_of_one_is_left(corpus, tmp_path):
     assert not (tmp_path / "out" / "label_states.csv").exists()
 
 
-def test_the_clean_forward_is_for_the_rejected_from_its_epoch_on(
+def test_only_rejected_utterances_are_embedded_clean_for_correction(
     corpus, tmp_path, monkeypatch
 ):
     embed, decide = Embedder.embed, train_speaker.SpeakerBrain
@@ -160,8 +160,7 @@ ALL_OF_IT = {
     "max_per_class": 9,
     "label_confidence": 0.3,
     "margin_rise": "[2, 4]",
-    "n_subcentres": 2,
-    "n_nearest": 2,
+    "loss": "{n_subcentres: 2, inter_top_k: 2}",
 }
 
 
@@ -172,7 +171,7 @@ def whole(corpus, tmp_path_factory):
     return folder
 
 
-def test_soft_correction_and_sampler_did_something(whole):
+def test_soft_weights_correction_and_capped_sampler_act(whole):
     states = pd.read_csv(whole / "label_states.csv", keep_default_na=False)
     assert ((states.weight > 0.01) & (states.weight < 0.99)).any()
     assert (states.corrected != "").any()
@@ -213,11 +212,11 @@ def test_the_margin_rises_in_its_epochs(corpus, tmp_path, monkeypatch):
 
     def noting(self, batch):
         loss = fit_batch(self, batch)
-        margins.append(self.classifier.margin)
+        margins.append(self.parts.classifier.margin)
         return loss
 
     monkeypatch.setattr(train_speaker.SpeakerBrain, "fit_batch", noting)
-    options = {"n_epochs": 4, "margin_rise": "[2, 3]", "margin": 0.3}
+    options = {"n_epochs": 4, "margin_rise": "[2, 3]", "loss": "{margin: 0.3}"}
     train_speaker.main(arguments(corpus, tmp_path / "out", **options))
     epochs = np.array(margins).reshape(4, 8)
     assert (epochs[0] == 0).all() and (epochs[3] == 0.3).all()
@@ -236,13 +235,13 @@ def encoder_of(folder):
 
 
 @pytest.mark.parametrize("form", ["squared", "normalised"])
-def test_an_anchor_holds_the_encoder(corpus, tmp_path, form):
+def test_the_l2_penalty_holds_the_encoder(corpus, tmp_path, form):
     found = {}
     for weight in (0.0, 30.0):
         folder = tmp_path / str(weight)
         options = {
-            "anchor_weight": weight,
-            "anchor_form": form,
+            "l2_sp_weight": weight,
+            "l2_sp_form": form,
             "lr_parts": "{encoder: 1e-3}",
             "gate": "null",
             "correct_from_epoch": "null",
@@ -265,11 +264,11 @@ def test_an_anchor_holds_the_encoder(corpus, tmp_path, form):
     assert curve.loss[0] == pytest.approx(free_curve.loss[0], rel=0.1)
 
 
-def test_an_anchor_is_at_the_source_and_not_at_init_from(
+def test_the_l2_penalty_is_toward_the_source_and_not_init_from(
     corpus, tmp_path, monkeypatch
 ):
     first = tmp_path / "first"
-    options = {"lr_parts": "{encoder: 1e-2}", "anchor_weight": 0}
+    options = {"lr_parts": "{encoder: 1e-2}", "l2_sp_weight": 0}
     train_speaker.main(arguments(corpus, first, MHFA, SMALL_WAVLM, **options))
     folder = tmp_path / "second"
     options = {"lr": 0.0, "lr_parts": "{}", "n_epochs": 1}
@@ -283,12 +282,14 @@ def test_a_model_without_an_encoder_is_held_at_init_from(corpus, tmp_path):
     first = tmp_path / "first"
     train_speaker.main(arguments(corpus, first, n_epochs=1))
     folder = tmp_path / "second"
-    options = {"anchor_weight": 0.01, "init_from": first / "embedder"}
+    options = {"l2_sp_weight": 0.01, "init_from": first / "embedder"}
     train_speaker.main(arguments(corpus, folder, lr=0.0, **options))
     assert (pd.read_csv(folder / "train_curve.csv").l2 == 0).all()
 
 
-def test_layers_may_learn_at_falling_rates(corpus, tmp_path, monkeypatch):
+def test_layer_decay_lowers_the_rates_of_lower_layers(
+    corpus, tmp_path, monkeypatch
+):
     seen = {}
     step = train_speaker.SpeakerBrain.init_optimizers
 
@@ -325,15 +326,15 @@ def test_layers_may_learn_at_falling_rates(corpus, tmp_path, monkeypatch):
             "give a gate that begins no later",
         ),
         ({"correct_confidence": 1.5}, "correct_confidence is 1.5"),
-        ({"correct_sharpening": 0}, "correct_sharpening is 0"),
+        ({"correct_temperature": 0}, "correct_temperature is 0"),
         ({"label_confidence": 1.5}, "label_confidence is 1.5"),
         ({"margin_rise": "[3]"}, "margin_rise is [3]"),
-        ({"n_subcentres": 0}, "n_subcentres is 0"),
-        ({"n_nearest": 4}, "n_nearest is 4"),
+        ({"loss": "{n_subcentres: 0}"}, "loss.n_subcentres is 0"),
+        ({"loss": "{inter_top_k: 4}"}, "inter_top_k is 4"),
         ({"max_per_class": 0}, "max_per_class is 0"),
-        ({"max_per_class": 1}, "4 utterances an epoch do not fill"),
+        ({"max_per_class": 1}, "utterances of an epoch, which are 4"),
         ({"layer_decay": 0.9}, "has 0 transformer layers"),
-        ({"anchor_weight": 0.01}, "give --init_from"),
+        ({"l2_sp_weight": 0.01}, "give --init_from"),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
@@ -343,7 +344,7 @@ def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):
     assert not (tmp_path / "out" / "stage.json").exists()
 
 
-def test_confidences_need_margins(corpus, tmp_path):
+def test_label_confidence_without_margins_is_refused(corpus, tmp_path):
     table = pd.read_csv(corpus / "train.csv").drop(columns="margin")
     write_manifest(tmp_path / "none.csv", table, "pseudo_labels")
     with pytest.raises(InputError, match="no column margin"):
@@ -359,7 +360,7 @@ def test_confidences_need_margins(corpus, tmp_path):
 
 def test_a_classifier_of_other_sub_centres_is_refused(corpus, tmp_path, whole):
     options = {"init_classifier": whole / "classifier.ckpt"}
-    with pytest.raises(InputError, match=r"has \[4, 2, 8\] prototypes"):
+    with pytest.raises(InputError, match=r"'prototypes': \[4, 2, 8\]"):
         train_speaker.main(arguments(corpus, tmp_path / "out", **options))
-    options |= {"n_subcentres": 2, "n_epochs": 1}
+    options |= {"loss": "{n_subcentres: 2}", "n_epochs": 1}
     train_speaker.main(arguments(corpus, tmp_path / "out", **options))

@@ -16,10 +16,10 @@ from speechbrain_ext.clustering.plots import (
     embedding_map,
 )
 from speechbrain_ext.training.plots import (
-    contrastive_health,
+    contrastive_diagnostics,
     gate_fits,
     gate_shares,
-    layers_moved,
+    layer_distances,
     training_curves,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -155,8 +155,8 @@ FIGURES = {
     "gate of many epochs": lambda: gate_fits(gate_history(40)),
     "gate by epoch": lambda: gate_shares(gate_history(5)),
     "gate by epoch, of one": lambda: gate_shares(gate_history(1)),
-    "layers": lambda: layers_moved(distances(30, 24)),
-    "layers of one epoch": lambda: layers_moved(distances(1, 2)),
+    "layers": lambda: layer_distances(distances(30, 24)),
+    "layers of one epoch": lambda: layer_distances(distances(1, 2)),
     "training of one epoch": lambda: training_curves({"DINO": [(1, 8.0)]}),
 }
 
@@ -308,7 +308,7 @@ def test_training_curves_read_the_frame_of_a_stage():
         (churn_by_round, {}),
         (training_curves, {}),
         (training_curves, {"DINO": []}),
-        (layers_moved, pd.DataFrame(columns=["epoch", "front"])),
+        (layer_distances, pd.DataFrame(columns=["epoch", "front"])),
     ],
 )
 def test_nothing_to_draw_is_refused(function, empty):
@@ -318,7 +318,7 @@ def test_nothing_to_draw_is_refused(function, empty):
 
 def test_layers_are_drawn_for_some_epochs_in_percent():
     table = distances(30, 4)
-    (axes,) = layers_moved(table).axes
+    (axes,) = layer_distances(table).axes
     assert [line.get_label() for line in axes.lines] == [
         f"epoch {n}" for n in (1, 6, 12, 18, 24, 30)
     ]
@@ -330,7 +330,7 @@ def test_the_health_of_a_contrastive_training_has_its_columns():
     curve = pd.DataFrame({"epoch": [1, 2], "loss": [4.0, 2.0]})
     columns = ("alignment", "uniformity", "spread", "effective_rank")
     curve = curve.assign(**dict.fromkeys(columns, 0.5))
-    figure = contrastive_health(curve)
+    figure = contrastive_diagnostics(curve)
     drawn = [line.get_label() for a in figure.axes for line in a.lines]
     assert sorted(drawn) == sorted(
         ["loss", *(column.replace("_", " ") for column in columns)]

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent."""
+"""Checkpoints are complete or absent."""
 
 import pytest
 import torch

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from speechbrain_ext.training.contrastive_diagnostics import (
-    ContrastiveHealth,
+    ContrastiveDiagnostics,
     alignment,
     uniformity,
 )
 
 
-def test_the_ends_of_both():
+def test_alignment_and_uniformity_of_equal_and_of_opposite_embeddings():
     generator = torch.Generator().manual_seed(0)
     spread = torch.randn(400, 256, generator=generator)
     assert float(alignment(spread, 3 * spread)) == pytest.approx(0, abs=1e-6)
@@ -21,14 +21,14 @@ def test_the_ends_of_both():
 
 def test_an_epoch_is_the_mean_of_its_steps_and_ends_at_zero():
     generator = torch.Generator().manual_seed(1)
-    health, steps = ContrastiveHealth(4), []
+    diagnostics, steps = ContrastiveDiagnostics(4), []
     for loss in (1.0, 3.0):
         first, second = torch.randn(2, 6, 4, generator=generator)
-        steps.append(health.update(torch.tensor(loss), first, second))
-    found = health.close()
+        steps.append(diagnostics.update(torch.tensor(loss), first, second))
+    found = diagnostics.close()
     assert found["loss"] == 2.0
     for name in ("alignment", "uniformity"):
         mean = (steps[0][name] + steps[1][name]) / 2
         assert found[name] == pytest.approx(mean)
     assert 1 <= found["effective_rank"] <= 4
-    assert all(not buffer.any() for buffer in health.buffers())
+    assert all(not buffer.any() for buffer in diagnostics.buffers())

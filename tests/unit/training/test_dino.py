@@ -1,34 +1,33 @@
-"""A DINO training's modules: which, of which sizes, from which settings."""
-
-from functools import partial
+"""A DINO training's networks, and its schedules over a whole training."""
 
 import pytest
 import torch
+import training_leaf
 
-from speechbrain_ext.models.heads import DINOHead
-from speechbrain_ext.training.dino import build_modules
-from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.yaml_trees import plain, read_yaml
+from speechbrain_ext.training.dino import DinoSchedules, build_dino
 
 SMALL = {"n_mels": 20, "width": 16, "width_last": 24, "embedding_size": 8}
+HEAD = {"hidden_size": 32, "bottleneck_size": 16, "n_prototypes": 64}
+SSPS = {"positives": "ssps", "n_ssps_epochs": 1, "ssps_clusters": 6}
+ONE_EPOCH = 10
 
 
-def build(expander_size=0, **changes):
-    settings = plain(read_yaml("hparams/train_dino_ecapa.yaml"))
-    settings.update(embedder=SMALL, ssps_clusters=6, **changes)
-    sizes = {"hidden_size": 32, "bottleneck_size": 16, "n_prototypes": 64}
-    head = partial(DINOHead, **sizes, expander_size=expander_size)
-    return build_modules(settings, {"head": head}, 20, 5)
+def build(**changes):
+    leaf = training_leaf.read(
+        "train_dino_ecapa", embedder=SMALL, head=HEAD, batch_size=4, **changes
+    )
+    return build_dino(leaf.settings, leaf.objects(), 20)
 
 
 def test_positives_come_with_ssps_alone():
-    names = {"student", "teacher", "mean_teacher", "loss", "health"}
-    assert build().keys() == names
-    assert build(n_ssps_epochs=1).keys() == {*names, "positives"}
+    names = {"student", "teacher", "loss", "diagnostics"}
+    assert build().modules.keys() == names
+    assert build(**SSPS).modules.keys() == {*names, "positives"}
 
 
-def test_the_student_alone_is_trained():
-    modules = build(n_ssps_epochs=1)
+def test_only_the_student_is_trained_and_the_teacher_is_kept():
+    networks = build(**SSPS)
+    modules = networks.modules
     trained = {
         name
         for name, module in modules.items()
@@ -40,14 +39,50 @@ def test_the_student_alone_is_trained():
         own.state_dict().values(), theirs.state_dict().values(), strict=True
     ):
         assert torch.equal(first, second)
+    assert networks.trained is own.embedder and networks.head is own.head
+    assert networks.kept is theirs.embedder
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(2.0, 10), (None, None)])
-def test_the_detectors_patience_is_in_steps(epochs, steps):
-    assert build(collapse_patience=epochs)["health"].patience == steps
+def test_collapse_patience_is_converted_to_steps(epochs, steps):
+    modules = build(collapse_patience=epochs).modules
+    assert modules["diagnostics"].patience == steps
 
 
-def test_rdinos_terms_need_their_layer():
-    assert "student" in build(24, regularizer_weight=0.2)
-    with pytest.raises(InputError, match="regularizer_weight is 0.2 and head"):
-        build(0, regularizer_weight=0.2)
+def steps(**changes):
+    """The values of all 80 epochs' steps of the published leaf."""
+    settings = training_leaf.read("train_dino_ecapa", **changes).settings
+    schedules = DinoSchedules(settings, ONE_EPOCH)
+    return [schedules.at(step) for step in range(80 * ONE_EPOCH)]
+
+
+def test_the_teachers_momentum_rises_to_one():
+    momenta = [now.momentum for now in steps()]
+    assert momenta[0] == pytest.approx(0.996)
+    assert momenta == sorted(momenta)
+    assert momenta[-1] == 1.0
+
+
+def test_prototypes_are_frozen_in_the_first_epoch_alone():
+    frozen = [now.prototypes_frozen for now in steps()]
+    assert frozen == [True] * ONE_EPOCH + [False] * 79 * ONE_EPOCH
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "start", "end"),
+    [
+        ("teacher_temperature", "temperature", 0.04, 0.07),
+        ("regularizer_weight", "regularizer", 0.05, 0.2),
+    ],
+)
+def test_ramps_rise_linearly_over_their_epochs(name, prefix, start, end):
+    changes = {f"{name}_start": start, name: end, f"n_{prefix}_epochs": 4}
+    changes["head"] = {"expander_size": 16}
+    values = [getattr(now, name) for now in steps(**changes)]
+    wanted = [start + (end - start) * min(n / 40, 1) for n in range(800)]
+    assert values == pytest.approx(wanted)
+
+
+def test_without_a_ramp_the_end_holds_from_the_first_step():
+    changes = {"teacher_temperature": 0.07, "n_temperature_epochs": 0}
+    assert {now.teacher_temperature for now in steps(**changes)} == {0.07}

@@ -1,21 +1,21 @@
-"""Figures of an epoch: means of steps, moments of embeddings."""
+"""Statistics of an epoch: means of steps, moments of embeddings."""
 
 import pytest
 import torch
 
 from speechbrain_ext.training.epoch_statistics import (
-    EpochFigures,
+    EpochStatistics,
     effective_rank,
 )
 
 
 def test_an_epoch_is_the_mean_of_its_steps():
-    figures = EpochFigures(["a", "b"], embedding_size=2)
+    statistics = EpochStatistics(["a", "b"], embedding_size=2)
     for a, b in ((1.0, 5.0), (2.0, 9.0)):
         values = [torch.tensor([a]), torch.tensor([b])]
-        means = figures.over_processes(values, torch.eye(2))
-        assert figures.count(means) == {"a": a, "b": b}
-    found = figures.close()
+        means = statistics.over_processes(values, torch.eye(2))
+        assert statistics.count(means) == {"a": a, "b": b}
+    found = statistics.close()
     assert (found["a"], found["b"]) == (1.5, 7.0)
     assert found["spread"] == pytest.approx(0.5)
 

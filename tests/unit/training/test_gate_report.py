@@ -1,4 +1,4 @@
-"""A gate's files: readable by whom they are for, absent without a gate."""
+"""Files on the loss gate: complete, and absent without a gate."""
 
 import json
 
@@ -11,7 +11,7 @@ from speechbrain_ext.losses.noisy_labels import NoisyLabels
 from speechbrain_ext.training.gate_report import write_gate_files
 
 
-def test_history_pictures_and_states_are_written(tmp_path):
+def test_history_plots_and_label_states_are_written(tmp_path):
     torch.manual_seed(0)
     noisy = NoisyLabels(20, "hard")
     rows = torch.arange(20)

@@ -1,4 +1,4 @@
-"""Distances of layers: by layer, relative, from where they began."""
+"""Relative distances of layers from their weights at the start."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_a_layer_that_moves_is_named_and_the_others_stay():
     assert list(distances()) == ["front", "layer_1", "layer_2", "layer_3"]
 
 
-def test_low_rank_changes_count_as_what_they_add_to_the_matrices():
+def test_low_rank_changes_count_as_merged_into_the_matrices():
     model = SpeakerEncoder(None, THREE, MHFA, freeze="all", lora_rank=2)
     distances = of_embedder(model)
     attention = model.encoder.model.encoder.layers[0].attention
@@ -56,6 +56,6 @@ def test_ten_layers_and_more_are_in_order():
     assert list(LayerDistances(encoder)()) == wanted
 
 
-def test_what_is_not_trained_has_no_distance():
+def test_a_frozen_encoder_has_no_distances():
     assert of_embedder(SpeakerEncoder(None, THREE, MHFA, freeze="all")) is None
     assert of_embedder(torch.nn.Linear(2, 2)) is None

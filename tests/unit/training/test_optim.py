@@ -25,7 +25,7 @@ def test_every_trained_parameter_is_in_one_group(model, classifier):
     assert sorted(found) == sorted(id(p) for p in wanted)
 
 
-def test_rates_go_by_part(model, classifier):
+def test_each_part_has_the_rate_of_lr_parts(model, classifier):
     groups = parameter_groups(model, classifier, 0.1, {"encoder": 0.01})
     rates = {id(p): g["lr"] for g in groups for p in g["params"]}
     assert rates[id(model["encoder"].weight)] == 0.01
@@ -35,7 +35,7 @@ def test_rates_go_by_part(model, classifier):
     assert all(g["peak"] == g["lr"] for g in groups)
 
 
-def test_vectors_do_not_decay(model, classifier):
+def test_vectors_have_no_weight_decay(model, classifier):
     optimizer = torch.optim.AdamW(
         parameter_groups(model, classifier, 0.1, {}), weight_decay=0.5
     )
@@ -54,7 +54,7 @@ def test_frozen_parameters_are_left_out(model, classifier):
 def test_a_misspelt_part_is_refused(model, classifier):
     with pytest.raises(InputError, match="did you mean 'encoder'"):
         parameter_groups(model, classifier, 0.1, {"encodr": 0.01})
-    with pytest.raises(InputError, match="of .'encoder', 'pooling'."):
+    with pytest.raises(InputError, match="use .'encoder', 'pooling'."):
         parameter_groups(model, classifier, 0.1, {"zzz": 0.01})
 
 
@@ -105,7 +105,7 @@ def test_a_part_of_a_part_has_its_own_rate(classifier):
     }
 
 
-def test_a_part_is_not_that_whose_name_begins_alike(classifier):
+def test_a_part_with_a_common_prefix_is_another_part(classifier):
     model = torch.nn.ModuleDict(
         {"a": torch.nn.Linear(2, 2), "ab": torch.nn.Linear(2, 2)}
     )
@@ -123,8 +123,6 @@ def test_the_last_group_has_the_rate_of_the_classifier(classifier):
 def test_a_decay_without_layers_is_refused(model, classifier):
     with pytest.raises(InputError, match="has 0 transformer layers"):
         parameter_groups(model, classifier, 0.1, {}, 0.9)
-    with pytest.raises(InputError, match="layer_decay is 0"):
-        parameter_groups(transformer(), classifier, 0.1, {}, 0.0)
 
 
 def test_each_gradient_is_clipped_as_torch_clips_one():

@@ -22,7 +22,7 @@ def test_a_positive_is_another_utterance_of_the_speaker():
         assert int(positives.epoch) == epoch
 
 
-def test_every_other_utterance_is_as_likely():
+def test_all_other_utterances_are_equally_likely():
     labels = np.array([0, 1, 0, 0, 1, 0])
     uniform = (np.arange(300) + 0.5) / 300
     drawn = [draw_others(labels, np.full(6, u)) for u in uniform]

@@ -13,7 +13,7 @@ from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.mark.parametrize("n_neighbours", [1, 3, 6])
-def test_neighbours_are_those_of_the_greatest_cosine(n_neighbours):
+def test_neighbours_have_the_highest_cosines(n_neighbours):
     generator = np.random.default_rng(0)
     centroids = generator.normal(size=(7, 4)).astype(np.float32)
     found = nearest_clusters(centroids, n_neighbours)
@@ -33,12 +33,12 @@ def test_neighbours_are_those_of_the_greatest_cosine(n_neighbours):
         )
 
 
-def test_without_neighbours_a_cluster_is_its_own():
+def test_with_no_neighbours_a_cluster_is_its_own_neighbour():
     found = nearest_clusters(np.eye(3, dtype=np.float32), 0)
     assert found.tolist() == [[0], [1], [2]]
 
 
-def test_equal_centroids_leave_each_its_number_of_neighbours():
+def test_clusters_of_equal_centroids_have_as_many_neighbours():
     centroids = np.array([[1, 1]] * 5 + [[1, 0]], dtype=np.float32)
     found = nearest_clusters(centroids, 2)
     assert found.shape == (6, 2)
@@ -57,7 +57,7 @@ def test_every_member_of_every_near_cluster_is_drawn():
         assert set(np.stack(drawn)[:, row]) == set(members)
 
 
-def test_clusters_are_drawn_alike_whatever_their_size():
+def test_clusters_of_all_sizes_are_equally_likely():
     labels = np.array([0] + [1] + [2] * 8)
     near = np.array([[1, 2], [0, 2], [0, 1]])
     uniform = np.random.default_rng(1).random((4000, 2))
@@ -98,7 +98,7 @@ def test_a_positive_is_of_the_same_speaker_in_another_session():
     assert (own == other).all(axis=1).mean() < 0.5
 
 
-def test_without_neighbours_a_positive_is_of_the_same_session():
+def test_with_no_neighbours_a_positive_is_of_the_same_session():
     own, other, _ = positives(n_neighbours=0)
     assert (own == other).all(axis=1).mean() > 0.7
 
@@ -120,6 +120,8 @@ def test_a_checkpoint_keeps_rows_and_epoch():
 
 
 @pytest.mark.parametrize(("n_clusters", "n_neighbours"), [(11, 1), (3, 3)])
-def test_numbers_that_do_not_fit_are_refused(n_clusters, n_neighbours):
+def test_impossible_numbers_of_clusters_and_neighbours_are_refused(
+    n_clusters, n_neighbours
+):
     with pytest.raises(InputError, match="--ssps_clusters"):
         PositiveSampler(10, n_clusters, n_neighbours, seed=0)

@@ -1,0 +1,33 @@
+"""What the training recipes do around their Brains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from speechbrain.utils.distributed import run_on_main
+
+from speechbrain_ext.dataio.manifest import Manifest
+from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.training.brain import (
+    TrainingBrain,
+    read_training_manifest,
+)
+
+
+def run_training(
+    recipe: RecipeRun, build: Callable[[RecipeRun, Manifest], TrainingBrain]
+) -> None:
+    """Train on a manifest and write an embedder folder, unless it is there.
+
+    Arguments
+    ---------
+    recipe : RecipeRun
+        Of a training.
+    build : callable
+        Builds its Brain for the training manifest.
+    """
+    if recipe.is_done(recipe.settings.inputs()):
+        return
+    brain = build(recipe, read_training_manifest(recipe.settings))
+    brain.train()
+    recipe.finish(run_on_main(brain.save), **brain.summary())

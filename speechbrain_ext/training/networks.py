@@ -1,0 +1,30 @@
+"""The networks of a training: what learns, and what is kept of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+import torch
+
+from speechbrain_ext.models.embedder import Embedder, build_embedder
+from speechbrain_ext.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Networks(NamedTuple):
+    """Everything of a training that has weights or state."""
+
+    modules: dict[str, Any]  # by name; checkpointed
+    trained: Any  # the embedder that learns
+    head: torch.nn.Module  # what learns with it and is not kept
+    kept: Any  # the embedder that the training is for
+
+
+def new_embedder(settings: TrainingSettings) -> Embedder:
+    """Build the embedder of a training, with a warning if it is random."""
+    embedder = build_embedder(settings.embedder_yaml, settings.embedder)
+    if embedder.is_random:
+        logger.warning("random WavLM: its training began without pre-training")
+    return embedder

@@ -1,0 +1,668 @@
+"""Settings of the three trainings: DINO, contrastive and speaker training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
+from speechbrain_ext.utils.yaml_trees import find_yaml
+
+DATA, MODEL, LEARNING = "data", "model", "learning"
+LABELS, RUN, WATCH = "labels", "run", "validation"
+
+_AUGMENT = {
+    "probabilities": argument(list[float], low=0),
+    "reverb_prob": argument(float, low=0, high=1),
+    "filter_prob": argument(float, low=0, high=1),
+    "filter_db": argument(float, above=0),
+    "max_hours": argument(float, above=0),
+}
+_CONTRAST = {
+    "temperature": argument(float, above=0),
+    "margin": argument(float, low=0, high=1),
+    "margin_form": argument(Literal["additive", "angular"]),
+}
+
+
+def _given(wired: Any) -> dict[str, Any]:
+    """Arguments of an object of the YAML, its class under ``"!"``."""
+    return wired
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainingSettings(Settings):
+    """What the three trainings share."""
+
+    manifest_kind: ClassVar[str] = "utterances"
+    # SpeechBrain's run options that would change nothing.
+    refused_options: ClassVar[Mapping[str, str]] = {
+        "nonfinite_patience": "the first loss that is not finite ends a run",
+        "skip_nonfinite_grads": "gradients are never skipped in silence",
+        "remove_vector_weight_decay": "vectors never have weight decay",
+        "data_parallel_backend": "several GPUs train by torchrun",
+    }
+
+    train_annotation: str = setting(
+        doc="manifest of the training utterances", path=True, group=DATA
+    )
+    data_folder: str = setting(
+        doc="what $data_root in manifests stands for", path=True, group=DATA
+    )
+    num_workers: int = setting(
+        4, "processes that read audio", low=0, decides=False, group=DATA
+    )
+    augment_folder: str | None = setting(
+        None,
+        "holds noise, music, speech, rir; null: no augmentation",
+        path=True,
+        group=DATA,
+    )
+    augment: Wired = setting(
+        Wired("!name:speechbrain_ext.augment.Augment"),
+        "augmentation of each crop",
+        arguments=_AUGMENT,
+        group=DATA,
+    )
+
+    embedder_yaml: str = setting(
+        "hparams/embedders/ecapa.yaml",
+        "the embedder's YAML",
+        path=True,
+        group=MODEL,
+    )
+    embedder: dict[str, Any] = setting(
+        {}, "values of the embedder's YAML to change", group=MODEL
+    )
+
+    n_epochs: int = setting(80, "epochs", low=1, group=LEARNING)
+    n_warmup_epochs: int = setting(
+        0, "epochs of linear warm-up of the rates", low=0, group=LEARNING
+    )
+    batch_size: int = setting(
+        128, "utterances in a batch of all processes", low=2, group=LEARNING
+    )
+    grad_accumulation_factor: int = setting(
+        1, "batches whose gradients make one step", low=1, group=LEARNING
+    )
+    lr: float = setting(
+        1e-3, "peak rate of all that lr_parts leaves out", low=0, group=LEARNING
+    )
+    lr_end: float = setting(
+        0.01,
+        "rate at the last step, relative to the peak",
+        low=0,
+        group=LEARNING,
+    )
+    lr_schedule: Wired = setting(
+        Wired("!name:speechbrain_ext.training.cosine"),
+        "rate of a step: (step, n_steps, start=, end=, n_warmup=) to a number",
+        group=LEARNING,
+    )
+    lr_parts: dict[str, float] = setting(
+        {},
+        "peak rate by (dotted) part of the embedding model",
+        low=0,
+        group=LEARNING,
+    )
+    layer_decay: float = setting(
+        1.0,
+        "factor of the rate from each transformer layer to the one below",
+        above=0,
+        group=LEARNING,
+    )
+    opt_class: Wired = setting(
+        Wired("!name:torch.optim.AdamW {weight_decay: 0.01}"),
+        "optimiser; its weight decay is for matrices alone",
+        group=LEARNING,
+    )
+    max_grad_norm: float = setting(
+        5.0, "norm that gradients may have; 0: any", low=0, group=LEARNING
+    )
+    clip_per_tensor: bool = setting(
+        False,
+        "whether each tensor's gradient is clipped by itself",
+        group=LEARNING,
+    )
+    n_averaged_epochs: int = setting(
+        1,
+        "the embedder is the mean of those after so many last epochs",
+        low=1,
+        group=LEARNING,
+    )
+
+    epoch_counter: Wired = setting(
+        Wired("!name:speechbrain.utils.epoch_loop.EpochCounter"),
+        "counter of epochs, called with n_epochs",
+        group=RUN,
+    )
+    checkpointer: Wired = setting(
+        Wired("!name:speechbrain_ext.training.WholeCheckpointer"),
+        "checkpointer, called with a folder and what it saves",
+        decides=False,
+        group=RUN,
+    )
+    ckpt_interval_minutes: int = setting(
+        15,
+        "minutes between checkpoints within an epoch; 0: none",
+        low=0,
+        decides=False,
+        group=RUN,
+    )
+    train_logger: Wired | None = setting(
+        None,
+        "any of SpeechBrain's loggers, given each epoch's statistics",
+        decides=False,
+        group=RUN,
+    )
+
+    eer_trials: str | None = setting(
+        None,
+        "a trial list, scored while training for information alone",
+        path=True,
+        group=WATCH,
+    )
+    eer_annotation: str | None = setting(
+        None, "manifest of its utterances", path=True, group=WATCH
+    )
+    eer_interval: int = setting(
+        5, "epochs between two scores", low=1, decides=False, group=WATCH
+    )
+
+    def check_together(self) -> None:
+        """Refuse values of several keys that do not go together."""
+        weights = _given(self.augment).get("probabilities")
+        if weights is not None and (len(weights) != 5 or not sum(weights)):
+            raise InputError(
+                f"augment.probabilities is {list(weights)}; it must be five "
+                "weights (clean, rir, music, babble, noise), one of them above "
+                "0; for example --augment='{probabilities: [1, 1, 1, 1, 1]}'"
+            )
+        if self.eer_trials is not None and self.eer_annotation is None:
+            raise InputError(
+                f"eer_trials is {self.eer_trials!r} and eer_annotation is "
+                "null; both are needed; give the manifest of the trials' "
+                "utterances with --eer_annotation, or leave out --eer_trials"
+            )
+
+    def inputs(self) -> dict[str, str]:
+        """Files that decide the result, by name."""
+        return {
+            "train_annotation": self.train_annotation,
+            "embedder_yaml": str(find_yaml(self.embedder_yaml)),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Values that decide the result, and whether there is augmentation."""
+        augmented = self.augment_folder is not None
+        return {**super().record(), "augmented": augmented}
+
+
+@dataclasses.dataclass(kw_only=True)
+class ViewSettings(TrainingSettings):
+    """What the two trainings without labels share."""
+
+    momentum: float = setting(
+        0.996,
+        "share of its weights that the momentum encoder keeps in a step",
+        low=0,
+        high=1,
+        group=LEARNING,
+    )
+    max_grad_norm: float = setting(
+        3.0, "norm that gradients may have; 0: any", low=0, group=LEARNING
+    )
+    clip_per_tensor: bool = setting(
+        True,
+        "whether each tensor's gradient is clipped by itself",
+        group=LEARNING,
+    )
+    n_averaged_epochs: int = setting(
+        10,
+        "the embedder is the mean of those after so many last epochs",
+        low=1,
+        group=LEARNING,
+    )
+    positives: Literal["utterance", "ssps"] = setting(
+        "utterance",
+        "positives are crops of the same utterance, or SSPS's",
+        group=LABELS,
+    )
+    n_ssps_epochs: int = setting(
+        0, "last epochs in which positives are SSPS's", low=0, group=LABELS
+    )
+    ssps_clusters: int = setting(
+        25000,
+        "clusters of SSPS, about one a recording session",
+        low=1,
+        group=LABELS,
+    )
+    ssps_neighbours: int = setting(
+        1,
+        "nearest clusters that positives are from; 0: the own one",
+        low=0,
+        group=LABELS,
+    )
+
+    @property
+    def n_positive_epochs(self) -> int:
+        """Last epochs with positives of other utterances."""
+        of = {"ssps": self.n_ssps_epochs, "oracle": self.n_epochs}
+        return of.get(self.positives, 0)
+
+    def check_together(self) -> None:
+        """Refuse values of several keys that do not go together."""
+        super().check_together()
+        n_epochs = self.n_ssps_epochs
+        if (self.positives == "ssps") != bool(n_epochs):
+            raise InputError(
+                f"positives is {self.positives!r} and n_ssps_epochs is "
+                f"{n_epochs}; SSPS needs both; give --positives=ssps and in "
+                "how many of the last epochs, e.g. --n_ssps_epochs=20, or "
+                "--positives=utterance and --n_ssps_epochs=0"
+            )
+        if n_epochs > self.n_epochs:
+            raise InputError(
+                f"n_ssps_epochs is {n_epochs}; it must be at most n_epochs, "
+                f"which is {self.n_epochs}; lower --n_ssps_epochs"
+            )
+        if n_epochs and self.ssps_neighbours >= self.ssps_clusters:
+            raise InputError(
+                f"ssps_neighbours is {self.ssps_neighbours}; it must be below "
+                f"ssps_clusters, which is {self.ssps_clusters}; correct "
+                "--ssps_neighbours or --ssps_clusters"
+            )
+        if self.grad_accumulation_factor != 1:
+            raise InputError(
+                f"grad_accumulation_factor is {self.grad_accumulation_factor}; "
+                "it must be 1, since utterances are compared within a batch; "
+                "leave it out and lower --batch_size"
+            )
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainDino(ViewSettings):
+    """DINO with multi-crop views."""
+
+    recipe = "train_dino"
+
+    global_crop: float = setting(
+        4.0, "s, seen by teacher and student", above=0, group=DATA
+    )
+    local_crop: float = setting(
+        2.0, "s, seen by the student alone", above=0, group=DATA
+    )
+    n_global: int = setting(2, "global crops", low=1, group=DATA)
+    n_local: int = setting(4, "local crops", low=0, group=DATA)
+
+    head: Wired = setting(
+        Wired("!name:speechbrain_ext.models.DINOHead"),
+        "projection head, called with the embedding size",
+        arguments={
+            "hidden_size": argument(int, low=1),
+            "bottleneck_size": argument(int, low=1),
+            "n_prototypes": argument(int, low=1),
+            "expander_size": argument(int, low=0),
+        },
+        group=MODEL,
+    )
+    loss: Wired = setting(
+        Wired("!name:speechbrain_ext.losses.DINOLoss"),
+        "loss, called with the number of prototypes",
+        arguments={
+            "student_temperature": argument(float, above=0),
+            "center_momentum": argument(float, low=0, high=1),
+        },
+        group=LEARNING,
+    )
+    teacher_temperature: float = setting(
+        0.04, "temperature of the teacher's targets", above=0, group=LEARNING
+    )
+    teacher_temperature_start: float = setting(
+        0.04,
+        "where it begins to rise, over n_temperature_epochs",
+        above=0,
+        group=LEARNING,
+    )
+    n_temperature_epochs: float = setting(
+        0, "epochs of that rise", low=0, group=LEARNING
+    )
+    regularizer: Wired = setting(
+        Wired(
+            "!name:speechbrain_ext.losses.rdino_regularizer "
+            "{variance_weight: 10.0, covariance_weight: 0.125}"
+        ),
+        "RDINO's terms of the head's expansion",
+        arguments={
+            "variance_weight": argument(float, low=0),
+            "covariance_weight": argument(float, low=0),
+        },
+        group=LEARNING,
+    )
+    regularizer_weight: float = setting(
+        0.0, "weight of RDINO's terms; 0: none", low=0, group=LEARNING
+    )
+    regularizer_weight_start: float = setting(
+        0.0,
+        "where it begins to rise, over n_regularizer_epochs",
+        low=0,
+        group=LEARNING,
+    )
+    n_regularizer_epochs: float = setting(
+        0, "epochs of that rise", low=0, group=LEARNING
+    )
+    n_frozen_prototype_epochs: float = setting(
+        1, "first epochs in which prototypes are frozen", low=0, group=LEARNING
+    )
+
+    n_warmup_epochs: int = setting(
+        10, "epochs of linear warm-up of the rates", low=0, group=LEARNING
+    )
+    lr: float = setting(
+        0.2, "peak rate of all that lr_parts leaves out", low=0, group=LEARNING
+    )
+    lr_end: float = setting(
+        5e-5,
+        "rate at the last step, relative to the peak",
+        low=0,
+        group=LEARNING,
+    )
+    opt_class: Wired = setting(
+        Wired("!name:torch.optim.SGD {momentum: 0.9, weight_decay: 5.0e-5}"),
+        "optimiser; its weight decay is for matrices alone",
+        group=LEARNING,
+    )
+    collapse_patience: float | None = setting(
+        1.0,
+        "epochs of collapse that end the run; null: none does",
+        above=0,
+        decides=False,
+        group=RUN,
+    )
+
+    def check_together(self) -> None:
+        """Refuse values of several keys that do not go together."""
+        super().check_together()
+        if self.n_global + self.n_local < 2:
+            raise InputError(
+                f"n_global is {self.n_global} and n_local is {self.n_local}; a "
+                "global crop is compared with other crops; raise --n_global or "
+                "--n_local"
+            )
+        head = _given(self.head)
+        ours = head.get("!") == "!name:speechbrain_ext.models.DINOHead"
+        without = ours and not head.get("expander_size", 0)
+        if self.regularizer_weight > 0 and without:
+            raise InputError(
+                f"regularizer_weight is {self.regularizer_weight} and "
+                "head.expander_size is 0; RDINO's terms are of that layer; "
+                "give --head='{expander_size: 8192}', or "
+                "--regularizer_weight=0"
+            )
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainContrastive(ViewSettings):
+    """SimCLR or MoCo."""
+
+    recipe = "train_contrastive"
+
+    crop: float = setting(2.0, "s, of each of two crops", above=0, group=DATA)
+    positives: Literal["utterance", "ssps", "oracle"] = setting(  # type: ignore[assignment]
+        "utterance",
+        "positives are crops of the same utterance, SSPS's, or, as a "
+        "diagnostic, of its TRUE speaker",
+        group=LABELS,
+    )
+    oracle: str | None = setting(
+        None,
+        "oracle.csv with the true speakers; for positives=oracle alone",
+        path=True,
+        group=LABELS,
+    )
+
+    projection: Wired = setting(
+        Wired("!name:speechbrain_ext.models.Projection"),
+        "projection head, called with the embedding size",
+        arguments={
+            "hidden_size": argument(int, low=0),
+            "output_size": argument(int, low=1),
+        },
+        group=MODEL,
+    )
+    method: Literal["simclr", "moco"] = setting(
+        "simclr",
+        "negatives are those of the batch, or of a queue (moco)",
+        group=LEARNING,
+    )
+    loss: Wired = setting(
+        Wired("!name:speechbrain_ext.losses.NTXentLoss"),
+        "loss of two views; with method=moco MoCoLoss, called with the size "
+        "of what is compared and n_keys",
+        arguments=_CONTRAST,
+        group=LEARNING,
+    )
+    n_keys: int = setting(
+        32768,
+        "keys of MoCo's queue, a multiple of batch_size",
+        low=1,
+        group=LEARNING,
+    )
+    momentum: float = setting(
+        0.999,
+        "share of its weights that the momentum encoder keeps in a step",
+        low=0,
+        high=1,
+        group=LEARNING,
+    )
+    n_epochs: int = setting(100, "epochs", low=1, group=LEARNING)
+    batch_size: int = setting(
+        256, "utterances in a batch of all processes", low=2, group=LEARNING
+    )
+    lr_end: float = setting(
+        0.95**20,
+        "rate at the last step, relative to the peak",
+        low=0,
+        group=LEARNING,
+    )
+    lr_schedule: Wired = setting(
+        Wired("!name:speechbrain_ext.training.exponential"),
+        "rate of a step: (step, n_steps, start=, end=, n_warmup=) to a number",
+        group=LEARNING,
+    )
+    opt_class: Wired = setting(
+        Wired("!name:torch.optim.Adam"),
+        "optimiser; its weight decay is for matrices alone",
+        group=LEARNING,
+    )
+
+    @classmethod
+    def default_of(cls, key: str, given: Mapping[str, Any]) -> Any:
+        """Default of a key; that of the loss depends on the method."""
+        if key == "loss" and given.get("method") == "moco":
+            return Wired("!name:speechbrain_ext.losses.MoCoLoss")
+        return super().default_of(key, given)
+
+    def check_together(self) -> None:
+        """Refuse values of several keys that do not go together."""
+        super().check_together()
+        self._check_oracle()
+        self._check_method()
+
+    def _check_oracle(self) -> None:
+        if self.positives == "oracle" and self.oracle is None:
+            raise InputError(
+                "positives is 'oracle'; these are of the TRUE speaker, a "
+                "diagnostic; give the true speakers with --oracle=oracle.csv, "
+                "or --positives=ssps, which needs none"
+            )
+        if self.positives != "oracle" and self.oracle is not None:
+            raise InputError(
+                f"oracle is {self.oracle!r} and positives {self.positives!r}; "
+                "these read no true speakers; leave --oracle out"
+            )
+
+    def _check_method(self) -> None:
+        n_keys, size = self.n_keys, self.batch_size
+        if self.method == "moco" and (n_keys < size or n_keys % size):
+            nearest = max(round(n_keys / size), 1) * size
+            raise InputError(
+                f"n_keys is {n_keys} and batch_size {size}; whole batches "
+                f"leave MoCo's queue; give a multiple, e.g. --n_keys={nearest}"
+            )
+        other = {"simclr": "MoCoLoss", "moco": "NTXentLoss"}[self.method]
+        if (
+            _given(self.loss).get("!")
+            == f"!name:speechbrain_ext.losses.{other}"
+        ):
+            raise InputError(
+                f"loss is {other} and method {self.method!r}; each method has "
+                "a loss of its own; change --method and leave the loss's class "
+                "out"
+            )
+
+    def inputs(self) -> dict[str, str]:
+        """Files that decide the result, by name."""
+        oracle = {} if self.oracle is None else {"oracle": self.oracle}
+        return {**super().inputs(), **oracle}
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainSpeaker(TrainingSettings):
+    """Classification of (pseudo-)speakers with a margin."""
+
+    recipe = "train_speaker"
+    manifest_kind = "pseudo_labels"
+
+    valid_fraction: float = setting(
+        0.02,
+        "share of each speaker's utterances that only valid_error is of",
+        low=0,
+        below=1,
+        group=DATA,
+    )
+    crop: float = setting(3.0, "s", above=0, group=DATA)
+    max_per_class: int | None = setting(
+        None,
+        "utterances of a speaker in an epoch, in turns; null: all",
+        low=1,
+        group=DATA,
+    )
+
+    init_from: str | None = setting(
+        None,
+        "embedder folder whose weights training starts from",
+        path=True,
+        group=MODEL,
+    )
+    init_classifier: str | None = setting(
+        None,
+        "classifier.ckpt of a training on the same labels",
+        path=True,
+        group=MODEL,
+    )
+
+    loss: Wired = setting(
+        Wired("!name:speechbrain_ext.losses.AAMSoftmax"),
+        "loss, called with the embedding size and the number of speakers",
+        arguments={
+            "scale": argument(float, above=0),
+            "margin": argument(float, low=0),
+            "n_subcentres": argument(int, low=1),
+            "inter_top_k": argument(int, low=0),
+            "inter_top_k_margin": argument(float, low=0),
+        },
+        group=LEARNING,
+    )
+    margin_rise: list[int] | None = setting(
+        None,
+        "epochs, e.g. [2, 5], in which the loss's margin rises from 0",
+        low=1,
+        group=LEARNING,
+    )
+    l2_sp_weight: float = setting(
+        0.0, "L2 toward the pre-trained weights; 0: none", low=0, group=LEARNING
+    )
+    l2_sp_form: Literal["squared", "normalised"] = setting(
+        "squared",
+        "its form: as in the paper's slides, or as in its code",
+        group=LEARNING,
+    )
+
+    gate: Literal["hard", "soft"] | None = setting(
+        None, "leave out, or weigh, labels of high loss", group=LABELS
+    )
+    gate_fit: Literal["mixture", "drawn"] = setting(
+        "mixture",
+        "of log losses; drawn: beside losses of labels drawn at random",
+        group=LABELS,
+    )
+    gate_from_epoch: int = setting(
+        5,
+        "first epoch that is gated, by the losses of the one before",
+        low=1,
+        group=LABELS,
+    )
+    correct_from_epoch: int | None = setting(
+        None,
+        "first epoch in which rejected labels are corrected; null: never",
+        low=1,
+        group=LABELS,
+    )
+    correct_confidence: float = setting(
+        0.5,
+        "softmax above which the network's label is taken",
+        above=0,
+        below=1,
+        group=LABELS,
+    )
+    correct_temperature: Literal["auto"] | float = setting(
+        "auto",
+        "temperature of that softmax; auto: calibrated",
+        above=0,
+        group=LABELS,
+    )
+    label_confidence: float | None = setting(
+        None,
+        "share of utterances, of least margin in clustering, that count less",
+        above=0,
+        below=1,
+        group=LABELS,
+    )
+
+    n_epochs: int = setting(30, "epochs", low=1, group=LEARNING)
+    batch_size: int = setting(
+        240, "utterances in a batch of all processes", low=2, group=LEARNING
+    )
+
+    def check_together(self) -> None:
+        """Refuse values of several keys that do not go together."""
+        super().check_together()
+        rise = self.margin_rise
+        if rise is not None and (len(rise) != 2 or rise[0] > rise[1]):
+            raise InputError(
+                f"margin_rise is {rise}; it must be null or two epochs, the "
+                "first no later than the last; for example "
+                "--margin_rise='[2, 5]'"
+            )
+        first = self.correct_from_epoch
+        late = first is not None and first < self.gate_from_epoch
+        if late or (first is not None and self.gate is None):
+            gate = "null" if self.gate is None else repr(self.gate)
+            raise InputError(
+                f"correct_from_epoch is {first}, gate {gate} and "
+                f"gate_from_epoch {self.gate_from_epoch}; labels are corrected "
+                "where the gate rejects them; give a gate that begins no "
+                "later, or --correct_from_epoch=null"
+            )
+
+    def inputs(self) -> dict[str, str]:
+        """Files that decide the result, by name."""
+        found = super().inputs()
+        if self.init_from is not None:
+            found["init_from"] = f"{self.init_from}/embedding_model.ckpt"
+        if self.init_classifier is not None:
+            found["init_classifier"] = self.init_classifier
+        return found

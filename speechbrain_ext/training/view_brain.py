@@ -1,0 +1,73 @@
+"""The Brain base of trainings on views of utterances, without labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import speechbrain as sb
+import torch
+
+from speechbrain_ext.dataio.manifest import SAMPLE_RATE
+from speechbrain_ext.models.extraction import embed_manifest
+from speechbrain_ext.training.brain import TrainingBrain
+from speechbrain_ext.training.settings import ViewSettings
+from speechbrain_ext.training.views import ViewData, augment_views, batch_views
+from speechbrain_ext.utils.keyed_random import crop_keys
+
+
+class ViewBrain(TrainingBrain):
+    """Training on crops of utterances and, in its last epochs, of positives.
+
+    Arguments are those of `TrainingBrain`. The networks' modules have
+    ``student``, ``diagnostics`` and, with positives of other utterances,
+    ``positives``; the dataset is a `ViewData`.
+    """
+
+    settings: ViewSettings
+
+    def chosen(self, views: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return those views of a batch that the loss needs."""
+        return views
+
+    def augmented_views(self, batch: Any) -> dict[str, torch.Tensor]:
+        """Return views [V, B, T] by name, each crop augmented by itself."""
+        views = self.chosen(batch_views(batch))
+        if self.augment is None:
+            return views
+        seed, epoch = self.settings.seed, self.data.crop.epoch
+        keys = crop_keys(seed, epoch, batch.id, sum(map(len, views.values())))
+        return augment_views(views, self.augment.by_keys, keys)
+
+    @property
+    def batch_number(self) -> int:
+        """Number of the batch in the whole training, from 0."""
+        return self.optimizer_step
+
+    def epoch_statistics(self, epoch: int, loss: float) -> dict[str, float]:
+        """Return the diagnostics of an epoch, its mean loss among them."""
+        return self.parts.diagnostics.close()
+
+    def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
+        """Draw the epoch's positives, if it has any."""
+        super().on_stage_start(stage, epoch)
+        if epoch <= self.settings.n_epochs - self.settings.n_positive_epochs:
+            return
+        positives = self.parts.positives
+        # A run that is resumed within the epoch has them already.
+        if int(positives.epoch) != epoch:
+            known = positives.by_embeddings
+            embeddings = self.embed_training_set() if known else None
+            positives.draw(embeddings, epoch)
+        dataset: ViewData = self.data.dataset
+        dataset.use_positives(positives.rows.cpu().numpy())
+
+    def embed_training_set(self) -> np.ndarray:
+        """Embed the clean training utterances: [N, D]."""
+        return embed_manifest(
+            self.embedder,
+            self.data.manifest,
+            None if self.noprogressbar else "SSPS",
+            self.settings.num_workers,
+            grain=SAMPLE_RATE,
+        )

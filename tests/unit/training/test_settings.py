@@ -1,0 +1,109 @@
+"""Settings of the trainings: defaults of leaves, rules over several keys."""
+
+import pytest
+import training_leaf
+
+from speechbrain_ext.utils.errors import InputError
+
+DINO, SIMCLR = "train_dino_ecapa", "train_contrastive_ecapa"
+SPEAKER = "train_speaker_ecapa"
+MOCO = {"method": "moco", "batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("stem", "changes", "words"),
+    [
+        (DINO, {"embedder": {"width": "abc"}}, "embedder.width is 'abc'"),
+        (DINO, {"embedder": {"widht": 9}}, "did you mean 'width'"),
+        (DINO, {"head": {"n_prototypes": 0}}, "head.n_prototypes is 0; it"),
+        (DINO, {"head": {"n_prototypes": "x"}}, "head.n_prototypes is 'x'"),
+        (DINO, {"augment": {"reverb_prob": 2}}, "augment.reverb_prob is 2"),
+        (DINO, {"augment": {"probabilities": [1]}}, "must be five weights"),
+        (DINO, {"augment": {"probabilities": [0] * 5}}, "above 0"),
+        (DINO, {"n_global": 1, "n_local": 0}, "n_global is 1 and n_local is 0"),
+        (DINO, {"regularizer_weight": 0.2}, "head.expander_size is 0"),
+        (DINO, {"n_ssps_epochs": 1}, "give --positives=ssps"),
+        (DINO, {"positives": "ssps"}, "n_ssps_epochs is 0"),
+        (DINO, {"eer_trials": "a.txt"}, "eer_annotation is null"),
+        (DINO, {"grad_accumulation_factor": 2}, "lower --batch_size"),
+        (DINO, {"loss": {"center_momentum": 2}}, "loss.center_momentum is 2"),
+        (DINO, {"loss": "!name:no.Such"}, "must name a class or function"),
+        (SIMCLR, {"positives": "oracle"}, "--oracle=oracle.csv"),
+        (SIMCLR, {"oracle": "oracle.csv"}, "leave --oracle out"),
+        (SIMCLR, {**MOCO, "n_keys": 10}, "e.g. --n_keys=8"),
+        (
+            SIMCLR,
+            {"loss": "!name:speechbrain_ext.losses.MoCoLoss"},
+            "change --method",
+        ),
+        (SIMCLR, {**MOCO, "n_keys": 8, "loss": {"margin": -1}}, "margin is -1"),
+        (SPEAKER, {"margin_rise": [5, 2]}, "margin_rise is [5, 2]"),
+        (SPEAKER, {"margin_rise": [3]}, "margin_rise is [3]"),
+        (SPEAKER, {"correct_from_epoch": 9}, "gate null and gate_from_epoch 5"),
+        (SPEAKER, {"lr_parts": {"encoder": -1}}, "lr_parts is"),
+        (SPEAKER, {"loss": {"scale": 0}}, "loss.scale is 0"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(stem, changes, words):
+    with pytest.raises(InputError) as caught:
+        training_leaf.read(stem, **changes)
+    message = str(caught.value)
+    assert words in message
+    assert message.count(";") >= 2 and "\n" not in message
+
+
+def test_the_default_loss_is_that_of_the_method():
+    leaf = training_leaf.read(SIMCLR, loss={"temperature": 0.1}, **MOCO)
+    assert leaf.settings.loss == {
+        "!": "!name:speechbrain_ext.losses.MoCoLoss",
+        "temperature": 0.1,
+        "margin": 0.0,
+        "margin_form": "additive",
+    }
+
+
+def test_another_class_takes_its_own_arguments_alone():
+    words = "!name:torch.optim.SGD {momentum: 0.5}"
+    leaf = training_leaf.read(SIMCLR, opt_class=words)
+    assert leaf.record["opt_class"] == {
+        "!": "!name:torch.optim.SGD",
+        "momentum": 0.5,
+    }
+
+
+def test_what_does_not_decide_the_result_is_not_on_record():
+    first = training_leaf.read(DINO).record
+    second = training_leaf.read(
+        DINO,
+        data_folder="y",
+        num_workers=0,
+        collapse_patience=None,
+        ckpt_interval_minutes=3,
+        eer_interval=9,
+        eer_trials="a.txt",
+        eer_annotation="b.csv",
+        checkpointer="!name:speechbrain.utils.checkpoints.Checkpointer",
+        train_logger="!name:speechbrain.utils.train_logger.FileTrainLogger",
+    ).record
+    assert first == second
+    third = training_leaf.read(DINO, augment_folder="sounds").record
+    assert first != third
+    assert third == training_leaf.read(DINO, augment_folder="moved").record
+
+
+@pytest.mark.parametrize(
+    ("stem", "changes", "names"),
+    [
+        (DINO, {}, set()),
+        (SIMCLR, {"positives": "oracle", "oracle": "o.csv"}, {"oracle"}),
+        (
+            SPEAKER,
+            {"init_from": "e", "init_classifier": "c.ckpt"},
+            {"init_from", "init_classifier"},
+        ),
+    ],
+)
+def test_inputs_are_all_files_that_decide_the_result(stem, changes, names):
+    found = training_leaf.read(stem, **changes).settings.inputs()
+    assert found.keys() == {"train_annotation", "embedder_yaml", *names}
+    assert found["embedder_yaml"].endswith("hparams/embedders/ecapa.yaml")
