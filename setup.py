@@ -13,6 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["speechbrain_ext", "speechbrain_ext.*"]),
+    package_data={"speechbrain_ext.experiment": ["templates/*"]},
     install_requires=[
         "speechbrain>=1.1,<1.2",
         "torch>=2.6",
@@ -29,6 +30,7 @@ setup(
         "pandas>=2.2",
         "matplotlib>=3.8",
         "soundfile>=0.13",
+        "jinja2>=3.1",
         "tqdm>=4.66",
         "tensorboard>=2.15",
     ],

@@ -1,4 +1,4 @@
-"""What tables of trainings share: each cell a chain of stages, resumed by them.
+"""Tables of trainings, of which each cell is a chain of recipes.
 
 A cell is trained, embeds the test utterances and is scored on the corpus'
 trials, each by its recipe, so that the same command goes on after a kill and
@@ -12,23 +12,31 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from recipes.run_rounds import CPU_ENVIRONMENT
+from speechbrain_ext.experiment.artifacts import (
+    CorpusArtifacts,
+    ModelArtifacts,
+    ScoreArtifacts,
+)
+from speechbrain_ext.experiment.launch import recipe_words, run_recipe
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import read_json, write_json
+from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.plotting import save_png
 from speechbrain_ext.utils.provenance import versions
-from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
+from speechbrain_ext.utils.yaml_trees import find_yaml, parse_yaml, plain
+from speechbrain_ext.verification.results import Result, read_result
 
-ROOT = Path(__file__).parents[1]
 SYNTHETIC = "synthetic voices"
+
+
+def yaml_values(text: str) -> dict[str, Any]:
+    """Values of a YAML's keys, as typed on the command line."""
+    return plain(parse_yaml(text))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,20 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", type=Path, help="prepared; else made")
     parser.add_argument("--data_folder", help="of the corpus; else its own")
     parser.add_argument("--augment_folder", help="else that of made voices")
-    parser.add_argument("--toy", default="{}", help="values of prepare_toy")
+    parser.add_argument(
+        "--toy", type=yaml_values, default={}, help="values of prepare_toy"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1986])
     parser.add_argument("--num_workers", type=int, default=0)
 
 
 def start(recipe: str, leaf: str, **options: Any) -> None:
     """Run a recipe to its end, or skip it if it was."""
-    words = [sys.executable, str(ROOT / "recipes" / f"{recipe}.py")]
-    words += [str(ROOT / "hparams" / leaf), "--noprogressbar"]
-    for key, value in options.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        words.append(f"--{key}={text}")
-    environment = {**CPU_ENVIRONMENT, **os.environ, "PYTHONPATH": str(ROOT)}
-    if subprocess.run(words, env=environment).returncode:
+    hparams = find_yaml(leaf)
+    words = recipe_words(recipe, hparams, options, options=["--noprogressbar"])
+    if run_recipe(words):
         raise InputError(f"{recipe} into {options['output_folder']} failed")
 
 
@@ -59,8 +65,12 @@ def make_corpus(arguments: argparse.Namespace) -> Path:
     if arguments.corpus is not None:
         return arguments.corpus
     folder = arguments.output_folder / "corpus"
-    sizes = plain(parse_yaml(arguments.toy))
-    start("prepare_toy", "prepare_toy.yaml", output_folder=str(folder), **sizes)
+    start(
+        "prepare_toy",
+        "prepare_toy.yaml",
+        output_folder=str(folder),
+        **arguments.toy,
+    )
     return folder
 
 
@@ -75,7 +85,7 @@ def train(
     """A cell's training, into ``folder/model``."""
     sounds = arguments.augment_folder
     if sounds is None and arguments.corpus is None:
-        sounds = str(corpus / "augment")
+        sounds = str(CorpusArtifacts(corpus).sounds)
     start(
         recipe,
         leaf,
@@ -99,19 +109,19 @@ def score(
     start(
         "extract_embeddings",
         "extract_embeddings.yaml",
-        embedder_folder=str(folder / "model" / "embedder"),
-        annotation=str(corpus / "test.csv"),
+        embedder_folder=str(ModelArtifacts(folder / "model").embedder),
+        annotation=str(CorpusArtifacts(corpus).test),
         data_folder=arguments.data_folder or str(corpus),
         output_folder=str(folder / "embeddings"),
         num_workers=arguments.num_workers,
         seed=seed,
     )
-    lists = {p.stem: str(p) for p in sorted((corpus / "trials").glob("*.txt"))}
+    lists = CorpusArtifacts(corpus).trials()
     start(
         "score_trials",
         "score_trials.yaml",
         embeddings_folder=str(folder / "embeddings"),
-        trials=lists,
+        trials={name: str(path) for name, path in lists.items()},
         output_folder=str(folder / "scores"),
         system=system,
         seed=seed,
@@ -119,24 +129,24 @@ def score(
     )
 
 
-def results_of(folder: Path) -> list[dict[str, Any]]:
+def results_of(folder: Path) -> list[Result]:
     """The results of a cell, one a trial list."""
-    paths = sorted((folder / "scores").glob("result_*.json"))
-    return [read_json(path) for path in paths]
+    scored = ScoreArtifacts(folder / "scores")
+    return [read_result(path) for path in scored.results()]
 
 
 def error_rates(folder: Path) -> dict[str, Any]:
     """EER and minDCF of a cell on each list."""
-    figures: dict[str, Any] = {}
+    rates: dict[str, Any] = {}
     for result in results_of(folder):
-        name = result["trials"]["name"]
-        figures[f"eer {name}"] = result["eer"]["value"]
-        figures[f"min_dcf {name}"] = result["min_dcf"]["value"]
-    return figures
+        name = result.trials.name
+        rates[f"eer {name}"] = result.eer.value
+        rates[f"min_dcf {name}"] = result.min_dcf.value
+    return rates
 
 
 def mean_of(cells: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """Means over seeds, figure by figure."""
+    """Means over seeds, column by column."""
     means: dict[str, float | None] = {}
     for key in cells[0]:
         values = [cell[key] for cell in cells if cell[key] is not None]

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,50 +30,48 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import cells
-from speechbrain_ext.experiment.receipts import RECEIPT
+from speechbrain_ext.experiment.artifacts import ModelArtifacts
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
 
 # A WavLM that trains on CPU cores: frames of 20 ms, as Base+.
-SMALL_WAVLM = json.dumps(
-    {
-        "encoder_source": None,
-        "encoder_config": {
-            "hidden_size": 64,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "intermediate_size": 128,
-            "conv_dim": [32, 32, 32],
-            "conv_stride": [10, 8, 4],
-            "conv_kernel": [20, 8, 4],
-            "num_conv_pos_embeddings": 16,
-            "num_conv_pos_embedding_groups": 4,
-        },
-    }
-)
-SMALL_BACK_ENDS = json.dumps(
-    {
-        "TDNN": {"width": 64, "width_last": 192, "embedding_size": 64},
-        "ECAPA": {
-            "width": 64,
-            "width_last": 192,
-            "attention_channels": 32,
-            "embedding_size": 64,
-        },
-        "MHFA": {"n_heads": 8, "compression_size": 32, "embedding_size": 64},
-    }
-)
-SMALL_ECAPA = (
-    "{width: 32, width_last: 96, attention_channels: 32, embedding_size: 64}"
-)
-POSITIVES = ("utterance", "ssps", "oracle")
+SMALL_WAVLM = {
+    "encoder_source": None,
+    "encoder_config": {
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "conv_dim": [32, 32, 32],
+        "conv_stride": [10, 8, 4],
+        "conv_kernel": [20, 8, 4],
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 4,
+    },
+}
+SMALL_BACK_ENDS = {
+    "TDNN": {"width": 64, "width_last": 192, "embedding_size": 64},
+    "ECAPA": {
+        "width": 64,
+        "width_last": 192,
+        "attention_channels": 32,
+        "embedding_size": 64,
+    },
+    "MHFA": {"n_heads": 8, "compression_size": 32, "embedding_size": 64},
+}
+SMALL_ECAPA = {
+    "width": 32,
+    "width_last": 96,
+    "attention_channels": 32,
+    "embedding_size": 64,
+}
 FREEZE = {"frozen": "all", "tuned": "front"}
 LEAF = {
     "frozen": "train_contrastive_wavlm.yaml",
     "tuned": "train_contrastive_wavlm.yaml",
     "none": "train_contrastive_ecapa.yaml",
 }
+POSITIVES = ("utterance", "ssps", "oracle")
 BACK_ENDS = ("TDNN", "ECAPA", "MHFA")
 
 
@@ -102,11 +99,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cells.add_arguments(parser)
     parser.add_argument("--cells", nargs="+", default=list(all_cells()))
-    parser.add_argument("--wavlm", default=SMALL_WAVLM, help="overrides")
-    parser.add_argument(
-        "--back_ends", default=SMALL_BACK_ENDS, help="overrides of each"
-    )
-    parser.add_argument("--ecapa", default=SMALL_ECAPA, help="overrides")
+    values = {"type": cells.yaml_values, "help": "values to change"}
+    parser.add_argument("--wavlm", default=SMALL_WAVLM, **values)
+    parser.add_argument("--back_ends", default=SMALL_BACK_ENDS, **values)
+    parser.add_argument("--ecapa", default=SMALL_ECAPA, **values)
     parser.add_argument("--crop", type=float, default=1.5)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--n_epochs", type=int, default=20)
@@ -129,18 +125,17 @@ def model_of(
 ) -> dict[str, Any]:
     """Options that make a cell's embedder and its learning rates."""
     if cell["encoder"] == "none":
-        ecapa = plain(parse_yaml(arguments.ecapa))
         return {
-            "embedder_yaml": "hparams/embedders/ecapa.yaml",
-            "embedder": ecapa,
+            "embedder_yaml": "embedders/ecapa.yaml",
+            "embedder": arguments.ecapa,
             "lr_parts": {},
         }
     name = cell["back-end"]
-    sizes = plain(parse_yaml(arguments.back_ends))[name]
+    sizes = arguments.back_ends[name]
     freeze = {"freeze": FREEZE[cell["encoder"]]}
     return {
-        "embedder_yaml": f"hparams/embedders/encoder_{name.lower()}.yaml",
-        "embedder": {**plain(parse_yaml(arguments.wavlm)), **sizes, **freeze},
+        "embedder_yaml": f"embedders/encoder_{name.lower()}.yaml",
+        "embedder": {**arguments.wavlm, **sizes, **freeze},
         "lr_parts": {"encoder": arguments.lr_encoder},
     }
 
@@ -188,19 +183,23 @@ def do_cell(
         name,
         seed,
         caveat=cells.SYNTHETIC if arguments.corpus is None else "",
-        train_record=str(folder / "model" / RECEIPT),
+        train_record=str(ModelArtifacts(folder / "model").record),
     )
 
 
 def figures_of(folder: Path) -> dict[str, Any]:
     """Error rates, and what the training ended with."""
     figures = cells.error_rates(folder)
-    last = pd.read_csv(folder / "model" / "train_curve.csv").iloc[-1]
+    trained = ModelArtifacts(folder / "model")
+    last = pd.read_csv(trained.curve).iloc[-1]
     for name in ("loss", "alignment", "uniformity"):
         figures[name] = round(float(last[name]), 4)
-    path = folder / "model" / "layer_distances.csv"
-    if path.exists():
-        moved = pd.read_csv(path).iloc[-1].drop(["epoch", "front"])
+    if trained.layer_distances.exists():
+        moved = (
+            pd.read_csv(trained.layer_distances)
+            .iloc[-1]
+            .drop(["epoch", "front"])
+        )
         # Of norms; the paper's figure is of these by layer.
         figures.update({str(k): round(float(v), 5) for k, v in moved.items()})
     return figures
@@ -218,7 +217,7 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             )
             do_cell(arguments, corpus, folder, name, seed)
             found.append(figures_of(folder))
-            caveats |= {r["caveat"] for r in cells.results_of(folder)}
+            caveats |= {r.system.caveat for r in cells.results_of(folder)}
         row = {**all_cells()[name], **cells.mean_of(found)}
         rows.append({**row, "caveat": "; ".join(caveats), "seeds": found})
         cells.show(rows[-1])

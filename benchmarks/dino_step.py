@@ -87,7 +87,7 @@ def draw(arguments: argparse.Namespace) -> torch.Tensor:
 def ours(
     arguments: argparse.Namespace, wavs: torch.Tensor
 ) -> tuple[Trained, Step]:
-    """The recipe's step, with its brain built by the recipe."""
+    """The recipe's step, with its Brain built by the recipe."""
     with tempfile.TemporaryDirectory() as folder:
         brain = build_brain(arguments, Path(folder))
         brain.on_fit_start()
@@ -110,13 +110,13 @@ def ours(
         brain.step += 1
         return brain.fit_batch(batch).item()
 
-    return list(brain.modules.student.parameters()), step
+    return list(brain.parts.student.parameters()), step
 
 
 def build_brain(
     arguments: argparse.Namespace, folder: Path
 ) -> train_dino.DinoBrain:
-    """The recipe's brain for a corpus that has a manifest and no sound."""
+    """The recipe's Brain for a corpus that has a manifest and no sound."""
     seconds = 2 * arguments.global_crop
     rows = [
         {

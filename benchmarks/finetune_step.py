@@ -182,7 +182,7 @@ def draw(arguments: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
-    """The recipe's step, with its brain built by the recipe."""
+    """The recipe's step, with its Brain built by the recipe."""
     with tempfile.TemporaryDirectory() as folder:
         brain = build_brain(arguments, Path(folder))
         brain.n_batches = 1000
@@ -211,7 +211,7 @@ def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
 def build_brain(
     arguments: argparse.Namespace, folder: Path
 ) -> train_speaker.SpeakerBrain:
-    """The recipe's brain for a corpus that has a manifest and no sound."""
+    """The recipe's Brain for a corpus that has a manifest and no sound."""
     rows = [
         {
             "ID": f"utterance{row}",

@@ -46,9 +46,12 @@ MODES: dict[str, dict[str, Any]] = {
     "soft gate": {"gate": "soft", **_DRAWN},
     "gate + correction": {"gate": "hard", **_DRAWN, "correct": True},
 }
-SMALL = (
-    "{width: 32, width_last: 96, attention_channels: 32, embedding_size: 64}"
-)
+SMALL = {
+    "width": 32,
+    "width_last": 96,
+    "attention_channels": 32,
+    "embedding_size": 64,
+}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -62,7 +65,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--shares", type=float, nargs="+", default=[0, 0.2, 0.4]
     )
     parser.add_argument("--modes", nargs="+", default=list(MODES))
-    parser.add_argument("--embedder", default=SMALL)
+    parser.add_argument("--embedder", type=cells.yaml_values, default=SMALL)
     parser.add_argument("--init_from", help="an embedder of that size")
     parser.add_argument("--crop", type=float, default=1.5)
     parser.add_argument("--batch_size", type=int, default=32)

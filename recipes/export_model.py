@@ -33,8 +33,8 @@ from speechbrain_ext.experiment.model_card import (
     lacking,
     model_card,
 )
-from speechbrain_ext.experiment.receipts import RECEIPT
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.hub_folder import write_hub_folder
 from speechbrain_ext.inference.hub_upload import describe_upload, upload
@@ -89,8 +89,8 @@ def inputs_of(settings: ExportModel) -> dict[str, PathLike]:
     return {
         "embedder": embedder / MODEL,
         "embedder_yaml": embedder / RECIPE,
-        "embeddings_receipt": Path(settings.embeddings_folder) / RECEIPT,
-        "scores_receipt": Path(settings.scores_folder) / RECEIPT,
+        "embeddings_receipt": Path(settings.embeddings_folder) / RECORD,
+        "scores_receipt": Path(settings.scores_folder) / RECORD,
     }
 
 
@@ -106,7 +106,7 @@ def read_results_of(settings: ExportModel) -> list[Result]:
     embeddings = Path(settings.embeddings_folder)
     scores = Path(settings.scores_folder)
     paths = sorted(scores.glob("result_*.json"))
-    if not paths or not (scores / RECEIPT).exists():
+    if not paths or not (scores / RECORD).exists():
         raise InputError(
             f"{scores} has no finished result: a model is published with what "
             "it scored; run extract_embeddings on test utterances and "
@@ -146,7 +146,7 @@ def check_calibration(settings: ExportModel) -> None:
         Their stage records name another embedder, or are not found.
     """
     embedder = Path(settings.embedder_folder)
-    record = read_json(Path(settings.scores_folder) / RECEIPT)
+    record = read_json(Path(settings.scores_folder) / RECORD)
     files = {"embedder": embedder / MODEL, "embedder_yaml": embedder / RECIPE}
     for name in ("cohort", "calibration"):
         given = record["inputs"].get(f"{name} embeddings")
@@ -173,7 +173,7 @@ def decision_of(settings: ExportModel) -> Decision:
     InputError
         There is none, or it would call all pairs alike.
     """
-    record = read_json(Path(settings.scores_folder) / RECEIPT)
+    record = read_json(Path(settings.scores_folder) / RECORD)
     found = record.get("calibrations", {}).get(CALIBRATED)
     if found is None:
         raise InputError(
@@ -220,7 +220,7 @@ def story_of(
 
 def publish(folder: Path, settings: ExportModel, repository: str) -> None:
     """Upload the card and the outputs of the stage, or list them."""
-    outputs = read_json(folder / RECEIPT)["outputs"]
+    outputs = read_json(folder / RECORD)["outputs"]
     names = [CARD, *(name.removeprefix(f"{HUB}/") for name in outputs)]
     given = (folder / HUB, names, repository, settings.private)
     if settings.dry_run:

@@ -1,98 +1,61 @@
 """The whole loop: bootstrap, rounds, large-margin tuning, topline, report.
 
 Every step is a recipe of its own, started as a process with its own folder;
-this driver only decides what comes next. A step whose receipt shows it done
-is skipped, one that was interrupted resumes. To run it:
+this driver only decides what comes next. A step whose stage record shows it
+done is skipped, one that was interrupted resumes. To run it:
 
 > python recipes/run_rounds.py hparams/plans/quickstart.yaml
 > python recipes/run_rounds.py hparams/plans/minivox.yaml --data_folder=MINIVOX
 > torchrun is started by the driver: --launcher="[torchrun, --standalone, \
       --nproc_per_node, 8]"
 
-With ``--n_rounds=auto`` rounds go on until the labels come to rest: after each
-the plan grows, or ends. ``--dry_run=True`` prints the plan;
+With ``--n_rounds=auto`` rounds go on until few labels change: after each, the
+plan grows or ends. ``--dry_run=True`` prints the plan;
 ``--from_stage=round1/model`` moves that step and all later ones aside and does
 them again; ``--debug`` runs the whole plan on synthetic voices, models tiny.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ext.experiment.debug_plan import debug_plan, debug_words
-from speechbrain_ext.experiment.plan import (
-    Step,
-    load_plan,
-    longest_plan,
-    rounds_of,
-)
-from speechbrain_ext.experiment.receipts import RECEIPT, REQUEST, move_aside
-from speechbrain_ext.experiment.recipe_run import Stage
-from speechbrain_ext.experiment.run_report import model_folder, write_run_report
+from speechbrain_ext.clustering.stopping import AUTO
+from speechbrain_ext.experiment.artifacts import ScoreArtifacts
+from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
+from speechbrain_ext.experiment.late_values import late_values
+from speechbrain_ext.experiment.launch import recipe_words, run_recipe
+from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
+from speechbrain_ext.experiment.plan_check import check_plan
+from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.run_report import write_run_report
+from speechbrain_ext.experiment.settings import RunRounds
+from speechbrain_ext.experiment.stage_records import move_aside
+from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json
-from speechbrain_ext.utils.yaml_trees import (
-    check_keys,
-    check_overrides,
-    read_yaml,
-)
-
-RECIPES = Path(__file__).parent
-# Training on a CPU under load: glibc hands memory back to the kernel after
-# every layer and OpenMP threads spin while they wait. Measured on 2 cores
-# with other work beside it: 12 s a DINO step without these, 1.1 s with.
-CPU_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "passive",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-}
+from speechbrain_ext.verification.results import read_result
 
 
-def check_steps(steps: list[Step]) -> None:
-    """Refuse misspelt keys and hidden true speakers before any work."""
-    for step in steps:
-        script = RECIPES / f"{step.recipe}.py"
-        if not script.is_file():
-            raise InputError(
-                f"step {step.name}: no recipe {step.recipe!r} in {RECIPES}; "
-                "correct `recipe` in the plan's YAML"
-            )
-        tree = read_yaml(step.hparams)
-        check_keys(script, step.hparams, tree)
-        check_overrides(step.hparams, tree, step.options)
-        if {**tree, **step.options}.get("positives") == "oracle":
-            raise InputError(
-                f"step {step.name}: positives is 'oracle', so every later row "
-                "would owe to true speakers and not say so; train_contrastive "
-                "has that diagnostic by itself, here give ssps or utterance"
-            )
-        if "embedder" in step.options:
-            path = step.options.get("embedder_yaml") or tree["embedder_yaml"]
-            check_overrides(path, read_yaml(path), step.options["embedder"])
-
-
-def print_plan(steps: list[Step]) -> None:
-    """What is done, begun and still to do, one line a step."""
-    print(f"{len(steps)} steps:")
-    for step in steps:
+def print_plan(plan: Plan) -> None:
+    """Print what is done, begun and still to do, one line a step."""
+    print(f"{len(plan.steps)} steps:")
+    for step in plan.steps:
         state = "to do"
-        if (step.folder / RECEIPT).exists():
+        if step.artifacts.is_done:
             state = "done"
-        elif (step.folder / REQUEST).exists():
+        elif step.artifacts.is_begun:
             state = "resume"
         print(f"  {state:7}{step.name:28}{step.recipe}  {step.hparams}")
+    if not plan.rounds.stopped:
+        print("  then, while churn falls, further rounds; see max_rounds")
 
 
-def restart_from(steps: list[Step], name: str, note: Path) -> None:
+def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
     """Move a step's folder and those of all later steps aside, once.
 
     ``note`` remembers it until the plan has ended: the same command typed
@@ -101,7 +64,8 @@ def restart_from(steps: list[Step], name: str, note: Path) -> None:
     names = [step.name for step in steps]
     if name not in names:
         raise InputError(
-            f"--from_stage={name} is not a step of this plan; it has {names}"
+            f"from_stage is {name!r}; this plan has no such step; give one "
+            f"of {names}"
         )
     if note.exists() and read_json(note) == {"from_stage": name}:
         return
@@ -113,100 +77,94 @@ def restart_from(steps: list[Step], name: str, note: Path) -> None:
     write_json(note, {"from_stage": name})
 
 
-def command(step: Step, launcher: list[str], run_opts: RunOptions) -> list[str]:
-    """The words of a step's command line."""
-    words = [sys.executable]
-    if step.launched and launcher:
-        words = [str(word) for word in launcher]
-    words = [*words, str(RECIPES / f"{step.recipe}.py"), str(step.hparams)]
-    for key, value in step.values().items():
-        words.append(f"--{key}={json.dumps(value)}")
-    for key in sorted(run_opts.overridden_args - {"param_file"}):
+def given_options(run_opts: RunOptions) -> list[str]:
+    """SpeechBrain run options of the command line, for each step."""
+    words = []
+    # A debug plan is small as it is: its steps are not cut short as well.
+    for key in sorted(run_opts.overridden_args - {"param_file", "debug"}):
         value = run_opts[key]
         words.append(f"--{key}" if value is True else f"--{key}={value}")
     return words
 
 
-def start(step: Step, launcher: list[str], run_opts: RunOptions) -> None:
+def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
     """Run one step to its end; a failure stops the plan."""
-    words = command(step, launcher, run_opts)
+    settings = plan.settings
+    late = {}
+    if step.late:
+        late = late_values(plan.corpus, settings.data_folder)
+    words = recipe_words(
+        step.recipe,
+        step.hparams,
+        step.values(late),
+        settings.launcher if step.kind.launched else (),
+        options,
+    )
     print(f"\n== {step.name}\n{shlex.join(words)}", flush=True)
-    package = str(RECIPES.parent)
-    paths = [package, os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **CPU_ENVIRONMENT,
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
-    code = subprocess.run(words, env=environment).returncode
+    code = run_recipe(words)
     if code:
         raise InputError(
             f"step {step.name} ended with status {code}, see above and "
-            f"{step.folder / 'log.txt'}; after the cause is mended the same "
+            f"{step.folder / 'log.txt'}; once the cause is removed the same "
             "command goes on from here"
         )
 
 
-def show(step: Step) -> None:
+def show(step: Step[Any]) -> None:
     """Print a scored step's error rates as soon as they exist."""
-    for path in sorted(step.folder.glob("result_*.json")):
-        row = read_json(path)
-        print(
-            f"-- {row['system']}, {row['backend']}, on {row['trials']}: "
-            f"EER {row['eer_percent']:.2f} %, minDCF {row['min_dcf']:.4f}"
-        )
+    if isinstance(step.artifacts, ScoreArtifacts):
+        for path in step.artifacts.results():
+            result = read_result(path)
+            print(
+                f"-- {result.system.name}, {result.system.backend}, on "
+                f"{result.trials.name}: EER {result.eer.value:.2f} %, "
+                f"minDCF {result.min_dcf.value:.4f}"
+            )
+
+
+def follow(settings: RunRounds, options: list[str]) -> Plan:
+    """Do step after step of a plan that may grow; what it became.
+
+    The export is left for later: it follows the report.
+    """
+    n_done = 0
+    while n_done < len((plan := load_plan(settings)).steps):
+        step = plan.steps[n_done]
+        if step.kind is not Kind.EXPORT:
+            start(step, plan, options)
+            show(step)
+        n_done += 1
+    if settings.n_rounds == AUTO:
+        rounds = plan.rounds
+        print(f"\n-- stopped after round {rounds.n_rounds}: {rounds.reason}")
+    return plan
 
 
 def main(argv: list[str] | None = None) -> None:
     """Plan, check, do, report."""
-    stage = Stage(__file__, debug_words(sys.argv[1:] if argv is None else argv))
-    settings: dict[str, Any] = stage.settings
-    if stage.run_opts.debug:
+    recipe = RecipeRun(__file__, RunRounds, argv, debug=debug_values())
+    settings: RunRounds = recipe.settings
+    if recipe.run_opts.debug:
         settings = debug_plan(settings)
-        # The small plan is run whole: its steps are not cut short as well.
-        stage.run_opts.overridden_args.discard("debug")
     longest = longest_plan(settings)
-    check_steps(longest)
-    first = settings["from_stage"]
-    if settings["overwrite"]:
-        first = longest[0].name
-    note = Path(settings["output_folder"]) / "restart.json"
-    if first is not None and not settings["dry_run"]:
-        restart_from(longest, first, note)
+    check_plan(longest)
+    first = settings.from_stage
+    if settings.overwrite:
+        first = longest.steps[0].name
+    note = Path(settings.output_folder) / "restart.json"
+    if first is not None and not settings.dry_run:
+        restart_from(longest.steps, first, note)
     print_plan(load_plan(settings))
-    if not rounds_of(settings).stopped:
-        print("  then, while churn falls, further rounds; see max_rounds")
-    if settings["dry_run"]:
+    if settings.dry_run:
         return
-    steps = follow(settings, stage.run_opts)
-    write_run_report(settings, steps)
+    options = given_options(recipe.run_opts)
+    plan = follow(settings, options)
+    write_run_report(plan)
     # The report stands, whether or not the model is fit to be shared.
-    for step in filter(is_export, steps):
-        start(step, settings["launcher"], stage.run_opts)
-    print(f"\nmodel:  {model_folder(settings, steps)}")
+    if plan.export is not None:
+        start(plan.export, plan, options)
+    print(f"\nmodel:  {plan.model_folder}")
     note.unlink(missing_ok=True)
-
-
-def is_export(step: Step) -> bool:
-    """Whether a step makes the folder that is shared."""
-    return step.recipe == "export_model"
-
-
-def follow(settings: dict[str, Any], run_opts: RunOptions) -> list[Step]:
-    """Do step after step of a plan that may grow; all that it became.
-
-    But the export, which follows the report.
-    """
-    n_done = 0
-    while n_done < len(steps := load_plan(settings)):
-        if not is_export(steps[n_done]):
-            start(steps[n_done], settings["launcher"], run_opts)
-            show(steps[n_done])
-        n_done += 1
-    if settings["n_rounds"] == "auto":
-        rounds = rounds_of(settings)
-        print(f"\n-- stopped after round {rounds.n_rounds}: {rounds.reason}")
-    return steps
 
 
 if __name__ == "__main__":

@@ -1,54 +1,50 @@
 """A plan as ``--debug`` runs it: all of its steps, made small.
 
 The steps, their order and what they hand on are the plan's own; the corpus is
-one of synthetic voices and models, epochs and clusters are few, as
-``hparams/parts/debug.yaml`` says.
+one of synthetic voices, and models, epochs and clusters are few, as
+``hparams/plans/debug.yaml`` says.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+from speechbrain_ext.experiment.artifacts import CorpusArtifacts
+from speechbrain_ext.experiment.leaf import read_leaf
+from speechbrain_ext.experiment.plan import embedder_of
+from speechbrain_ext.experiment.recipe_settings import settings_of
+from speechbrain_ext.experiment.settings import RunRounds, StageSettings
+from speechbrain_ext.experiment.steps import Role
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.yaml_trees import plain, read_yaml
+from speechbrain_ext.utils.yaml_trees import (
+    HPARAMS,
+    find_yaml,
+    merged,
+    plain,
+    read_yaml,
+)
 
-SMALL = Path(__file__).parents[2] / "hparams" / "parts" / "debug.yaml"
-# A plan's, without which it cannot be resolved; voices are made instead.
-_FOLDERS = ("data_folder", "augment_folder")
-
-
-def debug_words(words: list[str]) -> list[str]:
-    """A command line whose plan needs no corpus.
-
-    Arguments
-    ---------
-    words : list of str
-        With ``--debug`` among them, or not: then they are returned as given.
-
-    Example
-    -------
-    >>> debug_words(["plan.yaml", "--debug", "--data_folder=a"])
-    ['plan.yaml', '--debug', '--data_folder=a', '--augment_folder=none']
-    """
-    if "--debug" not in words:
-        return words
-    given = {word.partition("=")[0] for word in words}
-    missing = [name for name in _FOLDERS if f"--{name}" not in given]
-    return [*words, *(f"--{name}=none" for name in missing)]
+SMALL = HPARAMS / "plans" / "debug.yaml"
 
 
-def debug_plan(settings: dict[str, Any]) -> dict[str, Any]:
-    """The plan with a toy corpus and models of seconds.
+def debug_values() -> dict[str, Any]:
+    """Values of a plan's own keys that ``--debug`` changes."""
+    return plain(read_yaml(SMALL))["plan"]
+
+
+def debug_plan(settings: RunRounds) -> RunRounds:
+    """The plan with a corpus of synthetic voices and models of seconds.
 
     Arguments
     ---------
-    settings : dict
-        A plan YAML, resolved.
+    settings : RunRounds
+        A plan, with `debug_values`.
 
     Returns
     -------
-    dict
+    RunRounds
         Another; ``run`` and ``output_folder`` end with ``_debug``, results
         stay in that folder.
 
@@ -56,45 +52,62 @@ def debug_plan(settings: dict[str, Any]) -> dict[str, Any]:
     ------
     InputError
         An embedder of the plan has no small form.
-
-    Example
-    -------
-    >>> from speechbrain_ext.utils.yaml_trees import parse_yaml, resolve
-    >>> settings = plain(parse_yaml(resolve("hparams/plans/quickstart.yaml")))
-    >>> small = debug_plan(settings)
-    >>> small["output_folder"], small["stages"]["train"]["set"]["n_epochs"]
-    ('exp/quickstart_debug', 3)
     """
     small = plain(read_yaml(SMALL))
-    root = f"{settings['output_folder']}_debug"
+    root = f"{settings.output_folder}_debug"
     stages = {
-        kind: {**stage, "set": _small_values(stage, small)}
-        for kind, stage in settings["stages"].items()
+        kind: _small_stage(
+            settings.stage(kind), embedder_of(settings, kind), small
+        )
+        for kind in settings.stages
     }
-    return {
-        **settings,
-        **small["plan"],
-        "run": f"{settings['run']}_debug",
-        "output_folder": root,
-        "augment_folder": f"{root}/corpus/augment",
-        "results_folder": f"{root}/results",
-        "stages": {**stages, "prepare": small["prepare"]},
+    stages["prepare"] = {
+        **small["prepare"],
+        "hparams": str(find_yaml(small["prepare"]["hparams"])),
     }
+    return dataclasses.replace(
+        settings,
+        run=f"{settings.run}_debug",
+        output_folder=root,
+        augment_folder=str(
+            CorpusArtifacts(Path(root) / Role.CORPUS.value).sounds
+        ),
+        results_folder=f"{root}/results",
+        stages=stages,
+    )
 
 
-def _small_values(
-    stage: dict[str, Any], small: dict[str, Any]
+def _small_stage(
+    stage: StageSettings, embedder: dict[str, Any], small: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a stage sets, with the small values over it."""
-    values = {**stage["set"], **small["recipes"].get(stage["recipe"], {})}
-    tree = read_yaml(stage["hparams"])
-    if "embedder_yaml" in tree:
-        path = values.get("embedder_yaml", tree["embedder_yaml"])
-        if path not in small["embedders"]:
-            raise InputError(
-                f"--debug knows no small form of {path}; it has "
-                f"{sorted(small['embedders'])}: add it to {SMALL.name}"
-            )
-        given = values.get("embedder", {})
-        values["embedder"] = {**given, **small["embedders"][path]}
-    return values
+    """A stage with small values in place of what it sets."""
+    values = dict(merged(stage.set, small["recipes"].get(stage.recipe, {})))
+    replaced = small["if_set"].get(stage.recipe, {})
+    kind = settings_of(stage.recipe)
+    if replaced or "embedder_yaml" in kind.keys():
+        given = read_leaf(kind, stage.hparams, _ALL_GIVEN | stage.set).settings
+        for key, value in replaced.items():
+            if getattr(given, key):
+                values[key] = value
+        if "embedder_yaml" in kind.keys():
+            found = _small_embedder(given.embedder_yaml, small["embedders"])
+            embedder = stage.set.get("embedder", embedder)
+            values["embedder"] = {**embedder, **found}
+    return {**dataclasses.asdict(stage), "set": values}
+
+
+# What a training's YAML wants and the plan gives later.
+_ALL_GIVEN = dict.fromkeys(
+    ("output_folder", "train_annotation", "data_folder"), "given later"
+)
+
+
+def _small_embedder(path: str, small: dict[str, Any]) -> dict[str, Any]:
+    """Small values of an embedder's YAML."""
+    name = Path(path).name
+    if name not in small:
+        raise InputError(
+            f"embedder_yaml is {path!r}; --debug knows small forms of "
+            f"{sorted(small)} only; add one of {name} to {SMALL.name}"
+        )
+    return small[name]

@@ -7,6 +7,7 @@ YAML names.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import pydoc
@@ -27,6 +28,7 @@ from speechbrain_ext.utils.settings import (
     Setting,
     Settings,
     Wired,
+    missing_key,
     unknown_key,
 )
 from speechbrain_ext.utils.yaml_trees import (
@@ -78,7 +80,10 @@ class Leaf:
 
 
 def read_leaf(
-    kind: type[Settings], path: PathLike, overrides: Any = None
+    kind: type[Settings],
+    path: PathLike,
+    overrides: Any = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> Leaf:
     """Read a leaf for a recipe, with overrides; refuse what cannot be.
 
@@ -90,6 +95,8 @@ def read_leaf(
         The YAML file: as given, or in the package's ``hparams``.
     overrides : str or mapping, optional
         Values of its keys to change; text as the command line gives it.
+    preset : mapping, optional
+        Values that win over both, such as those of ``--debug``.
 
     Returns
     -------
@@ -104,10 +111,15 @@ def read_leaf(
     tree = _with_yamls_found(read_yaml(path), path)
     if isinstance(overrides, str):
         overrides = parse_options(overrides)
+    overrides = _with_yamls_found(overrides or {})
     known = kind.keys()
     options = RunOptions().as_dict()
-    _check_names(kind, tree, overrides or {}, options)
-    tree = merged(tree, _with_objects(overrides or {}, known))
+    _check_names(kind, tree, overrides, options)
+    tree = merged(tree, _with_objects(overrides, known))
+    tree = merged(tree, preset or {})
+    for key in known:
+        if tag_of(tree.get(key)) == _PLACEHOLDER:
+            raise missing_key(kind.recipe, known[key])
     tree = _completed(kind, tree)
     text = resolved(tree, path)
     final = parse_yaml(text)
@@ -150,10 +162,21 @@ def _is_object(fact: Setting) -> bool:
     return fact.kind is Wired or Wired in typing.get_args(fact.kind)
 
 
-def _with_yamls_found(tree: CommentedMap, path: Path) -> CommentedMap:
-    """Names of other YAMLs in a YAML, as paths that work anywhere."""
+def _with_yamls_found(tree: Any, path: Path | None = None) -> Any:
+    """A tree whose names of other YAMLs are paths that work anywhere.
+
+    They are looked for beside ``path``, the YAML that names them, or as on the
+    command line.
+    """
+    tree = copy.deepcopy(tree)
     for key, value in tree.items():
-        if _YAMLS.search(key) and isinstance(value, str) and not tag_of(value):
+        if isinstance(value, dict):
+            tree[key] = _with_yamls_found(value, path)
+        elif (
+            _YAMLS.search(str(key))
+            and isinstance(value, str)
+            and not tag_of(value)
+        ):
             tree[key] = str(find_yaml(value, path))
     return tree
 
@@ -182,15 +205,10 @@ def _completed(kind: type[Settings], tree: CommentedMap) -> CommentedMap:
             defaults |= parse_yaml(f"{key}: {default}")
         elif default is not REQUIRED:
             defaults[key] = default
-    given = CommentedMap(
-        (key, value)
-        for key, value in tree.items()
-        if tag_of(value) != _PLACEHOLDER
-    )
     # A map of values, such as `lr_parts`, is given whole.
     values = {k for k, fact in known.items() if not _is_object(fact)}
-    new = merged(defaults, {k: v for k, v in given.items() if k not in values})
-    new.update({k: v for k, v in given.items() if k in values})
+    new = merged(defaults, {k: v for k, v in tree.items() if k not in values})
+    new.update({k: v for k, v in tree.items() if k in values})
     return new
 
 
@@ -252,7 +270,7 @@ def check_arguments(
     speechbrain_ext.utils.errors.InputError: noise.level is 'loud'; it must ...
     """
     try:
-        parameters: Mapping[str, Any] = inspect.signature(target).parameters
+        parameters: dict[str, Any] = {**inspect.signature(target).parameters}
         function = target.__init__ if inspect.isclass(target) else target
         hints = typing.get_type_hints(function)
     except (TypeError, ValueError, NameError):

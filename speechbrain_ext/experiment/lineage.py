@@ -1,6 +1,6 @@
-"""Where a model comes from, read off the receipts by their hashes.
+"""Where a model comes from, read off the stage records by their hashes.
 
-A receipt names the SHA-256 of what its stage read and wrote. Walking from a
+A record names the SHA-256 of what its stage read and wrote. Walking from a
 file to the stage that wrote it, to what that read, and so on, gives the very
 steps that led to it and no others, whatever else lies in the run's folder.
 """
@@ -11,25 +11,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.experiment.receipts import RECEIPT
+from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, read_json
 from speechbrain_ext.utils.provenance import describe_file
 
 # A run's stages lie this deep, e.g. round1/model/stage.json.
-_PLACES = (RECEIPT, f"*/{RECEIPT}", f"*/*/{RECEIPT}")
+_PLACES = (RECORD, f"*/{RECORD}", f"*/*/{RECORD}")
 # Models of one architecture share the YAML, embeddings of one manifest the
 # index: they do not tell who made them.
 _SHARED = (".yaml", "embeddings.csv")
 UNKNOWN = "inputs_of_unknown_origin"
-# Receipts by the SHA-256 of what they made, and by its path.
+# Stage records by the SHA-256 of what they made, and by its path.
 Makers = dict[str, dict[str, dict[str, Any]]]
 
 
 def read_lineage(
     made: Mapping[str, Any], folder: PathLike
 ) -> list[dict[str, Any]]:
-    """Receipts of all steps that led to a file, the earliest first.
+    """Stage records of all steps that led to a file, the earliest first.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ def read_lineage(
     Returns
     -------
     list of dict
-        The receipts, each with its ``folder`` relative to the given one,
+        The stage records, each with its ``folder`` relative to the given one,
         and under `UNKNOWN` the inputs that no stage there wrote; empty when
         none wrote the file.
 
@@ -54,7 +54,7 @@ def read_lineage(
     ...     "inputs": {}, "outputs": {"train.csv": entry("1")}})
     >>> write_json(root / "b" / "stage.json", {"recipe": "train",
     ...     "inputs": {"x": entry("1")}, "outputs": {"w.ckpt": entry("2")}})
-    >>> [receipt["recipe"] for receipt in read_lineage(entry("2"), root)]
+    >>> [record["recipe"] for record in read_lineage(entry("2"), root)]
     ['prepare', 'train']
     """
     found: dict[str, dict[str, Any]] = {}
@@ -63,7 +63,7 @@ def read_lineage(
 
 
 def read_makers(folder: PathLike) -> Makers:
-    """Receipts of the stages in a folder, by what they made.
+    """Stage records of the stages in a folder, by what they made.
 
     What a stage only copied, or many share, is left out.
 
@@ -75,31 +75,31 @@ def read_makers(folder: PathLike) -> Makers:
     Returns
     -------
     dict of str to dict of str to dict
-        By SHA-256 and by path, relative to the folder, the receipts, each
+        By SHA-256 and by path, relative to the folder, the stage records, each
         with its ``folder``.
     """
     folder = Path(folder)
     makers: Makers = {}
     for pattern in _PLACES:
         for path in sorted(folder.glob(pattern)):
-            receipt = read_json(path)
-            receipt["folder"] = path.parent.relative_to(folder).as_posix()
-            given = {entry["sha256"] for entry in _inputs(receipt).values()}
-            for name, output in receipt.get("outputs", {}).items():
+            record = read_json(path)
+            record["folder"] = path.parent.relative_to(folder).as_posix()
+            given = {entry["sha256"] for entry in _inputs(record).values()}
+            for name, output in record.get("outputs", {}).items():
                 sha = output["sha256"]
                 if sha not in given and not name.endswith(_SHARED):
-                    place = f"{receipt['folder']}/{name}".removeprefix("./")
-                    makers.setdefault(sha, {})[place] = receipt
+                    place = f"{record['folder']}/{name}".removeprefix("./")
+                    makers.setdefault(sha, {})[place] = record
     return makers
 
 
-def _inputs(receipt: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _inputs(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What a stage read, by name."""
-    return receipt.get("inputs", {})
+    return record.get("inputs", {})
 
 
 def _maker(made: Mapping[str, Any], makers: Makers) -> dict[str, Any] | None:
-    """The receipt of a file; of two that made the same bytes, by its path."""
+    """The record of a file; of two that made the same bytes, by its path."""
     found = makers.get(made["sha256"])
     if found is None:
         return None
@@ -116,18 +116,18 @@ def _visit(
     begun: set[str],
 ) -> None:
     """Put the maker of a file, after those of what it read, into ``found``."""
-    receipt = _maker(made, makers)
-    if receipt is None or receipt["folder"] in begun:
+    record = _maker(made, makers)
+    if record is None or record["folder"] in begun:
         return
-    begun.add(receipt["folder"])
+    begun.add(record["folder"])
     unknown = []
-    for name, given in _inputs(receipt).items():
+    for name, given in _inputs(record).items():
         _visit(given, makers, found, begun)
         # True speakers come with a corpus; who uses them says so itself.
         given_raw = name == "oracle" or given["path"].endswith(_SHARED)
         if given["sha256"] not in makers and not given_raw:
             unknown.append(name)
-    found[receipt["folder"]] = {**receipt, UNKNOWN: unknown}
+    found[record["folder"]] = {**record, UNKNOWN: unknown}
 
 
 def check_made_from(
@@ -140,7 +140,7 @@ def check_made_from(
     folder : str or os.PathLike
         The stage's output folder.
     name : str
-        The input, as the stage's receipt calls it.
+        The input, as the stage's record calls it.
     path : str or os.PathLike
         The file.
     words : str
@@ -149,7 +149,7 @@ def check_made_from(
     Raises
     ------
     InputError
-        There is no receipt, or it names other bytes.
+        There is no record, or it names other bytes.
 
     Example
     -------
@@ -157,8 +157,8 @@ def check_made_from(
     Traceback (most recent call last):
     speechbrain_ext.utils.errors.InputError: nowhere/stage.json: no such ...
     """
-    receipt = read_json(Path(folder) / RECEIPT)
-    given = receipt.get("inputs", {}).get(name, {}).get("sha256")
+    record = read_json(Path(folder) / RECORD)
+    given = record.get("inputs", {}).get(name, {}).get("sha256")
     if given != describe_file(path)["sha256"]:
         raise InputError(f"{folder} was not made from {path}: {words}")
 
@@ -177,11 +177,11 @@ def check_maker_read(
     Arguments
     ---------
     made : mapping
-        ``path`` and ``sha256`` of the file, from a receipt.
+        ``path`` and ``sha256`` of the file, from a record.
     folder : str or os.PathLike
         Where the stages' folders are, up to two levels below.
     read : mapping of str to path
-        Files, by the names that the stage's receipt has for them.
+        Files, by the names that the stage's record has for them.
     words : str
         What the file is for and the way out, for the message.
 
@@ -191,15 +191,15 @@ def check_maker_read(
         No such stage is found, or it read other bytes.
     """
     known = [read_makers(Path(made["path"]).parent), read_makers(folder)]
-    receipt = _maker(made, known[0]) or _maker(made, known[1])
-    if receipt is None:
+    record = _maker(made, known[0]) or _maker(made, known[1])
+    if record is None:
         raise InputError(
-            f"no receipt beside {made['path']} or below {folder} tells what "
-            f"made it: {words}, or give the folder of its stages as "
+            f"no stage record beside {made['path']} or below {folder} tells "
+            f"what made it: {words}, or give the folder of its stages as "
             "--run_folder"
         )
     for name, path in read.items():
-        given = _inputs(receipt).get(name, {}).get("sha256")
+        given = _inputs(record).get(name, {}).get("sha256")
         if given != describe_file(path)["sha256"]:
             raise InputError(
                 f"{made['path']} was not made from {path}: {words}"
@@ -207,7 +207,7 @@ def check_maker_read(
 
 
 def check_unchanged(folder: PathLike, names: list[str]) -> None:
-    """Refuse outputs of a stage that are not as its receipt has them.
+    """Refuse outputs of a stage that are not as its record has them.
 
     Arguments
     ---------
@@ -219,14 +219,14 @@ def check_unchanged(folder: PathLike, names: list[str]) -> None:
     Raises
     ------
     InputError
-        One is unknown to the receipt, missing or changed.
+        One is unknown to the record, missing or changed.
     """
-    outputs = read_json(Path(folder) / RECEIPT).get("outputs", {})
+    outputs = read_json(Path(folder) / RECORD).get("outputs", {})
     for name in names:
         path = Path(folder) / name
         known = outputs.get(name, {}).get("sha256")
         if known != describe_file(path)["sha256"]:
             raise InputError(
-                f"{path} is not what its stage wrote, see {RECEIPT} beside "
+                f"{path} is not what its stage wrote, see {RECORD} beside "
                 "it; run that stage again with --overwrite=True"
             )

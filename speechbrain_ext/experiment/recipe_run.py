@@ -1,7 +1,7 @@
 """What every recipe does around its own work.
 
 Command line to checked hparams, a folder with a log, the archived script and
-the resolved YAML, skip or resume by receipt, and the receipt at the end.
+the resolved YAML, skip or resume by record, and the record at the end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ from speechbrain.utils.run_opts import RunOptions
 from speechbrain.utils.seed import seed_everything
 
 from speechbrain_ext.experiment.leaf import read_leaf
-from speechbrain_ext.experiment.receipts import (
+from speechbrain_ext.experiment.stage_records import (
     LOG,
     REQUEST,
     RESOLVED,
-    check_request,
     is_begun,
+    is_finished,
     move_aside,
-    write_receipt,
+    write_record,
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, write_json, write_text
@@ -107,6 +108,8 @@ class RecipeRun:
     argv : list of str, optional
         Command line without the program: the YAML file, then SpeechBrain run
         options and ``--key=value`` overrides; ``sys.argv[1:]`` when None.
+    debug : mapping, optional
+        Values of the YAML's keys that ``--debug`` changes.
 
     Raises
     ------
@@ -134,6 +137,7 @@ class RecipeRun:
         script: str,
         kind: type[Settings],
         argv: list[str] | None = None,
+        debug: Mapping[str, Any] | None = None,
     ):
         self.script = Path(script)
         argv = list(sys.argv[1:] if argv is None else argv)
@@ -142,29 +146,35 @@ class RecipeRun:
                 f"usage: python {self.script} HPARAMS.yaml [--key=value ...]; "
                 f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
             )
+        self._refuse_options(kind, argv)
+        # Run options that are keys of the recipe are checked as these are.
+        keys = kind.keys().keys() & RunOptions().as_dict().keys()
+        own = [a for a in argv if "=" in a and a.split("=")[0][2:] in keys]
+        argv = [a for a in argv if a not in own]
         name, self.run_opts, overrides = parse_command_line(argv)
         sb.utils.distributed.ddp_init_group(self.run_opts)
-        self._refuse_options(kind)
-        # What the recipe's class has as a key is checked with its keys.
         given = parse_options(overrides)
-        given |= {
-            option: self.run_opts[option]
-            for option in self.run_opts.overridden_args
-            if option in kind.keys()
-        }
-        self.leaf = read_leaf(kind, name, given)
+        overridden = self.run_opts.overridden_args & keys
+        given |= {option: self.run_opts[option] for option in overridden}
+        for word in own:
+            given |= parse_options(word[2:].replace("=", ": ", 1))
+        preset = debug if self.run_opts.debug else None
+        self.leaf = read_leaf(kind, name, given, preset)
         self.settings: Any = self.leaf.settings
         self.folder = Path(self.settings.output_folder)
         self.request: dict[str, Any] = {}
         self.resumed = False
         self._start = time.time()
 
-    def _refuse_options(self, kind: type[Settings]) -> None:
-        for option, reason in kind.refused_options.items():
-            if option in self.run_opts.overridden_args:
+    @staticmethod
+    def _refuse_options(kind: type[Settings], argv: list[str]) -> None:
+        for word in argv:
+            option, _, value = word[2:].partition("=")
+            if word.startswith("--") and option in kind.refused_options:
                 raise InputError(
-                    f"{option} is {self.run_opts[option]}; it would change "
-                    f"nothing, since {reason}; leave --{option} out"
+                    f"{option} is {value or 'true'}; it would change nothing, "
+                    f"since {kind.refused_options[option]}; leave --{option} "
+                    "out"
                 )
 
     @property
@@ -178,7 +188,7 @@ class RecipeRun:
         inputs: dict[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
-        """Begin: True when the receipt shows this very work finished.
+        """Begin: True when the record shows this very work finished.
 
         Otherwise the folder is opened (log, archived script, resolved YAML,
         ``request.json``) and the seed set; work found unfinished there is
@@ -236,7 +246,7 @@ class RecipeRun:
             # Not what this very command began: after a kill it goes on.
             if not is_begun(self.folder, self.request):
                 move_aside(self.folder)
-        if check_request(self.folder, self.request):
+        if is_finished(self.folder, self.request):
             return True
         self.resumed = (self.folder / REQUEST).exists()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -279,10 +289,10 @@ class RecipeRun:
         return size // self.world_size
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
-        """Write the receipt: outputs (names in the folder) and facts."""
+        """Write the record: outputs (names in the folder) and facts."""
         seconds = time.time() - self._start
         run_on_main(
-            write_receipt,
+            write_record,
             args=[
                 self.folder,
                 self.request,

@@ -7,14 +7,13 @@ import pytest
 from house import DRIVER, ROOT, recipe_of, recipes
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ext.experiment.debug_plan import debug_words
+from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
+from speechbrain_ext.experiment.leaf import read_leaf
+from speechbrain_ext.experiment.plan import longest_plan
+from speechbrain_ext.experiment.plan_check import check_plan
+from speechbrain_ext.experiment.recipe_settings import settings_of
+from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.yaml_trees import (
-    check_keys,
-    check_overrides,
-    read_yaml,
-    resolve,
-)
 
 # Programs that are not ours and need no check.
 # SpeechBrain's, run by tests/recipes/test_convert.py where there is a checkout.
@@ -49,17 +48,24 @@ def check_make(words):
 
 
 def check_recipe(script, argv):
-    """What `Stage` checks before it opens a folder."""
+    """What a recipe checks before it opens a folder."""
     assert script in {f"recipes/{stem}.py" for stem in recipes()}, script
-    if script == f"recipes/{DRIVER}.py":
-        argv = debug_words(argv)
-    name, _, overrides = RunOptions.from_command_line_args(argv)
-    leaf = ROOT / name
-    tree = read_yaml(leaf)
-    assert recipe_of(leaf) == (ROOT / script).stem, name
-    check_overrides(leaf, tree, overrides)
-    check_keys(ROOT / script, leaf, tree)
-    resolve(leaf, overrides)  # every value the user must give is given
+    stem = (ROOT / script).stem
+    name, options, overrides = RunOptions.from_command_line_args(argv)
+    assert recipe_of(ROOT / name) == stem, name
+    if stem == DRIVER:
+        check_driver(name, options.debug, overrides)
+    else:
+        read_leaf(settings_of(stem), ROOT / name, overrides)
+
+
+def check_driver(name, debug, overrides):
+    """What `run_rounds` checks: the plan and the values of all its steps."""
+    preset = debug_values() if debug else None
+    settings = read_leaf(RunRounds, ROOT / name, overrides, preset).settings
+    if debug:
+        settings = debug_plan(settings)
+    check_plan(longest_plan(settings))
 
 
 def check(words):

@@ -7,6 +7,8 @@ PACKAGE = ROOT / "speechbrain_ext"
 DRIVER = "run_rounds"
 # Plans of the driver: named for what is run, not for the recipe.
 PLANS = ("quickstart", "folder", "minivox", "minivox_wavlm", "voxceleb")
+# What plans are made of, beside them.
+PLAN_PARTS = ("base", "small", "debug")
 
 
 def recipes() -> dict[str, Path]:
@@ -15,10 +17,9 @@ def recipes() -> dict[str, Path]:
 
 
 def leaves() -> list[Path]:
-    """Recipe YAMLs; the parts that they share lie one folder below."""
-    return sorted(
-        [*ROOT.glob("hparams/*.yaml"), *ROOT.glob("hparams/plans/*.yaml")]
-    )
+    """YAMLs that a recipe is run with: those of recipes, and plans."""
+    found = [*ROOT.glob("hparams/*.yaml"), *ROOT.glob("hparams/plans/*.yaml")]
+    return sorted(path for path in found if path.stem not in PLAN_PARTS)
 
 
 def recipe_of(leaf: Path) -> str | None:

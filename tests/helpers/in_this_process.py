@@ -1,14 +1,13 @@
 """A recipe called as benchmarks call it, without another Python."""
 
 import importlib
-import json
+
+from speechbrain_ext.experiment.launch import recipe_words
+from speechbrain_ext.utils.yaml_trees import find_yaml
 
 
 def start(recipe, leaf, **options):
     """As `benchmarks.cells.start`."""
-    words = [
-        f"--{k}={v if isinstance(v, str) else json.dumps(v)}"
-        for k, v in options.items()
-    ]
+    words = recipe_words(recipe, find_yaml(leaf), options)
     module = importlib.import_module(f"recipes.{recipe}")
-    module.main([f"hparams/{leaf}", "--noprogressbar", *words])
+    module.main([*words[2:], "--noprogressbar"])

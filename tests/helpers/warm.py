@@ -98,7 +98,7 @@ def address():
 @functools.cache
 def start():
     """Start the warm Python of this test process; it ends with it."""
-    from recipes.run_rounds import CPU_ENVIRONMENT
+    from speechbrain_ext.experiment.launch import CPU_ENVIRONMENT
 
     folder = tempfile.mkdtemp(prefix="warm")
     path = os.path.join(folder, "socket")

@@ -12,6 +12,9 @@ from small_run import EMBEDDER, PLAN, TINY, call, start
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.inference.verifier import SpeakerVerifier
+from speechbrain_ext.verification.results import read_result
+
+RESULTS = "results/runs/quickstart"
 
 
 def words(folder, *options):
@@ -70,10 +73,9 @@ def test_every_system_has_a_row_in_the_printed_table(chain):
 
 def test_the_results_name_their_corpus_and_training_size(chain):
     folder, _ = chain
-    paths = sorted((folder / "results").glob("quickstart-*.json"))
-    files = [json.loads(path.read_text()) for path in paths]
-    rows = [row for row in files if row["kind"] == "result"]
-    assert list(dict.fromkeys(row["system"] for row in rows)) == [
+    paths = sorted((folder / RESULTS / "scores").glob("*.json"))
+    rows = [read_result(path) for path in paths]
+    assert list(dict.fromkeys(row.system.name for row in rows)) == [
         "DINO",
         "round 1",
         "+ large margin",
@@ -83,11 +85,11 @@ def test_the_results_name_their_corpus_and_training_size(chain):
     ]
     backends = {"raw", "as-norm", "as-norm+qmf"}
     assert len(rows) == 5 * len(backends) + 2
-    assert {row["backend"] for row in rows} == backends | {"raw+linear"}
-    assert {row["n_units"] for row in rows} == {4}
-    assert {row["n_train"] for row in rows} == {24}
-    assert {row["caveat"] for row in rows} == {"synthetic voices"}
-    assert rows[0]["nmi"] is not None
+    assert {r.system.backend for r in rows} == backends | {"raw+linear"}
+    assert {row.bootstrap.n_units for row in rows} == {4}
+    assert {row.system.n_train for row in rows} == {24}
+    assert {row.system.caveat for row in rows} == {"synthetic voices"}
+    assert rows[0].pseudo_labels.nmi is not None
     assert (folder / "results" / "TABLE.md").exists()
 
 
@@ -103,7 +105,7 @@ def test_the_report_shows_every_picture(chain):
 
 def test_systems_are_compared_one_after_the_other(chain):
     folder, _ = chain
-    paths = sorted((folder / "results").glob("*-comparison-*.json"))
+    paths = sorted((folder / RESULTS / "comparisons").glob("*.json"))
     found = [json.loads(path.read_text()) for path in paths]
     raw = {
         (row["first"], row["second"]) for row in found if "raw" in row["first"]

@@ -1,52 +1,98 @@
 """What the driver does with plans: refuses, restarts, ends by itself."""
 
+import re
+import sys
+
 import pytest
 from ruamel.yaml import YAML
+from run_steps import step
 from small_run import PLAN, call
 
 from recipes import run_rounds
-from speechbrain_ext.experiment.plan import Step
+from speechbrain_ext.experiment.steps import Kind, Role, System
+from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.yaml_trees import read_yaml
 
+WRONG = [
+    ("--from_stage=round9/model", "from_stage is 'round9/model'; this plan"),
+    (
+        "--round_init=previous",
+        "round_init is 'previous'; it must be bootstrap or null",
+    ),
+    ("--n_round=1", "n_round is 1; run_rounds has no such key; did you mean"),
+    ("--n_rounds=some", "n_rounds is 'some'; it must be a whole number"),
+    ("--churn_tolerance=2", "churn_tolerance is 2; it must be a number"),
+    (
+        "--stages={trian: {}}",
+        "stages.trian is {}; stages has no such key; did you mean stages.train",
+    ),
+    (
+        "--stages={train: {sets: {}}}",
+        "stages.train.sets is {}; stages.train has no such key; did you mean "
+        "stages.train.set?",
+    ),
+    (
+        "--stages={train: {set: 5}}",
+        "stages.train.set is 5; it must be a map {...}; correct",
+    ),
+    (
+        "--stages={train: {recipe: trian}}",
+        "stages.train.recipe is 'trian'; ",
+    ),
+    (
+        "--stages={train: {set: {n_epoch: 1}}}",
+        "stages.train.set.n_epoch is 1; train_speaker has no such key; did you "
+        "mean stages.train.set.n_epochs?",
+    ),
+    (
+        "--stages={train: {set: {n_epochs: soon}}}",
+        "stages.train.set.n_epochs is 'soon'; it must be a whole number",
+    ),
+    (
+        "--stages={bootstrap: {set: {head: {n_prototype: 1}}}}",
+        "stages.bootstrap.set.head.n_prototype is 1; ",
+    ),
+    ("--embedder={widht: 8}", "embedder.widht is 8; "),
+    (
+        "--ablations={none: {gate: 5}}",
+        "ablations.none.gate is 5; it must be hard or soft or null; correct "
+        "ablations.none.gate",
+    ),
+    ("--ablations={none: gate}", "ablations is {'none': 'gate'}; it must be"),
+    ("--backends=[raw, rwa]", "backends is "),
+    ("--protocol=crop", "protocol is 'crop'; it must be full or crops"),
+    ("--whiten_scores=2", "whiten_scores is 2; it must be a number"),
+    (
+        "--n_rounds=auto --stages={large_margin: {set: {n_epoch: 1}}}"
+        " --large_margin=True",
+        "stages.large_margin.set.n_epoch is 1; ",
+    ),
+    (
+        "--n_rounds=auto --stages={labels: {set: {previous_labels: null}}}",
+        "stages.labels.set.previous_labels is given; n_rounds is auto",
+    ),
+    (
+        "--stages={prepare: {set: {n_speakers: 0}}}",
+        "stages.prepare.set.n_speakers is 0; it must be",
+    ),
+]
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--from_stage=round9/model"], "is not a step of this plan"),
-        (["--round_init=previous"], "round_init is 'previous'"),
-        (["--n_round=1"], "did you mean 'n_rounds'"),
-        (["--stages={trian: {}}"], "no key 'stages.trian'"),
-        (
-            ["--stages={train: {set: {n_epoch: 1}}}"],
-            "train_speaker_ecapa.yaml has no key 'n_epoch'",
-        ),
-        (
-            ["--stages={bootstrap: {set: {head: {n_prototype: 1}}}}"],
-            "no key 'head.n_prototype'; did you mean 'n_prototypes'",
-        ),
-        (
-            ["--embedder={widht: 8}"],
-            "ecapa.yaml has no key 'widht'; did you mean 'width'",
-        ),
-        (["--stages={train: {recipe: trian}}"], "no recipe 'trian'"),
-        (["--n_rounds=some"], "n_rounds is 'some': it must be auto"),
-        (
-            ["--n_rounds=auto", "--churn_tolerance=2"],
-            "churn_tolerance is 2: it must be a share",
-        ),
-        (
-            ["--n_rounds=auto", "--large_margin=True"]
-            + ["--stages={large_margin: {set: {n_epoch: 1}}}"],
-            "train_speaker_ecapa.yaml has no key 'n_epoch'",
-        ),
-    ],
-)
-def test_a_wrong_plan_stops_before_any_work(tmp_path, options, message):
-    done = call(PLAN, *options, f"--output_folder={tmp_path / 'run'}")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.startswith("error: ")
+
+@pytest.mark.parametrize(("options", "message"), WRONG)
+def test_a_wrong_plan_stops_before_any_work(
+    tmp_path, monkeypatch, capsys, options, message
+):
+    """Wherever the value stands, one line names it as the plan does."""
+    words = [PLAN, f"--output_folder={tmp_path / 'run'}"]
+    words += re.split(" (?=--)", options)
+    monkeypatch.setattr(sys, "argv", ["run_rounds.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        run(run_rounds.main)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.startswith(f"error: {message}")
+    assert said.count("; ") >= 2 and said.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -59,7 +105,7 @@ def test_true_speakers_in_a_bootstrap_are_refused_wherever_they_stand(
         YAML().dump(leaf, stream)
     inside = {"hparams": str(tmp_path / "leaf.yaml"), "set": {}}
     given = {"positives": "oracle", "oracle": "oracle.csv"}
-    beside = {"hparams": "hparams/train_contrastive_ecapa_small.yaml"}
+    beside = {"hparams": "train_contrastive_ecapa_small.yaml"}
     for stage in (inside, {**beside, "set": given}):
         stages = {"bootstrap": {"recipe": "train_contrastive", **stage}}
         done = call(
@@ -82,38 +128,39 @@ def write_plan(path, stages):
 
 def test_from_stage_moves_once_and_after_a_kill_goes_on(tmp_path, capsys):
     steps = []
-    for name in ("a/model", "b/model", "c/model"):
+    for name in ("round1/model", "round2/model", "round3/model"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "request.json").write_text("{}")
-        steps.append(Step(name, "", "", tmp_path / name, {}))
+        system = System(Role.ROUND, number=len(steps) + 1)
+        steps.append(step(tmp_path, system, Kind.TRAIN))
     note = tmp_path / "restart.json"
-    run_rounds.restart_from(steps, "b/model", note)
+    run_rounds.restart_from(steps, "round2/model", note)
     moved = capsys.readouterr().out.splitlines()
-    assert [line.split("/")[-2] for line in moved] == ["c", "b"]
-    assert (tmp_path / "a" / "model").exists()
+    assert [line.split("/")[-2] for line in moved] == ["round3", "round2"]
+    assert (tmp_path / "round1" / "model").exists()
     # Killed while it does b again, and typed again: what it did stays.
-    (tmp_path / "b" / "model").mkdir()
-    (tmp_path / "b" / "model" / "request.json").write_text("{}")
-    run_rounds.restart_from(steps, "b/model", note)
-    assert (tmp_path / "b" / "model" / "request.json").exists()
+    (tmp_path / "round2" / "model").mkdir()
+    (tmp_path / "round2" / "model" / "request.json").write_text("{}")
+    run_rounds.restart_from(steps, "round2/model", note)
+    assert (tmp_path / "round2" / "model" / "request.json").exists()
 
 
 def automatic(folder, monkeypatch, churns, killed_before=None):
-    """The driver with steps that only leave a receipt; what it ran."""
+    """The driver with steps that only leave a stage record; what it ran."""
     done = []
 
-    def leave_receipt(step, launcher, run_opts):
+    def leave_record(step, plan, options):
         if step.name == killed_before:
             raise KeyboardInterrupt
         fresh = not (step.folder / "stage.json").exists()
         if fresh:
             done.append(step.name)
         facts = {}
-        if step.name.endswith("/labels") and step.system in churns:
-            facts["churn"] = churns[step.system]
+        if step.kind is Kind.LABELS and step.system.name in churns:
+            facts["churn"] = churns[step.system.name]
         write_json(step.folder / "stage.json", facts)
 
-    monkeypatch.setattr(run_rounds, "start", leave_receipt)
+    monkeypatch.setattr(run_rounds, "start", leave_record)
     monkeypatch.setattr(run_rounds, "write_run_report", lambda *_: None)
     options = ["--n_rounds=auto", f"--output_folder={folder}"]
     try:
@@ -152,8 +199,9 @@ def test_automatic_rounds_end_alike_after_a_kill(tmp_path, monkeypatch, where):
 
 
 def test_a_failed_step_stops_the_run_and_says_where(tmp_path):
-    stages = "--stages={prepare: {set: {n_speakers: 0}}}"
-    done = call(PLAN, f"--output_folder={tmp_path / 'run'}", stages)
+    plan = "hparams/plans/folder.yaml"
+    empty = f"--data_folder={tmp_path}/empty"
+    done = call(plan, f"--output_folder={tmp_path / 'run'}", empty)
     assert done.returncode == 2
     assert "step corpus ended with status 2" in done.stderr
     assert "Traceback" not in done.stderr

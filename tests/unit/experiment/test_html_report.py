@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from speechbrain_ext.clustering.plots import cluster_sizes
-from speechbrain_ext.experiment.html_report import write_report
+from speechbrain_ext.experiment.html_report import Section, write_report
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\""
 
@@ -52,8 +52,8 @@ def page(tmp_path):
         tables={f"toy, dev {HOSTILE}": rows, "empty": []},
         caveats=["toy data", "", HOSTILE, "toy data"],
         sections=[
-            ("Clusters", "By size.", cluster_sizes({HOSTILE: [3, 1]})),
-            (f"Plain {HOSTILE}", "No label.", plain),
+            Section("Clusters", "By size.", cluster_sizes({HOSTILE: [3, 1]})),
+            Section(f"Plain {HOSTILE}", "No label.", plain),
         ],
     )
     return path.read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_same_input_same_file(tmp_path):
     for name in ("a.html", "b.html"):
         figure = cluster_sizes({"round 1": [3, 1]})
         write_report(
-            tmp_path / name, "T", "I.", {}, sections=[("A", "B", figure)]
+            tmp_path / name, "T", "I.", {}, sections=[Section("A", "B", figure)]
         )
     a, b = ((tmp_path / n).read_bytes() for n in ("a.html", "b.html"))
     assert a == b

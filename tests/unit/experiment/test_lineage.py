@@ -14,7 +14,7 @@ from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.provenance import describe_file
 
 
-def receipt(root, name, inputs, outputs):
+def record(root, name, inputs, outputs):
     def named(shas):
         return {f"{sha}.bin": {"path": "x", "sha256": sha} for sha in shas}
 
@@ -26,11 +26,11 @@ def receipt(root, name, inputs, outputs):
 
 @pytest.fixture
 def run(tmp_path):
-    receipt(tmp_path, "corpus", [], ["data"])
-    receipt(tmp_path, "dino/model", ["data"], ["w0"])
-    receipt(tmp_path, "dino/labels", ["w0", "data"], ["l0"])
-    receipt(tmp_path, "round1/model", ["l0", "w0"], ["w1"])
-    receipt(tmp_path, "topline/model", ["true", "w0"], ["w2"])
+    record(tmp_path, "corpus", [], ["data"])
+    record(tmp_path, "dino/model", ["data"], ["w0"])
+    record(tmp_path, "dino/labels", ["w0", "data"], ["l0"])
+    record(tmp_path, "round1/model", ["l0", "w0"], ["w1"])
+    record(tmp_path, "topline/model", ["true", "w0"], ["w2"])
     return tmp_path
 
 
@@ -70,7 +70,7 @@ def test_models_that_share_a_yaml_are_not_taken_for_one_another(run):
 
 
 def test_a_step_that_copies_what_it_read_has_not_made_it(run):
-    receipt(run, "a/export", ["w1"], ["w1", "safe"])
+    record(run, "a/export", ["w1"], ["w1", "safe"])
     wanted = ["corpus", "dino/model", "dino/labels", "round1/model"]
     assert folders("w1", run) == wanted
 
@@ -104,7 +104,7 @@ def test_steps_that_share_an_index_are_not_taken_for_one_another(run):
 
 
 def test_inputs_that_no_step_made_are_named(run):
-    receipt(run, "topline/model", ["true", "w0"], ["w2"])
+    record(run, "topline/model", ["true", "w0"], ["w2"])
     unknown = {s["folder"]: s[UNKNOWN] for s in steps("w2", run)}
     assert unknown == {
         "corpus": [],
@@ -168,7 +168,7 @@ def test_a_file_is_known_by_what_its_maker_read(tmp_path, moved):
     root = tmp_path / "run" if moved else tmp_path / "elsewhere"
     check_maker_read(made, root, {"embedder": path}, "score again")
     other = {**made, "sha256": "of another extraction there"}
-    with pytest.raises(InputError, match="no receipt beside.*score again"):
+    with pytest.raises(InputError, match="no stage record beside.*score again"):
         check_maker_read(other, root, {"embedder": path}, "score again")
     path.write_text("two")
     with pytest.raises(InputError, match="was not made from.*score again"):

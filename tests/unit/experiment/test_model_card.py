@@ -1,4 +1,4 @@
-"""The card tells what the results and receipts say, no more and no less."""
+"""The card tells what results and stage records say, no more and no less."""
 
 import pytest
 from huggingface_hub import ModelCard

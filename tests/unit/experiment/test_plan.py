@@ -1,50 +1,56 @@
 """The plan of a run: order, folders, and what each step is given."""
 
+import dataclasses
 import json
 
 import pytest
 
-from speechbrain_ext.experiment.plan import (
-    is_topline,
-    load_plan,
-    longest_plan,
-    rounds_of,
-)
+from speechbrain_ext.experiment.late_values import STORED, late_values
+from speechbrain_ext.experiment.leaf import read_leaf
+from speechbrain_ext.experiment.plan import load_plan, longest_plan
+from speechbrain_ext.experiment.rounds import rounds_of
+from speechbrain_ext.experiment.settings import RunRounds
+from speechbrain_ext.experiment.steps import Kind, Late, Role
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
-from speechbrain_ext.utils.yaml_trees import (
-    check_overrides,
-    parse_yaml,
-    plain,
-    read_yaml,
-    resolve,
-)
+
+
+def read_plan(name, **changes):
+    return read_leaf(RunRounds, f"plans/{name}.yaml", changes).settings
+
+
+def changed(settings, **values):
+    return dataclasses.replace(settings, **values)
+
+
+def changed_set(settings, kind, **values):
+    """A plan of which one stage sets other values too."""
+    stages = json.loads(json.dumps(settings.stages))
+    stages[kind]["set"].update(values)
+    return changed(settings, stages=stages)
 
 
 @pytest.fixture
 def settings(tmp_path):
-    text = resolve(
-        "hparams/plans/quickstart.yaml", {"output_folder": str(tmp_path)}
-    )
-    return plain(parse_yaml(text))
+    return read_plan("quickstart", output_folder=str(tmp_path))
 
 
 def contrastive(settings, **values):
     """A plan that begins with a contrastive training."""
-    settings["stages"]["bootstrap"] = {
+    stage = {
         "recipe": "train_contrastive",
-        "hparams": "hparams/train_contrastive_ecapa_small.yaml",
+        "hparams": "train_contrastive_ecapa_small.yaml",
         "set": values,
     }
-    return settings
+    return changed(settings, stages={**settings.stages, "bootstrap": stage})
 
 
 def names(settings):
-    return [step.name for step in load_plan(settings)]
+    return [step.name for step in load_plan(settings).steps]
 
 
 def by_name(settings):
-    return {step.name: step for step in load_plan(settings)}
+    return {step.name: step for step in load_plan(settings).steps}
 
 
 def test_steps_come_in_the_order_of_the_paper(settings):
@@ -54,7 +60,7 @@ def test_steps_come_in_the_order_of_the_paper(settings):
 
 
 def test_each_round_trains_on_the_labels_of_the_one_before(settings):
-    steps = by_name({**settings, "n_rounds": 3})
+    steps = by_name(changed(settings, n_rounds=3))
     for system, before in (
         ("round1", "bootstrap"),
         ("round2", "round1"),
@@ -66,7 +72,7 @@ def test_each_round_trains_on_the_labels_of_the_one_before(settings):
 
 
 def test_large_margin_goes_on_from_the_last_round_and_its_labels(settings):
-    steps = by_name({**settings, "large_margin": True})
+    steps = by_name(changed(settings, large_margin=True))
     options = steps["large_margin/model"].options
     last = steps["round2/model"].folder
     assert options["init_from"] == str(last / "embedder")
@@ -76,8 +82,10 @@ def test_large_margin_goes_on_from_the_last_round_and_its_labels(settings):
 
 
 def test_ablations_train_on_the_first_labels_with_values_of_their_own(settings):
-    settings["stages"]["train"]["set"]["crop"] = 2.0
-    settings["ablations"] = {"plain": {"crop": 1.5}, "+ long": {"n_epochs": 9}}
+    settings = changed(
+        changed_set(settings, "train", crop=2.0),
+        ablations={"plain": {"crop": 1.5}, "+ long": {"n_epochs": 9}},
+    )
     order = [name for name in names(settings) if name.endswith("/model")]
     assert order[1:4] == ["ablation1/model", "ablation2/model", "round1/model"]
     steps = by_name(settings)
@@ -93,7 +101,7 @@ def test_ablations_train_on_the_first_labels_with_values_of_their_own(settings):
 def test_topline_differs_from_round_one_by_its_labels_and_trust_alone(
     settings,
 ):
-    settings["stages"]["train"]["set"]["gate"] = "soft"
+    settings = changed_set(settings, "train", gate="soft")
     steps = by_name(settings)
     true = dict(steps["topline/model"].options)
     pseudo = dict(steps["round1/model"].options)
@@ -105,8 +113,8 @@ def test_topline_differs_from_round_one_by_its_labels_and_trust_alone(
 
 
 def test_the_topline_is_tuned_on_as_the_model_is_and_trusted(settings):
-    settings["stages"]["large_margin"]["set"]["gate"] = "soft"
-    steps = by_name({**settings, "large_margin": True})
+    settings = changed_set(settings, "large_margin", gate="soft")
+    steps = by_name(changed(settings, large_margin=True))
     tuned = steps["topline_tuned/model"].options
     assert tuned["init_from"] == str(steps["topline/model"].folder / "embedder")
     assert tuned["train_annotation"] == str(
@@ -118,26 +126,26 @@ def test_the_topline_is_tuned_on_as_the_model_is_and_trusted(settings):
 
 
 def test_rounds_start_from_the_bootstrap_only_when_told(settings):
-    steps = by_name({**settings, "round_init": None})
+    steps = by_name(changed(settings, round_init=None))
     assert steps["round1/model"].options["init_from"] is None
 
 
 def test_no_training_step_is_given_the_oracle(settings):
-    for step in load_plan(settings):
-        if step.name.endswith("/model") and not is_topline(step):
+    for step in load_plan(settings).steps:
+        if step.name.endswith("/model") and not step.system.has_true_labels:
             assert "oracle" not in json.dumps(step.options)
-            assert "oracle" not in step.late
+            assert Late.ORACLE not in step.late.values()
 
 
 def test_what_the_yaml_sets_wins(settings):
-    settings["stages"]["score"]["set"] = {"system": "mine", "trials": "a.txt"}
+    settings = changed_set(settings, "score", system="mine", trials="a.txt")
     step = by_name(settings)["bootstrap/scores"]
     assert step.options["system"] == "mine"
     assert step.options["trials"] == "a.txt" and "trials" not in step.late
 
 
 def test_scores_are_normalised_by_the_systems_own_clusters(settings):
-    steps = by_name({**settings, "large_margin": True})
+    steps = by_name(changed(settings, large_margin=True))
     for system, labels in (
         ("bootstrap", "bootstrap"),
         ("round2", "round2"),
@@ -152,7 +160,7 @@ def test_scores_are_normalised_by_the_systems_own_clusters(settings):
 
 
 def test_calibration_takes_the_labels_that_owe_least_to_the_model(settings):
-    steps = by_name({**settings, "large_margin": True})
+    steps = by_name(changed(settings, large_margin=True))
     first = steps["bootstrap/labels"].folder / "pseudo_labels.csv"
     given = {
         system: steps[f"{system}/scores"].options.get("calibration_labels")
@@ -167,7 +175,7 @@ def test_calibration_takes_the_labels_that_owe_least_to_the_model(settings):
 
 
 def test_training_utterances_are_embedded_for_scores_only_when_needed(settings):
-    raw = names({**settings, "backends": "raw"})
+    raw = names(changed(settings, backends="raw"))
     assert "topline/train_embeddings" not in raw
     assert "round1/train_embeddings" in raw  # to be clustered
     assert "topline/train_embeddings" in names(settings)
@@ -178,7 +186,7 @@ def test_training_utterances_are_embedded_for_scores_only_when_needed(settings):
     ("backends", "train"), [(["raw", "as-norm"], None), (["raw+qmf"], 15)]
 )
 def test_crops_are_embedded_of_what_is_scored(settings, backends, train):
-    steps = by_name({**settings, "protocol": "crops", "backends": backends})
+    steps = by_name(changed(settings, protocol="crops", backends=backends))
     for split, n_crops in (("test", 15), ("train", train)):
         options = steps[f"round1/{split}_embeddings"].options
         assert options.get("n_crops") == n_crops
@@ -186,46 +194,72 @@ def test_crops_are_embedded_of_what_is_scored(settings, backends, train):
     assert "n_crops" not in by_name(settings)["round1/test_embeddings"].options
 
 
-def test_only_training_and_extraction_are_launched_on_many_processes(settings):
-    kinds = {s.name.split("/")[-1]: s.launched for s in load_plan(settings)}
-    assert kinds == {
-        "corpus": False,
-        "model": True,
-        "train_embeddings": True,
-        "test_embeddings": True,
-        "labels": False,
-        "scores": False,
-        "export": False,
+def test_only_training_and_extraction_are_launched_on_many_processes():
+    assert {kind for kind in Kind if kind.launched} == {
+        Kind.BOOTSTRAP,
+        Kind.TRAIN,
+        Kind.LARGE_MARGIN,
+        Kind.EXTRACT_TRAIN,
+        Kind.EXTRACT_TEST,
     }
 
 
-def test_the_data_root_is_asked_for_when_the_corpus_is_done(settings, tmp_path):
-    step = by_name(settings)["bootstrap/model"]
-    with pytest.raises(InputError, match="stage.json: no such file"):
-        step.values()
-    (tmp_path / "corpus").mkdir()
-    receipt = tmp_path / "corpus" / "stage.json"
-    receipt.write_text('{"data_in_output": true}')
-    assert step.values()["data_folder"] == str(tmp_path / "corpus")
+@pytest.fixture
+def corpus(settings):
+    """A corpus as its step leaves it, in the folder of the run."""
+    made = load_plan(settings).corpus
+    write_json(made.record, {"data_in_output": True, "outputs": {}})
+    for name in ("dev", "test"):
+        path = made.folder / "trials" / f"{name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1 a b\n")
+    return made
 
 
-def test_data_that_moved_is_read_where_it_is_now(settings, tmp_path):
-    (tmp_path / "corpus").mkdir()
-    receipt = tmp_path / "corpus" / "stage.json"
-    receipt.write_text('{"data_root": "/old", "data_in_output": false}')
-    step = by_name({**settings, "data_folder": "/new"})["bootstrap/model"]
-    assert step.values()["data_folder"] == "/new"
+def test_late_values_need_the_corpus(settings):
+    with pytest.raises(InputError, match=r"stage\.json: no such file"):
+        late_values(load_plan(settings).corpus, None)
+
+
+def test_late_values_become_options_of_a_step(settings, corpus):
+    steps = by_name(settings)
+    late = late_values(corpus, None)
+    root = str(corpus.folder)
+    assert steps["bootstrap/model"].values(late)["data_folder"] == root
+    given = steps["bootstrap/scores"].values(late)
+    assert list(given["trials"]) == ["dev", "test"]
+    assert given["oracle"] is None
+
+
+def test_late_values_are_stored_and_stay(corpus):
+    before = late_values(corpus, None)
+    corpus.oracle.write_text("ID,spk_id\n")
+    (corpus.folder / "trials" / "later.txt").write_text("1 a b\n")
+    assert late_values(corpus, None) == before
+    # Prepared again, it is another corpus.
+    outputs = {"train.csv": {"sha256": "1"}}
+    write_json(corpus.record, {"data_in_output": True, "outputs": outputs})
+    after = late_values(corpus, None)
+    assert after[Late.ORACLE] == str(corpus.oracle)
+    assert list(after[Late.TRIALS]) == ["dev", "later", "test"]
+
+
+def test_no_path_is_stored_so_that_a_run_may_move(corpus):
+    write_json(corpus.record, {"data_in_output": False, "outputs": {}})
+    late_values(corpus, "/old")
+    text = (corpus.folder.parent / STORED).read_text()
+    assert str(corpus.folder) not in text and "/old" not in text
+    assert late_values(corpus, "/new")[Late.DATA_ROOT] == "/new"
 
 
 def test_no_rounds_leave_bootstrap_and_topline(settings):
-    steps = names({**settings, "n_rounds": 0, "large_margin": True})
+    steps = names(changed(settings, n_rounds=0, large_margin=True))
     assert not [n for n in steps if n.startswith(("round", "large_margin"))]
 
 
 def test_a_folder_without_trials_is_trained_on_and_not_scored(tmp_path):
-    given = {"data_folder": "speech", "n_clusters": 7}
-    text = resolve("hparams/plans/folder.yaml", given)
-    steps = load_plan(plain(parse_yaml(text)))
+    settings = read_plan("folder", data_folder="speech", n_clusters=7)
+    steps = load_plan(settings).steps
     kinds = {step.name.split("/")[-1] for step in steps}
     assert kinds == {"corpus", "model", "train_embeddings", "labels"}
     clusters = [s for s in steps if s.name.endswith("/labels")]
@@ -246,11 +280,11 @@ def test_labels_are_compared_with_those_that_their_model_learnt(settings):
 
 @pytest.fixture
 def auto(settings):
-    return {**settings, "n_rounds": "auto", "max_rounds": 4}
+    return changed(settings, n_rounds="auto", max_rounds=4)
 
 
 def churn(settings, number, value):
-    path = f"{settings['output_folder']}/round{number}/labels/stage.json"
+    path = f"{settings.output_folder}/round{number}/labels/stage.json"
     write_json(path, {"churn": value})
 
 
@@ -287,7 +321,7 @@ def test_rounds_of_a_longer_earlier_run_do_not_move_the_stop(auto):
 
 
 def test_large_margin_goes_on_from_the_chosen_round(auto):
-    auto["large_margin"] = True
+    auto = changed(auto, large_margin=True)
     churn(auto, 1, 0.3)
     churn(auto, 2, 0.4)
     options = by_name(auto)["large_margin/model"].options
@@ -298,44 +332,19 @@ def test_large_margin_goes_on_from_the_chosen_round(auto):
 
 
 def test_the_longest_plan_has_every_step_that_may_come(auto):
-    auto["large_margin"] = True
-    longest = {step.name for step in longest_plan(auto)}
+    auto = changed(auto, large_margin=True)
+    longest = {step.name for step in longest_plan(auto).steps}
     assert {"round4/labels", "large_margin/model", "topline/model"} <= longest
     assert "round5/model" not in longest
-    assert longest_plan({**auto, "n_rounds": 1})[-1].system == "published"
-
-
-def test_auto_without_churn_is_refused(auto):
-    auto["stages"]["labels"]["set"]["previous_labels"] = None
-    with pytest.raises(InputError, match="auto goes by the churn"):
-        load_plan(auto)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"score": None}, "stages.score is None"),
-        ({"score": {"recipe": "a", "hparams": "b"}}, "exactly recipe, hparams"),
-        ({"scores": {}}, r"has \['scores'\]"),
-    ],
-)
-def test_malformed_stages_are_refused(settings, change, message):
-    settings["stages"].update(change)
-    with pytest.raises(InputError, match=message):
-        load_plan(settings)
-
-
-def test_an_ablation_that_changes_nothing_readable_is_refused(settings):
-    settings["ablations"] = {"no gate": "gate"}
-    with pytest.raises(
-        InputError, match="ablations.no gate is 'gate'.*mapping"
-    ):
-        load_plan(settings)
+    last = longest_plan(changed(auto, n_rounds=1)).steps[-1]
+    assert last.system.role is Role.PUBLISHED
 
 
 def test_the_model_of_the_run_whitens_as_its_scores_were_whitened(settings):
     assert "whitened/model" not in names(settings)
-    settings.update(whiten_scores=0.5, backends="raw", large_margin=True)
+    settings = changed(
+        settings, whiten_scores=0.5, backends="raw", large_margin=True
+    )
     steps = by_name(settings)
     tuned = steps["large_margin/model"].folder
     options = steps["whitened/model"].options
@@ -351,10 +360,10 @@ def test_the_model_of_the_run_whitens_as_its_scores_were_whitened(settings):
 def test_a_contrastive_training_may_be_the_bootstrap(settings):
     dino = by_name(settings)["bootstrap/model"]
     step = by_name(contrastive(settings, n_epochs=3))["bootstrap/model"]
-    assert step.recipe == "train_contrastive" and step.launched
+    assert step.recipe == "train_contrastive" and step.kind.launched
     assert step.folder == dino.folder
     # What the plan itself gives is the same.
-    given = {"seed", "train_annotation", "augment_folder"}
+    given = {"seed", "train_annotation", "augment_folder", "embedder"}
     assert step.options == {
         **{k: dino.options[k] for k in given},
         "n_epochs": 3,
@@ -363,23 +372,41 @@ def test_a_contrastive_training_may_be_the_bootstrap(settings):
     assert embeddings["embedder_folder"] == str(step.folder / "embedder")
 
 
-def test_minivox_takes_it_by_an_override(tmp_path):
-    # As the README has it.
-    stage = {
-        "recipe": "train_contrastive",
-        "hparams": "hparams/train_contrastive_ecapa_small.yaml",
+def test_a_plan_has_its_stages_and_no_others(settings):
+    for kind in ("prepare", "score"):
+        stages = {k: v for k, v in settings.stages.items() if k != kind}
+        with pytest.raises(InputError, match=f"add stages.{kind}"):
+            changed(settings, stages=stages).check_together()
+
+
+def test_a_system_is_known_by_its_role_and_number(settings):
+    plan = load_plan(changed(settings, ablations={"none": {}}, n_rounds=2))
+    found = {
+        (step.system.role, step.system.number): step.system.name
+        for step in plan.steps
     }
-    changed = {"stages": {"bootstrap": stage}, "bootstrap_name": "SimCLR"}
-    changed |= {"output_folder": str(tmp_path), "data_folder": "x"}
-    settings = plain(parse_yaml(resolve("hparams/plans/minivox.yaml", changed)))
-    step = by_name(settings)["bootstrap/model"]
-    assert step.recipe == "train_contrastive"
-    check_overrides(step.hparams, read_yaml(step.hparams), step.options)
+    assert found[(Role.ROUND, 2)] == "round2"
+    assert found[(Role.ABLATION, 1)] == "ablation1"
+    assert found[(Role.TOPLINE, None)] == "topline"
+
+
+def test_the_models_folder_is_the_one_to_share_or_the_embedder(settings):
+    plan = load_plan(settings)
+    assert plan.model_folder == plan.steps[-1].folder / "model"
+    plan = load_plan(changed(settings, export=False, large_margin=True))
+    tuned = by_name(changed(settings, large_margin=True))["large_margin/model"]
+    assert plan.model_folder == tuned.folder / "embedder"
+    plan = load_plan(changed(settings, export=False, whiten_scores=0.5))
+    assert plan.model.kind is Kind.WHITEN
 
 
 def test_the_model_to_share_is_scored_as_those_score_who_load_it(settings):
-    settings.update(
-        whiten_scores=0.5, protocol="crops", large_margin=True, n_rounds=1
+    settings = changed(
+        settings,
+        whiten_scores=0.5,
+        protocol="crops",
+        large_margin=True,
+        n_rounds=1,
     )
     steps = by_name(settings)
     given, scored = (
@@ -402,7 +429,7 @@ def test_the_model_to_share_is_scored_as_those_score_who_load_it(settings):
 def test_without_whitening_the_last_model_is_shared_as_it_was_embedded(
     settings,
 ):
-    steps = by_name({**settings, "topline": False})
+    steps = by_name(changed(settings, topline=False))
     given = steps["published/export"].options
     assert given["embedder_folder"].endswith("round2/model/embedder")
     assert given["embeddings_folder"].endswith("round2/test_embeddings")
@@ -411,4 +438,6 @@ def test_without_whitening_the_last_model_is_shared_as_it_was_embedded(
 
 @pytest.mark.parametrize("key", ["export", "scored"])
 def test_nothing_is_shared_when_not_wanted_or_not_scored(settings, key):
-    assert not [n for n in names({**settings, key: False}) if "export" in n]
+    assert not [
+        n for n in names(changed(settings, **{key: False})) if "export" in n
+    ]

@@ -91,7 +91,7 @@ class Recipe:
         """Run the recipe's own main, in this process."""
         self.scope().main(self.argv(*options))
 
-    def receipt(self):
+    def record(self):
         return json.loads((self.out / "stage.json").read_text())
 
     def words(self):
@@ -168,13 +168,13 @@ def test_settings_have_their_types_and_the_values_given(recipe):
 
 def test_the_folder_tells_how_it_was_made(recipe):
     recipe.run("--n_words=2")
-    receipt = recipe.receipt()
-    assert receipt["recipe"] == "copy_words"
-    assert receipt["hparams"]["n_words"] == 2
-    assert receipt["n_found"] == 3
-    assert len(receipt["inputs"]["text"]["sha256"]) == 64
-    assert receipt["outputs"]["words.txt"]["path"] == "words.txt"
-    assert "torch" in receipt["versions"]
+    record = recipe.record()
+    assert record["recipe"] == "copy_words"
+    assert record["hparams"]["n_words"] == 2
+    assert record["n_found"] == 3
+    assert len(record["inputs"]["text"]["sha256"]) == 64
+    assert record["outputs"]["words.txt"]["path"] == "words.txt"
+    assert "torch" in record["versions"]
     for name in ("copy_words.py", "hyperparams.resolved.yaml", "log.txt"):
         assert (recipe.out / name).stat().st_size > 0
     assert (
@@ -207,10 +207,10 @@ def test_another_request_is_refused_by_the_key_that_differs(
     recipe, options, message
 ):
     recipe.run()
-    before = recipe.receipt()
+    before = recipe.record()
     with pytest.raises(InputError, match=message):
         recipe.run(*options)
-    assert recipe.receipt() == before
+    assert recipe.record() == before
     assert recipe.words() == "one two three"
 
 
@@ -251,7 +251,7 @@ def test_a_name_that_equals_a_folder_of_an_input_is_recorded(
     recipe.text.rename("toy/text.txt")
     recipe.text = "toy/text.txt"
     recipe.run("--corpus=toy")
-    assert recipe.receipt()["hparams"]["corpus"] == "toy"
+    assert recipe.record()["hparams"]["corpus"] == "toy"
     with pytest.raises(InputError, match="hparams.corpus was 'toy', now 'emb'"):
         recipe.run("--corpus=emb")
 
@@ -367,7 +367,7 @@ def test_overwrite_typed_again_after_a_kill_goes_on(recipe):
 def test_the_record_says_that_a_run_was_resumed(recipe):
     assert not recipe.opened().is_done({"text": recipe.text})
     recipe.run()
-    assert recipe.receipt()["resumed"] is True
+    assert recipe.record()["resumed"] is True
 
 
 def test_an_error_of_a_loader_worker_is_one_line(capsys):

@@ -1,4 +1,4 @@
-"""Receipts: what a stage was asked, and proof that it finished.
+"""Stage records: what a stage was asked, and proof that it finished.
 
 A stage folder holds ``request.json`` from the moment its work begins and
 ``stage.json`` once it has ended; both are written atomically. The same
@@ -17,7 +17,7 @@ from speechbrain_ext.utils.files import PathLike, read_json, sha256, write_json
 from speechbrain_ext.utils.provenance import describe_file, versions
 
 REQUEST = "request.json"
-RECEIPT = "stage.json"
+RECORD = "stage.json"
 RESOLVED = "hyperparams.resolved.yaml"
 LOG = "log.txt"
 
@@ -50,7 +50,7 @@ def first_difference(old: Any, new: Any, key: str = "") -> str | None:
     return None if old == new else f"{key} was {old!r}, now {new!r}"
 
 
-def check_request(folder: PathLike, request: dict[str, Any]) -> bool:
+def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
     """Whether ``folder`` already holds the finished answer to ``request``.
 
     Arguments
@@ -80,16 +80,16 @@ def check_request(folder: PathLike, request: dict[str, Any]) -> bool:
             "another --output_folder, or move this one aside with "
             "--overwrite=True"
         )
-    if difference or not (folder / RECEIPT).exists():
+    if difference or not (folder / RECORD).exists():
         return False
-    outputs = read_json(folder / RECEIPT)["outputs"]
+    outputs = read_json(folder / RECORD)["outputs"]
     return all(_unchanged(folder, name, was) for name, was in outputs.items())
 
 
 def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
     """Whether ``folder`` holds this very request, not finished."""
     folder = Path(folder)
-    if not (folder / REQUEST).exists() or (folder / RECEIPT).exists():
+    if not (folder / REQUEST).exists() or (folder / RECORD).exists():
         return False
     return first_difference(read_json(folder / REQUEST), request) is None
 
@@ -112,7 +112,7 @@ def _unchanged(folder: Path, name: str, was: dict[str, Any]) -> bool:
     )
 
 
-def write_receipt(
+def write_record(
     folder: PathLike,
     request: dict[str, Any],
     outputs: list[str],
@@ -126,7 +126,7 @@ def write_receipt(
     folder : str or os.PathLike
         The stage's output folder.
     request : dict
-        As given to `check_request`.
+        As given to `is_finished`.
     outputs : list of str
         File names inside ``folder``.
     seconds : float
@@ -139,7 +139,7 @@ def write_receipt(
     for name, entry in described.items():
         entry["path"] = name
     write_json(
-        folder / RECEIPT,
+        folder / RECORD,
         {
             **request,
             "outputs": described,

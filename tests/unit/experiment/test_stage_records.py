@@ -2,13 +2,13 @@
 
 import pytest
 
-from speechbrain_ext.experiment.receipts import (
-    RECEIPT,
+from speechbrain_ext.experiment.stage_records import (
+    RECORD,
     REQUEST,
-    check_request,
     first_difference,
+    is_finished,
     move_aside,
-    write_receipt,
+    write_record,
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json, write_text
@@ -22,68 +22,68 @@ def finished(tmp_path):
     folder = tmp_path / "stage"
     write_json(folder / REQUEST, _WANTED)
     write_text(folder / "out.csv", "ID\na\n")
-    write_receipt(folder, _WANTED, ["out.csv"], 1.26, {"n": 3})
+    write_record(folder, _WANTED, ["out.csv"], 1.26, {"n": 3})
     return folder
 
 
 def test_empty_folder_is_to_do(tmp_path):
-    assert not check_request(tmp_path / "none", _WANTED)
+    assert not is_finished(tmp_path / "none", _WANTED)
 
 
 def test_begun_folder_is_to_resume(tmp_path):
     write_json(tmp_path / REQUEST, _WANTED)
-    assert not check_request(tmp_path, _WANTED)
+    assert not is_finished(tmp_path, _WANTED)
 
 
 def test_finished_folder_is_skipped(finished):
-    assert check_request(finished, _WANTED)
+    assert is_finished(finished, _WANTED)
 
 
 @pytest.mark.parametrize("text", ["ID\nb\n", "ID\na\nb\n"])
 def test_changed_output_is_made_again(finished, text):
     write_text(finished / "out.csv", text)
-    assert not check_request(finished, _WANTED)
+    assert not is_finished(finished, _WANTED)
 
 
 def test_deleted_output_is_made_again(finished):
     (finished / "out.csv").unlink()
-    assert not check_request(finished, _WANTED)
+    assert not is_finished(finished, _WANTED)
 
 
 def test_another_request_is_refused_by_its_dotted_key(finished):
     other = {"recipe": "count", "hparams": {"seed": 1, "head": {"size": 9}}}
     rule = r"hparams\.head\.size was 8, now 9.*--output_folder.*--overwrite"
     with pytest.raises(InputError, match=rule):
-        check_request(finished, other)
-    assert check_request(finished, _WANTED)
+        is_finished(finished, other)
+    assert is_finished(finished, _WANTED)
 
 
 def test_unfinished_other_request_is_refused_if_it_left_work(tmp_path):
     write_json(tmp_path / REQUEST, _WANTED)
     write_text(tmp_path / "half.csv", "ID\n")
     with pytest.raises(InputError, match="recipe was 'count', now 'sum'"):
-        check_request(tmp_path, {**_WANTED, "recipe": "sum"})
+        is_finished(tmp_path, {**_WANTED, "recipe": "sum"})
 
 
 def test_other_request_that_failed_before_any_work_is_forgotten(tmp_path):
     write_json(tmp_path / REQUEST, _WANTED)
     for name in ("log.txt", "hyperparams.resolved.yaml", "count.py"):
         write_text(tmp_path / name, "")
-    assert not check_request(tmp_path, {**_WANTED, "recipe": "sum"})
+    assert not is_finished(tmp_path, {**_WANTED, "recipe": "sum"})
 
 
 def test_receipt_has_outputs_facts_and_versions(finished):
-    receipt = read_json(finished / RECEIPT)
-    assert receipt["n"] == 3 and receipt["seconds"] == 1.3
-    assert receipt["outputs"]["out.csv"]["bytes"] == 5
-    assert receipt["outputs"]["out.csv"]["path"] == "out.csv"
-    assert {"python", "torch", "speechbrain"} <= receipt["versions"].keys()
-    assert receipt["hparams"] == _WANTED["hparams"]
+    record = read_json(finished / RECORD)
+    assert record["n"] == 3 and record["seconds"] == 1.3
+    assert record["outputs"]["out.csv"]["bytes"] == 5
+    assert record["outputs"]["out.csv"]["path"] == "out.csv"
+    assert {"python", "torch", "speechbrain"} <= record["versions"].keys()
+    assert record["hparams"] == _WANTED["hparams"]
 
 
 def test_receipt_names_only_files_that_exist(finished):
     with pytest.raises(InputError, match="lost.csv: no such file"):
-        write_receipt(finished, _WANTED, ["lost.csv"], 1.0, {})
+        write_record(finished, _WANTED, ["lost.csv"], 1.0, {})
 
 
 def test_missing_input_is_named(tmp_path):

@@ -1,0 +1,77 @@
+"""Values that a plan knows only once its corpus is prepared.
+
+They are found when the first step that needs them begins, and stored, so that
+a run that is taken up again gives its steps the same. What is stored holds no
+paths: a run, or its data, may move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.experiment.artifacts import CorpusArtifacts
+from speechbrain_ext.experiment.steps import Late
+from speechbrain_ext.utils.files import read_json, write_json
+
+STORED = "late_values.json"
+
+
+def late_values(
+    corpus: CorpusArtifacts, data_folder: str | None
+) -> dict[Late, Any]:
+    """The values for the corpus as it was prepared.
+
+    Arguments
+    ---------
+    corpus : CorpusArtifacts
+        Of the prepare step, which has ended.
+    data_folder : str, optional
+        Where the audio is now, unless the prepare step wrote it.
+
+    Returns
+    -------
+    dict of Late to Any
+        What ``$data_root`` stands for, the file of true speakers (None if
+        there is none) and the trial lists by name.
+    """
+    found = _stored(corpus)
+    inside = found["data_in_output"] or data_folder is None
+    root = corpus.folder if inside else Path(str(data_folder))
+    trials = corpus.folder / "trials"
+    return {
+        Late.DATA_ROOT: str(root.absolute()),
+        Late.ORACLE: str(corpus.oracle) if found["oracle"] else None,
+        Late.TRIALS: {n: str(trials / f"{n}.txt") for n in found["trials"]},
+    }
+
+
+def stand_ins(corpus: CorpusArtifacts) -> dict[Late, Any]:
+    """Values of the same types, to check a plan before its corpus exists."""
+    return {
+        Late.DATA_ROOT: str(corpus.folder),
+        Late.ORACLE: str(corpus.oracle),
+        Late.TRIALS: {"trials": str(corpus.folder / "trials" / "trials.txt")},
+    }
+
+
+def _stored(corpus: CorpusArtifacts) -> dict[str, Any]:
+    """What was found for this very corpus; stored if it is new."""
+    path = corpus.folder.parent / STORED
+    facts = corpus.facts()
+    made = json.dumps(facts.get("outputs", {}), sort_keys=True)
+    prepared = hashlib.sha256(made.encode()).hexdigest()
+    if path.exists():
+        found = read_json(path)
+        if found["corpus_sha256"] == prepared:
+            return found
+    found = {
+        "corpus_sha256": prepared,
+        "data_in_output": facts["data_in_output"],
+        "oracle": corpus.oracle.exists(),
+        "trials": list(corpus.trials()),
+    }
+    write_json(path, found)
+    return found

@@ -1,0 +1,98 @@
+"""A plan's values, all checked before its first step runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from speechbrain_ext.experiment.late_values import stand_ins
+from speechbrain_ext.experiment.launch import RECIPES, recipe_script
+from speechbrain_ext.experiment.leaf import read_leaf
+from speechbrain_ext.experiment.plan import Plan
+from speechbrain_ext.experiment.recipe_settings import settings_of
+from speechbrain_ext.experiment.settings import RunRounds
+from speechbrain_ext.experiment.steps import Role, Step
+from speechbrain_ext.utils.errors import InputError
+
+# Keys of a stage that a plan has under names of its own.
+_OF_PLAN = {
+    "protocol": "protocol",
+    "backends": "backends",
+    "whiten": "whiten_scores",
+    "data_folder": "data_folder",
+    "augment_folder": "augment_folder",
+}
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse a plan of which a step would refuse its settings.
+
+    Arguments
+    ---------
+    plan : Plan
+        With all steps that it may come to have.
+
+    Raises
+    ------
+    InputError
+        One line with the key as the plan has it, its value, the rule and a
+        way out.
+    """
+    late = stand_ins(plan.corpus)
+    for step in plan.steps:
+        if not recipe_script(step.recipe).is_file():
+            raise InputError(
+                f"stages.{step.kind.stage}.recipe is {step.recipe!r}; "
+                f"{RECIPES} has no such recipe; correct it"
+            )
+        try:
+            kind = settings_of(step.recipe)
+            found = read_leaf(kind, step.hparams, step.values(late)).settings
+        except InputError as error:
+            words = in_the_plans_words(str(error), step, plan.settings)
+            raise InputError(words) from None
+        _check_positives(step, found)
+
+
+def _check_positives(step: Step[Any], found: Any) -> None:
+    """Refuse true speakers as positives of a plan's training."""
+    if getattr(found, "positives", None) == "oracle":
+        raise InputError(
+            f"stages.{step.kind.stage}.set.positives is 'oracle'; every later "
+            "row would owe to true speakers and not say so; give ssps or "
+            "utterance (train_contrastive has that diagnostic by itself)"
+        )
+
+
+def in_the_plans_words(error: str, step: Step[Any], settings: RunRounds) -> str:
+    """A recipe's error with its keys named as the plan names them.
+
+    Arguments
+    ---------
+    error : str
+        ``KEY is VALUE; RULE; WAY OUT``.
+    step : Step
+        The step that the recipe was to do.
+    settings : RunRounds
+        The plan.
+
+    Returns
+    -------
+    str
+    """
+    key = error.partition(" ")[0].partition(".")[0]
+    stage = step.kind.stage
+    change: Any = {}
+    if step.system.role is Role.ABLATION:
+        change = settings.ablations[step.system.row]
+    if key in change:
+        above = f"ablations.{step.system.row}."
+    elif key in settings.stage(stage).set:
+        above = f"stages.{stage}.set."
+    elif key in _OF_PLAN:
+        return error.replace(key, _OF_PLAN[key], 1).replace(
+            f"--{key}", f"--{_OF_PLAN[key]}"
+        )
+    else:
+        return f"{error} (step {step.name}, {step.hparams})"
+    said, _, way = error.rpartition("; ")
+    return f"{above}{said}; {way.replace('--', above)}"

@@ -1,0 +1,82 @@
+"""How many rounds a run has: as many as its plan says, or as churn allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechbrain_ext.clustering.stopping import Rounds, decide
+from speechbrain_ext.experiment.artifacts import LabelArtifacts
+from speechbrain_ext.experiment.settings import RunRounds
+from speechbrain_ext.experiment.steps import Kind, Role, System
+
+
+def round_system(number: int) -> System:
+    """The system of a round.
+
+    Example
+    -------
+    >>> round_system(2).name, round_system(2).row
+    ('round2', 'round 2')
+    """
+    return System(Role.ROUND, f"round {number}", number)
+
+
+def rounds_of(settings: RunRounds) -> Rounds:
+    """Rounds of a plan; with ``auto``, as far as stage records tell.
+
+    What is planned depends on the records alone, so that a run taken up
+    again comes to the same plan.
+
+    Arguments
+    ---------
+    settings : RunRounds
+        The plan.
+
+    Returns
+    -------
+    Rounds
+
+    Example
+    -------
+    >>> plan = {"run": "a", "output_folder": "none", "stages": {}}
+    >>> rounds_of(RunRounds(**plan, n_rounds=2)).chosen
+    2
+    """
+    n_rounds = settings.n_rounds
+    if not isinstance(n_rounds, str):
+        return Rounds(n_rounds, True, n_rounds, f"n_rounds is {n_rounds}")
+    churns = list(churns_of(settings).values())
+    for n_done in range(len(churns) + 1):
+        found = decide(
+            churns[:n_done],
+            settings.max_rounds,
+            settings.churn_tolerance,
+            settings.churn_floor,
+        )
+        # A longer earlier run may have left more rounds than are wanted now.
+        if found.stopped:
+            break
+    return found
+
+
+def churns_of(settings: RunRounds) -> dict[str, float]:
+    """Churn of each round that has been clustered, in order.
+
+    Arguments
+    ---------
+    settings : RunRounds
+        The plan.
+
+    Returns
+    -------
+    dict of str to float
+        By name of the round's system: ``round1``, ``round2``, ...
+    """
+    found: dict[str, float] = {}
+    root = Path(settings.output_folder)
+    while True:
+        name = round_system(len(found) + 1).name
+        labels = LabelArtifacts(root / name / Kind.LABELS.folder_name)
+        if not labels.is_done or "churn" not in labels.facts():
+            return found
+        found[name] = labels.facts()["churn"]

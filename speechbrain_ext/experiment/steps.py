@@ -1,0 +1,187 @@
+"""Steps of a run: their kind, their system, their values and artifacts."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from speechbrain_ext.experiment import artifacts as left
+
+A = TypeVar("A", bound=left.Artifacts, covariant=True)
+B = TypeVar("B", bound=left.Artifacts)
+
+
+class Kind(enum.StrEnum):
+    """What a step does."""
+
+    PREPARE = "prepare"
+    BOOTSTRAP = "bootstrap"
+    EXTRACT_TRAIN = "extract_train"
+    EXTRACT_TEST = "extract_test"
+    LABELS = "labels"
+    TRAIN = "train"
+    LARGE_MARGIN = "large_margin"
+    TRUE_LABELS = "true_labels"
+    WHITEN = "whiten"
+    SCORE = "score"
+    EXPORT = "export"
+
+    @property
+    def stage(self) -> str:
+        """Its key in a plan's ``stages``."""
+        extracts = (Kind.EXTRACT_TRAIN, Kind.EXTRACT_TEST)
+        return "extract" if self in extracts else self.value
+
+    @property
+    def folder_name(self) -> str:
+        """Its folder in that of its system; the corpus has one of its own."""
+        return _FOLDERS[self]
+
+    @property
+    def launched(self) -> bool:
+        """Whether the plan's ``launcher`` (torchrun) starts it."""
+        return self in _LAUNCHED
+
+
+_FOLDERS = {
+    Kind.PREPARE: "",
+    Kind.BOOTSTRAP: "model",
+    Kind.EXTRACT_TRAIN: "train_embeddings",
+    Kind.EXTRACT_TEST: "test_embeddings",
+    Kind.LABELS: "labels",
+    Kind.TRAIN: "model",
+    Kind.LARGE_MARGIN: "model",
+    Kind.TRUE_LABELS: "labels",
+    Kind.WHITEN: "model",
+    Kind.SCORE: "scores",
+    Kind.EXPORT: "export",
+}
+# Stages that several processes share.
+_LAUNCHED = {
+    Kind.BOOTSTRAP,
+    Kind.EXTRACT_TRAIN,
+    Kind.EXTRACT_TEST,
+    Kind.TRAIN,
+    Kind.LARGE_MARGIN,
+}
+
+
+class Role(enum.StrEnum):
+    """What a system is for in a run."""
+
+    CORPUS = "corpus"
+    BOOTSTRAP = "bootstrap"
+    ABLATION = "ablation"
+    ROUND = "round"
+    LARGE_MARGIN = "large_margin"
+    WHITENED = "whitened"
+    TOPLINE = "topline"
+    TOPLINE_TUNED = "topline_tuned"
+    PUBLISHED = "published"
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A model of a run and all that is made with it.
+
+    Arguments
+    ---------
+    role : Role
+        What it is for.
+    row : str
+        Its label in tables.
+    number : int, optional
+        Of a round or an ablation, from 1.
+    """
+
+    role: Role
+    row: str = ""
+    number: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its folder, such as ``round1``."""
+        return f"{self.role.value}{self.number or ''}"
+
+    @property
+    def has_true_labels(self) -> bool:
+        """Whether it was trained on true speakers."""
+        return self.role in (Role.TOPLINE, Role.TOPLINE_TUNED)
+
+
+class Late(enum.StrEnum):
+    """Values that are known once the corpus is prepared."""
+
+    DATA_ROOT = "data_root"
+    ORACLE = "oracle"
+    TRIALS = "trials"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step(Generic[A]):
+    """One recipe to run.
+
+    Arguments
+    ---------
+    kind : Kind
+        What it does.
+    system : System
+        The system that it belongs to.
+    recipe : str
+        Stem of the script in ``recipes/``.
+    hparams : str
+        Its YAML.
+    artifacts : Artifacts
+        What it leaves.
+    options : dict of str to Any
+        Values of the YAML's keys to change.
+    late : dict of str to Late
+        Keys whose values are known once the corpus is prepared.
+    """
+
+    kind: Kind
+    system: System
+    recipe: str
+    hparams: str
+    artifacts: A
+    options: dict[str, Any]
+    late: dict[str, Late] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``system/folder``, for instance ``round1/model``."""
+        parts = (self.system.name, self.kind.folder_name)
+        return "/".join(filter(None, parts))
+
+    @property
+    def folder(self) -> Path:
+        """Its output folder."""
+        return self.artifacts.folder
+
+    def values(self, found: Mapping[Late, Any]) -> dict[str, Any]:
+        """All values to change, given the late ones.
+
+        Arguments
+        ---------
+        found : mapping of Late to Any
+            The late values.
+        """
+        late = {key: found[which] for key, which in self.late.items()}
+        return {**self.options, **late, "output_folder": str(self.folder)}
+
+
+def steps_that_left(steps: Iterable[Step[Any]], kind: type[B]) -> list[Step[B]]:
+    """The steps whose artifacts are of a class.
+
+    Example
+    -------
+    >>> from pathlib import Path
+    >>> corpus = left.CorpusArtifacts(Path("corpus"))
+    >>> step = Step(Kind.PREPARE, System(Role.CORPUS), "", "", corpus, {})
+    >>> len(steps_that_left([step], left.CorpusArtifacts))
+    1
+    """
+    return [step for step in steps if isinstance(step.artifacts, kind)]

@@ -1,0 +1,144 @@
+"""Plots of a run's report."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from run_steps import (
+    BOOTSTRAP,
+    ROUND1,
+    ROUND2,
+    modelled,
+    scored_of,
+    step,
+    with_scores,
+)
+
+from speechbrain_ext.dataio.manifest import write_manifest
+from speechbrain_ext.experiment.report_sections import (
+    curve_sections,
+    map_sections,
+    mapped_rows,
+    number_sections,
+    score_sections,
+)
+from speechbrain_ext.experiment.steps import Kind
+from speechbrain_ext.utils.files import write_json, write_text
+
+
+def test_the_health_of_a_bootstrap_is_shown(tmp_path):
+    columns = "epoch,loss,kl,entropy,information,prototypes,center_norm,"
+    columns += "spread,effective_rank"
+    first = modelled(tmp_path, BOOTSTRAP, columns, "1,5,2,3,1,9,2,1,7")
+    write_json(first.folder / "stage.json", {"ln_k": 7.6})
+    sections = curve_sections([first, modelled(tmp_path, ROUND1)])
+    assert [heading for heading, _, _ in sections] == [
+        "Training",
+        "Health, bootstrap",
+    ]
+    assert "ln K 7.6; rank 7." in sections[1][2].get_label()
+
+
+def test_a_model_that_was_not_trained_has_no_curve(tmp_path):
+    steps = [modelled(tmp_path, ROUND1), step(tmp_path, ROUND2, Kind.TRAIN)]
+    ((heading, _, figure),) = curve_sections(steps)
+    assert heading == "Training" and len(figure.axes) == 1
+
+
+def test_a_contrastive_bootstrap_shows_its_own_figures(tmp_path):
+    columns = "epoch,loss,alignment,uniformity,spread,effective_rank,lr"
+    first = modelled(tmp_path, BOOTSTRAP, columns, "1,5,2,-3,1,7,0.1")
+    distances = "epoch,front,layer_1\n1,0,0.02\n"
+    write_text(first.folder / "layer_distances.csv", distances)
+    sections = curve_sections([first])
+    assert [heading for heading, _, _ in sections] == [
+        "Training",
+        "Health, bootstrap",
+        "Layers, bootstrap",
+    ]
+    assert "uniformity -3" in sections[1][2].get_label()
+    assert "2.00 % in layer_1" in sections[2][2].get_label()
+
+
+def test_the_gate_of_a_gated_training_is_shown(tmp_path):
+    first, second = (modelled(tmp_path, system) for system in (ROUND1, ROUND2))
+    entry = {"epoch": 1, "scale": "log loss", "counts": [1, 2]}
+    entry |= {"edges": [0.0, 2.0], "mixture": None, "threshold": 1.5}
+    write_json(
+        second.folder / "gate.json", [{**entry, "is_new": True, "kept": 0.75}]
+    )
+    sections = curve_sections([first, second])
+    assert [heading for heading, _, _ in sections] == [
+        "Training",
+        "Gate, round2",
+        "Gate by epoch, round2",
+    ]
+    assert "Thresholds by epoch: 1 1.50" in sections[1][2].get_label()
+    assert "kept 75.0 % to 75.0 %" in sections[2][2].get_label()
+
+
+def test_the_curves_of_a_number_that_was_chosen_are_shown(tmp_path):
+    choice = {
+        "numbers": [2, 3, 4],
+        "curves": {"gap": [1, 2, 1]},
+        "by_criterion": {"gap": 3},
+        "n_clusters": 3,
+    }
+    steps = []
+    for system, found in ((BOOTSTRAP, None), (ROUND1, choice)):
+        made = step(tmp_path, system, Kind.LABELS)
+        write_json(made.artifacts.clusters, {"choice": found})
+        steps.append(made)
+    sections = number_sections(steps)
+    assert [heading for heading, _, _ in sections] == [
+        "Number of clusters, round1"
+    ]
+
+
+def test_each_list_and_back_end_has_its_pictures(tmp_path):
+    systems = ((BOOTSTRAP, 1), (ROUND1, 2))
+    steps = [with_scores(tmp_path, system, gain) for system, gain in systems]
+    assert [h for h, _, _ in score_sections(scored_of(steps))] == [
+        "DET, dev, raw",
+        "Scores, dev, raw",
+        "DET, dev, as-norm+qmf",
+        "Calibration, dev, as-norm+qmf",
+    ]
+
+
+def labelled(folder, n_rows=60):
+    """Embeddings, their clusters, and the true speakers."""
+    embedded = step(folder, ROUND1, Kind.EXTRACT_TRAIN)
+    made = step(folder, ROUND1, Kind.LABELS)
+    ids = [f"u{n}" for n in range(n_rows)]
+    x = np.random.default_rng(0).normal(size=(n_rows, 5)).astype(np.float32)
+    embeddings = embedded.folder
+    embeddings.mkdir(parents=True)
+    np.save(embeddings / "embeddings.npy", x)
+    rows = pd.DataFrame({"ID": ids, "row": np.arange(n_rows)})
+    rows.to_csv(embeddings / "embeddings.csv", index=False)
+    table = pd.DataFrame({"ID": ids, "duration": 1.0, "wav": "x"})
+    table = table.assign(start=0, stop=16000)
+    table["spk_id"] = [f"p{n % 7}" for n in range(n_rows)]
+    write_manifest(made.artifacts.labels, table, "pseudo_labels")
+    oracle = pd.DataFrame({"ID": ids, "spk_id": [i[-1] for i in ids]})
+    oracle.to_csv(folder / "oracle.csv", index=False)
+    return embedded, made
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_map_shows_clusters_and_speakers_where_known(tmp_path, known):
+    embedded, made = labelled(tmp_path)
+    if known:
+        made.options["oracle"] = str(tmp_path / "oracle.csv")
+    ((heading, _, figure),) = map_sections([embedded, made], {})
+    assert heading == "Map, round1"
+    words = "Map of 60 utterances. By cluster: 7."
+    assert figure.get_label() == words + (" By speaker: 10." if known else "")
+
+
+def test_a_map_is_of_the_names_that_have_most():
+    sizes = np.arange(1, 61)
+    names = np.repeat(sizes, sizes)
+    rows = mapped_rows(names)
+    assert set(names[rows]) == set(range(37, 61))
+    assert len(rows) == 1000 and (np.diff(rows) > 0).all()
