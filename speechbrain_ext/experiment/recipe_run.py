@@ -6,7 +6,10 @@ the resolved YAML, skip or resume by record, and the record at the end.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import re
 import shutil
 import sys
 import time
@@ -51,6 +54,46 @@ def _described(path: PathLike) -> dict[str, Any]:
     """Entry of an input; a YAML counts with its bases."""
     is_yaml = Path(path).suffix in (".yaml", ".yml")
     return describe_yaml(path) if is_yaml else describe_file(path)
+
+
+def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
+    """Read a command line as SpeechBrain does; a wrong value is one line.
+
+    Arguments
+    ---------
+    argv : list of str
+        The YAML file, run options and overrides.
+
+    Returns
+    -------
+    tuple
+        The YAML file, the run options, and the overrides as YAML.
+
+    Raises
+    ------
+    InputError
+        A run option has a value that it does not take.
+
+    Example
+    -------
+    >>> parse_command_line(["a.yaml", "--max_grad_norm=x"])
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: max_grad_norm is x; it must be ...
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return RunOptions.from_command_line_args(argv)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    text = said.getvalue().strip().rpartition("error: ")[2]
+    found = re.match(r"argument --(\w+): invalid (\w+) value: '(.*)'$", text)
+    if not found:
+        raise InputError(f"the command line is wrong: {text}; see --help")
+    key, kind, value = found.groups()
+    rule = {"int": "a whole number", "float": "a number"}.get(kind, kind)
+    raise InputError(f"{key} is {value}; it must be {rule}; correct --{key}")
 
 
 class RecipeRun:
@@ -103,7 +146,7 @@ class RecipeRun:
                 f"usage: python {self.script} HPARAMS.yaml [--key=value ...]; "
                 f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
             )
-        name, self.run_opts, overrides = RunOptions.from_command_line_args(argv)
+        name, self.run_opts, overrides = parse_command_line(argv)
         sb.utils.distributed.ddp_init_group(self.run_opts)
         self._refuse_options(kind)
         # What the recipe's class has as a key is checked with its keys.
