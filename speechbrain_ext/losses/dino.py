@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from speechbrain_ext.utils.distributed import process_mean
 from speechbrain_ext.utils.precision import single_precision
 
 
@@ -153,9 +153,7 @@ class DINOLoss(torch.nn.Module):
             Teacher outputs [..., K].
         """
         mean = teacher.detach().float().flatten(0, -2).mean(0)
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(mean)
-            mean /= torch.distributed.get_world_size()
+        mean = process_mean(mean, mean.device)
         self.center.lerp_(mean, 1 - self.center_momentum)
 
 

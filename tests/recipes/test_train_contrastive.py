@@ -417,7 +417,9 @@ def test_rates_follow_the_schedule_and_the_curve_has_the_rate_lr(
     assert logged == pytest.approx([1e-3 * cosine(3, 8, 1.0, 0.1), 1e-4])
 
 
-def test_ssps_positives_are_drawn_for_the_last_epochs_alone(corpus, tmp_path, monkeypatch):
+def test_ssps_positives_are_drawn_for_the_last_epochs_alone(
+    corpus, tmp_path, monkeypatch
+):
     draws = []
     draw = PositiveSampler.draw
 
@@ -432,7 +434,9 @@ def test_ssps_positives_are_drawn_for_the_last_epochs_alone(corpus, tmp_path, mo
     assert draws == [(2, (16, 8)), (3, (16, 8))]
 
 
-def test_use_of_true_speakers_is_in_the_stage_record_and_the_log(corpus, tmp_path):
+def test_use_of_true_speakers_is_in_the_stage_record_and_the_log(
+    corpus, tmp_path
+):
     folder = tmp_path / "out"
     oracle = {"positives": "oracle", "oracle": corpus / "oracle.csv"}
     train_contrastive.main(arguments(corpus, folder, n_epochs=1, **oracle))
@@ -451,7 +455,9 @@ def test_positives_change_what_is_learnt(corpus, tmp_path):
     assert not own.loss.equals(other.loss)
 
 
-def test_the_loss_is_single_precision_in_bf16_training(corpus, tmp_path, monkeypatch):
+def test_the_loss_is_single_precision_in_bf16_training(
+    corpus, tmp_path, monkeypatch
+):
     options = {"loss": {"temperature": 1.0}}
     half, _ = first_step(
         corpus, tmp_path / "a", monkeypatch, precision="bf16", **options
@@ -529,7 +535,9 @@ def test_a_manifest_with_speakers_is_refused(corpus, tmp_path):
     assert "spk_id" in message_of(argv)
 
 
-def test_the_eer_is_logged_at_its_interval_and_changes_nothing(corpus, tmp_path):
+def test_the_eer_is_logged_at_its_interval_and_changes_nothing(
+    corpus, tmp_path
+):
     names = [f"s{i}-{j}.wav" for i in range(4) for j in range(2)]
     lines = [
         f"{int(a[:2] == b[:2])} {a} {b}" for a in names for b in names if a < b

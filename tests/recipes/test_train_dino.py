@@ -251,9 +251,7 @@ train_dino.main()
 """
 
 
-def test_a_run_killed_by_signal_9_with_loader_workers_resumes(
-    corpus, tmp_path
-):
+def test_a_run_killed_by_signal_9_with_loader_workers_resumes(corpus, tmp_path):
     options = {
         "num_workers": 2,
         "ckpt_interval_minutes": 0,
@@ -684,7 +682,9 @@ def test_the_teacher_hears_the_positive_and_the_student_does_not(
             assert (wav - crop).abs().amax(1).min() < 1e-6
 
 
-def test_the_teachers_temperature_rises_over_its_epochs(corpus, tmp_path, monkeypatch):
+def test_the_teachers_temperature_rises_over_its_epochs(
+    corpus, tmp_path, monkeypatch
+):
     seen = []
     targets = DINOLoss.targets
 
@@ -728,7 +728,9 @@ def test_rdinos_terms_are_added_with_a_rising_weight(
     assert curve(tmp_path / "out").kl.min() > 0
 
 
-def test_the_eer_is_logged_at_its_interval_and_changes_nothing(corpus, tmp_path):
+def test_the_eer_is_logged_at_its_interval_and_changes_nothing(
+    corpus, tmp_path
+):
     names = [f"s{i}-{j}.wav" for i in range(4) for j in range(2)]
     lines = [
         f"{int(a[:2] == b[:2])} {a} {b}" for a in names for b in names if a < b

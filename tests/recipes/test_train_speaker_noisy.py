@@ -287,7 +287,9 @@ def test_a_model_without_an_encoder_is_held_at_init_from(corpus, tmp_path):
     assert (pd.read_csv(folder / "train_curve.csv").l2 == 0).all()
 
 
-def test_layer_decay_lowers_the_rates_of_lower_layers(corpus, tmp_path, monkeypatch):
+def test_layer_decay_lowers_the_rates_of_lower_layers(
+    corpus, tmp_path, monkeypatch
+):
     seen = {}
     step = train_speaker.SpeakerBrain.init_optimizers
 

@@ -43,7 +43,7 @@ DINO = {
     "batch_size": 6,
     "n_epochs": 4,
     "lr": 2e-3,
-    "teacher_momentum": 0.8,
+    "momentum": 0.8,
 }
 # 16 of them are trained on: four batches an epoch.
 SPEAKER = {
@@ -58,7 +58,7 @@ SPEAKER = {
 CONTRASTIVE = {
     "method": "moco",
     "n_keys": 18,
-    "key_momentum": 0.8,
+    "momentum": 0.8,
     "crop": 0.3,
     "batch_size": 6,
     "n_epochs": 4,
@@ -72,6 +72,7 @@ TRAININGS = {
 
 # Augmentation, positives and the EER, in three epochs.
 MORE = {
+    "positives": "ssps",
     "n_epochs": 3,
     "n_ssps_epochs": 2,
     "ssps_clusters": 4,
@@ -79,7 +80,7 @@ MORE = {
 }
 
 # SimCLR, whose negatives are of all processes, with the same.
-SIMCLR = {**MORE, "method": "simclr", "positives": "ssps", "margin": 0.1}
+SIMCLR = {**MORE, "method": "simclr", "loss": "{margin: 0.1}"}
 
 # Gate, correction, weights and a capped sampler: six batches an epoch.
 NOISY = {

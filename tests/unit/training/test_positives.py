@@ -120,6 +120,8 @@ def test_a_checkpoint_keeps_rows_and_epoch():
 
 
 @pytest.mark.parametrize(("n_clusters", "n_neighbours"), [(11, 1), (3, 3)])
-def test_impossible_numbers_of_clusters_and_neighbours_are_refused(n_clusters, n_neighbours):
+def test_impossible_numbers_of_clusters_and_neighbours_are_refused(
+    n_clusters, n_neighbours
+):
     with pytest.raises(InputError, match="--ssps_clusters"):
         PositiveSampler(10, n_clusters, n_neighbours, seed=0)
