@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from speechbrain_ext.losses.contrastive import MoCoLoss, NTXentLoss
-from speechbrain_ext.training.contrastive_diagnostics import ContrastiveDiagnostics
+from speechbrain_ext.training.contrastive_diagnostics import (
+    ContrastiveDiagnostics,
+)
 from speechbrain_ext.training.contrastive_diagnostics import (
     alignment as found_alignment,
 )
