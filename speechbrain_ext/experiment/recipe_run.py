@@ -1,4 +1,4 @@
-"""What every recipe does around its own work.
+"""The frame of every recipe: settings, folder, log, record of its end.
 
 Command line to checked hparams, a folder with a log, the archived script and
 the resolved YAML, skip or resume by record, and the record at the end.
@@ -188,7 +188,7 @@ class RecipeRun:
         inputs: dict[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
-        """Begin: True when the record shows this very work finished.
+        """Begin a run; return True if its record shows it finished.
 
         Otherwise the folder is opened (log, archived script, resolved YAML,
         ``request.json``) and the seed set; work found unfinished there is
@@ -218,7 +218,7 @@ class RecipeRun:
         return done
 
     def _deciding_options(self) -> dict[str, Any]:
-        """SpeechBrain run options that change the result, if not default."""
+        """Return the run options that change the result, if not default."""
         default = RunOptions()
         given = {**default.as_dict(), **self.leaf.options}
         for name in self.run_opts.overridden_args:
@@ -267,20 +267,20 @@ class RecipeRun:
                 logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def objects(self) -> dict[str, Any]:
-        """The hparams with their objects built, seeded."""
+        """Seed, and build the objects that the YAML names."""
         seed_everything(self.settings.seed, verbose=False)
         return self.leaf.objects()
 
     @property
     def world_size(self) -> int:
-        """Processes started by torchrun; 1 without it."""
+        """Number of processes that torchrun started; 1 without it."""
         # Not WORLD_SIZE: schedulers set it for processes that do not meet.
         if sb.utils.distributed.is_distributed_initialized():
             return torch.distributed.get_world_size()
         return 1
 
     def share(self, size: int) -> int:
-        """This process's part of a ``batch_size``, which counts them all."""
+        """Return this process's share of a batch of all processes."""
         if size % self.world_size:
             raise InputError(
                 f"batch_size {size} cannot be shared by {self.world_size} "
@@ -289,7 +289,7 @@ class RecipeRun:
         return size // self.world_size
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
-        """Write the record: outputs (names in the folder) and facts."""
+        """Write the stage record: names of outputs in the folder, and facts."""
         seconds = time.time() - self._start
         run_on_main(
             write_record,
