@@ -127,8 +127,8 @@ class DinoDiagnostics(EpochStatistics):
         dict of str to float
             `STATISTICS` of the step over all processes: the loss, the
             student's divergence from the targets (``kl``), their entropy, the
-            mutual information, how many prototypes are in use (exp of the entropy
-            of the mean target) and the norm of the centre.
+            mutual information, how many prototypes are in use (exp of the
+            entropy of the mean target) and the norm of the centre.
 
         Raises
         ------
