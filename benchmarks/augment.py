@@ -33,7 +33,7 @@ from speechbrain_ext.utils.provenance import versions
 
 
 def make_sounds(folder: Path) -> None:
-    """Noises of 10 s and rooms of 0.1 to 1 s for `Augment`."""
+    """Make a folder of noises of 10 s and rooms of 0.1 to 1 s."""
     generator = np.random.default_rng(0)
     for kind in ("noise", "music", "speech", "rir"):
         (folder / kind).mkdir()
@@ -48,7 +48,7 @@ def make_sounds(folder: Path) -> None:
 
 
 def load(folder: str | None) -> Augment:
-    """The augmentation of a folder, or of sounds made up."""
+    """Build the augmentation from a folder, or from synthetic sounds."""
     if folder is not None:
         return Augment(folder)
     with tempfile.TemporaryDirectory() as made:
@@ -57,7 +57,7 @@ def load(folder: str | None) -> Augment:
 
 
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:
-    """Time of one call, to the end of what it queued on a GPU."""
+    """Time one call, to the end of its work on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -68,7 +68,7 @@ def seconds_of(function: Callable[[], object], device: torch.device) -> float:
 
 
 def train_step(embedder: Embedder, wavs: torch.Tensor, chunk: int) -> None:
-    """Forward and backward, gradients summed over chunks of the batch."""
+    """Run forward and backward, summing gradients over chunks of a batch."""
     embedder.zero_grad(set_to_none=True)
     for part in wavs.split(chunk):
         embedder(part).square().sum().backward()
@@ -77,7 +77,7 @@ def train_step(embedder: Embedder, wavs: torch.Tensor, chunk: int) -> None:
 def compare(
     augment: Augment, wavs: torch.Tensor, chunk: int, n_repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of augmentation and of a step, in turn, after a warm-up."""
+    """Time augmentation and a training step in turns, after a warm-up."""
     embedder = build_embedder("hparams/embedders/ecapa.yaml", {"width": 512})
     embedder.to(wavs.device)
     names = [str(row) for row in range(len(wavs))]

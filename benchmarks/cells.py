@@ -35,12 +35,12 @@ SYNTHETIC = "synthetic voices"
 
 
 def yaml_values(text: str) -> dict[str, Any]:
-    """Values of a YAML's keys, as typed on the command line."""
+    """Parse values of a YAML's keys, as typed on the command line."""
     return plain(parse_yaml(text))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where cells are, on what corpus, with which seeds."""
+    """Add the arguments of all tables: folder, corpus, seeds."""
     parser.add_argument("--output_folder", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, help="prepared; else made")
     parser.add_argument("--data_folder", help="of the corpus; else its own")
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def start(recipe: str, leaf: str, **options: Any) -> None:
-    """Run a recipe to its end, or skip it if it was."""
+    """Run a recipe to its end, or skip it if it is done."""
     hparams = find_yaml(leaf)
     words = recipe_words(recipe, hparams, options, options=["--noprogressbar"])
     if run_recipe(words):
@@ -61,7 +61,7 @@ def start(recipe: str, leaf: str, **options: Any) -> None:
 
 
 def make_corpus(arguments: argparse.Namespace) -> Path:
-    """The given corpus, or one of synthetic voices."""
+    """Return the given corpus, or make one of synthetic voices."""
     if arguments.corpus is not None:
         return arguments.corpus
     folder = arguments.output_folder / "corpus"
@@ -82,7 +82,7 @@ def train(
     leaf: str,
     **options: Any,
 ) -> None:
-    """A cell's training, into ``folder/model``."""
+    """Train a cell into ``folder/model``."""
     sounds = arguments.augment_folder
     if sounds is None and arguments.corpus is None:
         sounds = str(CorpusArtifacts(corpus).sounds)
@@ -130,13 +130,13 @@ def score(
 
 
 def results_of(folder: Path) -> list[Result]:
-    """The results of a cell, one a trial list."""
+    """Read the results of a cell, one for each trial list."""
     scored = ScoreArtifacts(folder / "scores")
     return [read_result(path) for path in scored.results()]
 
 
 def error_rates(folder: Path) -> dict[str, Any]:
-    """EER and minDCF of a cell on each list."""
+    """Return EER and minDCF of a cell on each list."""
     rates: dict[str, Any] = {}
     for result in results_of(folder):
         name = result.trials.name
@@ -146,7 +146,7 @@ def error_rates(folder: Path) -> dict[str, Any]:
 
 
 def mean_of(cells: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """Means over seeds, column by column."""
+    """Average cells over seeds, column by column."""
     means: dict[str, float | None] = {}
     for key in cells[0]:
         values = [cell[key] for cell in cells if cell[key] is not None]
@@ -161,7 +161,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def placeless(value: Any) -> str:
-    """An option as text; of a folder on this machine, its last two parts."""
+    """Return an option as text, without this machine's folders."""
     text = str(value)
     if not Path(text).is_absolute():
         return text
@@ -172,9 +172,9 @@ def write(
     arguments: argparse.Namespace,
     what: str,
     rows: list[dict[str, Any]],
-    picture: Figure,
+    plot: Figure,
 ) -> Path:
-    """The table as ``arguments.output``, and its picture beside it."""
+    """Write the table to ``arguments.output``, and its plot beside it."""
     output = Path(arguments.output)
     report = {
         "kind": "benchmark",
@@ -187,6 +187,6 @@ def write(
         "versions": versions(),
     }
     write_json(output, report)
-    save_png(picture, output.with_suffix(".png"))
+    save_png(plot, output.with_suffix(".png"))
     print(f"written: {output}")
     return output

@@ -64,7 +64,7 @@ SESSION_SPREAD, UTTERANCE_SPREAD = 0.6, 0.8  # a speaker's own spread is 1
 def draw_corpus(
     folder: Path, n_utterances: int, n_speakers: int, dimension: int = 256
 ) -> None:
-    """Embeddings like those of VoxCeleb2, written block by block.
+    """Write synthetic embeddings of the shape of VoxCeleb2's.
 
     A speaker's share of the utterances is log-normal. An embedding is its
     speaker's centre, around one of two (women and men), plus its session's
@@ -101,7 +101,7 @@ def draw_corpus(
 
 @contextmanager
 def timed(report: dict[str, Any], name: str) -> Iterator[None]:
-    """Seconds of a block, put into a report under a name."""
+    """Time a block and report its seconds under a name."""
     start = time.perf_counter()
     yield
     report[f"{name}_seconds"] = round(time.perf_counter() - start, 2)
@@ -109,7 +109,7 @@ def timed(report: dict[str, Any], name: str) -> Iterator[None]:
 
 
 def rows_to_join(folder: Path | None, n_rows: int) -> np.ndarray:
-    """Unit vectors: the first of a corpus, or without any structure."""
+    """Draw unit vectors: those of a corpus, or without structure."""
     if folder is None:
         shape = (n_rows, 256)
         return unit_rows(np.random.default_rng(SEED).normal(size=shape))
@@ -118,7 +118,7 @@ def rows_to_join(folder: Path | None, n_rows: int) -> np.ndarray:
 
 
 def ward(folder: Path | None, n_rows: int) -> dict[str, Any]:
-    """Our tree: seconds, and peak memory with and without the imports."""
+    """Time our tree and measure its peak memory."""
     x = rows_to_join(folder, n_rows)
     report: dict[str, Any] = {"n": n_rows}
     before = peak_mb()
@@ -130,7 +130,7 @@ def ward(folder: Path | None, n_rows: int) -> dict[str, Any]:
 
 
 def ward_and_scikit_learn(folder: Path | None, n_rows: int) -> dict[str, Any]:
-    """Both trees in one process, ours first, and whether they agree."""
+    """Time both trees in one process and compare them."""
     x = rows_to_join(folder, n_rows)
     report: dict[str, Any] = {"n": n_rows}
     with timed(report, "ours"):
@@ -148,7 +148,7 @@ def ward_and_scikit_learn(folder: Path | None, n_rows: int) -> dict[str, Any]:
 
 
 def assignments(folder: Path, n_rows: int) -> dict[str, Any]:
-    """Exact and approximate k-means from the same seed, 20 rows a cluster."""
+    """Compare exact and approximate k-means, 20 rows for each cluster."""
     x = rows_to_join(folder, n_rows)
     report: dict[str, Any] = {"n": n_rows, "n_centroids": n_rows // 20}
     for name in ("exact", "approximate"):
@@ -166,7 +166,7 @@ def two_levels(
     n_centroids: int,
     n_clusters: list[int],
 ) -> dict[str, Any]:
-    """NMI with centroids weighted by their sizes, with equal ones, one level.
+    """Compute NMI of one level, and of two with weighted or equal centroids.
 
     Two levels cut at several numbers of clusters, each beside k-means.
     """
@@ -202,7 +202,7 @@ def weights(n_utterances: int, n_speakers: int) -> dict[str, Any]:
 
 
 def write_manifests(folder: Path) -> None:
-    """What the stage reads beside ``embeddings.npy``; there is no sound."""
+    """Write the inputs of the recipe besides ``embeddings.npy``."""
     speakers = np.load(folder / "speakers.npy")
     ids = np.array([f"{i:07d}" for i in range(len(speakers))])
     rows = pd.DataFrame({"ID": ids, "duration": 1.0, "wav": ids + ".wav"})
@@ -216,7 +216,7 @@ def write_manifests(folder: Path) -> None:
 
 
 def stage(folder: Path, n_centroids: int, assignment: str) -> dict[str, Any]:
-    """The recipe on the whole corpus, the number of clusters left to it."""
+    """Run the recipe on the whole corpus; it chooses the number of clusters."""
     report: dict[str, Any] = {"assignment": assignment}
     values = {
         "embeddings_folder": folder,
@@ -253,7 +253,7 @@ def one_level(folder: Path, n_clusters: int, assignment: str) -> dict[str, Any]:
 
 
 def whole(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The stage, then one level with as many clusters as it found."""
+    """Run the recipe, then one level with as many clusters as it found."""
     alone(write_manifests, folder)
     two = alone(stage, folder, arguments.n_centroids, arguments.assignment)
     found = two["figures"]["n_clusters"]
@@ -270,7 +270,7 @@ def whole(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Sizes: each may be given; --full sets the others to VoxCeleb2's."""
+    """Parse sizes; --full sets those not given to VoxCeleb2's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--ward_sizes", type=int, nargs="+")
@@ -288,7 +288,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All parts, one after the other, each in its own process."""
+    """Run all parts, each in a process of its own."""
     alone(draw_corpus, folder, arguments.n_utterances, arguments.n_speakers)
     report: dict[str, Any] = {}
     for name, where in {"speakers": folder, "no structure": None}.items():

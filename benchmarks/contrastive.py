@@ -1,4 +1,4 @@
-"""What a contrastive loss gives: WavLM tuned or not, by back-end and positives.
+"""Table of contrastive trainings: encoder, back-end and positives.
 
 The paper's first finding (Miara et al., Interspeech 2024) at a small scale:
 a WavLM, frozen or tuned by SimCLR, with a TDNN, ECAPA-TDNN or MHFA, and
@@ -76,7 +76,7 @@ BACK_ENDS = ("TDNN", "ECAPA", "MHFA")
 
 
 def all_cells() -> dict[str, dict[str, str]]:
-    """What is in each cell, by its name."""
+    """Describe each cell, by its name."""
     rows = [
         {"encoder": encoder, "back-end": back_end, "positives": positives}
         for encoder, back_end, positives in itertools.product(
@@ -95,7 +95,7 @@ def all_cells() -> dict[str, dict[str, str]]:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cells.add_arguments(parser)
     parser.add_argument("--cells", nargs="+", default=list(all_cells()))
@@ -123,7 +123,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def model_of(
     arguments: argparse.Namespace, cell: dict[str, str]
 ) -> dict[str, Any]:
-    """Options that make a cell's embedder and its learning rates."""
+    """Return the options of a cell's embedder and learning rates."""
     if cell["encoder"] == "none":
         return {
             "embedder_yaml": "embedders/ecapa.yaml",
@@ -187,13 +187,13 @@ def do_cell(
     )
 
 
-def figures_of(folder: Path) -> dict[str, Any]:
-    """Error rates, and what the training ended with."""
-    figures = cells.error_rates(folder)
+def statistics_of(folder: Path) -> dict[str, Any]:
+    """Return error rates and the last epoch's statistics."""
+    found = cells.error_rates(folder)
     trained = ModelArtifacts(folder / "model")
     last = pd.read_csv(trained.curve).iloc[-1]
     for name in ("loss", "alignment", "uniformity"):
-        figures[name] = round(float(last[name]), 4)
+        found[name] = round(float(last[name]), 4)
     if trained.layer_distances.exists():
         moved = (
             pd.read_csv(trained.layer_distances)
@@ -201,12 +201,12 @@ def figures_of(folder: Path) -> dict[str, Any]:
             .drop(["epoch", "front"])
         )
         # Of norms; the paper's figure is of these by layer.
-        figures.update({str(k): round(float(v), 5) for k, v in moved.items()})
-    return figures
+        found.update({str(k): round(float(v), 5) for k, v in moved.items()})
+    return found
 
 
 def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The cells; a row each."""
+    """Run the cells; return a row for each."""
     corpus = cells.make_corpus(arguments)
     rows = []
     for name in arguments.cells:
@@ -216,7 +216,7 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 f"{name.lower().replace(' ', '_')}-{seed}"
             )
             do_cell(arguments, corpus, folder, name, seed)
-            found.append(figures_of(folder))
+            found.append(statistics_of(folder))
             caveats |= {r.system.caveat for r in cells.results_of(folder)}
         row = {**all_cells()[name], **cells.mean_of(found)}
         rows.append({**row, "caveat": "; ".join(caveats), "seeds": found})
@@ -224,8 +224,8 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def picture(rows: Sequence[dict[str, Any]]) -> Figure:
-    """EER of each model, a colour a kind of positives and a panel a list."""
+def plot(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Plot the EER of each model, a colour for each kind of positives."""
     table = pd.DataFrame(rows)
     models = [model_name(row) for row in rows]
     names = list(dict.fromkeys(models))
@@ -261,14 +261,14 @@ def picture(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def model_name(row: dict[str, Any]) -> str:
-    """As in the picture: what is trained, and how."""
+    """Name a row's model as in the plot."""
     if row["encoder"] == "none":
         return f"ECAPA, {row['method']}"
     return f"{row['encoder']} WavLM, {row['back-end']}"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Every cell, then the table."""
+    """Run every cell, then write the table."""
     arguments = parse(argv)
     unknown = set(arguments.cells) - set(all_cells())
     if unknown:
@@ -277,7 +277,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     rows = study(arguments)
     what = "contrastive training by encoder, back-end and positives"
-    cells.write(arguments, what, rows, picture(rows))
+    cells.write(arguments, what, rows, plot(rows))
 
 
 if __name__ == "__main__":

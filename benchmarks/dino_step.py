@@ -51,7 +51,7 @@ Side = Callable[[argparse.Namespace, torch.Tensor], tuple[Trained, Step]]
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--sslsv", required=True, help="folder of their checkout"
@@ -77,7 +77,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def draw(arguments: argparse.Namespace) -> torch.Tensor:
-    """Noise [B, V, T], as many samples as a global crop has."""
+    """Draw noise [B, V, T] of the length of a global crop."""
     generator = torch.Generator().manual_seed(0)
     n_frames = int(16000 * arguments.global_crop)
     shape = arguments.batch_size, N_GLOBAL + N_LOCAL, n_frames
@@ -87,7 +87,7 @@ def draw(arguments: argparse.Namespace) -> torch.Tensor:
 def ours(
     arguments: argparse.Namespace, wavs: torch.Tensor
 ) -> tuple[Trained, Step]:
-    """The recipe's step, with its Brain built by the recipe."""
+    """Return our step: the recipe's, of the Brain that it builds."""
     with tempfile.TemporaryDirectory() as folder:
         brain = build_brain(arguments, Path(folder))
         brain.on_fit_start()
@@ -116,7 +116,7 @@ def ours(
 def build_brain(
     arguments: argparse.Namespace, folder: Path
 ) -> train_dino.DinoBrain:
-    """The recipe's Brain for a corpus that has a manifest and no sound."""
+    """Build the recipe's Brain for a manifest without audio."""
     seconds = 2 * arguments.global_crop
     rows = [
         {
@@ -160,7 +160,7 @@ def build_brain(
 def sslsvs(
     arguments: argparse.Namespace, wavs: torch.Tensor
 ) -> tuple[Trained, Step]:
-    """What their trainer does with a batch, with their method and encoder."""
+    """Return their step: their trainer's, with their method and encoder."""
     theirs = import_sslsv(Path(arguments.sslsv))
     encoder = theirs["encoders.ECAPATDNN"]
     width = arguments.width
@@ -214,7 +214,7 @@ def sslsvs(
 
 
 def import_sslsv(checkout: Path) -> dict[str, ModuleType]:
-    """The modules of their package that a step of DINO needs."""
+    """Import the modules of their package that a step of DINO needs."""
     if not (checkout / "sslsv" / "methods" / "DINO" / "DINO.py").is_file():
         raise InputError(
             f"--sslsv={checkout} has no sslsv/methods/DINO/DINO.py; give the "
@@ -241,7 +241,7 @@ def import_sslsv(checkout: Path) -> dict[str, ModuleType]:
 def peak_memory(
     side: Side, arguments: argparse.Namespace, wavs: torch.Tensor
 ) -> float | None:
-    """GiB that a side takes when it is alone on the GPU."""
+    """Measure the GiB that a side takes alone on the GPU."""
     if torch.device(arguments.device).type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats()
@@ -256,7 +256,7 @@ def peak_memory(
 
 
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Sizes, memory, times and their ratio."""
+    """Measure memory, times and their ratio."""
     wavs = draw(arguments)
     sides: dict[str, Side] = {"ours": ours, "sslsv": sslsvs}
     report: dict[str, Any] = {}
@@ -275,7 +275,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Setting and machine."""
+    """Describe setting and machine."""
     settings = vars(arguments).copy()
     settings["sslsv_commit"] = commit(settings.pop("sslsv"))
     del settings["output"]

@@ -95,7 +95,7 @@ LAST_WITHOUT_CORRECTION = 8
 
 @dataclass(frozen=True)
 class Phase:
-    """An epoch, and the share of a batch that the gate rejects in it."""
+    """Phase of training: epoch, and share of a batch that the gate rejects."""
 
     epoch: int
     rejected: float
@@ -108,7 +108,7 @@ Side = Callable[[argparse.Namespace], tuple[Trained, Step]]
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; sizes that are not given depend on the device."""
+    """Parse the command line; default sizes depend on the device."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--authors", required=True, help="folder of their checkout"
@@ -145,7 +145,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def check_sizes(arguments: argparse.Namespace) -> None:
-    """Refuse what one of the two models cannot be."""
+    """Raise InputError for sizes that one of the two models cannot have."""
     size, n_layers = arguments.hidden_size, arguments.n_layers
     if size % HEAD_SIZE or size == arguments.conv_dim:
         raise InputError(
@@ -161,7 +161,7 @@ def check_sizes(arguments: argparse.Namespace) -> None:
 
 
 def phases(arguments: argparse.Namespace) -> dict[str, Phase]:
-    """Before correction and after; the last is after at its most costly."""
+    """Return the phases before and after correction begins."""
     last, share = LAST_WITHOUT_CORRECTION, arguments.rejected
     return {
         "before_correction": Phase(last, share),
@@ -171,7 +171,7 @@ def phases(arguments: argparse.Namespace) -> dict[str, Phase]:
 
 
 def draw(arguments: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise [B, T] and labels [B]."""
+    """Draw noise [B, T] and labels [B]."""
     generator = torch.Generator().manual_seed(0)
     n_rows = arguments.batch_size
     wavs = torch.randn(
@@ -182,7 +182,7 @@ def draw(arguments: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
-    """The recipe's step, with its Brain built by the recipe."""
+    """Return our step: the recipe's, of the Brain that it builds."""
     with tempfile.TemporaryDirectory() as folder:
         brain = build_brain(arguments, Path(folder))
         brain.n_batches = 1000
@@ -211,7 +211,7 @@ def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
 def build_brain(
     arguments: argparse.Namespace, folder: Path
 ) -> train_speaker.SpeakerBrain:
-    """The recipe's Brain for a corpus that has a manifest and no sound."""
+    """Build the recipe's Brain for a manifest without audio."""
     rows = [
         {
             "ID": f"utterance{row}",
@@ -256,25 +256,25 @@ def build_brain(
 
 
 class OneBatch(list):
-    """Stands for their loader: an epoch of one batch."""
+    """Stand-in for their loader: an epoch of one batch."""
 
     batch_size = 0
 
 
 class Unwrapped(torch.nn.Module):
-    """Stands for their wrapper for several GPUs: passes on all arguments."""
+    """Stand-in for their wrapper for several GPUs."""
 
     def __init__(self, module: torch.nn.Module):
         super().__init__()
         self.module = module
 
     def forward(self, *values: Any, **named: Any) -> Any:
-        """What the model returns."""
+        """Call the model."""
         return self.module(*values, **named)
 
 
 def authors(arguments: argparse.Namespace) -> tuple[Trained, Step]:
-    """What their loop does with a batch, with their model and trainer."""
+    """Return their step: their loop's, with their model and trainer."""
     checkout = Path(arguments.authors)
     theirs = import_authors(checkout)
     on_gpu = arguments.device == "cuda"
@@ -314,7 +314,7 @@ def build_trainer(
     theirs: ModuleType,
     options: dict[str, Any],
 ) -> Any:
-    """Their trainer of their model, at other sizes than they have typed in."""
+    """Build their trainer and model at other sizes than they have typed in."""
     model = theirs.SpeakerNet(**options)
     n_layers, back_end = arguments.n_layers, model.__S__.backend
     for name in "kv":
@@ -332,7 +332,7 @@ def build_trainer(
 
 @contextlib.contextmanager
 def cuda_or_stand_in(on_gpu: bool) -> Iterator[None]:
-    """Let ``tensor.cuda()`` do nothing where there is no GPU."""
+    """Make ``tensor.cuda()`` do nothing without a GPU."""
     if on_gpu:
         yield
         return
@@ -341,14 +341,14 @@ def cuda_or_stand_in(on_gpu: bool) -> Iterator[None]:
 
 
 def quietly() -> contextlib.redirect_stdout:
-    """Without what they print."""
+    """Silence what they print."""
     return contextlib.redirect_stdout(io.StringIO())
 
 
 def write_checkpoint(
     arguments: argparse.Namespace, theirs: dict[str, ModuleType], path: Path
 ) -> None:
-    """Random weights of their WavLM, as Microsoft publishes its own."""
+    """Save random weights of their WavLM in the format of Microsoft's."""
     size, width = arguments.hidden_size, arguments.conv_dim
     cfg = {
         "encoder_layers": arguments.n_layers,
@@ -370,7 +370,7 @@ def write_checkpoint(
 
 
 def import_authors(checkout: Path) -> dict[str, ModuleType]:
-    """The modules of their code that a step needs."""
+    """Import the modules of their code that a step needs."""
     names = "models.Baseline.Spk_Encoder", "SpeakerNet"
     for name in (f"{names[0].replace('.', '/')}.py", THEIR_CONFIG):
         if not (checkout / name).is_file():
@@ -394,7 +394,7 @@ SIDES: dict[str, Side] = {"ours": ours, "authors": authors}
 def peak_memory(
     arguments: argparse.Namespace, side: str, phase: Phase
 ) -> dict[str, float]:
-    """GiB that a side takes, called in a process of its own.
+    """Measure the GiB that a side takes in a process of its own.
 
     On a GPU what it allocates there, on a CPU what is resident, and how much
     of that was so before the model was made.
@@ -411,7 +411,7 @@ def peak_memory(
 
 
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Sizes, memory, times and their ratios, phase by phase."""
+    """Measure memory, times and ratios, phase by phase."""
     report: dict[str, Any] = {"phases": {}}
     for name, phase in phases(arguments).items():
         report["phases"][name] = {
@@ -437,7 +437,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 def summary(
     measured: dict[str, list[float]], batch_size: int
 ) -> dict[str, Any]:
-    """Medians of the seconds, utterances a second, and the ratio."""
+    """Return median seconds, utterances per second, and the ratio."""
     found: dict[str, Any] = {}
     for side, seconds in measured.items():
         median = statistics.median(seconds)
@@ -449,7 +449,7 @@ def summary(
 
 
 def describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Setting and machine."""
+    """Describe setting and machine."""
     settings = vars(arguments).copy()
     settings["authors_commit"] = commit(settings.pop("authors"))
     del settings["output"], settings["rejected"]

@@ -35,7 +35,7 @@ POWERS = (0.25, 0.5, 0.75, 1.0)
 def numbers(
     x: np.ndarray, leaf_of: np.ndarray, leaves: np.ndarray
 ) -> dict[str, Any]:
-    """What the criteria say of a tree over utterances or centroids."""
+    """Choose numbers of clusters of a tree, by each criterion."""
     sizes = np.bincount(leaf_of)
     tree = ward_tree(leaves, sizes)
     choice = choose_n_clusters(tree, x, leaf_of, weighted=True, seed=SEED)
@@ -45,7 +45,7 @@ def numbers(
 def compare(
     folder: Path, corpus: Path, n_centroids: int, n_clusters: list[int]
 ) -> dict[str, Any]:
-    """All figures of one system's training embeddings."""
+    """Measure one system's training embeddings in all ways."""
     vectors, index = read_embeddings(folder)
     train = read_manifest(corpus / "train.csv", "utterances")
     x = unit_rows(vectors, rows_for(index, train.ids, folder))

@@ -1,4 +1,4 @@
-"""What gate and correction are worth when labels are known to be wrong.
+"""Table of trainings on wrong labels: gates and label correction.
 
 True speakers as labels, of which a share is corrupted; on each, the same small
 ECAPA-TDNN (from scratch, or from a bootstrap) is trained without a gate, with
@@ -55,7 +55,7 @@ SMALL = {
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cells.add_arguments(parser)
     parser.add_argument(
@@ -82,7 +82,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def uniform(
     speakers: np.ndarray, share: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """So many utterances get the label of any other speaker [N]."""
+    """Give a share of utterances the label of another speaker [N]."""
     names, own = np.unique(speakers, return_inverse=True)
     rows = generator.permutation(len(own))[: round(share * len(own))]
     labels = own.copy()
@@ -93,7 +93,7 @@ def uniform(
 def merges(
     speakers: np.ndarray, share: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Speakers are given the label of another, until so many utterances are.
+    """Merge speakers until a share of utterances has another label.
 
     Of two that share a label, the one with more utterances keeps its own.
     """
@@ -115,7 +115,7 @@ def merges(
 def splits(
     speakers: np.ndarray, share: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Of some speakers half the utterances get a label of their own."""
+    """Split speakers: half of their utterances get a label of their own."""
     names, own = np.unique(speakers, return_inverse=True)
     labels = speakers.astype(object).copy()
     n_moved = 0
@@ -132,7 +132,7 @@ CORRUPTIONS = {"uniform": uniform, "merges": merges, "splits": splits}
 
 
 def stands_for(labels: np.ndarray, speakers: np.ndarray) -> dict[str, str]:
-    """The speaker that most utterances of each label are of."""
+    """Return the most frequent speaker of each label."""
     table = pd.crosstab(pd.Series(labels), pd.Series(speakers))
     return table.idxmax(axis=1).to_dict()
 
@@ -140,7 +140,7 @@ def stands_for(labels: np.ndarray, speakers: np.ndarray) -> dict[str, str]:
 def write_labels(
     path: Path, corpus: Path, kind: str, share: float, seed: int
 ) -> None:
-    """A manifest whose labels are true but for a share."""
+    """Write a manifest of true labels, a share of which is corrupted."""
     train = read_manifest(corpus / "train.csv", "utterances")
     speakers = true_speakers(corpus / "oracle.csv", train)
     generator = np.random.default_rng(seed)
@@ -182,17 +182,17 @@ def do_cell(
     cells.score(arguments, corpus, folder, mode, seed)
 
 
-def figures_of(folder: Path, corpus: Path, labels: Path) -> dict[str, Any]:
-    """EER of each list and, against the truth, what the gate did."""
-    figures = cells.error_rates(folder)
+def statistics_of(folder: Path, corpus: Path, labels: Path) -> dict[str, Any]:
+    """Return error rates and, against true labels, what the gate did."""
+    found = cells.error_rates(folder)
     path = folder / "model" / "label_states.csv"
     if path.exists():
-        figures.update(caught(path, corpus, labels))
-    return figures
+        found.update(caught(path, corpus, labels))
+    return found
 
 
 def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
-    """Shares of wrong and of right labels that gate and correction moved.
+    """Return shares of wrong and right labels that the gate changed.
 
     A label is wrong if most utterances that have it are of another speaker.
     """
@@ -217,12 +217,12 @@ def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
 
 
 def share_of(chosen: np.ndarray, among: np.ndarray) -> float | None:
-    """Of those, so many [0, 1]; None of none."""
+    """Return the chosen share of a group [0, 1]; None if it is empty."""
     return round(float(chosen[among].mean()), 4) if among.any() else None
 
 
 def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """All cells; a row a share and mode."""
+    """Run all cells; return a row for each share and mode."""
     corpus = cells.make_corpus(arguments)
     rows = []
     for share, mode in itertools.product(arguments.shares, arguments.modes):
@@ -235,15 +235,15 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             write_labels(labels, corpus, arguments.kind, share, seed)
             cell = folder / re.sub(r"\W+", "_", mode)
             do_cell(arguments, corpus, cell, labels, mode, seed)
-            found.append(figures_of(cell, corpus, labels))
+            found.append(statistics_of(cell, corpus, labels))
         row = {"share": share, "mode": mode}
         rows.append({**row, **cells.mean_of(found), "seeds": found})
         cells.show(rows[-1])
     return rows
 
 
-def picture(rows: Sequence[dict[str, Any]]) -> Figure:
-    """EER over the share of wrong labels, a line a mode and a panel a list."""
+def plot(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Plot EER over the share of wrong labels, a line for each mode."""
     table = pd.DataFrame(rows)
     lists = [name for name in table if str(name).startswith("eer ")]
     figure = Figure(figsize=(5 * len(lists), 3.6), layout="constrained")
@@ -260,9 +260,9 @@ def picture(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    """The table, and pictures beside it."""
+    """Write the table, and plots beside it."""
     what = "training on labels of which a share is wrong"
-    output = cells.write(arguments, what, rows, picture(rows))
+    output = cells.write(arguments, what, rows, plot(rows))
     last = arguments.output_folder / (
         f"{arguments.kind}-{100 * max(arguments.shares):.0f}-"
         f"{arguments.seeds[0]}"
@@ -275,7 +275,7 @@ def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Every cell, then the table."""
+    """Run every cell, then write the table."""
     arguments = parse(argv)
     unknown = set(arguments.modes) - set(MODES)
     if unknown:

@@ -1,4 +1,4 @@
-"""What benchmarks share: turns, processes of their own, what was measured."""
+"""Measuring: steps in turns, fresh processes, peak memory, the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_WARM_UP = 2
 def in_turns(
     steps: dict[str, Callable[[], float]], n_repeats: int
 ) -> dict[str, list[float]]:
-    """Seconds of each step, one after the other and again."""
+    """Time steps in turns, again and again."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(N_WARM_UP + n_repeats):
         for name, step in steps.items():
@@ -37,27 +37,27 @@ def in_turns(
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns, computed by a fresh process."""
+    """Call a function in a fresh process; return its result."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
 def peak_mb() -> float:
-    """Most memory this process has held, in MB."""
+    """Return the peak memory of this process in MB."""
     status = Path("/proc/self/status").read_text()
     line = next(li for li in status.splitlines() if li.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
 def commit(checkout: str) -> str:
-    """Which state of others' code it is."""
+    """Return the commit of a checkout of others' code."""
     command = ["git", "-C", checkout, "rev-parse", "HEAD"]
     answer = subprocess.run(command, capture_output=True, text=True)
     return answer.stdout.strip() or "unknown"
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Where and with which versions it was measured."""
+    """Describe the machine and the versions of a measurement."""
     on_gpu = torch.device(device).type == "cuda"
     name = torch.cuda.get_device_name() if on_gpu else platform.machine()
     return {

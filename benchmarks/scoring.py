@@ -48,7 +48,7 @@ Drawn = tuple[np.ndarray, np.ndarray, Units, np.ndarray]
 
 
 def draw(arguments: argparse.Namespace) -> Drawn:
-    """Embeddings [N, D], cohort [C, D], units of the trials, labels [M].
+    """Draw embeddings [N, D], cohort [C, D], units of trials, labels [M].
 
     An embedding is its speaker's centre plus noise; half of the trials are
     targets.
@@ -75,21 +75,21 @@ def draw(arguments: argparse.Namespace) -> Drawn:
 
 
 def peak_mb() -> float:
-    """Most memory this process has held, in MB."""
+    """Return the peak memory of this process in MB."""
     status = Path("/proc/self/status").read_text()
     line = next(li for li in status.splitlines() if li.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns, computed by a fresh process."""
+    """Call a function in a fresh process; return its result."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
 @contextmanager
 def timed(report: dict[str, Any], name: str) -> Iterator[None]:
-    """Seconds of a block, put into a report under a name."""
+    """Time a block and report its seconds under a name."""
     start = time.perf_counter()
     yield
     report[f"{name}_seconds"] = round(time.perf_counter() - start, 4)
@@ -97,7 +97,7 @@ def timed(report: dict[str, Any], name: str) -> Iterator[None]:
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All parts at full size; afterwards what a result has besides."""
+    """Time all parts at full size, then the extras of a result."""
     x, cohort, rows, labels = draw(arguments)
     report: dict[str, Any] = {}
     before = time.perf_counter()
@@ -128,7 +128,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 def speechbrain_metric(
     name: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Twice the trials until the next would be over the limit of time."""
+    """Double the trials until the next would exceed the time limit."""
     metric, mine = {
         "EER": (EER, equal_error_rate),
         "minDCF": (minDCF, min_dcf),
@@ -174,7 +174,7 @@ def speechbrain_metric(
 
 
 def speechbrain_s_norm(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The cohort scored anew for both sides of each trial, as its recipe does.
+    """Normalise as SpeechBrain's recipe: score the cohort for each trial.
 
     ``recipes/VoxCeleb/SpeakerRec/speaker_verification_cosine.py``: cosine of
     the repeated embedding with the cohort, `torch.topk`, mean, deviation.
@@ -226,7 +226,7 @@ def as_norm(
     test: np.ndarray,
     top_k: int,
 ) -> np.ndarray:
-    """Ours, of a few trials."""
+    """Time ours on a few trials."""
     used, position = np.unique(np.append(enrol, test), return_inverse=True)
     sides = np.split(position, 2)
     vectors = unit_rows(x, used)
@@ -237,7 +237,7 @@ def as_norm(
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Sizes of the synthetic trials."""
+    """Parse the sizes of the synthetic trials."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n_trials", type=int, default=600_000)
     parser.add_argument("--n_utterances", type=int, default=150_000)

@@ -1,4 +1,4 @@
-"""Where a model comes from, read off the stage records by their hashes.
+"""Lineage of a model: the stages that led to it, found by hashes of files.
 
 A record names the SHA-256 of what its stage read and wrote. Walking from a
 file to the stage that wrote it, to what that read, and so on, gives the very
@@ -29,7 +29,7 @@ Makers = dict[str, dict[str, dict[str, Any]]]
 def read_lineage(
     made: Mapping[str, Any], folder: PathLike
 ) -> list[dict[str, Any]]:
-    """Stage records of all steps that led to a file, the earliest first.
+    """Return the records of all stages that led to a file, earliest first.
 
     Arguments
     ---------
@@ -63,7 +63,7 @@ def read_lineage(
 
 
 def read_makers(folder: PathLike) -> Makers:
-    """Stage records of the stages in a folder, by what they made.
+    """Read the records of the stages in a folder, by the files they made.
 
     What a stage only copied, or many share, is left out.
 
@@ -94,12 +94,12 @@ def read_makers(folder: PathLike) -> Makers:
 
 
 def _inputs(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What a stage read, by name."""
+    """Return the files that a stage read, by name."""
     return record.get("inputs", {})
 
 
 def _maker(made: Mapping[str, Any], makers: Makers) -> dict[str, Any] | None:
-    """The record of a file; of two that made the same bytes, by its path."""
+    """Return the record of a file; its path decides between equal files."""
     found = makers.get(made["sha256"])
     if found is None:
         return None
@@ -115,7 +115,7 @@ def _visit(
     found: dict[str, dict[str, Any]],
     begun: set[str],
 ) -> None:
-    """Put the maker of a file, after those of what it read, into ``found``."""
+    """Add the maker of a file to ``found``, after the makers of its inputs."""
     record = _maker(made, makers)
     if record is None or record["folder"] in begun:
         return
@@ -133,7 +133,7 @@ def _visit(
 def check_made_from(
     folder: PathLike, name: str, path: PathLike, words: str
 ) -> None:
-    """Refuse a stage that did not read this very file.
+    """Raise InputError if a stage did not read exactly this file.
 
     Arguments
     ---------
@@ -169,10 +169,10 @@ def check_maker_read(
     read: Mapping[str, PathLike],
     words: str,
 ) -> None:
-    """Refuse a file unless the stage that made it read these very files.
+    """Raise InputError unless the stage that made a file read these files.
 
     The stage is looked for where the file was, and by the file's hash in
-    ``folder``, whither it may have moved.
+    ``folder``, to which it may have moved.
 
     Arguments
     ---------
@@ -207,7 +207,7 @@ def check_maker_read(
 
 
 def check_unchanged(folder: PathLike, names: list[str]) -> None:
-    """Refuse outputs of a stage that are not as its record has them.
+    """Raise InputError if outputs of a stage differ from its record.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""What every recipe does around its own work.
+"""The frame of every recipe: settings, folder, log, record of its end.
 
 Command line to checked hparams, a folder with a log, the archived script and
 the resolved YAML, skip or resume by record, and the record at the end.
@@ -6,7 +6,10 @@ the resolved YAML, skip or resume by record, and the record at the end.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import re
 import shutil
 import sys
 import time
@@ -45,6 +48,46 @@ _DECIDING = (
     "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
     "remove_vector_weight_decay"
 ).split()
+
+
+def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
+    """Read a command line as SpeechBrain does; a wrong value is one line.
+
+    Arguments
+    ---------
+    argv : list of str
+        The YAML file, run options and overrides.
+
+    Returns
+    -------
+    tuple
+        The YAML file, the run options, and the overrides as YAML.
+
+    Raises
+    ------
+    InputError
+        A run option has a value that it does not take.
+
+    Example
+    -------
+    >>> parse_command_line(["a.yaml", "--max_grad_norm=x"])
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: max_grad_norm is x; it must be ...
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return RunOptions.from_command_line_args(argv)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    text = said.getvalue().strip().rpartition("error: ")[2]
+    found = re.match(r"argument --(\w+): invalid (\w+) value: '(.*)'$", text)
+    if not found:
+        raise InputError(f"the command line is wrong: {text}; see --help")
+    key, kind, value = found.groups()
+    rule = {"int": "a whole number", "float": "a number"}.get(kind, kind)
+    raise InputError(f"{key} is {value}; it must be {rule}; correct --{key}")
 
 
 def _described(path: PathLike) -> dict[str, Any]:
@@ -108,7 +151,7 @@ class RecipeRun:
         keys = kind.keys().keys() & RunOptions().as_dict().keys()
         own = [a for a in argv if "=" in a and a.split("=")[0][2:] in keys]
         argv = [a for a in argv if a not in own]
-        name, self.run_opts, overrides = RunOptions.from_command_line_args(argv)
+        name, self.run_opts, overrides = parse_command_line(argv)
         sb.utils.distributed.ddp_init_group(self.run_opts)
         given = parse_options(overrides)
         overridden = self.run_opts.overridden_args & keys
@@ -145,7 +188,7 @@ class RecipeRun:
         inputs: dict[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
-        """Begin: True when the record shows this very work finished.
+        """Begin a run; return True if its record shows it finished.
 
         Otherwise the folder is opened (log, archived script, resolved YAML,
         ``request.json``) and the seed set; work found unfinished there is
@@ -175,7 +218,7 @@ class RecipeRun:
         return done
 
     def _deciding_options(self) -> dict[str, Any]:
-        """SpeechBrain run options that change the result, if not default."""
+        """Return the run options that change the result, if not default."""
         default = RunOptions()
         given = {**default.as_dict(), **self.leaf.options}
         for name in self.run_opts.overridden_args:
@@ -224,20 +267,20 @@ class RecipeRun:
                 logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def objects(self) -> dict[str, Any]:
-        """The hparams with their objects built, seeded."""
+        """Seed, and build the objects that the YAML names."""
         seed_everything(self.settings.seed, verbose=False)
         return self.leaf.objects()
 
     @property
     def world_size(self) -> int:
-        """Processes started by torchrun; 1 without it."""
+        """Number of processes that torchrun started; 1 without it."""
         # Not WORLD_SIZE: schedulers set it for processes that do not meet.
         if sb.utils.distributed.is_distributed_initialized():
             return torch.distributed.get_world_size()
         return 1
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
-        """Write the record: outputs (names in the folder) and facts."""
+        """Write the stage record: names of outputs in the folder, and facts."""
         seconds = time.time() - self._start
         run_on_main(
             write_record,

@@ -1,4 +1,4 @@
-"""Stage records: what a stage was asked, and proof that it finished.
+"""Stage records: the request of a stage, and proof that it finished.
 
 A stage folder holds ``request.json`` from the moment its work begins and
 ``stage.json`` once it has ended; both are written atomically. The same
@@ -23,7 +23,7 @@ LOG = "log.txt"
 
 
 def first_difference(old: Any, new: Any, key: str = "") -> str | None:
-    """The first key, dotted, in which two requests differ, with both values.
+    """Return the first dotted key in which two requests differ, or None.
 
     File paths are not compared: a data set may move, its bytes may not.
 
@@ -51,7 +51,7 @@ def first_difference(old: Any, new: Any, key: str = "") -> str | None:
 
 
 def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
-    """Whether ``folder`` already holds the finished answer to ``request``.
+    """Return whether a folder holds the finished result of a request.
 
     Arguments
     ---------
@@ -87,7 +87,7 @@ def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
 
 
 def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
-    """Whether ``folder`` holds this very request, not finished."""
+    """Return whether a folder holds this request, begun and not finished."""
     folder = Path(folder)
     if not (folder / REQUEST).exists() or (folder / RECORD).exists():
         return False
@@ -95,7 +95,7 @@ def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
 
 
 def _holds_work(folder: Path) -> bool:
-    """Whether there is anything besides what a stage writes as it begins."""
+    """Return whether a folder holds more than a stage writes at its start."""
     opened = {REQUEST, RESOLVED, LOG}
     return any(
         path.name not in opened and path.suffix != ".py"
@@ -119,7 +119,7 @@ def write_record(
     seconds: float,
     facts: dict[str, Any],
 ) -> None:
-    """Write ``stage.json``, last: the stage is finished.
+    """Write ``stage.json``, the last file of a finished stage.
 
     Arguments
     ---------
@@ -132,7 +132,7 @@ def write_record(
     seconds : float
         Time of the attempt that finished.
     facts : dict
-        Counts and figures that later stages and the model card read.
+        Counts and statistics that later stages and the model card read.
     """
     folder = Path(folder)
     described = {name: describe_file(folder / name) for name in outputs}
@@ -152,7 +152,7 @@ def write_record(
 
 
 def move_aside(folder: PathLike) -> Path | None:
-    """Rename a stage folder of ours so that nothing is lost by starting over.
+    """Rename a stage folder, so that starting over loses nothing.
 
     Returns
     -------

@@ -119,6 +119,15 @@ class SystemFacts:
         Training time.
     caveat : str
         What a reader must know: toy data, encoder of random weights, ...
+
+    Example
+    -------
+    >>> system = SystemFacts("round 1", run="mine", backend="raw")
+    >>> result = Result.of_scores(
+    ...     [0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1], system=system, trials="dev"
+    ... )
+    >>> result.system.name
+    'round 1'
     """
 
     name: str

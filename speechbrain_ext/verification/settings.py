@@ -240,10 +240,6 @@ class ScoreTrials(Settings):
     def _cohort(self) -> bool:
         return any(b.needs_cohort for b in self.parsed_backends())
 
-    def path(self, key: str) -> Path:
-        """Return a path that `check_together` has found to be given."""
-        return Path(str(getattr(self, key)))
-
     def _need(self, key: str, what: str) -> None:
         """Raise InputError if a setting is null that the others need."""
         if getattr(self, key) is None:

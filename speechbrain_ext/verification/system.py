@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,11 @@ class System:
         self.whitening: Whitening | None = None
         self.cohort: Cohort | None = None
         if settings.whiten is not None:
-            vectors, _ = read_embeddings(settings.path("cohort_folder"))
+            vectors, _ = read_embeddings(str(settings.cohort_folder))
             self.whitening = whitening(vectors, settings.whiten)
         if any(backend.needs_cohort for backend in self.backends):
             self.cohort = read_cohort(
-                settings.path("cohort_folder"),
+                str(settings.cohort_folder),
                 settings.cohort_labels,
                 settings.cohort,
                 settings.n_cohort,
@@ -82,9 +83,8 @@ class System:
     def _learn_from_pairs(self) -> None:
         """Learn calibrations from pairs of pseudo-speakers."""
         settings = self.settings
-        given = settings.calibration_labels is not None
-        key = "calibration_labels" if given else "cohort_labels"
-        manifest = read_manifest(settings.path(key), "pseudo_labels")
+        path = settings.calibration_labels or settings.cohort_labels
+        manifest = read_manifest(str(path), "pseudo_labels")
         pairs, self.learnt_on = label_trials(
             manifest,
             settings.n_calibration,
@@ -95,18 +95,18 @@ class System:
             np.append(pairs.enrol, pairs.test), return_inverse=True
         )
         scorer = self.scorer(
-            settings.path("cohort_folder"), manifest.ids[rows], manifest
+            str(settings.cohort_folder), manifest.ids[rows], manifest
         )
         self._fit(scorer, *np.split(position, 2), pairs.labels)
 
     def _learn_from_list(self) -> None:
         """Learn calibrations from a given trial list."""
         settings = self.settings
-        trials = read_trials(settings.path("calibration_trials"))
+        trials = read_trials(str(settings.calibration_trials))
         self.learnt_on = f"{len(trials):,} trials of {trials.name}"
         manifest = read_optional(settings.calibration_annotation, "utterances")
         scorer = self.scorer(
-            settings.path("calibration_folder"), trials.ids(), manifest
+            str(settings.calibration_folder), trials.ids(), manifest
         )
         sides = (scorer.voices.rows_of(s) for s in (trials.enrol, trials.test))
         self._fit(scorer, *sides, trials.labels)
@@ -192,15 +192,15 @@ def input_files(settings: ScoreTrials) -> dict[str, PathLike]:
     for key in _OPTIONAL_FILES:
         if getattr(settings, key) is not None:
             files[key] = getattr(settings, key)
-    folders = {"": settings.path("embeddings_folder")}
+    folders = {"": settings.embeddings_folder}
     pairs = settings.learns_from_pairs
     if settings.needs_cohort_folder:
-        folders["cohort "] = settings.path("cohort_folder")
+        folders["cohort "] = str(settings.cohort_folder)
     if settings.learns_from_list:
-        folders["calibration "] = settings.path("calibration_folder")
+        folders["calibration "] = str(settings.calibration_folder)
     for name, folder in folders.items():
-        files[f"{name}embeddings"] = folder / "embeddings.npy"
-        files[f"{name}index"] = folder / "embeddings.csv"
+        files[f"{name}embeddings"] = Path(folder) / "embeddings.npy"
+        files[f"{name}index"] = Path(folder) / "embeddings.csv"
         if settings.protocol == "crops" and (pairs or name != "cohort "):
-            files[f"{name}crops"] = folder / CROPS
+            files[f"{name}crops"] = Path(folder) / CROPS
     return files

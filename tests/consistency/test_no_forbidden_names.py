@@ -45,7 +45,7 @@ def texts():
 
 def test_files_are_found():
     names = {str(path) for path, _ in texts()}
-    assert {"setup.py", "README.md", "tests/consistency/house.py"} <= names
+    assert {"setup.py", "README.md", "tests/helpers/house.py"} <= names
 
 
 def test_no_file_names_a_package_registry():

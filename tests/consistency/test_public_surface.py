@@ -26,7 +26,7 @@ PROMISED = {
         "choose_n_clusters cut_tree kmeans ward_tree"
     ),
     "speechbrain_ext.verification": (
-        "Result cosine_scores equal_error_rate min_dcf"
+        "Estimate Result as_norm cosine_scores equal_error_rate min_dcf"
     ),
 }
 ROOMS = [

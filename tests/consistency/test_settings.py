@@ -26,8 +26,14 @@ from speechbrain_ext.experiment.recipe_settings import (
     settings_of,
 )
 from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import REQUIRED, Wired
-from speechbrain_ext.utils.yaml_trees import find_yaml, plain, read_yaml
+from speechbrain_ext.utils.yaml_trees import (
+    find_yaml,
+    parse_yaml,
+    plain,
+    read_yaml,
+)
 
 # What users have typed; each is refused by every recipe with that key.
 TYPED = [
@@ -80,8 +86,14 @@ def program(request, tmp_path, monkeypatch, capsys):
 
 
 def test_a_value_of_a_wrong_type_is_refused(program):
-    for key, fact in program.keys.items():
-        for value in wrong_types(fact):
+    """Two wrong types a key, others for the next; `check` is sent them all."""
+    for number, (key, fact) in enumerate(program.keys.items()):
+        values = wrong_types(fact)
+        for value in values:
+            with pytest.raises(InputError, match=rf"^{key} is .+; .+; .+$"):
+                fact.check(plain(parse_yaml(f"value: {value}"))["value"])
+        for place in range(min(2, len(values))):
+            value = values[(2 * number + place) % len(values)]
             program.error(key, f"{key}={value}")
 
 

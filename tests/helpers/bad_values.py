@@ -17,9 +17,9 @@ from speechbrain_ext.utils.yaml_trees import (
 )
 
 # What each kind accepts, as a user types it.
-_WORDS = {"x", "no", "yes", "true", "5", "0.5", "[1, x]", "{a: x}", "null"}
+_WORDS = {"x", "true", "5", "0.5", "[1, x]", "{a: x}", "null"}
 _TAKES = {
-    str: {"x", "no", "yes"},
+    str: {"x"},
     bool: {"true"},
     int: {"5"},
     float: {"5", "0.5"},
@@ -52,6 +52,8 @@ def good_value(fact: Setting) -> str:
 def wrong_types(fact: Setting) -> list[str]:
     """Values of types that a key does not take."""
     taken: set[str] = set()
+    # Words are never truth.
+    words = _WORDS | ({"no", "yes"} if fact.kind is bool else set())
     for kind in parts_of(fact.kind):
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
         if origin is Literal:
@@ -62,13 +64,13 @@ def wrong_types(fact: Setting) -> list[str]:
             taken |= {"{a: x}"} if inner[1] in (str, Any) else set()
         else:
             taken |= _TAKES[kind]
-    return sorted(_WORDS - taken)
+    return sorted(words - taken)
 
 
 def out_of_range(fact: Setting) -> list[str]:
     """Numbers just outside of a key's range, in the form that it takes."""
     step = 0.5 if _number(fact) is float else 1
-    numbers = [".nan", ".inf"]
+    numbers = [".nan", ".inf"] if step == 0.5 else [".nan"]
     numbers += [] if fact.low is None else [fact.low - step]
     numbers += [] if fact.high is None else [fact.high + step]
     numbers += [

@@ -133,9 +133,9 @@ def test_each_crop_is_embedded_as_alone(corpus, extracted, tmp_path, sizes):
 @pytest.mark.parametrize(
     "options", [{"n_crops": -1}, {"n_crops": 1.5}, {"n_crops": 2, "crop": 0}]
 )
-def test_senseless_crops_are_refused(corpus, tmp_path, options):
+def test_impossible_crops_are_refused(corpus, tmp_path, options):
     message = message_of(arguments(corpus, tmp_path / "out", **options))
-    assert message.startswith("n_crops is ")
+    assert message.startswith(f"{list(options)[-1]} is ")
 
 
 def test_the_receipt_has_the_counts_and_no_chunk_is_left(extracted):

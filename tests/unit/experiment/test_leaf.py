@@ -1,4 +1,4 @@
-"""Leaves with objects: their defaults, changes and arguments are checked."""
+"""Leaves: objects and their arguments, what is asked for, presets, paths."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -127,3 +127,44 @@ def test_a_run_option_without_effect_is_refused(tmp_path):
     with pytest.raises(InputError, match="since pictures are finite; leave"):
         run(tmp_path, "--nonfinite_patience=3")
     assert not (tmp_path / "out").exists()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Count(Settings):
+    """Count words."""
+
+    recipe = "count"
+
+    text: str | None = setting(None, "a file", path=True)
+    n_words: int = setting(3, "how many", low=1)
+    stages: dict[str, dict] = setting({}, "of each stage: its YAML")
+
+
+@pytest.fixture
+def asking(tmp_path):
+    path = tmp_path / "count.yaml"
+    path.write_text("output_folder: out\ntext: !PLACEHOLDER\nn_words: 4\n")
+    return path
+
+
+def test_a_value_that_a_leaf_asks_for_is_needed_though_it_has_a_default(asking):
+    with pytest.raises(InputError, match="text is not given; count needs it"):
+        read_leaf(Count, asking)
+    assert read_leaf(Count, asking, {"text": None}).settings.text is None
+
+
+def test_a_preset_wins_over_leaf_and_overrides(asking):
+    given = {"text": "mine", "n_words": 5}
+    read = read_leaf(Count, asking, given, {"text": None, "n_words": 1})
+    assert (read.settings.text, read.settings.n_words) == (None, 1)
+
+
+def test_yamls_that_a_leaf_names_inside_a_map_are_found_beside_it(asking):
+    other = asking.with_name("other.yaml")
+    other.write_text("a: 1\n")
+    text = "stages: {one: {hparams: other.yaml}, two: {hparams: ecapa.yaml}}\n"
+    text = text.replace("ecapa.yaml", "embedders/ecapa.yaml")
+    asking.write_text(f"output_folder: out\n{text}")
+    stages = read_leaf(Count, asking).settings.stages
+    assert stages["one"]["hparams"] == str(other)
+    assert stages["two"]["hparams"].endswith("hparams/embedders/ecapa.yaml")

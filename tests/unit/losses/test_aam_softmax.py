@@ -7,7 +7,6 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from speechbrain_ext.losses.aam_softmax import AAMSoftmax
-from speechbrain_ext.training.schedules import margin_at
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -156,23 +155,3 @@ def test_a_penalised_logit_rises_over_all_angles():
 def test_impossible_arguments_are_refused(options, words):
     with pytest.raises(InputError, match=words):
         AAMSoftmax(5, 4, **options)
-
-
-def test_the_margin_rises_over_the_given_epochs():
-    steps = [margin_at(step, 4, 0.2, [2, 3]) for step in range(16)]
-    assert steps[:5] == [0.0] * 5
-    assert steps[12:] == [0.2] * 4
-    assert steps[8] == pytest.approx(0.1)
-    assert all(a < b for a, b in zip(steps[4:12], steps[5:13], strict=True))
-
-
-def test_a_rise_in_the_first_epoch_starts_with_it():
-    assert margin_at(0, 4, 0.2, [1, 1]) == 0
-    assert margin_at(3, 4, 0.2, [1, 1]) == pytest.approx(0.15)
-    assert margin_at(4, 4, 0.2, [1, 1]) == 0.2
-
-
-@pytest.mark.parametrize("rise", [[0, 2], [3, 2], [2], "2", [1.5, 2], 3])
-def test_an_impossible_margin_rise_is_refused(rise):
-    with pytest.raises(InputError, match="margin_rise is"):
-        margin_at(0, 4, 0.2, rise)

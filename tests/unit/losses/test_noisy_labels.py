@@ -7,15 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.losses.aam_softmax import AAMSoftmax
 from speechbrain_ext.losses.noisy_labels import (
     NoisyLabels,
     Temperature,
     other_labels,
 )
-from speechbrain_ext.training.speaker import label_confidence
-from speechbrain_ext.utils.errors import InputError
 
 N, B, C, D = 90, 12, 6, 5
 
@@ -275,39 +272,6 @@ def test_a_fixed_temperature_does_not_change():
     cosines, labels = torch.rand(8, 4), torch.zeros(8, dtype=torch.long)
     temperature.update(cosines, labels, torch.ones(8))
     assert float(temperature.value) == pytest.approx(0.25)
-
-
-def manifest(margins):
-    table = pd.DataFrame({"ID": [f"{n}" for n in range(len(margins))]})
-    return Manifest(table.assign(margin=margins), "pseudo_labels")
-
-
-def test_confidence_rises_with_the_margin_up_to_the_quantile():
-    margins = np.linspace(-0.2, 0.6, 81)
-    found = label_confidence(manifest(margins), 0.5)
-    assert (np.diff(found) >= 0).all()
-    assert found[margins <= 0].max() == 0
-    assert (found[margins >= 0.2] == 1).all()
-    middle = np.isclose(margins, 0.1)
-    assert found[middle].tolist() == pytest.approx([0.5])
-
-
-def test_without_a_quantile_there_are_no_confidences():
-    assert label_confidence(manifest([0.1]), None) is None
-
-
-@pytest.mark.parametrize("quantile", [0, 1, 1.0, -0.5, "a", True])
-def test_an_impossible_quantile_is_refused(quantile):
-    with pytest.raises(InputError, match="label_confidence is"):
-        label_confidence(manifest([0.1, 0.2]), quantile)
-
-
-def test_missing_or_zero_margins_are_refused():
-    table = pd.DataFrame({"ID": ["a"]})
-    with pytest.raises(InputError, match="no column margin"):
-        label_confidence(Manifest(table, "pseudo_labels"), 0.5)
-    with pytest.raises(InputError, match="margin of 0 or less"):
-        label_confidence(manifest([-0.1, -0.1, 0.3]), 0.25)
 
 
 def test_other_labels_are_any_but_the_own():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from speechbrain_ext.training.schedules import cosine, exponential
+from speechbrain_ext.training.schedules import cosine, exponential, margin_at
 
 SCHEDULES = [cosine, exponential]
 
@@ -40,3 +40,17 @@ def test_a_momentum_rises_to_one_exactly():
 def test_a_training_shorter_than_its_warm_up_only_warms_up(schedule, n_steps):
     values = [schedule(step, n_steps, 1.0, 0.1, 4) for step in range(n_steps)]
     assert values == [step / 4 for step in range(n_steps)]
+
+
+def test_the_margin_rises_over_the_given_epochs():
+    steps = [margin_at(step, 4, 0.2, [2, 3]) for step in range(16)]
+    assert steps[:5] == [0.0] * 5
+    assert steps[12:] == [0.2] * 4
+    assert steps[8] == pytest.approx(0.1)
+    assert all(a < b for a, b in zip(steps[4:12], steps[5:13], strict=True))
+
+
+def test_a_rise_in_the_first_epoch_starts_with_it():
+    assert margin_at(0, 4, 0.2, [1, 1]) == 0
+    assert margin_at(3, 4, 0.2, [1, 1]) == pytest.approx(0.15)
+    assert margin_at(4, 4, 0.2, [1, 1]) == 0.2

@@ -9,7 +9,11 @@ from tiny_wavlm import TINY
 
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.models.embedder import save_embedder
-from speechbrain_ext.training.speaker import build_speaker, initialise
+from speechbrain_ext.training.speaker import (
+    build_speaker,
+    initialise,
+    label_confidence,
+)
 from speechbrain_ext.utils.errors import InputError
 
 TINY = {
@@ -116,3 +120,31 @@ def test_a_frozen_encoder_is_not_pulled():
 def test_a_penalty_without_pre_trained_weights_is_refused():
     with pytest.raises(InputError, match="give --init_from"):
         built("train_speaker_ecapa", SMALL, l2_sp_weight=0.1)
+
+
+def of_margins(margins):
+    """A manifest of pseudo-labels with these margins of clustering."""
+    table = pd.DataFrame({"ID": [f"{n}" for n in range(len(margins))]})
+    return Manifest(table.assign(margin=margins), "pseudo_labels")
+
+
+def test_confidence_rises_with_the_margin_up_to_the_quantile():
+    margins = np.linspace(-0.2, 0.6, 81)
+    found = label_confidence(of_margins(margins), 0.5)
+    assert (np.diff(found) >= 0).all()
+    assert found[margins <= 0].max() == 0
+    assert (found[margins >= 0.2] == 1).all()
+    middle = np.isclose(margins, 0.1)
+    assert found[middle].tolist() == pytest.approx([0.5])
+
+
+def test_without_a_quantile_there_are_no_confidences():
+    assert label_confidence(of_margins([0.1]), None) is None
+
+
+def test_missing_or_zero_margins_are_refused():
+    table = pd.DataFrame({"ID": ["a"]})
+    with pytest.raises(InputError, match="no column margin"):
+        label_confidence(Manifest(table, "pseudo_labels"), 0.5)
+    with pytest.raises(InputError, match="label_confidence is 0.25"):
+        label_confidence(of_margins([-0.1, -0.1, 0.3]), 0.25)
