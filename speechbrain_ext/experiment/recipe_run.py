@@ -279,15 +279,6 @@ class RecipeRun:
             return torch.distributed.get_world_size()
         return 1
 
-    def share(self, size: int) -> int:
-        """Return this process's share of a batch of all processes."""
-        if size % self.world_size:
-            raise InputError(
-                f"batch_size {size} cannot be shared by {self.world_size} "
-                f"processes; give a multiple of {self.world_size}"
-            )
-        return size // self.world_size
-
     def finish(self, outputs: list[str], **facts: Any) -> None:
         """Write the stage record: names of outputs in the folder, and facts."""
         seconds = time.time() - self._start
