@@ -33,8 +33,8 @@ from speechbrain_ext.experiment.model_card import (
     lacking,
     model_card,
 )
-from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.hub_folder import write_hub_folder
 from speechbrain_ext.inference.hub_upload import describe_upload, upload

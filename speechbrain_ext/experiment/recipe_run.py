@@ -1,4 +1,4 @@
-"""The frame of every recipe: settings, folder, log, record of its end.
+"""What every recipe does around its own work.
 
 Command line to checked hparams, a folder with a log, the archived script and
 the resolved YAML, skip or resume by record, and the record at the end.
@@ -50,12 +50,6 @@ _DECIDING = (
 ).split()
 
 
-def _described(path: PathLike) -> dict[str, Any]:
-    """Entry of an input; a YAML counts with its bases."""
-    is_yaml = Path(path).suffix in (".yaml", ".yml")
-    return describe_yaml(path) if is_yaml else describe_file(path)
-
-
 def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
     """Read a command line as SpeechBrain does; a wrong value is one line.
 
@@ -94,6 +88,12 @@ def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
     key, kind, value = found.groups()
     rule = {"int": "a whole number", "float": "a number"}.get(kind, kind)
     raise InputError(f"{key} is {value}; it must be {rule}; correct --{key}")
+
+
+def _described(path: PathLike) -> dict[str, Any]:
+    """Entry of an input; a YAML counts with its bases."""
+    is_yaml = Path(path).suffix in (".yaml", ".yml")
+    return describe_yaml(path) if is_yaml else describe_file(path)
 
 
 class RecipeRun:
@@ -146,16 +146,18 @@ class RecipeRun:
                 f"usage: python {self.script} HPARAMS.yaml [--key=value ...]; "
                 f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
             )
+        self._refuse_options(kind, argv)
+        # Run options that are keys of the recipe are checked as these are.
+        keys = kind.keys().keys() & RunOptions().as_dict().keys()
+        own = [a for a in argv if "=" in a and a.split("=")[0][2:] in keys]
+        argv = [a for a in argv if a not in own]
         name, self.run_opts, overrides = parse_command_line(argv)
         sb.utils.distributed.ddp_init_group(self.run_opts)
-        self._refuse_options(kind)
-        # What the recipe's class has as a key is checked with its keys.
         given = parse_options(overrides)
-        given |= {
-            option: self.run_opts[option]
-            for option in self.run_opts.overridden_args
-            if option in kind.keys()
-        }
+        overridden = self.run_opts.overridden_args & keys
+        given |= {option: self.run_opts[option] for option in overridden}
+        for word in own:
+            given |= parse_options(word[2:].replace("=", ": ", 1))
         preset = debug if self.run_opts.debug else None
         self.leaf = read_leaf(kind, name, given, preset)
         self.settings: Any = self.leaf.settings
@@ -164,12 +166,15 @@ class RecipeRun:
         self.resumed = False
         self._start = time.time()
 
-    def _refuse_options(self, kind: type[Settings]) -> None:
-        for option, reason in kind.refused_options.items():
-            if option in self.run_opts.overridden_args:
+    @staticmethod
+    def _refuse_options(kind: type[Settings], argv: list[str]) -> None:
+        for word in argv:
+            option, _, value = word[2:].partition("=")
+            if word.startswith("--") and option in kind.refused_options:
                 raise InputError(
-                    f"{option} is {self.run_opts[option]}; it would change "
-                    f"nothing, since {reason}; leave --{option} out"
+                    f"{option} is {value or 'true'}; it would change nothing, "
+                    f"since {kind.refused_options[option]}; leave --{option} "
+                    "out"
                 )
 
     @property
@@ -183,7 +188,7 @@ class RecipeRun:
         inputs: dict[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
-        """Begin a run; return True if its record shows it finished.
+        """Begin: True when the record shows this very work finished.
 
         Otherwise the folder is opened (log, archived script, resolved YAML,
         ``request.json``) and the seed set; work found unfinished there is
@@ -213,7 +218,7 @@ class RecipeRun:
         return done
 
     def _deciding_options(self) -> dict[str, Any]:
-        """Return the run options that change the result, if not default."""
+        """SpeechBrain run options that change the result, if not default."""
         default = RunOptions()
         given = {**default.as_dict(), **self.leaf.options}
         for name in self.run_opts.overridden_args:
@@ -262,20 +267,20 @@ class RecipeRun:
                 logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def objects(self) -> dict[str, Any]:
-        """Seed, and build the objects that the YAML names."""
+        """The hparams with their objects built, seeded."""
         seed_everything(self.settings.seed, verbose=False)
         return self.leaf.objects()
 
     @property
     def world_size(self) -> int:
-        """Number of processes that torchrun started; 1 without it."""
+        """Processes started by torchrun; 1 without it."""
         # Not WORLD_SIZE: schedulers set it for processes that do not meet.
         if sb.utils.distributed.is_distributed_initialized():
             return torch.distributed.get_world_size()
         return 1
 
     def share(self, size: int) -> int:
-        """Return this process's share of a batch of all processes."""
+        """This process's part of a ``batch_size``, which counts them all."""
         if size % self.world_size:
             raise InputError(
                 f"batch_size {size} cannot be shared by {self.world_size} "
@@ -284,7 +289,7 @@ class RecipeRun:
         return size // self.world_size
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
-        """Write the stage record: names of outputs in the folder, and facts."""
+        """Write the record: outputs (names in the folder) and facts."""
         seconds = time.time() - self._start
         run_on_main(
             write_record,

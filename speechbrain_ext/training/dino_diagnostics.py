@@ -65,7 +65,7 @@ class DinoDiagnostics(EpochStatistics):
 
     Example
     -------
-    >>> diagnostics = DinoDiagnostics(n_prototypes=4, embedding_size=2, patience=9)
+    >>> diagnostics = DinoDiagnostics(4, embedding_size=2, patience=9)
     >>> targets = torch.eye(4)[[0, 1]]  # two utterances, two prototypes
     >>> step = diagnostics.update(
     ...     loss=torch.tensor(1.5),
@@ -125,8 +125,8 @@ class DinoDiagnostics(EpochStatistics):
         Returns
         -------
         dict of str to float
-            `STATISTICS` of the step, over all processes: the loss, the student's
-            divergence from the targets (``kl``), their entropy, the mutual
+            `STATISTICS` of the step over all processes: the loss, the
+            student's divergence from the targets (``kl``), their entropy, the mutual
             information, how many prototypes are in use (exp of the entropy
             of the mean target) and the norm of the centre.
 
@@ -170,8 +170,8 @@ class DinoDiagnostics(EpochStatistics):
             f"DINO has collapsed ({way}): for {self.patience} steps or more "
             f"the teacher's targets have had an entropy like {entropy:.3f} "
             f"(ln K is {self.uniform:.3f}) and used prototypes like "
-            f"{n_used:.1f}, loss {statistics['loss']:.3f}; {remedy}, lower --lr "
-            "or raise --batch_size, and start anew with --overwrite=true, or "
+            f"{n_used:.1f}, loss {statistics['loss']:.3f}; {remedy}, lower "
+            "--lr or raise --batch_size, and start anew with --overwrite=true, or "
             "go on with a greater --collapse_patience"
         )
         logger.error(message)

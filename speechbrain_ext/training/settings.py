@@ -246,12 +246,6 @@ class ViewSettings(TrainingSettings):
         group=LABELS,
     )
 
-    @property
-    def n_positive_epochs(self) -> int:
-        """Last epochs with positives of other utterances."""
-        of = {"ssps": self.n_ssps_epochs, "oracle": self.n_epochs}
-        return of.get(self.positives, 0)
-
     def check_together(self) -> None:
         """Refuse values of several keys that do not go together."""
         super().check_together()

@@ -217,9 +217,9 @@ def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
     .. math:: k_i = \min(1, \max(0, m_i / m^*))
 
     with m_i the difference of the cosines of utterance i with its cluster and
-    with the next, and m* a quantile of it over the manifest: those above it count
-    in full, those below in proportion, and those that are nearer to another
-    cluster not at all.
+    with the next, and m* a quantile of it over the manifest: those above it
+    count in full, those below in proportion, and those that are nearer to
+    another cluster not at all.
 
     Arguments
     ---------

@@ -44,6 +44,13 @@ class ViewBrain(TrainingBrain):
         """Number of the batch in the whole training, from 0."""
         return self.optimizer_step
 
+    @property
+    def n_positive_epochs(self) -> int:
+        """Last epochs with positives of other utterances."""
+        settings = self.settings
+        of = {"ssps": settings.n_ssps_epochs, "oracle": settings.n_epochs}
+        return of.get(settings.positives, 0)
+
     def epoch_statistics(self, epoch: int, loss: float) -> dict[str, float]:
         """Return the diagnostics of an epoch, its mean loss among them."""
         return self.parts.diagnostics.close()
@@ -51,7 +58,7 @@ class ViewBrain(TrainingBrain):
     def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
         """Draw the epoch's positives, if it has any."""
         super().on_stage_start(stage, epoch)
-        if epoch <= self.settings.n_epochs - self.settings.n_positive_epochs:
+        if epoch <= self.settings.n_epochs - self.n_positive_epochs:
             return
         positives = self.parts.positives
         # A run that is resumed within the epoch has them already.

@@ -72,7 +72,7 @@ def read_yaml(path: PathLike) -> CommentedMap:
     """A YAML file as a tree with its tags, nothing built.
 
     A file with the key ``base`` holds changes to the YAML that it names, which
-    may have a base of its own.
+    may have a base of its own. Of a list, each changes the ones before it.
 
     Raises
     ------
@@ -101,11 +101,12 @@ def _read_yaml(path: Path, above: tuple[Path, ...]) -> CommentedMap:
     if path.resolve() in above:
         raise InputError(f"{path} is a base of itself; correct its key base")
     tree = _read_alone(path)
-    base = tree.pop(BASE, None)
-    if base is None:
-        return tree
-    below = _read_yaml(find_yaml(str(base), path), (*above, path.resolve()))
-    return merged(below, tree)
+    bases = tree.pop(BASE, [])
+    below = CommentedMap()
+    for base in bases if isinstance(bases, list) else [bases]:
+        found = find_yaml(str(base), path)
+        below = merged(below, _read_yaml(found, (*above, path.resolve())))
+    return merged(below, tree) if below else tree
 
 
 def merged(tree: Any, changes: Any) -> Any:

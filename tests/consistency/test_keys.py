@@ -70,11 +70,14 @@ def code() -> str:
 
 @pytest.mark.parametrize("recipe", sorted(RECIPE_SETTINGS))
 def test_every_key_is_read_somewhere(recipe):
-    """As ``.key``, or by its name in quotes."""
-    keys = settings_of(recipe).keys().keys() - Settings.keys().keys()
+    """As ``.key`` or, where objects are built, as ``["key"]``."""
+    text = code()
     # SpeechBrain reads its run options.
-    for key in keys - RunOptions().as_dict().keys():
-        assert re.search(rf"\.{key}\b|[\"']{key}[\"']", code()), key
+    others = {*Settings.keys(), *RunOptions().as_dict()}
+    for key in settings_of(recipe).keys().keys() - others:
+        read = rf'\.{key}\b|\["{key}"\]|hparams, "{key}"'
+        # What check_together alone reads would decide nothing.
+        assert re.search(read, text), key
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=name)

@@ -384,6 +384,7 @@ def test_a_manifest_without_speakers_is_refused(corpus, tmp_path):
         ({"init_from": "nowhere"}, "nowhere"),
         ({"lr": 1e30}, "in epoch 1, batch 2, utterances s"),
         ({"nonfinite_patience": 9}, "leave --nonfinite_patience out"),
+        ({"max_grad_norm": -1}, "max_grad_norm is -1"),
     ],
 )
 def test_bad_input_is_one_clear_message(corpus, tmp_path, options, words):

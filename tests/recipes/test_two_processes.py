@@ -348,5 +348,5 @@ def test_a_batch_that_cannot_be_shared_is_refused(pair, recipe):
     folder, found = pair
     for rank in (0, 1):
         stopped = found[rank][f"odd {recipe}"]["stopped"]
-        assert stopped.startswith("batch_size 3 cannot be shared by 2 proc")
+        assert stopped.startswith("batch_size is 3; it must be a multiple of")
     assert not (folder / "odd" / recipe / "stage.json").exists()

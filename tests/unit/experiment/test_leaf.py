@@ -119,7 +119,7 @@ def test_a_run_option_that_is_a_key_has_its_range_and_reaches_both(tmp_path):
     recipe = run(tmp_path, "--max_grad_norm=2")
     assert recipe.settings.max_grad_norm == recipe.options.max_grad_norm == 2
     assert run(tmp_path).options.max_grad_norm == 1
-    with pytest.raises(InputError, match="max_grad_norm is -2.0; it must be"):
+    with pytest.raises(InputError, match="max_grad_norm is -2; it must be"):
         run(tmp_path, "--max_grad_norm=-2")
 
 

@@ -101,7 +101,7 @@ def test_a_checkpoint_within_an_epoch_keeps_statistics_and_patience():
     ("targets", "words"),
     [
         (torch.full((8, 32), 1 / 32), ["uniform", "--teacher_temperature"]),
-        (torch.eye(32)[[3] * 8], ["one-hot", "--center_momentum"]),
+        (torch.eye(32)[[3] * 8], ["one-hot", "{center_momentum: 0.9}"]),
     ],
 )
 def test_a_collapse_ends_the_run_after_its_patience(targets, words):
@@ -110,7 +110,7 @@ def test_a_collapse_ends_the_run_after_its_patience(targets, words):
     step(diagnostics, targets)
     with pytest.raises(CollapseError) as caught:
         step(diagnostics, targets)
-    for word in [*words, "for 3 steps", "ln K is 3.466", "--overwrite=True"]:
+    for word in [*words, "for 3 steps", "ln K is 3.466", "--overwrite=true"]:
         assert word in str(caught.value)
 
 

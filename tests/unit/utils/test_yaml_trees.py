@@ -75,6 +75,18 @@ def test_a_yaml_with_a_base_changes_it(tmp_path):
     }
 
 
+def test_each_of_several_bases_changes_the_ones_before_it(tmp_path):
+    leaf(tmp_path, "lr: 1\nloss: {margin: 0.2, scale: 30}\n")
+    (tmp_path / "small.yaml").write_text("lr: 2\nloss: {scale: 20}\n")
+    (tmp_path / "both.yaml").write_text(
+        "base: [recipe.yaml, small.yaml]\nloss: {margin: 0.5}\n"
+    )
+    assert plain(read_yaml(tmp_path / "both.yaml")) == {
+        "lr": 2,
+        "loss": {"margin": 0.5, "scale": 20},
+    }
+
+
 def test_bases_that_go_in_circles_are_named(tmp_path):
     path = leaf(tmp_path, "base: recipe.yaml\n")
     with pytest.raises(InputError, match="is a base of itself"):
