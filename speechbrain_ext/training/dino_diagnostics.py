@@ -126,9 +126,9 @@ class DinoDiagnostics(EpochStatistics):
         -------
         dict of str to float
             `STATISTICS` of the step over all processes: the loss, the
-            student's divergence from the targets (``kl``), their entropy, the mutual
-            information, how many prototypes are in use (exp of the entropy
-            of the mean target) and the norm of the centre.
+            student's divergence from the targets (``kl``), their entropy, the
+            mutual information, how many prototypes are in use (exp of the
+            entropy of the mean target) and the norm of the centre.
 
         Raises
         ------
@@ -171,8 +171,8 @@ class DinoDiagnostics(EpochStatistics):
             f"the teacher's targets have had an entropy like {entropy:.3f} "
             f"(ln K is {self.uniform:.3f}) and used prototypes like "
             f"{n_used:.1f}, loss {statistics['loss']:.3f}; {remedy}, lower "
-            "--lr or raise --batch_size, and start anew with --overwrite=true, or "
-            "go on with a greater --collapse_patience"
+            "--lr or raise --batch_size, and start anew with --overwrite=true, "
+            "or go on with a greater --collapse_patience"
         )
         logger.error(message)
         raise CollapseError(message)
