@@ -279,15 +279,6 @@ class RecipeRun:
             return torch.distributed.get_world_size()
         return 1
 
-    def share(self, size: int) -> int:
-        """This process's part of a ``batch_size``, which counts them all."""
-        if size % self.world_size:
-            raise InputError(
-                f"batch_size {size} cannot be shared by {self.world_size} "
-                f"processes; give a multiple of {self.world_size}"
-            )
-        return size // self.world_size
-
     def finish(self, outputs: list[str], **facts: Any) -> None:
         """Write the record: outputs (names in the folder) and facts."""
         seconds = time.time() - self._start

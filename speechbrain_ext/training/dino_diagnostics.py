@@ -127,7 +127,7 @@ class DinoDiagnostics(EpochStatistics):
         dict of str to float
             `STATISTICS` of the step over all processes: the loss, the
             student's divergence from the targets (``kl``), their entropy, the
-            mutual information, how many prototypes are in use (exp of the
+            mutual information, the number of prototypes in use (exp of the
             entropy of the mean target) and the norm of the centre.
 
         Raises
