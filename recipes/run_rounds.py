@@ -50,7 +50,7 @@ def print_plan(plan: Plan) -> None:
             state = "done"
         elif step.artifacts.is_begun:
             state = "resume"
-        print(f"  {state:7}{step.name:28}{step.recipe}  {step.hparams}")
+        print(f"  {state:7}{step.name:30}{step.recipe}  {step.hparams}")
     if not plan.rounds.stopped:
         print("  then, while churn falls, further rounds; see max_rounds")
 

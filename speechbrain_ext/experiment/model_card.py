@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCardData
 
 from speechbrain_ext.experiment.lineage import UNKNOWN
+from speechbrain_ext.experiment.templating import render
 from speechbrain_ext.inference.decision import Decision
 from speechbrain_ext.inference.hub_folder import EXAMPLES
 from speechbrain_ext.utils.provenance import versions
@@ -96,18 +97,39 @@ def model_card(story: Story) -> str:
     - me/voices
     library_name
     """
-    sections = {
-        "Load it": _loading(story),
-        "Results": _results(story),
-        "Decisions": _decisions(story),
-        "How it was trained": _training(story),
-        "Limits": _limits(story),
-        "Cite": _cite(),
-    }
-    text = f"---\n{front_matter(story)}\n---\n\n# {story.title}\n\n{_opening()}"
-    for heading, section in sections.items():
-        text += f"\n## {heading}\n\n{section.strip()}\n"
-    return text
+    lineage = story.lineage
+    last = lineage[-1].get("versions", {}) if lineage else {}
+    table = render_table(story.results).replace("## ", "### ")
+    corpora = {result.trials.corpus for result in story.results} - {""}
+    return render(
+        "model_card.md",
+        front_matter=front_matter(story),
+        title=story.title,
+        source=_HERE,
+        files=_FILES.format(*EXAMPLES),
+        examples=EXAMPLES,
+        own_classes=story.own_classes,
+        decision=story.decision,
+        caveats=caveats(story),
+        table=table.strip(),
+        steps=[
+            {
+                "folder": step["folder"],
+                "recipe": step["recipe"],
+                "words": ", ".join(step_in_words(step)),
+            }
+            for step in lineage
+        ],
+        n_rounds=sum(step["recipe"] == "train_speaker" for step in lineage),
+        trained_with=_versions_in_words(last),
+        exported_with=_versions_in_words(versions()),
+        unknown=lacking(lineage),
+        corpora=", ".join(sorted(corpora)),
+    )
+
+
+def _versions_in_words(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in found.items())
 
 
 def front_matter(story: Story) -> str:
@@ -228,15 +250,6 @@ def lacking(lineage: Sequence[Mapping[str, Any]]) -> str:
     return f"the steps that led to {', '.join(inputs)}" if inputs else ""
 
 
-def _opening() -> str:
-    return (
-        "A speaker embedder: speech in, one vector out; the cosine of two "
-        "vectors tells whether they are of one speaker. Made with "
-        "speechbrain-ext, a SpeechBrain recipe extension that learns from "
-        "unlabelled speech.\n"
-    )
-
-
 def for_repository(card: str, repository: str) -> str:
     """Change a card's code to load the model from the hub, not from here.
 
@@ -250,87 +263,6 @@ def for_repository(card: str, repository: str) -> str:
     card = card.replace(_HERE, f'source = "{repository}"')
     theirs = _FILES.format("a.wav", "b.wav")
     return card.replace(_FILES.format(*EXAMPLES), f"{theirs}  # your files")
-
-
-def _loading(story: Story) -> str:
-    one, other = EXAMPLES
-    files = _FILES.format(*EXAMPLES)
-    needed = ""
-    if story.own_classes:
-        needed = " and needs speechbrain-ext installed for its classes"
-    return f"""
-With speechbrain-ext installed; no code from this folder is run:
-
-```python
-from speechbrain_ext.inference.verifier import SpeakerVerifier
-
-{_HERE}
-verifier = SpeakerVerifier.from_pretrained(source)
-{files}
-score, probability, same = verifier.verify(first, second)
-```
-
-With SpeechBrain, which runs the folder's `hyperparams.yaml`{needed}:
-
-```python
-from speechbrain.inference.speaker import SpeakerRecognition
-
-{_HERE}
-verifier = SpeakerRecognition.from_hparams(source=source)
-{files}
-score, _ = verifier.verify_files(first, second)
-same = score >= {story.decision.threshold:.4f}
-```
-
-Both give the same embeddings. `{one}` and `{other}` of this
-folder are a synthetic voice in two recordings; put your files in their place.
-Speech of other rates than 16 kHz is resampled.
-"""
-
-
-def _results(story: Story) -> str:
-    warnings = "".join(f"- {words}\n" for words in caveats(story))
-    if warnings:
-        warnings = f"Read with care:\n\n{warnings}\n"
-    table = render_table(story.results).replace("## ", "### ")
-    return (
-        f"{warnings}Cosine of whole utterances, by this very model. Square "
-        f"brackets: 95 % intervals. minDCF is normalised.\n\n{table}"
-    )
-
-
-def _decisions(story: Story) -> str:
-    decision = story.decision
-    return (
-        f"The log-likelihood ratio of a cosine s is {decision.weight:.4f} s "
-        f"{decision.offset:+.4f}, learnt on {decision.learnt_on}. Where one "
-        f"speaker has the probability {decision.prior:g} beforehand, the "
-        f"threshold is a cosine of {decision.threshold:.4f}; for other "
-        "priors give `verify(..., prior=0.01)`. Cllr and actual costs above, "
-        "where given, tell what this calibration is worth on those lists; for "
-        "other conditions calibrate anew.\n"
-    )
-
-
-def _training(story: Story) -> str:
-    unknown = lacking(story.lineage)
-    if unknown:
-        unknown = f"Not given at the export: {unknown}.\n"
-    if not story.lineage:
-        return unknown
-    lines = ["| step | recipe | what it was |", "|---|---|---|"]
-    for step in story.lineage:
-        words = ", ".join(step_in_words(step))
-        lines.append(f"| {step['folder']} | {step['recipe']} | {words} |")
-    n_rounds = sum(step["recipe"] == "train_speaker" for step in story.lineage)
-    last = story.lineage[-1].get("versions", {})
-    used = ", ".join(f"{name} {number}" for name, number in last.items())
-    exported = ", ".join(f"{n} {v}" for n, v in versions().items())
-    text = "\n".join(lines)
-    text += f"\n\nTrainings on labels: {n_rounds}. Versions: {used}."
-    if used != exported:
-        text += f" Exported with: {exported}."
-    return f"{text}\n\n{unknown}"
 
 
 def step_in_words(step: Mapping[str, Any]) -> list[str]:
@@ -357,25 +289,3 @@ def step_in_words(step: Mapping[str, Any]) -> list[str]:
     if step.get("oracle_positives"):
         found.append("positives by true labels")
     return found
-
-
-def _limits(story: Story) -> str:
-    corpora = ", ".join(sorted({r.trials.corpus for r in story.results} - {""}))
-    return (
-        f"Measured on {corpora or 'one corpus'} and nothing else. Other "
-        "languages, channels, distances and speaking styles, children, old "
-        "age and illness may do worse, and errors differ between groups of "
-        "people; short speech (below 2 s) tells less. It does not notice "
-        "recordings, synthetic or converted voices: do not use it alone where "
-        "an error harms somebody, nor to recognise people who did not agree "
-        "to it.\n"
-    )
-
-
-def _cite() -> str:
-    return (
-        "Miara, Lepage, Dehak, *Towards Supervised Performance on Speaker "
-        "Verification with Self-Supervised Learning by Leveraging Large-Scale "
-        "ASR Models*, Interspeech 2024, arXiv 2406.02285. Ravanelli et al., "
-        "*SpeechBrain: A General-Purpose Speech Toolkit*, arXiv 2106.04624.\n"
-    )

@@ -1,4 +1,4 @@
-"""The frame of every recipe: settings, folder, log, record of its end.
+"""What every recipe does around its own work.
 
 Command line to checked hparams, a folder with a log, the archived script and
 the resolved YAML, skip or resume by record, and the record at the end.
@@ -188,7 +188,7 @@ class RecipeRun:
         inputs: dict[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
-        """Begin a run; return True if its record shows it finished.
+        """Begin: True when the record shows this very work finished.
 
         Otherwise the folder is opened (log, archived script, resolved YAML,
         ``request.json``) and the seed set; work found unfinished there is
@@ -218,7 +218,7 @@ class RecipeRun:
         return done
 
     def _deciding_options(self) -> dict[str, Any]:
-        """Return the run options that change the result, if not default."""
+        """SpeechBrain run options that change the result, if not default."""
         default = RunOptions()
         given = {**default.as_dict(), **self.leaf.options}
         for name in self.run_opts.overridden_args:
@@ -267,20 +267,20 @@ class RecipeRun:
                 logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def objects(self) -> dict[str, Any]:
-        """Seed, and build the objects that the YAML names."""
+        """The hparams with their objects built, seeded."""
         seed_everything(self.settings.seed, verbose=False)
         return self.leaf.objects()
 
     @property
     def world_size(self) -> int:
-        """Number of processes that torchrun started; 1 without it."""
+        """Processes started by torchrun; 1 without it."""
         # Not WORLD_SIZE: schedulers set it for processes that do not meet.
         if sb.utils.distributed.is_distributed_initialized():
             return torch.distributed.get_world_size()
         return 1
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
-        """Write the stage record: names of outputs in the folder, and facts."""
+        """Write the record: outputs (names in the folder) and facts."""
         seconds = time.time() - self._start
         run_on_main(
             write_record,

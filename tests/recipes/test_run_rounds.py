@@ -89,7 +89,7 @@ def test_the_results_name_their_corpus_and_training_size(chain):
     assert {row.bootstrap.n_units for row in rows} == {4}
     assert {row.system.n_train for row in rows} == {24}
     assert {row.system.caveat for row in rows} == {"synthetic voices"}
-    assert rows[0].pseudo_labels.nmi is not None
+    assert rows[0].labels.nmi is not None
     assert (folder / "results" / "TABLE.md").exists()
 
 
