@@ -158,14 +158,6 @@ def training_facts(path: str | None) -> dict[str, Any]:
     return {key: v for key, v in found.items() if v is not None}
 
 
-def training_seconds(path: str | None) -> float | None:
-    """Read the time of a training; unknown if it was killed and resumed."""
-    if path is None:
-        return None
-    record = read_json(path)
-    return None if record.get("resumed") else record.get("seconds")
-
-
 def system_facts(
     settings: ScoreTrials, trained: dict[str, Any]
 ) -> dict[str, Any]:
@@ -176,7 +168,6 @@ def system_facts(
         "name": settings.system,
         "device": settings.train_device or "",
         "n_train": trained.get("n_utterances"),
-        "seconds": training_seconds(settings.train_record),
     }
     caveat = settings.caveat or ""
     for fact, words in CAVEATS.items():

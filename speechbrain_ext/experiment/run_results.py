@@ -27,6 +27,7 @@ from speechbrain_ext.experiment.steps import (
     System,
     steps_that_left,
 )
+from speechbrain_ext.utils.files import read_json
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.results import Result, read_result
 from speechbrain_ext.verification.tables import in_order
@@ -96,7 +97,11 @@ def read_scored(
     found = []
     for step in steps_that_left(steps, ScoreArtifacts):
         values = step.values(late)
-        results = [read_result(path) for path in step.artifacts.results()]
+        seconds = training_seconds(values.get("train_record"))
+        results = [
+            with_seconds(read_result(path), seconds)
+            for path in step.artifacts.results()
+        ]
         found.append(
             Scored(
                 step.system,
@@ -107,6 +112,30 @@ def read_scored(
             )
         )
     return found
+
+
+def training_seconds(record: str | None) -> float | None:
+    """Return a training's time; None when it was killed and resumed.
+
+    Arguments
+    ---------
+    record : str, optional
+        The training's ``stage.json``.
+    """
+    if record is None:
+        return None
+    found = read_json(record)
+    return None if found.get("resumed") else found.get("seconds")
+
+
+def with_seconds(result: Result, seconds: float | None) -> Result:
+    """Return a result that has the time of its training.
+
+    The files of a scores step have no time: the same scores are the same
+    bytes, however long the training took.
+    """
+    system = dataclasses.replace(result.system, seconds=seconds)
+    return dataclasses.replace(result, system=system)
 
 
 class RunFolder:

@@ -387,7 +387,9 @@ def test_the_result_tells_where_the_system_came_from(corpus, caveat):
         )
     )
     result = read_result(folder / "scores" / "result_dev_raw.json")
-    assert (result.system.n_train, result.system.seconds) == (99, 12.5)
+    assert result.system.n_train == 99
+    # The time of a training is no part of what its scores are.
+    assert result.system.seconds is None
     assert result.labels == LabelFacts(nmi=0.9, ari=0.8, n_clusters=7)
     assert result.gate == GateFacts(kept=0.75, corrected=0.25)
     words = [

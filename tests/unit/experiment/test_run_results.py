@@ -22,6 +22,7 @@ from speechbrain_ext.experiment.run_results import (
     RunFolder,
     comparisons_of,
     pairs,
+    training_seconds,
 )
 from speechbrain_ext.experiment.steps import Kind
 from speechbrain_ext.verification.bootstrap import single_trials
@@ -175,3 +176,12 @@ def test_a_topline_without_errors_has_no_ratio():
         trials_sha256="0",
     )
     assert found.ratio_in_words().endswith("100.00 / 0.00 = –")
+
+
+def test_a_resumed_training_has_no_time(tmp_path):
+    path = tmp_path / "stage.json"
+    path.write_text('{"resumed": false, "seconds": 12.5}')
+    assert training_seconds(str(path)) == 12.5
+    path.write_text('{"resumed": true, "seconds": 12.5}')
+    assert training_seconds(str(path)) is None
+    assert training_seconds(None) is None
