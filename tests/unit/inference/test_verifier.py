@@ -1,64 +1,22 @@
 """A shared model in use: safe, and the same whatever it is given."""
 
-import json
 import math
 import pickle
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import torch
+from shared_model import DECISION
 from tiny_wavlm import TINY
 
-from speechbrain_ext.dataio.embedding_files import read_embeddings
-from speechbrain_ext.inference import embed, verify
-from speechbrain_ext.inference.decision import Decision, checked_decision
-from speechbrain_ext.inference.hub_folder import (
-    read_hub_folder,
-    write_hub_folder,
-)
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.models.embedder import (
-    WaveEmbedder,
-    build_embedder,
-    save_embedder,
-)
+from speechbrain_ext.models.embedder import WaveEmbedder
 from speechbrain_ext.models.pooling import MHFA
 from speechbrain_ext.models.speech_encoder import RawWaveform, SpeakerEncoder
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, sha256, write_json
-
-SMALL = {
-    "width": 16,
-    "width_last": 24,
-    "attention_channels": 8,
-    "embedding_size": 8,
-}
-DECISION = Decision(8.0, -4.0, 0.5, "pairs")
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("published")
-    torch.manual_seed(0)
-    embedder = build_embedder("hparams/embedders/ecapa.yaml", SMALL)
-    embedder.train()(0.1 * torch.randn(8, 8000))
-    save_embedder(folder / "embedder", embedder.eval())
-    write_hub_folder(folder / "model", folder / "embedder", DECISION, seed=0)
-    return folder / "model"
-
-
-@pytest.fixture
-def model(published, tmp_path):
-    """A copy, to be spoilt."""
-    return shutil.copytree(published, tmp_path / "model")
-
-
-@pytest.fixture(scope="module")
-def verifier(published):
-    return SpeakerVerifier.from_pretrained(published, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -152,43 +110,11 @@ def test_damaged_weights_are_one_clear_error(model, spoil, message):
     assert "get the folder again" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format": 9}, "of format 1"),
-        ({"weights": None}, "has no weights"),
-        ({"modules": []}, "has no modules"),
-        ({"decision": {}}, "weight is None"),
-        ({"decision": {**DECISION._asdict(), "offset": math.nan}}, "offset"),
-        ({"decision": {**DECISION._asdict(), "prior": 2}}, "prior is 2"),
-        (
-            {"decision": {**DECISION._asdict(), "weight": 10**400}},
-            "weight is 1000",
-        ),
-    ],
-)
-def test_a_damaged_config_is_one_clear_error(model, change, message):
-    config = read_json(model / "config.json")
-    config["speechbrain_ext"].update(change)
-    write_json(model / "config.json", config)
-    with pytest.raises(InputError, match=message):
-        read_hub_folder(model)
-
-
 @pytest.mark.parametrize("content", [b"\xff\xfe{}", b'{"a":' * 100_000])
 def test_a_config_that_is_no_json_is_one_clear_error(model, content):
     (model / "config.json").write_bytes(content)
     with pytest.raises(InputError, match="config.json: not JSON"):
         SpeakerVerifier.from_pretrained(model, "cpu")
-
-
-def test_weights_of_another_model_are_refused(model, tmp_path):
-    config = read_json(model / "config.json")
-    inner = config["speechbrain_ext"]["modules"]["embedding_model"]
-    inner["lin_neurons"] = 9
-    write_json(model / "config.json", config)
-    with pytest.raises(InputError, match="does not hold the weights"):
-        read_hub_folder(model)
 
 
 @pytest.mark.parametrize(
@@ -360,112 +286,3 @@ def test_the_probability_is_that_of_the_calibration_and_prior(verifier):
     assert rare.probability == pytest.approx(odds / (1 + odds))
     assert found.same and not rare.same
     assert verifier.threshold == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize("prior", [0.5, 0.01, 0.9])
-def test_the_threshold_is_where_both_are_as_likely(prior):
-    decision = checked_decision(8.0, -4.0, prior, "")
-    odds = prior / (1 - prior) * math.exp(8 * decision.threshold - 4)
-    assert odds == pytest.approx(1)
-
-
-# The command line.
-
-
-def test_two_files_are_compared_on_the_command_line(published, capsys):
-    one, two = (str(published / f"example{n}.wav") for n in (1, 2))
-    verify.main([str(published), one, one, "--device=cpu"])
-    assert capsys.readouterr().out.startswith("same speaker: probability of")
-    verify.main([str(published), one, two, "--prior=0.000001"])
-    found = capsys.readouterr().out
-    assert found.startswith("different speakers: probability of one speaker 0.")
-
-
-def write_speech(folder, names):
-    """Files of noise, each another; the first two of one length."""
-    generator = np.random.default_rng(3)
-    for number, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        x = 0.1 * generator.normal(size=8000 + 800 * (number // 2))
-        soundfile.write(folder / name, x, 16000)
-    return folder
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_folder_is_embedded_on_the_command_line(
-    published, verifier, tmp_path, capsys, num_workers
-):
-    names = ["a/3.wav", "b.flac", "c/1.wav", "d.wav"]
-    speech = write_speech(tmp_path / "speech", names)
-    out = tmp_path / "embeddings.npy"
-    words = [str(published), str(speech), str(out), "--device=cpu"]
-    embed.main([*words, f"--num_workers={num_workers}"])
-    vectors, index = read_embeddings(tmp_path)
-    assert list(index.ids) == names and list(index.row) == [0, 1, 2, 3]
-    wanted = verifier.embed([speech / name for name in names])
-    np.testing.assert_allclose(vectors, wanted, atol=1e-6)
-    assert len(np.unique(vectors[:, 0].round(6))) == 4
-    found = capsys.readouterr().out
-    assert "4 utterances, 8 values; 0 files were left out" in found
-    embed.main(words)
-
-
-def test_files_that_have_no_embedding_are_left_out_and_named(
-    published, verifier, tmp_path, caplog, capsys
-):
-    speech = write_speech(tmp_path / "speech", ["good.wav", "bad.wav"])
-    nan = np.full(8000, np.nan, dtype="float32")
-    soundfile.write(speech / "bad.wav", nan, 16000, subtype="FLOAT")
-    (speech / "broken.wav").write_bytes(b"RIFF")
-    (speech / "phone.m4a").write_bytes(bytes(100))
-    noise = np.random.default_rng(0).normal(size=32000) / 10
-    soundfile.write(speech / "half.flac", noise, 16000)
-    content = (speech / "half.flac").read_bytes()
-    (speech / "half.flac").write_bytes(content[: len(content) // 2])
-    out = tmp_path / "embeddings.npy"
-    embed.main([str(published), str(speech), str(out), "--device=cpu"])
-    vectors, index = read_embeddings(tmp_path)
-    assert list(index.ids) == ["good.wav"]
-    wanted = verifier.embed(speech / "good.wav")
-    np.testing.assert_allclose(vectors[0], wanted, atol=1e-6)
-    for name in ("bad.wav", "broken.wav", "phone.m4a", "half.flac"):
-        assert f"{speech / name}" in caplog.text
-    assert "; 4 files were left out" in capsys.readouterr().out
-    for name in ("good.wav", "half.flac"):
-        (speech / name).unlink()
-    with pytest.raises(InputError, match="none of 3 audio files"):
-        embed.main([str(published), str(speech), str(out), "--device=cpu"])
-
-
-def test_a_table_of_another_kind_is_not_replaced(tmp_path):
-    table = tmp_path / "test.csv"
-    table.write_text("ID,duration,wav,start,stop\n")
-    words = ["nowhere", "nowhere", str(tmp_path / "test.npy")]
-    with pytest.raises(InputError, match="test.csv would be replaced"):
-        embed.main(words)
-    assert table.read_text() == "ID,duration,wav,start,stop\n"
-
-
-@pytest.mark.parametrize(
-    ("output", "files", "message"),
-    [
-        ("out.txt", True, "name it .npy"),
-        ("out.npy", False, "none of 1 audio files"),
-    ],
-)
-def test_what_cannot_be_embedded_is_one_clear_error(
-    published, tmp_path, output, files, message
-):
-    (tmp_path / "a.wav").write_bytes(b"")
-    if files:
-        shutil.copy(published / "example1.wav", tmp_path / "b.wav")
-    words = [str(published), str(tmp_path), str(tmp_path / output)]
-    with pytest.raises(InputError, match=message):
-        embed.main(words)
-    assert not (tmp_path / output).exists()
-
-
-def test_a_config_is_plain_json_without_a_place_of_this_machine(published):
-    text = (published / "config.json").read_text()
-    assert json.loads(text)["speechbrain_interface"] == "SpeakerRecognition"
-    assert str(published.parent) not in text
