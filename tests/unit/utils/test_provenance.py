@@ -1,27 +1,15 @@
 """Descriptions of inputs: hashes of files, and of YAMLs with their bases."""
 
-import dataclasses
 import hashlib
 
 import pytest
 
-from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.provenance import (
     describe_file,
     describe_yaml,
     versions,
 )
-from speechbrain_ext.utils.settings import Settings, setting
-
-
-@dataclasses.dataclass(kw_only=True)
-class Train(Settings):
-    """Train an embedder."""
-
-    recipe = "train"
-
-    embedder_yaml: str = setting(doc="an embedder YAML", path=True)
 
 
 @pytest.fixture
@@ -65,27 +53,6 @@ def test_the_package_has_its_own_yamls_for_every_directory(
     monkeypatch.chdir(tmp_path)
     found = describe_yaml("embedders/encoder_mhfa.yaml")
     assert found["path"].endswith("hparams/embedders/encoder_mhfa.yaml")
-
-
-def test_a_finished_stage_is_not_skipped_after_a_change_of_a_base(
-    embedder_yaml, tmp_path
-):
-    leaf = tmp_path / "train.yaml"
-    leaf.write_text(f"output_folder: {tmp_path / 'out'}\n")
-    argv = [str(leaf), f"--embedder_yaml={embedder_yaml}"]
-
-    def run():
-        return RecipeRun(__file__, Train, argv)
-
-    inputs = {"embedder_yaml": embedder_yaml}
-    first = run()
-    assert not first.is_done(inputs)
-    (first.folder / "model").write_text("weights")
-    first.finish(["model"])
-    assert run().is_done(inputs)
-    embedder_yaml.with_name("base.yaml").write_text("# Base.\nwidth: 9\n")
-    with pytest.raises(InputError, match="inputs.embedder_yaml"):
-        run().is_done(inputs)
 
 
 def test_versions_of_packages_that_decide_a_result_are_known():
