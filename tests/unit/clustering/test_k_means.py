@@ -35,7 +35,7 @@ def test_kmeans_finds_separated_groups():
     assert_same_partition(result.labels, truth)
 
 
-def test_kmeans_labels_are_nearest_means_and_inertia_is_their_cost():
+def test_kmeans_labels_are_nearest_means_and_inertia_their_squared_distance():
     x, _ = groups(10, 20, spread=0.8)
     result = kmeans(x, 7, seed=3, n_iterations=200)
     square = ((x[:, None] - result.centroids) ** 2).sum(axis=2)
@@ -57,7 +57,7 @@ def test_kmeans_is_decided_by_its_seed():
     assert (kmeans(x, 8, seed=6).labels != first.labels).any()
 
 
-def test_more_restarts_never_cost_more():
+def test_more_restarts_never_raise_the_inertia():
     x, _ = groups(20, 10, spread=0.3)
     costs = [kmeans(x, 20, seed=2, n_restarts=n).inertia for n in (1, 5, 10)]
     assert costs == sorted(costs, reverse=True)
@@ -65,7 +65,7 @@ def test_more_restarts_never_cost_more():
 
 
 @pytest.mark.parametrize("n_clusters", [1, 2, 7, 12])
-def test_no_cluster_is_empty_however_many_copies_there_are(n_clusters):
+def test_no_cluster_is_empty_among_many_equal_vectors(n_clusters):
     distinct, _ = groups(12, 1)
     x = np.concatenate([np.repeat(distinct[:1], 500, axis=0), distinct[1:]])
     for seed in range(5):
@@ -74,7 +74,7 @@ def test_no_cluster_is_empty_however_many_copies_there_are(n_clusters):
         assert labels.max() == n_clusters - 1
 
 
-def test_as_many_clusters_as_distinct_vectors_cost_nothing():
+def test_inertia_is_zero_with_a_cluster_for_each_distinct_vector():
     distinct, _ = groups(12, 1)
     x = np.repeat(distinct, 4, axis=0)
     assert kmeans(x, 12, seed=0, n_iterations=50).inertia == 0
@@ -118,7 +118,7 @@ def test_approximate_assignment_costs_within_one_per_cent(make):
     assert (near.labels != exact.labels).any()
 
 
-def test_approximate_assignment_looks_where_the_nearest_mostly_is():
+def test_approximate_assignment_mostly_finds_the_nearest_mean():
     x = near_speakers()
     centroids = x[::7]
     square = ((x[:500, None] - centroids) ** 2).sum(axis=2)
@@ -127,7 +127,7 @@ def test_approximate_assignment_looks_where_the_nearest_mostly_is():
     assert (labels == square.argmin(axis=1)).mean() > 0.95
 
 
-def test_approximate_assignment_manages_copies_and_few_clusters():
+def test_approximate_assignment_works_with_equal_vectors_and_few_clusters():
     distinct, _ = groups(12, 1)
     x = np.repeat(distinct, 40, axis=0)
     for n_clusters in (1, 2, 5, 12):
@@ -153,7 +153,7 @@ def test_labels_do_not_depend_on_the_number_of_threads(assignment):
     assert adjusted_rand_score(*labels) > 0.999
 
 
-def test_blocks_of_rows_change_nothing(monkeypatch):
+def test_labels_do_not_depend_on_the_size_of_blocks(monkeypatch):
     x = near_speakers()[:1000]
     for assignment in k_means.ASSIGNMENTS:
         whole = kmeans(x, 30, seed=0, assignment=assignment)

@@ -80,7 +80,7 @@ def test_nmi_uses_the_arithmetic_mean_of_the_entropies():
     assert abs(found - other) > 0.1
 
 
-def test_v_measure_is_nmi_and_its_parts_have_their_sides():
+def test_nmi_is_the_harmonic_mean_of_homogeneity_and_completeness():
     speakers = [0] * 4 + [1] * 4
     split = truth_statistics([0, 0, 1, 1, 2, 2, 3, 3], speakers)
     assert split["homogeneity"] == 1 > split["completeness"]
@@ -105,7 +105,7 @@ def test_split_and_merged_equal_a_loop():
     }
 
 
-def test_a_missing_speaker_is_refused():
+def test_fewer_speakers_than_labels_are_refused():
     with pytest.raises(InputError, match="3 labels and 2 speakers"):
         truth_statistics([0, 0, 1], ["a", "b"])
 

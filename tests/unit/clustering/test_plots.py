@@ -18,7 +18,7 @@ def test_clusters_are_sorted_by_size():
     assert axes.lines[0].get_ydata().tolist() == [9, 5, 3, 1]
 
 
-def test_each_criterion_is_marked_where_it_answers():
+def test_each_criterion_is_marked_at_the_number_it_chose():
     figure = cluster_number(
         [2, 4, 8], {"gap": [1, 3, 1], "cosine": [1, 2, 3]}, {"gap": 4}, 4
     )
@@ -36,7 +36,7 @@ def test_the_chosen_round_is_marked_in_per_cent():
     assert axes.collections[0].get_offsets().tolist() == [[1, 25]]
 
 
-def test_a_map_has_a_point_an_utterance_and_a_colour_a_name():
+def test_a_map_has_a_point_for_each_utterance_and_a_colour_for_each_name():
     points = np.arange(12).reshape(6, 2)
     figure = embedding_map(points, {"cluster": list("aabbcc")})
     drawn = figure.axes[0].collections
@@ -61,7 +61,7 @@ def test_nothing_to_draw_is_refused(function, empty):
         function(empty)
 
 
-def test_groups_stay_together_and_apart():
+def test_the_map_keeps_groups_apart_and_is_the_same_twice():
     generator = np.random.default_rng(0)
     centres = 5 * generator.normal(size=(3, 20))
     group = np.repeat(np.arange(3), 15)
@@ -74,7 +74,7 @@ def test_groups_stay_together_and_apart():
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (5, 100), (9, 2)])
-def test_few_utterances_have_a_map_too(shape):
+def test_few_utterances_can_be_drawn_as_a_map(shape):
     x = np.random.default_rng(1).normal(size=shape)
     points = project(x)
     assert points.shape == (shape[0], 2)

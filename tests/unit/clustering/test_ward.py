@@ -69,7 +69,7 @@ def test_every_cut_equals_scikit_learn(make):
         assert_same_partition(cut_tree(tree, n_clusters), expected)
 
 
-def test_weights_act_as_copies():
+def test_a_weight_of_n_acts_as_n_equal_vectors():
     x = random_rows()[:40]
     copies = np.random.default_rng(1).integers(1, 6, len(x))
     tree = ward_tree(x, weights=copies)
@@ -83,7 +83,7 @@ def test_weights_act_as_copies():
     assert adjusted_rand_score(unweighted, cut_tree(tree, 9)) < 1
 
 
-def test_the_tree_reads_as_a_scipy_linkage():
+def test_the_tree_is_a_valid_scipy_linkage():
     x = random_rows()
     tree = ward_tree(x, weights=np.arange(1, len(x) + 1))
     assert tree.shape == (len(x) - 1, 4)
@@ -92,7 +92,7 @@ def test_the_tree_reads_as_a_scipy_linkage():
     assert tree[-1, 3] == len(x)
 
 
-def test_equal_heights_still_put_parts_before_wholes():
+def test_clusters_come_before_their_merges_also_at_equal_heights():
     x = np.repeat(groups(4, 1)[0], 25, axis=0)
     assert is_valid_linkage(ward_tree(x))
 
@@ -104,7 +104,7 @@ def test_the_tree_does_not_depend_on_block_size(monkeypatch):
     np.testing.assert_array_equal(ward_tree(x), whole)
 
 
-def test_copies_end_in_one_cluster():
+def test_equal_vectors_end_in_one_cluster():
     x = np.repeat(groups(12, 1)[0], 20, axis=0)
     generator = np.random.default_rng(0)
     order = generator.permutation(len(x))
@@ -112,7 +112,7 @@ def test_copies_end_in_one_cluster():
     assert_same_partition(labels, np.repeat(np.arange(12), 20)[order])
 
 
-def test_groups_full_of_ties_are_found():
+def test_groups_with_many_equal_distances_are_found():
     square = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
     corners = 50 * np.array([[0, 0], [1, 3], [2, 1]], dtype=np.float32)
     x = (corners[:, None] + square).reshape(-1, 2)
@@ -124,12 +124,14 @@ def test_groups_full_of_ties_are_found():
     "weights",
     [np.ones(9), np.zeros(10), np.full(10, np.nan), -np.ones(10)],
 )
-def test_weights_must_be_one_positive_number_a_vector(weights):
+def test_weights_other_than_a_positive_number_for_each_vector_are_refused(
+    weights,
+):
     with pytest.raises(InputError, match="one positive number for each"):
         ward_tree(groups(2, 5)[0], weights=weights)
 
 
-def test_cuts_are_nested_and_have_the_number_asked_for():
+def test_cuts_are_nested_and_have_the_given_number_of_clusters():
     tree = ward_tree(random_rows())
     finer = np.arange(150)
     for n_clusters in range(150, 0, -1):

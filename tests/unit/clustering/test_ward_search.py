@@ -10,7 +10,7 @@ from speechbrain_ext.clustering.ward import ward_tree
 
 
 @pytest.mark.parametrize("n_listed", [1, 3, 40])
-def test_the_tree_does_not_depend_on_what_clusters_remember(
+def test_the_tree_does_not_depend_on_the_length_of_neighbour_lists(
     monkeypatch, n_listed
 ):
     x = many_groups()
@@ -20,7 +20,7 @@ def test_the_tree_does_not_depend_on_what_clusters_remember(
     np.testing.assert_array_equal(ward_tree(x, weights), whole)
 
 
-def test_what_clusters_remember_spares_most_searches(monkeypatch):
+def test_neighbour_lists_make_most_searches_unnecessary(monkeypatch):
     searched = []
     search = ward_search.Forest._search
 
@@ -35,7 +35,9 @@ def test_what_clusters_remember_spares_most_searches(monkeypatch):
     assert sum(searched[1:]) < 0.5 * len(x)
 
 
-def test_ward_computes_in_full_precision_whatever_training_does(monkeypatch):
+def test_the_search_computes_in_full_precision_and_restores_the_setting(
+    monkeypatch,
+):
     seen = set()
     merge_round = ward_search.Forest.merge_round
 
@@ -54,7 +56,7 @@ def test_ward_computes_in_full_precision_whatever_training_does(monkeypatch):
     assert seen == {"highest"}
 
 
-def test_vectors_all_at_one_distance_pair_off_together(monkeypatch):
+def test_equidistant_vectors_are_merged_in_pairs_in_each_round(monkeypatch):
     rounds = []
     merge_round = ward_search.Forest.merge_round
 

@@ -8,7 +8,7 @@ from speechbrain_ext.dataio.oracle import true_speakers, write_oracle
 from speechbrain_ext.utils.errors import InputError
 
 
-def test_the_oracle_takes_the_first_folder(tmp_path):
+def test_the_first_folder_of_an_id_is_its_speaker(tmp_path):
     ids = ["s1/x/1.wav", "s1/y/1.wav", "s2/x/1.wav"]
     assert write_oracle(tmp_path / "oracle.csv", ids) == 2
     oracle = read_manifest(tmp_path / "oracle.csv", "oracle")

@@ -9,7 +9,7 @@ from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.mark.parametrize("prior", [0.5, 0.01, 0.9])
-def test_the_threshold_is_where_both_are_as_likely(prior):
+def test_at_the_threshold_both_answers_are_equally_likely(prior):
     decision = checked_decision(8.0, -4.0, prior, "")
     odds = prior / (1 - prior) * math.exp(8 * decision.threshold - 4)
     assert odds == pytest.approx(1)

@@ -83,7 +83,7 @@ def test_a_table_of_another_kind_is_not_replaced(tmp_path):
         ("out.npy", False, "none of 1 audio files"),
     ],
 )
-def test_what_cannot_be_embedded_is_one_clear_error(
+def test_a_wrong_output_name_or_no_readable_file_is_one_clear_error(
     published, tmp_path, output, files, message
 ):
     (tmp_path / "a.wav").write_bytes(b"")

@@ -43,7 +43,7 @@ def test_weights_of_another_model_are_refused(model, tmp_path):
         read_hub_folder(model)
 
 
-def test_a_config_is_plain_json_without_a_place_of_this_machine(published):
+def test_the_config_is_plain_json_and_names_no_local_folder(published):
     text = (published / "config.json").read_text()
     assert json.loads(text)["speechbrain_interface"] == "SpeakerRecognition"
     assert str(published.parent) not in text

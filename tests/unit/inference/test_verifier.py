@@ -124,7 +124,7 @@ def test_a_config_that_is_no_json_is_one_clear_error(model, content):
         ("nowhere", "neither a folder nor the id"),
     ],
 )
-def test_no_model_is_one_clear_error(source, message):
+def test_a_source_without_a_model_is_one_clear_error(source, message):
     with pytest.raises(InputError, match=message):
         SpeakerVerifier.from_pretrained(source)
 
@@ -146,14 +146,16 @@ def test_a_device_that_is_not_there_is_one_clear_error(published, device):
 # Use.
 
 
-def test_an_embedding_does_not_depend_on_its_neighbours(verifier, wavs):
+def test_an_embedding_does_not_depend_on_the_rest_of_the_batch(verifier, wavs):
     together = verifier.embed(wavs)
     alone = torch.stack([verifier.embed(wav) for wav in wavs])
     assert together.shape == (3, 8) and alone.shape == (3, 8)
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
 
 
-def test_files_arrays_and_tensors_are_alike(verifier, wavs, tmp_path):
+def test_files_arrays_and_tensors_give_the_same_embedding(
+    verifier, wavs, tmp_path
+):
     path = tmp_path / "a.wav"
     soundfile.write(path, wavs[0].numpy(), 16000, subtype="FLOAT")
     wanted = verifier.embed(wavs[0])
@@ -165,7 +167,7 @@ def test_files_arrays_and_tensors_are_alike(verifier, wavs, tmp_path):
     )
 
 
-def test_more_than_a_block_of_utterances_keeps_its_order(verifier, wavs):
+def test_many_utterances_keep_their_order(verifier, wavs):
     many = [wavs[number % 3] for number in range(70)]
     found = verifier.embed(many)
     wanted = verifier.embed(wavs)[torch.arange(70) % 3]
@@ -216,7 +218,7 @@ def test_an_impossible_sample_rate_is_one_clear_error(verifier, wavs, rate):
         verifier.embed(wavs[0], sample_rate=rate)
 
 
-def test_samples_of_any_order_in_memory_are_alike(verifier, wavs):
+def test_the_layout_of_samples_in_memory_does_not_matter(verifier, wavs):
     x = wavs[0].numpy()
     wanted = verifier.embed(wavs[0])
     for given in (
@@ -227,7 +229,9 @@ def test_samples_of_any_order_in_memory_are_alike(verifier, wavs):
         assert torch.equal(verifier.embed(given), wanted)
 
 
-def test_arrays_and_series_of_paths_are_lists(verifier, wavs, tmp_path):
+def test_arrays_and_series_of_paths_are_taken_as_lists(
+    verifier, wavs, tmp_path
+):
     paths = [str(tmp_path / name) for name in ("a.wav", "b.wav")]
     for path, wav in zip(paths, wavs, strict=False):
         soundfile.write(path, wav.numpy(), 16000, subtype="FLOAT")
@@ -241,7 +245,9 @@ def test_arrays_and_series_of_paths_are_lists(verifier, wavs, tmp_path):
         assert torch.equal(verifier.embed(given), wanted)
 
 
-def test_a_wavlm_takes_three_minutes_and_ecapa_more(verifier, tmp_path):
+def test_speech_of_over_three_minutes_is_refused_by_wavlm_and_taken_by_ecapa(
+    verifier, tmp_path
+):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(181 * 8000), 8000)
     model = SpeakerEncoder(None, TINY, MHFA)
@@ -252,7 +258,7 @@ def test_a_wavlm_takes_three_minutes_and_ecapa_more(verifier, tmp_path):
     assert verifier.embed(path).shape == (8,)
 
 
-def test_embeddings_and_priors_of_other_types_are_numbers_too(verifier):
+def test_embeddings_and_priors_may_be_of_any_numeric_type(verifier):
     x = torch.eye(8)[0]
     found = verifier.verify_embeddings(x.bfloat16(), x, prior=np.float32(0.25))
     assert found == verifier.verify_embeddings(x, x, prior=0.25)
@@ -260,7 +266,7 @@ def test_embeddings_and_priors_of_other_types_are_numbers_too(verifier):
         verifier.verify_embeddings(x, x, prior="high")
 
 
-def test_one_and_several_are_compared(verifier, wavs):
+def test_one_utterance_or_several_can_be_compared(verifier, wavs):
     one = verifier.verify(wavs[0], wavs[1])
     assert isinstance(one.score, float) and isinstance(one.same, bool)
     pairs = verifier.verify(wavs[:2], wavs[1:])
@@ -275,7 +281,7 @@ def test_one_and_several_are_compared(verifier, wavs):
         verifier.verify_embeddings(np.zeros(8), np.ones(8))
 
 
-def test_the_probability_is_that_of_the_calibration_and_prior(verifier):
+def test_the_probability_follows_from_calibration_and_prior(verifier):
     x = np.eye(8)[0]
     y = 0.6 * x + 0.8 * np.eye(8)[1]
     found = verifier.verify_embeddings(x, y)

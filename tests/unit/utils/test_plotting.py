@@ -6,7 +6,9 @@ from speechbrain_ext.utils.plotting import save_figure
 from speechbrain_ext.verification.plots import det
 
 
-def test_a_picture_is_written_twice_and_repeats(tmp_path):
+def test_a_plot_is_written_as_png_and_svg_with_the_same_bytes_each_time(
+    tmp_path,
+):
     for folder in (tmp_path / "a", tmp_path / "b"):
         figure = det({"DINO": trials()})
         assert save_figure(figure, folder, "det") == ["det.png", "det.svg"]

@@ -47,7 +47,7 @@ def test_a_change_of_a_base_changes_the_hash(embedder_yaml):
     assert describe_yaml(embedder_yaml)["sha256"] != before["sha256"]
 
 
-def test_the_package_has_its_own_yamls_for_every_directory(
+def test_yamls_of_the_package_are_found_from_any_directory(
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -55,5 +55,5 @@ def test_the_package_has_its_own_yamls_for_every_directory(
     assert found["path"].endswith("hparams/embedders/encoder_mhfa.yaml")
 
 
-def test_versions_of_packages_that_decide_a_result_are_known():
+def test_versions_name_the_packages_that_results_depend_on():
     assert {"python", "torch", "speechbrain", "numpy"} <= versions().keys()

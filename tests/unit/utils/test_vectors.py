@@ -23,14 +23,14 @@ def embeddings(n_rows, size=8, seed=0):
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
-def test_a_useless_embedding_is_named_by_its_row(value):
+def test_the_row_of_an_embedding_of_length_0_or_not_finite_is_named(value):
     x = embeddings(5)
     x[3] = value
     with pytest.raises(InputError, match="row 3 has length"):
         unit_rows(x, np.array([1, 3]))
 
 
-def test_an_embedding_at_the_mean_is_useless_too():
+def test_an_embedding_equal_to_the_mean_is_refused():
     x = embeddings(5)
     with pytest.raises(InputError, match="row 2 has length 0"):
         unit_rows(x, np.arange(5), (x[2], np.eye(x.shape[1])))
@@ -47,12 +47,12 @@ def test_whitening_comes_before_scaling():
 
 
 @pytest.mark.parametrize("row", [-1, 5])
-def test_a_row_outside_is_refused(row):
+def test_a_row_beyond_the_matrix_is_refused(row):
     with pytest.raises(InputError, match=f"trial 1 uses .* row {row} of 5"):
         checked_rows([0, row], 5)
 
 
-def test_one_vector_is_no_matrix():
+def test_a_single_vector_is_refused_as_a_matrix():
     with pytest.raises(InputError, match=r"shape \[3\]"):
         as_matrix(torch.zeros(3))
 
