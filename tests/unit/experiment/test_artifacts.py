@@ -23,7 +23,7 @@ def test_a_step_has_begun_with_its_request_and_ended_with_its_record(tmp_path):
 
 
 def test_trial_lists_are_found_by_their_names_in_order(tmp_path):
-    for name in ("b.txt", "a.txt", "a.csv"):
+    for name in ("b.txt", "a.txt", "notes.csv"):
         (tmp_path / "trials").mkdir(exist_ok=True)
         (tmp_path / "trials" / name).touch()
     found = CorpusArtifacts(tmp_path).trials()
