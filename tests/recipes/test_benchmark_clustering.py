@@ -41,7 +41,7 @@ def speakers_of(corpus):
     return np.load(corpus / "speakers.npy")
 
 
-def test_weighted_equal_and_one_level_are_compared(corpus):
+def test_weighted_and_equal_centroids_and_one_level_are_compared(corpus):
     x, speakers = clustering.rows_to_join(corpus, 4000), speakers_of(corpus)
     report = clustering.two_levels(x, speakers, 200, [40])
     found = report["nmi, 40 clusters"]
@@ -49,7 +49,7 @@ def test_weighted_equal_and_one_level_are_compared(corpus):
     assert 0.5 < found["equal"] < 1
 
 
-def test_the_stage_runs_on_it_and_beats_one_level(corpus):
+def test_clustering_in_two_levels_agrees_more_with_speakers_than_in_one(corpus):
     arguments = clustering.parse([])
     arguments.n_speakers, arguments.n_centroids = 40, 300
     report = clustering.whole(corpus, arguments)

@@ -12,7 +12,7 @@ from speechbrain_ext.training.settings import TrainContrastive
 from speechbrain_ext.utils.errors import InputError
 
 
-def test_the_table_is_the_issues():
+def test_the_table_has_every_encoder_back_end_and_choice_of_positives():
     found = contrastive.all_cells()
     assert len(found) == 2 * 3 * 3 + 2
     assert found["tuned MHFA ssps"] == {
@@ -24,7 +24,7 @@ def test_the_table_is_the_issues():
     assert found["ECAPA moco"]["method"] == "moco"
 
 
-def test_all_cells_train_alike():
+def test_all_cells_of_the_table_have_the_same_training_settings():
     keys = (
         "lr_schedule",
         "lr_end",
@@ -46,7 +46,7 @@ def test_all_cells_train_alike():
             assert getattr(first, key) == getattr(other, key), key
 
 
-def test_means_leave_out_what_is_not_there():
+def test_means_leave_out_missing_values():
     rows = [{"a": 1.0, "b": None}, {"a": 2.0, "b": None}]
     assert cells.mean_of(rows) == {"a": 1.5, "b": None}
 
@@ -62,7 +62,7 @@ TINY_WAVLM = {
 }
 
 
-def test_some_cells_run_and_a_second_time_skip(tmp_path, monkeypatch):
+def test_finished_cells_are_skipped_the_second_time(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "start", in_this_process.start)
     argv = [
         f"--output_folder={tmp_path / 'out'}",

@@ -121,7 +121,7 @@ def arguments(*options):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_our_step_moves_every_weight(precision):
+def test_a_step_of_this_package_moves_every_weight(precision):
     asked = arguments(f"--precision={precision}")
     parameters, step = finetune_step.ours(asked)
     before = [parameter.detach().clone() for parameter in parameters]
@@ -158,7 +158,9 @@ def test_clean_crops_are_embedded_after_correction_began_if_rejected(
     }
 
 
-def test_their_loop_gets_the_same_batch_in_every_phase(report, checkout):
+def test_the_reference_loop_gets_the_same_batch_in_every_phase(
+    report, checkout
+):
     lines = (checkout / "calls.txt").read_text().splitlines()
     batch = "4 [[4, 1, 4800], [4, 1, 4800], [4]] 4"
     alone, timed = N_WARM_UP, N_WARM_UP + 2
@@ -182,7 +184,7 @@ def test_the_report_has_times_memory_and_ratio_of_every_phase(report):
             assert memory["peak_gib"] >= memory["before_gib"] > 0
 
 
-def test_a_folder_without_their_code_is_named(tmp_path):
+def test_a_folder_without_the_reference_code_is_named(tmp_path):
     with pytest.raises(InputError, match="github.com/theolepage/wavlm_ssl_sv"):
         finetune_step.main([f"--authors={tmp_path}", *SMALL])
 
@@ -190,6 +192,6 @@ def test_a_folder_without_their_code_is_named(tmp_path):
 @pytest.mark.parametrize(
     "option", ["--hidden_size=65", "--conv_dim=64", "--n_layers=13"]
 )
-def test_sizes_that_one_side_cannot_have_are_refused(option):
+def test_sizes_that_only_one_implementation_supports_are_refused(option):
     with pytest.raises(InputError, match=option):
         arguments(option)

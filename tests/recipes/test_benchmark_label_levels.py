@@ -5,7 +5,7 @@ import json
 from benchmarks import clustering, label_levels
 
 
-def test_levels_and_numbers_of_each_system_are_written(tmp_path):
+def test_clustering_levels_and_results_of_each_system_are_written(tmp_path):
     embeddings = tmp_path / "run" / "round1" / "train_embeddings"
     embeddings.mkdir(parents=True)
     clustering.draw_corpus(embeddings, 600, 12, dimension=32)

@@ -21,7 +21,7 @@ def draw(kind, share, seed=0):
 
 
 @pytest.mark.parametrize("share", [0, 0.2, 0.4])
-def test_so_many_labels_are_of_any_other_speaker(share):
+def test_uniform_noise_changes_the_given_share_of_labels(share):
     labels = draw("uniform", share)
     assert (labels != SPEAKERS).sum() == 100 * share
     assert set(labels) <= set(SPEAKERS)
@@ -35,7 +35,7 @@ def test_merged_speakers_have_one_label():
         assert len(set(labels[name == SPEAKERS])) == 1
 
 
-def test_split_speakers_have_two():
+def test_split_speakers_have_two_labels():
     labels = draw("splits", 0.2)
     assert (labels != SPEAKERS).sum() == 20
     names = pd.Series(labels).groupby(SPEAKERS).nunique()
@@ -43,7 +43,7 @@ def test_split_speakers_have_two():
 
 
 @pytest.mark.parametrize("kind", label_noise.CORRUPTIONS)
-def test_a_corruption_is_of_its_seed(kind):
+def test_a_corruption_is_decided_by_its_seed(kind):
     assert (draw(kind, 0.3) == draw(kind, 0.3)).all()
     assert (draw(kind, 0.3) != draw(kind, 0.3, seed=1)).any()
 
@@ -62,7 +62,7 @@ def judged(tmp_path):
     return tmp_path
 
 
-def test_what_was_caught_is_counted_against_the_truth(judged):
+def test_found_wrong_labels_are_counted_against_the_truth(judged):
     # Wrong: b (in A, which stands for s) and f (in B, which stands for t).
     states = {
         "ID": ["f", "e", "d", "c", "b", "a"],
@@ -91,7 +91,7 @@ def test_what_was_caught_is_counted_against_the_truth(judged):
         ([0.2, 0.4], "[0.2, 0.4]"),
     ],
 )
-def test_a_result_names_no_folder_of_one_machine(value, shown):
+def test_a_result_names_no_local_folder(value, shown):
     assert cells.placeless(value) == shown
 
 

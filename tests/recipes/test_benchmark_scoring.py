@@ -35,21 +35,21 @@ def test_every_part_is_timed(report):
 
 
 @pytest.mark.parametrize("metric", ["EER", "minDCF"])
-def test_the_values_are_speechbrains(report, metric):
+def test_error_rates_equal_those_of_speechbrain(report, metric):
     theirs = report["speechbrain"][metric]
     assert theirs["equal"] is True
     assert theirs["n_trials"] >= 1000
     assert theirs["ratio"] > 1
 
 
-def test_the_normalised_scores_are_its_recipes(report):
+def test_normalised_scores_equal_those_of_the_speechbrain_recipe(report):
     theirs = report["speechbrain"]["s-norm"]
     assert theirs["n_trials"] > 10
     assert theirs["largest_difference"] < 1e-3
 
 
 @pytest.mark.parametrize("part", ["EER", "minDCF", "s-norm"])
-def test_what_is_extrapolated_says_so(report, part):
+def test_extrapolated_times_are_marked_as_not_measured(report, part):
     far = report["speechbrain"][part]["extrapolated"]
     assert far["how"].startswith("not measured")
     assert far["n_trials"] == 3000

@@ -66,7 +66,7 @@ def comparison(folder):
     return json.loads((folder / "out" / "comparison.json").read_text())
 
 
-def test_the_better_system_is_told(corpus, caplog):
+def test_the_better_system_is_named(corpus, caplog):
     with caplog.at_level("INFO"):
         compare_scores.main(arguments(corpus))
     found = comparison(corpus)

@@ -61,7 +61,7 @@ def test_labels_converted_and_back_are_the_same_file(corpus, name):
     assert back == (corpus / "labels.csv").read_bytes()
 
 
-def test_paths_that_are_written_exist(corpus):
+def test_the_written_paths_exist(corpus):
     convert(
         corpus,
         labels=corpus / "labels.csv",

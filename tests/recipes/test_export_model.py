@@ -103,7 +103,7 @@ def test_the_folder_holds_files_of_both_loaders_and_a_card(model):
         assert (model / name).read_bytes() == source.read_bytes()
 
 
-def test_nothing_in_it_names_a_place_of_this_machine(model):
+def test_no_file_names_a_local_folder(model):
     for path in model.iterdir():
         content = path.read_bytes()
         assert str(model.parents[1]).encode() not in content, path.name
@@ -199,7 +199,9 @@ def test_the_cards_code_runs_as_printed(model):
         assert done.returncode == 0, done.stderr
 
 
-def test_it_loads_where_there_is_no_network_and_nothing_else(model, tmp_path):
+def test_the_folder_loads_without_network_and_without_other_files(
+    model, tmp_path
+):
     """Another folder, empty home, sockets that refuse."""
     shutil.copytree(model, tmp_path / "model")
     code = (
@@ -239,7 +241,7 @@ def test_a_second_export_tells_the_whole_history_too(copied):
     assert card.read_text() == first
 
 
-def test_an_incomplete_history_is_admitted(copied, capsys):
+def test_the_card_says_that_its_history_is_incomplete(copied, capsys):
     """Labels that lie elsewhere may be of true speakers."""
     labels = copied / "labels" / "pseudo_labels.csv"
     labels.parent.mkdir()

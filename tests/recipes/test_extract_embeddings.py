@@ -65,7 +65,7 @@ def extracted(corpus, tmp_path_factory):
     return folder
 
 
-def test_each_utterance_is_embedded_as_alone(corpus, extracted):
+def test_each_utterance_is_embedded_as_it_would_be_alone(corpus, extracted):
     manifest = read_manifest(corpus / "all.csv", "utterances", corpus)
     embedder = load_embedder(corpus / "embedder")
     vectors, index = read_embeddings(extracted)
@@ -96,7 +96,9 @@ def test_rows_are_in_the_order_of_the_manifest(corpus, extracted):
         {"chunk_size": 4, "num_workers": 1},
     ],
 )
-def test_batches_and_chunks_do_not_matter(corpus, extracted, tmp_path, sizes):
+def test_embeddings_do_not_depend_on_batches_and_chunks(
+    corpus, extracted, tmp_path, sizes
+):
     extract_embeddings.main(arguments(corpus, tmp_path / "out", **sizes))
     found, _ = read_embeddings(tmp_path / "out")
     expected, _ = read_embeddings(extracted)
@@ -104,7 +106,9 @@ def test_batches_and_chunks_do_not_matter(corpus, extracted, tmp_path, sizes):
 
 
 @pytest.mark.parametrize("sizes", [{}, {"max_batch_seconds": 0.1}])
-def test_each_crop_is_embedded_as_alone(corpus, extracted, tmp_path, sizes):
+def test_each_crop_is_embedded_as_it_would_be_alone(
+    corpus, extracted, tmp_path, sizes
+):
     options = {"n_crops": 3, "crop": 0.3, "chunk_size": 5, **sizes}
     extract_embeddings.main(arguments(corpus, tmp_path / "out", **options))
     crops = np.load(tmp_path / "out" / "crop_embeddings.npy")
@@ -274,7 +278,7 @@ def test_two_processes_give_the_same_file(corpus, tmp_path):
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_schedulers_variables_alone_share_no_work(
+def test_variables_of_a_job_scheduler_alone_do_not_share_the_work(
     corpus, extracted, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("WORLD_SIZE", "2")

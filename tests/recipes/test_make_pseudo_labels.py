@@ -153,7 +153,7 @@ def test_small_clusters_are_dropped_and_listed(corpus):
 EMPTY = "ID,cluster_size,margin,reason\n"
 
 
-def test_nothing_dropped_is_an_empty_list_not_a_missing_file(corpus):
+def test_with_nothing_dropped_the_list_is_empty_and_there(corpus):
     label(corpus)
     assert (corpus / "out" / "dropped.csv").read_text() == EMPTY
 
@@ -168,7 +168,7 @@ def noisy(corpus):
     "change",
     [{"seed": 7}, {"weighted": False}, {"whiten": 0}, {"whiten": 0.75}],
 )
-def test_each_switch_has_an_effect(corpus, change):
+def test_another_seed_weighting_or_whitening_gives_other_labels(corpus, change):
     noisy(corpus)
     plain = label(corpus, "plain")
     again = label(corpus, "again")
@@ -263,9 +263,7 @@ def test_a_cosine_threshold_sets_the_number(corpus):
     assert 2 < sizes[0] < sizes[1] < 60
 
 
-def test_embeddings_without_speakers_give_a_guess_that_is_called_one(
-    corpus, capsys
-):
+def test_the_number_chosen_on_noise_is_called_a_guess(corpus, capsys):
     noisy(corpus)
     label(corpus, n_clusters="auto", n_centroids="null")
     summary = json.loads((corpus / "out" / "clusters.json").read_text())

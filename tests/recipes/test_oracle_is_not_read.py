@@ -19,9 +19,7 @@ def test_the_model_is_the_same_when_the_oracle_is_deleted(
     assert without.weights == with_oracle.weights
 
 
-def test_the_model_is_another_when_the_labels_are(
-    with_oracle, tmp_path_factory
-):
+def test_other_labels_give_another_model(with_oracle, tmp_path_factory):
     other = train_chain.run(tmp_path_factory.mktemp("other"), n_clusters=3)
     assert other.labels != with_oracle.labels
     assert other.weights != with_oracle.weights

@@ -149,7 +149,9 @@ def server(data):
         found.shutdown()
 
 
-def test_a_list_is_fetched_once_and_known_off_line(data, tmp_path, server):
+def test_a_list_is_downloaded_once_and_then_found_off_line(
+    data, tmp_path, server
+):
     address, seen = server
     trials = f"{{O: {address}/o.txt}}"
     out = _prepare(data, tmp_path / "out", trials=trials)

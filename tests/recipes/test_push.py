@@ -81,7 +81,7 @@ def test_a_public_repository_is_made_only_when_asked_for(hub, folder):
     assert hub.repositories["me/voices"]["visibility"] == "public"
 
 
-def test_the_same_again_sends_nothing(hub, folder):
+def test_pushing_the_same_again_sends_nothing(hub, folder):
     push(folder)
     sent = hub.sent()
     push(folder)
@@ -122,7 +122,7 @@ def test_a_new_round_sends_what_changed_and_keeps_the_rest(
     assert set(hub.sent()) == {sha(model / name) for name in weights}
 
 
-def test_a_stranger_loads_it_by_its_id_and_then_offline(
+def test_anybody_loads_it_by_its_id_and_then_offline(
     hub, folder, tmp_path, monkeypatch
 ):
     push(folder)
@@ -140,7 +140,7 @@ def test_a_stranger_loads_it_by_its_id_and_then_offline(
     assert (first.embed(wav) == again.embed(wav)).all()
 
 
-def test_an_earlier_commit_is_had_by_its_revision(hub, folder, tmp_path):
+def test_an_earlier_commit_is_loaded_by_its_revision(hub, folder, tmp_path):
     push(folder)
     first = hub.revision("me/voices")
     files = hub.repositories["me/voices"]["files"]
@@ -191,7 +191,7 @@ def test_words_added_to_the_card_are_pushed(hub, folder):
     assert "Two words of mine" in sent
 
 
-def test_what_is_not_there_is_one_clear_error(hub, tmp_path):
+def test_a_model_that_the_hub_lacks_is_one_clear_error(hub, tmp_path):
     with pytest.raises(InputError, match="cannot be had from the hub"):
         SpeakerVerifier.from_pretrained("me/nothing", "cpu", cache_dir=tmp_path)
 

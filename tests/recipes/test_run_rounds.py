@@ -121,7 +121,7 @@ def test_systems_are_compared_one_after_the_other(chain):
     assert "each system against the one before" in page
 
 
-def test_it_ends_with_the_model_to_share(chain):
+def test_the_run_ends_with_the_exported_model(chain):
     folder, text = chain
     model = folder / "published" / "export" / "model"
     # Said last, when it is there.
@@ -146,7 +146,7 @@ def test_no_training_manifest_has_a_speaker(chain):
     assert header == "ID,duration,wav,start,stop"
 
 
-def test_typed_again_it_does_only_what_from_stage_asks(chain):
+def test_the_same_command_does_only_the_steps_that_from_stage_names(chain):
     folder, _ = chain
     receipts = {p: p.read_bytes() for p in folder.rglob("stage.json")}
     again = folder / "published" / "export" / "stage.json"

@@ -126,7 +126,9 @@ def write_plan(path, stages):
     return path
 
 
-def test_from_stage_moves_once_and_after_a_kill_goes_on(tmp_path, capsys):
+def test_from_stage_moves_folders_aside_once_and_goes_on_after_a_kill(
+    tmp_path, capsys
+):
     steps = []
     for name in ("round1/model", "round2/model", "round3/model"):
         (tmp_path / name).mkdir(parents=True)

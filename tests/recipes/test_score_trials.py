@@ -100,7 +100,7 @@ def test_a_finished_folder_is_left_alone(corpus):
     assert path.stat().st_mtime_ns == before
 
 
-def test_a_corpus_named_like_an_input_folder_decides_the_result(
+def test_a_corpus_named_like_an_input_folder_is_part_of_the_request(
     corpus, monkeypatch
 ):
     """The corpus of a result is not taken for the folder of its trials."""
@@ -118,7 +118,7 @@ def test_a_corpus_named_like_an_input_folder_decides_the_result(
     assert result_of(folder, "raw").trials.corpus == "emb"
 
 
-def test_lists_can_be_named(corpus):
+def test_names_of_lists_can_be_given(corpus):
     folder, *_ = corpus
     lists = {"O": f"{folder}/dev.txt", "E": f"{folder}/half.txt"}
     score_trials.main(arguments(folder, trials=json.dumps(lists)))
@@ -179,7 +179,7 @@ def scores_of(folder, backend, name="dev"):
     return np.load(folder / "scores" / f"scores_{name}_{backend}.npy")
 
 
-def test_as_norm_uses_one_mean_a_pseudo_speaker(corpus):
+def test_as_norm_uses_the_mean_of_each_pseudo_speaker(corpus):
     folder, scores, _ = corpus
     score_trials.main(arguments(folder, **with_cohort(folder)))
     found = scores_of(folder, "as-norm")
@@ -228,7 +228,7 @@ def test_every_back_end_has_a_row_from_one_pass(corpus):
         assert f"smaller {measure}" in words
 
 
-def test_calibration_is_good_where_pseudo_speakers_are_true(corpus):
+def test_calibration_on_correct_pseudo_speakers_costs_little(corpus):
     folder, *_ = corpus
     options = with_cohort(folder, backends="raw+linear", p_target=0.2)
     score_trials.main(arguments(folder, **options))
@@ -325,7 +325,7 @@ def test_results_are_broken_down_by_what_is_known(corpus):
         assert sum(counts) == result.trials.n_target
 
 
-def test_lists_without_known_speakers_say_so(corpus):
+def test_results_say_that_speakers_are_not_known(corpus):
     folder, *_ = corpus
     for name in ("dev.txt", "test/embeddings.csv"):
         path = folder / name
@@ -340,7 +340,9 @@ def test_lists_without_known_speakers_say_so(corpus):
     assert "speakers are not known" in result.bootstrap.words
 
 
-def test_pairs_are_of_different_recordings_where_the_ids_tell(corpus):
+def test_calibration_pairs_are_of_different_recordings_if_the_ids_tell_them(
+    corpus,
+):
     folder, *_ = corpus
     options = with_cohort(folder, backends="raw+linear", p_target=0.2)
     for name in ("pseudo_labels.csv", "train/embeddings.csv"):

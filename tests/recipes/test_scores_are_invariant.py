@@ -117,7 +117,9 @@ def check(corpus, folder, expected):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_scores_are_the_same(corpus, expected, tmp_path, way):
+def test_scores_do_not_depend_on_how_embeddings_are_extracted(
+    corpus, expected, tmp_path, way
+):
     folder = tmp_path / "embeddings"
     extract_embeddings.main(extraction(corpus, folder, **WAYS[way]))
     check(corpus, folder, expected)

@@ -129,7 +129,9 @@ def curve(folder):
     return pd.read_csv(folder / "train_curve.csv")
 
 
-def test_loss_schedule_and_logger_of_a_speaker_training(train, tmp_path):
+def test_a_speaker_training_takes_loss_schedule_and_logger_from_the_yaml(
+    train, tmp_path
+):
     swapped = (
         f"loss: !name:{HERE}Linear\n    bias: False\n"
         f"lr_schedule: !name:{HERE}constant\n"
@@ -155,7 +157,7 @@ def test_a_contrastive_loss_with_weights_of_its_own_is_trained(train):
     assert 1.5 < float(scale) < 2
 
 
-def test_a_dino_loss_of_ones_own(train):
+def test_a_dino_training_takes_a_loss_from_the_yaml(train):
     losses = [
         curve(train(name, DINO, swapped)).loss[0]
         for name, swapped in (
@@ -166,7 +168,7 @@ def test_a_dino_loss_of_ones_own(train):
     assert losses[0] == pytest.approx(2 * losses[1], rel=0.1)
 
 
-def test_optimiser_counter_and_checkpointer(train):
+def test_optimiser_counter_and_checkpointer_can_be_replaced(train):
     swapped = """
 opt_class: !name:torch.optim.SGD {momentum: 0.5}
 epoch_counter: !name:speechbrain.utils.epoch_loop.EpochCounterWithStopper
@@ -184,6 +186,6 @@ checkpointer: !name:speechbrain.utils.checkpoints.Checkpointer
     assert Checkpointer(folder / "save").find_checkpoint()
 
 
-def test_a_loss_with_another_call_is_one_line(train):
+def test_a_loss_that_is_called_otherwise_is_one_clear_error(train):
     with pytest.raises(InputError, match="loss.bais is false; loss has no"):
         train("bad", SPEAKER, f"loss: !name:{HERE}Linear\n    bais: False")

@@ -365,7 +365,9 @@ def first_step(corpus, folder, monkeypatch, leaf=LEAF, **options):
     return seen
 
 
-def test_augmentation_is_part_of_the_trajectory(corpus, tmp_path, monkeypatch):
+def test_training_with_augmentation_differs_from_without(
+    corpus, tmp_path, monkeypatch
+):
     # Otherwise the resume test would prove nothing about it.
     folders = {"clean": "null", "noisy": corpus / "augment"}
     losses = [
@@ -594,7 +596,7 @@ def test_a_manifest_with_speakers_is_refused(corpus, tmp_path):
     assert "spk_id" in message_of(argv)
 
 
-def test_an_edited_embedder_yaml_is_other_work(corpus, trained, tmp_path):
+def test_an_edited_embedder_yaml_is_another_request(corpus, trained, tmp_path):
     path = tmp_path / "ecapa.yaml"
     with open("hparams/embedders/ecapa.yaml", encoding="utf-8") as stream:
         path.write_text(stream.read().replace("80", "81", 1))
@@ -659,7 +661,7 @@ def test_positives_change_the_last_epochs_alone(corpus, tmp_path, monkeypatch):
     assert int(brain.modules.positives.epoch) == 3
 
 
-def test_the_teacher_hears_the_positive_and_the_student_does_not(
+def test_the_teacher_gets_the_positive_and_the_student_does_not(
     corpus, tmp_path, monkeypatch
 ):
     heard = {}

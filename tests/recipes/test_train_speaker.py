@@ -126,7 +126,7 @@ def test_the_trained_embedder_loads_and_separates_speakers(trained, corpus):
         (MHFA, SMALL_WAVLM, [17.35468994, 14.04461641, 12.44199282]),
     ],
 )
-def test_the_losses_are_those_they_were(
+def test_losses_equal_the_numbers_recorded_here(
     corpus, tmp_path, monkeypatch, leaf, embedder, losses
 ):
     # In float64: rounding in float32 grows from step to step.
@@ -168,7 +168,7 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
     assert_same_weights(whole, killed)
 
 
-def test_killed_between_epochs_without_validation(
+def test_a_run_without_validation_resumes_after_a_kill_between_epochs(
     corpus, tmp_path, monkeypatch
 ):
     # The checkpoint once held the old epoch's step: the resumed epoch drew
@@ -187,7 +187,7 @@ def test_killed_between_epochs_without_validation(
     assert_same_weights(whole, killed)
 
 
-def test_dropout_is_part_of_the_wavlm_trajectory(corpus, tmp_path):
+def test_wavlm_is_trained_with_dropout(corpus, tmp_path):
     # Otherwise the resume test would prove nothing about it.
     settings = {"leaf": MHFA, "n_epochs": 1}
     without = SMALL_WAVLM.replace(

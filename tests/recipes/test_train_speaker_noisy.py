@@ -264,7 +264,7 @@ def test_the_l2_penalty_holds_the_encoder(corpus, tmp_path, form):
     assert curve.loss[0] == pytest.approx(free_curve.loss[0], rel=0.1)
 
 
-def test_the_l2_penalty_is_toward_the_source_and_not_init_from(
+def test_the_l2_penalty_pulls_to_the_pretrained_encoder_not_to_init_from(
     corpus, tmp_path, monkeypatch
 ):
     first = tmp_path / "first"
@@ -278,7 +278,7 @@ def test_the_l2_penalty_is_toward_the_source_and_not_init_from(
     assert pd.read_csv(folder / "train_curve.csv").l2[0] > 0.01
 
 
-def test_a_model_without_an_encoder_is_held_at_init_from(corpus, tmp_path):
+def test_without_an_encoder_the_l2_penalty_pulls_to_init_from(corpus, tmp_path):
     first = tmp_path / "first"
     train_speaker.main(arguments(corpus, first, n_epochs=1))
     folder = tmp_path / "second"

@@ -246,7 +246,7 @@ def assert_same_tables(first, second):
 
 
 @pytest.mark.parametrize("recipe", TRAININGS)
-def test_two_processes_follow_one(alone, pair, recipe):
+def test_two_processes_learn_as_one(alone, pair, recipe):
     expected = alone[1][recipe]["losses"]
     halves = np.array([losses_of(found, recipe) for found in pair[1]])
     assert halves.shape == (2, len(expected))
@@ -257,7 +257,9 @@ def test_two_processes_follow_one(alone, pair, recipe):
 
 
 @pytest.mark.parametrize("name", [*TRAININGS, "more", "simclr", "noisy"])
-def test_in_float32_the_first_steps_are_followed(alone, pair, name):
+def test_in_float32_the_first_steps_of_two_processes_equal_those_of_one(
+    alone, pair, name
+):
     expected = alone[1][f"first {name}"]["losses"]
     assert len(expected) == N_FIRST
     halves = [found[f"first {name}"]["losses"] for found in pair[1]]
@@ -270,7 +272,7 @@ def test_in_float32_the_first_steps_are_followed(alone, pair, name):
     ("name", "recipe"),
     [("more", "train_dino"), ("simclr", "train_contrastive")],
 )
-def test_augmentation_positives_and_eer_do_not_know_of_processes(
+def test_augmentation_positives_and_eer_do_not_depend_on_processes(
     alone, pair, name, recipe
 ):
     expected = alone[1][name]["losses"]
@@ -283,7 +285,7 @@ def test_augmentation_positives_and_eer_do_not_know_of_processes(
     assert_same_tables(*curves)
 
 
-def test_gate_and_correction_do_not_know_of_processes_nor_of_a_kill(
+def test_gate_and_correction_do_not_depend_on_processes_nor_on_a_kill(
     alone, pair
 ):
     expected = alone[1]["noisy"]["losses"]
@@ -318,7 +320,7 @@ def test_one_process_goes_on_where_two_were_killed(alone, pair, corpus):
 
 
 @pytest.mark.parametrize("recipe", TRAININGS)
-def test_the_curve_is_of_all_processes(alone, pair, recipe):
+def test_the_curve_covers_all_processes(alone, pair, recipe):
     curves = [
         pd.read_csv(folder / recipe / "train_curve.csv")
         for folder in (alone[0], pair[0])

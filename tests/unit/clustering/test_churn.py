@@ -23,7 +23,7 @@ def table(now, before):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_overlap_is_the_largest_of_all_assignments(seed):
+def test_churn_equals_the_best_of_all_matchings_of_clusters(seed):
     generator = np.random.default_rng(seed)
     now, before = generator.integers(0, 5, 30), generator.integers(0, 6, 30)
     counts = table(now, before)
@@ -50,7 +50,7 @@ def test_the_sparse_matching_is_as_good_as_the_dense_one(n_before):
     assert len({j for _, j in pairs}) == len(pairs)
 
 
-def test_new_names_and_a_new_order_of_clusters_are_no_churn():
+def test_renamed_clusters_are_no_churn():
     now = np.array([0, 0, 1, 2, 2, 2])
     names = np.array(["c", "a", "b"])[now]
     assert churn_statistics(now, names) == {
@@ -61,7 +61,7 @@ def test_new_names_and_a_new_order_of_clusters_are_no_churn():
     }
 
 
-def test_a_split_costs_its_smaller_part():
+def test_a_split_cluster_has_the_share_of_its_smaller_part_as_churn():
     before = np.zeros(10, dtype=int)
     now = np.array([0] * 7 + [1] * 3)
     assert churn_statistics(now, before)["churn"] == pytest.approx(0.3)

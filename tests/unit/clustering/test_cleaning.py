@@ -68,7 +68,7 @@ def test_every_dropped_utterance_is_counted_by_its_reason():
     assert all(figures.values())
 
 
-def test_leaving_one_cluster_is_refused_with_the_way_out():
+def test_rules_that_leave_fewer_than_two_clusters_are_refused():
     labels = np.array([0, 0, 0, 1, 1])
     with pytest.raises(InputError, match=r"leave 1 .* \[3, 2\] .*lower them"):
         reasons_to_drop(labels, np.ones(5), min_size=3)

@@ -35,7 +35,7 @@ def corpus():
 
 
 @pytest.mark.parametrize("criterion", [c for c in CRITERIA if c != "cosine"])
-def test_skewed_speakers_with_sessions_are_counted(corpus, criterion):
+def test_the_number_of_unevenly_frequent_speakers_is_found(corpus, criterion):
     choice = choose_n_clusters(*corpus, criterion)
     assert choice.n_clusters == pytest.approx(N_SPEAKERS, rel=0.15)
     assert choice.certain
@@ -50,27 +50,27 @@ def test_a_higher_cosine_threshold_leaves_more_clusters(corpus):
     assert low < high
 
 
-def test_limits_keep_the_number_within(corpus):
+def test_the_number_lies_within_given_limits(corpus):
     choice = choose_n_clusters(*corpus, "gap", limits=(20, 40))
     assert 20 <= choice.n_clusters <= 40
     assert (choice.numbers[0], choice.numbers[-1]) == (20, 40)
 
 
-def test_the_choice_is_repeated_and_can_be_written(corpus):
+def test_the_choice_is_the_same_twice_and_can_be_written_as_json(corpus):
     one, two = (choose_n_clusters(*corpus).as_json() for _ in range(2))
     assert one == two
     assert json.loads(json.dumps(one)) == one
     assert set(one["curves"]) == set(CRITERIA) - {"consensus"}
 
 
-def test_noise_gives_a_guess_that_is_not_certain():
+def test_a_choice_on_noise_is_marked_as_uncertain():
     x = unit_rows(np.random.default_rng(0).normal(size=(300, 32)))
     choice = choose_n_clusters(ward_tree(x), x)
     assert not choice.certain
     assert choice.numbers[0] <= choice.n_clusters <= choice.numbers[-1]
 
 
-def test_a_peak_is_inner_clear_and_the_finest():
+def test_the_peak_of_most_clusters_is_taken_if_it_is_high_enough():
     numbers = np.arange(10, 30)
     values = np.zeros(20)
     assert finest_peak(numbers, values) is None

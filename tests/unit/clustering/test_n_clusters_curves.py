@@ -44,12 +44,12 @@ def test_candidates_rise_by_five_per_cent_between_their_limits():
 @pytest.mark.parametrize(
     "limits", [(1, 9), (9, 9), (9, 8), (2, 51), (2, 3, 4), 7]
 )
-def test_limits_that_the_tree_lacks_are_refused(limits):
+def test_impossible_limits_are_refused(limits):
     with pytest.raises(InputError, match="n_clusters_range is"):
         candidates(100, limits)
 
 
-def test_few_vectors_have_no_number_to_be_seen():
+def test_fewer_than_20_vectors_are_refused():
     with pytest.raises(InputError, match="19 vectors.*it takes 20"):
         candidates(19)
 
@@ -63,7 +63,7 @@ def test_the_gap_is_the_ratio_of_the_last_merges_heights(speakers):
     assert curve == pytest.approx([1, *expected])
 
 
-def test_copies_are_a_gap_and_not_an_infinite_one():
+def test_the_gap_at_equal_vectors_is_finite():
     x = np.repeat(np.arange(4.0), 3)[:, None]
     curve = gap_curve(ward_tree(x), np.array([3, 4, 5]))
     assert np.isfinite(curve).all() and curve.argmax() == 1
@@ -91,7 +91,7 @@ def test_cosines_of_merges_equal_a_loop_over_pairs(speakers):
     assert curve == pytest.approx([np.mean(w) for w in windows], abs=1e-5)
 
 
-def test_the_silhouette_is_scikit_learns(speakers, monkeypatch):
+def test_the_silhouette_equals_that_of_scikit_learn(speakers, monkeypatch):
     x, leaf_of, leaves, sizes, tree = speakers
     numbers = np.array([2, 7, 12, 30, 60])
     args = (tree, leaves, sizes, x, leaf_of, numbers)
@@ -107,7 +107,7 @@ def test_the_silhouette_is_scikit_learns(speakers, monkeypatch):
     assert silhouette_curve(*args) == pytest.approx(whole, abs=1e-6)
 
 
-def test_utterances_alone_have_a_silhouette_of_nought(speakers):
+def test_an_utterance_alone_in_its_cluster_has_silhouette_0(speakers):
     x = speakers[0][:30]
     tree = ward_tree(x)
     numbers = np.array([20, 30])
@@ -116,7 +116,7 @@ def test_utterances_alone_have_a_silhouette_of_nought(speakers):
     assert curve == pytest.approx([expected, 0], abs=1e-5)
 
 
-def test_halves_agree_best_at_the_speakers(speakers):
+def test_two_halves_agree_best_at_the_number_of_speakers(speakers):
     _, _, leaves, sizes, tree = speakers
     numbers = np.array([2, 4, 6, 8, 10, 12, 15, 20, 30])
     curve = agreement_curve(tree, leaves, sizes, sizes, numbers, seed=0)
@@ -126,7 +126,7 @@ def test_halves_agree_best_at_the_speakers(speakers):
     assert (curve == again).all()
 
 
-def test_halves_of_noise_do_not_agree():
+def test_two_halves_of_noise_do_not_agree():
     x = unit_rows(np.random.default_rng(0).normal(size=(200, 32)))
     numbers = np.array([10, 30, 60])
     curve = agreement_curve(
@@ -135,7 +135,7 @@ def test_halves_of_noise_do_not_agree():
     assert curve.max() < 0.35
 
 
-def test_a_row_of_the_weighted_index_counts_as_its_utterances():
+def test_a_row_of_weight_n_counts_as_n_utterances_in_the_rand_index():
     generator = np.random.default_rng(3)
     one, two = generator.integers(0, 5, 40), generator.integers(0, 6, 40)
     sizes = generator.integers(1, 9, 40)

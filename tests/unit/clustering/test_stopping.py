@@ -28,14 +28,14 @@ def test_a_first_round_is_always_planned_and_a_second_after_it():
         ([0.3, 0.1, 0.01], 3, "is stable"),
     ],
 )
-def test_it_stops_and_says_why(churns, chosen, words):
+def test_rounds_stop_with_a_reason(churns, chosen, words):
     decision = rule(churns)
     assert decision.stopped and decision.n_rounds == len(churns)
     assert decision.chosen == chosen
     assert words in decision.reason
 
 
-def test_it_goes_on_while_churn_falls_and_not_beyond_the_most():
+def test_rounds_go_on_while_churn_falls_until_max_rounds():
     falling = [0.4, 0.3, 0.2, 0.1]
     for n in range(1, 5):
         assert rule(falling[:n])[:2] == (n + 1, False)
@@ -54,7 +54,7 @@ def test_it_goes_on_while_churn_falls_and_not_beyond_the_most():
         ({"churn_floor": "low"}, "churn_floor is 'low'"),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(change, message):
+def test_settings_out_of_range_are_refused(change, message):
     settings = {
         "n_rounds": "auto",
         "max_rounds": 5,

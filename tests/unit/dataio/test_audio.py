@@ -34,7 +34,7 @@ def test_a_crop_has_the_samples_between_its_start_and_stop(tmp_path):
     assert torch.equal(wav * 2**15, torch.arange(100.0, 150.0))
 
 
-def test_without_length_the_rest_is_read(tmp_path):
+def test_without_a_length_the_file_is_read_to_its_end(tmp_path):
     wav = read_crop(_ramp(tmp_path / "a.wav"), start=15990)
     assert torch.equal(wav * 2**15, torch.arange(15990.0, 16000.0))
 
@@ -56,7 +56,9 @@ def test_other_rates_are_resampled_to_the_same_tone(tmp_path, rate):
 
 
 @pytest.mark.parametrize("rate", [8000, 44100])
-def test_a_resampled_crop_lies_where_it_lies_in_the_whole(tmp_path, rate):
+def test_a_resampled_crop_equals_that_part_of_the_resampled_file(
+    tmp_path, rate
+):
     soundfile.write(tmp_path / "a.wav", _tone(440, rate), rate)
     whole = read_crop(tmp_path / "a.wav").numpy()
     crop = read_crop(tmp_path / "a.wav", 4000, 8000).numpy()
@@ -218,7 +220,7 @@ def test_check_crop_gives_frames():
 
 
 @pytest.mark.parametrize("seconds", [3.1, 0, -1])
-def test_check_crop_refuses_what_no_utterance_can_fill(seconds):
+def test_check_crop_refuses_an_impossible_length(seconds):
     with pytest.raises(InputError, match=r"crop is .* 3\.00 s; .*--crop="):
         check_crop(_manifest([1.0, 3.0]), seconds, "crop")
 

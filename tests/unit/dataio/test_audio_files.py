@@ -45,7 +45,7 @@ def test_empty_damaged_and_cut_files_have_different_reasons(tmp_path):
     assert _reason(tmp_path, half) == (0, "no samples: the file is cut short")
 
 
-def test_a_name_that_is_not_utf8_is_a_reason():
+def test_a_name_that_is_not_utf8_is_rejected():
     assert length_of("a\udcff.wav") == (0, "the file name is not UTF-8")
 
 
@@ -82,7 +82,7 @@ def test_a_good_copy_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_samples_that_are_not_numbers_are_a_reason(tmp_path, value):
+def test_samples_that_are_not_numbers_are_found(tmp_path, value):
     wav = np.zeros(900)
     wav[7] = value
     soundfile.write(tmp_path / "a.wav", wav, 16000, subtype="FLOAT")
@@ -92,7 +92,7 @@ def test_samples_that_are_not_numbers_are_a_reason(tmp_path, value):
     assert not target.exists()
 
 
-def test_damage_behind_a_good_header_is_a_reason(tmp_path):
+def test_damage_behind_a_good_header_is_found(tmp_path):
     noise = np.random.default_rng(0).standard_normal(44100) * 0.1
     soundfile.write(tmp_path / "a.flac", noise, 44100)
     whole = (tmp_path / "a.flac").read_bytes()

@@ -48,7 +48,7 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
     assert list_audio([tmp_path]).ids == ["c.wav"]
 
 
-def test_links_are_followed_and_a_circle_ends(tmp_path):
+def test_links_are_followed_without_an_endless_loop(tmp_path):
     _touch(tmp_path, "disk/s1/a.wav", "data/s0/a.wav")
     (tmp_path / "data" / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "s1" / "back").symlink_to(tmp_path / "data")
@@ -56,7 +56,7 @@ def test_links_are_followed_and_a_circle_ends(tmp_path):
     assert tree.ids == ["link/s1/a.wav", "s0/a.wav"]
 
 
-def test_a_dangling_link_is_listed_for_the_rejects(tmp_path):
+def test_a_dangling_link_is_listed_to_be_rejected_later(tmp_path):
     (tmp_path / "a.wav").symlink_to(tmp_path / "gone.wav")
     assert list_audio([tmp_path]).ids == ["a.wav"]
 
@@ -74,7 +74,7 @@ def test_pick_keeps_order_and_sizes(tmp_path):
     assert picked.summary()["bytes"] == 2
 
 
-def test_a_renamed_file_is_another_tree(tmp_path):
+def test_a_renamed_file_changes_the_fingerprint_of_the_tree(tmp_path):
     _touch(tmp_path, "a.wav", "b.wav")
     before = list_audio([tmp_path]).summary()
     (tmp_path / "a.wav").rename(tmp_path / "c.wav")

@@ -12,7 +12,6 @@ from speechbrain_ext.dataio.corpus import (
     prepare,
 )
 from speechbrain_ext.dataio.manifest import read_manifest
-from speechbrain_ext.dataio.oracle import write_oracle
 from speechbrain_ext.dataio.trials import parse_trials
 from speechbrain_ext.utils.errors import InputError
 
@@ -165,10 +164,3 @@ def test_when_nothing_is_usable_the_rejects_are_written_first(tmp_path):
         _prepare(tmp_path / "out", tmp_path / "data")
     assert "a.wav" in (tmp_path / "out" / "rejects.csv").read_text()
     assert not (tmp_path / "out" / "train.csv").exists()
-
-
-def test_the_oracle_takes_the_first_folder(tmp_path):
-    ids = ["s1/x/1.wav", "s1/y/1.wav", "s2/x/1.wav"]
-    assert write_oracle(tmp_path / "oracle.csv", ids) == 2
-    oracle = read_manifest(tmp_path / "oracle.csv", "oracle")
-    assert list(oracle.spk_id) == ["s1", "s1", "s2"]

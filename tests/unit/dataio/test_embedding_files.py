@@ -55,7 +55,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize("content", [b"", b"not numpy", None])
-def test_a_broken_file_is_to_be_extracted_again(tmp_path, content):
+def test_the_error_for_a_broken_file_says_to_extract_again(tmp_path, content):
     path = write(tmp_path) / "embeddings.npy"
     path.write_bytes(path.read_bytes()[:-4] if content is None else content)
     assert "extract the embeddings again" in message_of(tmp_path)

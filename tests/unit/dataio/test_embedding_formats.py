@@ -23,7 +23,7 @@ def vectors():
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_is_written_is_read_back_unchanged(tmp_path, vectors, name):
+def test_written_vectors_are_read_back_unchanged(tmp_path, vectors, name):
     names = write_vectors(tmp_path / "one", IDS, vectors, name)
     ids, found = read_vectors(tmp_path / "one", name)
     assert list(ids) == list(IDS)
@@ -36,9 +36,7 @@ def test_what_is_written_is_read_back_unchanged(tmp_path, vectors, name):
             assert (tmp_path / "two" / file).read_bytes() == one
 
 
-def test_a_dict_of_tensors_of_one_row_is_read_as_the_authors_keep_it(
-    tmp_path, vectors
-):
+def test_a_dict_may_mix_vectors_and_matrices_of_one_row(tmp_path, vectors):
     rows = torch.from_numpy(vectors)
     torch.save({"u": rows[:1], "v": rows[1]}, tmp_path / "x.pt")
     ids, found = read_vectors(tmp_path / "x.pt", "pt")
@@ -67,7 +65,7 @@ def test_an_index_points_at_each_vector(tmp_path, vectors):
         np.testing.assert_array_equal(np.frombuffer(at[10:30], "<f4"), row)
 
 
-def test_kaldiio_reads_our_archives_and_we_read_kaldiios(tmp_path, vectors):
+def test_kaldiio_and_this_package_read_each_others_archives(tmp_path, vectors):
     write_vectors(tmp_path, IDS, vectors, "kaldi")
     found = kaldiio.load_scp(str(tmp_path / "embeddings.scp"))
     np.testing.assert_array_equal(found[IDS[1]], vectors[1])
@@ -149,13 +147,15 @@ def test_tensors_of_any_float_type_are_read(tmp_path, value):
     assert found.dtype == np.float32 and found.tolist() == [[0.5, 2.0]]
 
 
-def test_two_keys_of_one_name_are_refused(tmp_path):
+def test_keys_that_are_equal_as_text_are_refused(tmp_path):
     torch.save({1: torch.zeros(2), "1": torch.ones(2)}, tmp_path / "x.pt")
     with pytest.raises(InputError, match="utterance '1' is there twice"):
         read_vectors(tmp_path / "x.pt", "pt")
 
 
-def test_an_array_of_any_name_is_read_and_not_its_neighbour(tmp_path, vectors):
+def test_the_given_array_is_read_and_not_embeddings_npy_beside_it(
+    tmp_path, vectors
+):
     write_vectors(tmp_path, IDS, vectors, "npy")
     np.save(tmp_path / "x.npy", vectors[:2] + 1)
     (tmp_path / "x.csv").write_text("ID,row\nu,1\nv,0\n")
@@ -164,7 +164,7 @@ def test_an_array_of_any_name_is_read_and_not_its_neighbour(tmp_path, vectors):
     np.testing.assert_array_equal(found, vectors[[1, 0]] + 1)
 
 
-def test_what_is_no_dict_of_tensors_of_one_size_is_refused(tmp_path):
+def test_anything_but_a_dict_of_tensors_of_one_size_is_refused(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(b"no")
     with pytest.raises(InputError, match="is not a dict of tensors"):

@@ -58,7 +58,7 @@ def read(corpus, kind, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_is_written_is_read_back_unchanged(corpus, name):
+def test_written_labels_are_read_back_unchanged(corpus, name):
     labels = read_manifest(corpus / "labels.csv", "pseudo_labels", "/data")
     names = write_labels(corpus / name, labels, name)
     assert all((corpus / name / file).exists() for file in names)
@@ -70,7 +70,7 @@ def test_what_is_written_is_read_back_unchanged(corpus, name):
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_what_is_read_is_written_back_unchanged(corpus, name):
+def test_a_file_that_was_read_is_written_back_unchanged(corpus, name):
     """What was written from what was read is the same bytes."""
     labels = read_manifest(corpus / "labels.csv", "pseudo_labels", "/data")
     names = write_labels(corpus / "one", labels, name)
@@ -82,7 +82,7 @@ def test_what_is_read_is_written_back_unchanged(corpus, name):
         assert (corpus / "two" / file).read_bytes() == one
 
 
-def test_the_formats_are_as_their_tools_read_them(corpus):
+def test_each_format_is_as_its_tool_reads_it(corpus):
     labels = read_manifest(corpus / "labels.csv", "pseudo_labels", "/data")
     for name in FORMATS:
         write_labels(corpus / name, labels, name)
@@ -149,7 +149,9 @@ def test_a_file_of_another_encoding_is_one_clear_error(corpus, name):
         b"0001 a/2.wav\n\n",
     ],
 )
-def test_what_editors_add_is_no_part_of_a_label(corpus, content):
+def test_byte_order_marks_line_ends_and_tabs_are_not_part_of_a_label(
+    corpus, content
+):
     (corpus / "given").write_bytes(content)
     train = read(corpus, "utterances", "train.csv")
     found = read_labels(corpus / "given", "list", train)
@@ -160,13 +162,13 @@ def test_what_editors_add_is_no_part_of_a_label(corpus, content):
 @pytest.mark.parametrize(
     "utterance", [" a.wav", "a.wav ", "a\x85.wav", "a\u2028.wav", "a\r.wav"]
 )
-def test_a_name_that_would_not_come_back_is_refused(corpus, name, utterance):
+def test_a_name_that_could_not_be_read_back_is_refused(corpus, name, utterance):
     rows_of = pd.DataFrame([{**rows()[0], "ID": utterance}])
     with pytest.raises(InputError, match="which (is lost|ends a column) in"):
         write_labels(corpus, Manifest(rows_of, "pseudo_labels"), name)
 
 
-def test_an_odd_space_within_a_name_does_come_back(corpus):
+def test_unusual_spaces_within_a_name_are_read_back(corpus):
     odd = [{**rows()[0], "ID": "a\u3000b\xa0c  d.wav"}]
     labels = Manifest(pd.DataFrame(odd), "pseudo_labels")
     write_labels(corpus, labels, "list")

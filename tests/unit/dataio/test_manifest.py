@@ -65,7 +65,7 @@ def test_manifest_serves_a_dynamic_item_dataset(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "nan", "001", "1e3", "été,à"])
-def test_an_id_is_a_text_whatever_it_looks_like(tmp_path, name):
+def test_an_id_that_looks_like_a_number_stays_text(tmp_path, name):
     rows = _rows(2)
     rows.loc[1, "ID"] = name
     write_manifest(tmp_path / "train.csv", rows, "utterances")
@@ -105,7 +105,7 @@ def test_any_other_extra_column_is_refused(tmp_path):
         ("a,1.0,w,0,9\n", "row 3: ID 'a' is there twice"),
     ],
 )
-def test_a_bad_row_is_named_as_an_editor_numbers_it(tmp_path, row, said):
+def test_a_bad_row_is_named_by_its_line_number(tmp_path, row, said):
     write_text(tmp_path / "train.csv", _HEADER + _GOOD + row)
     with pytest.raises(InputError) as error:
         read_manifest(tmp_path / "train.csv", "utterances")
@@ -138,7 +138,7 @@ def test_a_missing_file_says_how_to_make_it(tmp_path):
         read_manifest(tmp_path / "train.csv", "utterances")
 
 
-def test_another_kind_is_refused_by_its_columns(tmp_path):
+def test_a_manifest_of_another_kind_is_refused_by_its_columns(tmp_path):
     write_manifest(tmp_path / "train.csv", _rows(), "utterances")
     with pytest.raises(InputError, match="kind oracle has"):
         read_manifest(tmp_path / "train.csv", "oracle")
@@ -146,7 +146,7 @@ def test_another_kind_is_refused_by_its_columns(tmp_path):
         read_manifest(tmp_path / "train.csv", "labels")
 
 
-def test_nothing_is_written_of_a_manifest_that_breaks_its_contract(tmp_path):
+def test_an_invalid_manifest_is_not_written_at_all(tmp_path):
     path = tmp_path / "train.csv"
     write_manifest(path, _rows(), "utterances")
     before = path.read_bytes()
@@ -179,7 +179,7 @@ def test_pseudo_labels_may_carry_a_margin_which_speechbrain_reads(tmp_path):
     assert not hasattr(read_manifest(path, "pseudo_labels"), "margin")
 
 
-def test_a_margin_is_a_number_and_of_pseudo_labels_alone(tmp_path):
+def test_a_margin_must_be_a_number_and_belongs_to_pseudo_labels_only(tmp_path):
     rows = _rows().assign(margin=["0.1", "high", "0.2"], spk_id="p")
     with pytest.raises(InputError, match="row 3: margin 'high' is not a num"):
         write_manifest(tmp_path / "a.csv", rows, "pseudo_labels")
@@ -202,7 +202,7 @@ def test_rows_of_marks_unknown_ids():
     assert list(manifest.rows_of(["s/2.wav", "x", "s/0.wav"])) == [2, -1, 0]
 
 
-def test_unknown_attributes_and_ids_raise_as_python_expects():
+def test_unknown_attributes_and_ids_raise_the_usual_python_errors():
     manifest = Manifest(_rows(), "utterances")
     assert not hasattr(manifest, "spk_id")
     with pytest.raises(KeyError):

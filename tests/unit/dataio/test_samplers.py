@@ -28,7 +28,7 @@ def counts(rows):
         (99, {"a": 10, "b": 3, "c": 1, "d": 4}),
     ],
 )
-def test_a_class_gives_its_size_or_the_cap(cap, expected):
+def test_an_epoch_has_at_most_the_cap_from_each_class(cap, expected):
     sampler = CappedSampler(LABELS, cap, seed=1)
     for number in range(1, 9):
         rows = epoch(sampler, number)

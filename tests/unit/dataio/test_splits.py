@@ -35,7 +35,7 @@ def test_each_speaker_gives_its_share():
     }
 
 
-def test_many_small_speakers_together_give_the_fraction():
+def test_the_fraction_is_kept_over_many_small_speakers():
     _, valid = hold_out(manifest([5] * 2000), 0.02, seed=1)
     assert len(valid) == pytest.approx(200, rel=0.25)
 
@@ -53,7 +53,7 @@ def test_zero_holds_nothing_out():
     assert train.ids.tolist() == whole.ids.tolist()
 
 
-def test_the_seed_decides():
+def test_another_seed_holds_out_other_utterances():
     whole = manifest([50, 50])
     chosen = [set(hold_out(whole, 0.2, seed)[1].ids) for seed in (1, 1, 2)]
     assert chosen[0] == chosen[1] != chosen[2]

@@ -57,7 +57,7 @@ def test_gains_shape_the_spectrum():
     assert power[8200:].sum() < 1e-3 * power[:6000].sum()
 
 
-def test_a_room_prolongs_the_sound():
+def test_reverberation_prolongs_the_sound():
     click = np.zeros(8000)
     click[0] = 1
     room = impulse_response(generator(1, "rir", 0))

@@ -11,7 +11,7 @@ from speechbrain_ext.dataio.synthetic_voices import ToyVoice
 from speechbrain_ext.verification.metrics import equal_error_rate
 
 
-def test_an_utterance_is_that_of_its_numbers():
+def test_an_utterance_depends_only_on_seed_speaker_session_and_index():
     wav = ToyVoice(1, 2).utterance(1, 2, 0.7)
     assert wav.dtype == np.float32 and wav.shape == (11200,)
     voice = ToyVoice(1, 2)
@@ -23,7 +23,7 @@ def test_an_utterance_is_that_of_its_numbers():
 @pytest.mark.parametrize(
     "other", [(2, 2, 1, 2), (1, 3, 1, 2), (1, 2, 0, 2), (1, 2, 1, 3)]
 )
-def test_every_number_matters(other):
+def test_another_seed_speaker_session_or_index_gives_another_utterance(other):
     seed, speaker, session, index = other
     wav = ToyVoice(seed, speaker).utterance(session, index, 0.5)
     once = ToyVoice(1, 2).utterance(1, 2, 0.5)
@@ -37,7 +37,7 @@ def test_samples_are_finite_audible_and_within_bounds():
         assert wav.std() > 0.01
 
 
-def test_very_short_and_odd_lengths_are_exact():
+def test_lengths_are_exact_to_the_sample():
     for n in (1, 127, 1601):
         assert len(ToyVoice(1, 1).utterance(0, 0, n / 16000)) == n
 
@@ -120,7 +120,7 @@ def _eer(x, speakers, sessions, same_session):
     return equal_error_rate(scores, target[kept].astype(int))[0]
 
 
-def test_the_channel_hides_the_speaker_and_training_finds_him(corpus):
+def test_channels_hide_speakers_until_a_classifier_is_trained(corpus):
     speakers, sessions, simple, rich = corpus
     test = speakers >= N_TRAIN
     who, when = speakers[test], sessions[test]

@@ -26,7 +26,7 @@ def test_trials_are_in_file_order_with_their_lines():
 
 
 @pytest.mark.parametrize("name", ["NA", "nan", "1", "a,b", 'q"x', "#c"])
-def test_names_are_texts_whatever_they_look_like(name):
+def test_names_that_look_like_numbers_stay_text(name):
     trials = _parse(f"1 {name} b\n0 b {name}\n")
     assert trials.enrol[0] == name and trials.test[1] == name
 
@@ -54,7 +54,7 @@ def test_an_empty_list_is_refused(text):
 
 
 @pytest.mark.parametrize("label", "01")
-def test_a_list_of_one_label_is_refused(label):
+def test_a_list_of_targets_alone_or_non_targets_alone_is_refused(label):
     with pytest.raises(InputError, match="an EER needs both"):
         _parse(f"{label} a b\n{label} a c\n")
 
@@ -72,7 +72,7 @@ def test_unknown_names_are_counted_and_the_first_is_named():
     check_known(trials, ["a", "b", "c", "x", "y"], "test.csv")
 
 
-def test_a_list_is_written_as_it_came(tmp_path):
+def test_a_list_is_written_byte_for_byte_as_it_was_read(tmp_path):
     text = "1 a b\r\n0  a c"
     _parse(text).write(tmp_path / "trials" / "dev.txt")
     assert (tmp_path / "trials" / "dev.txt").read_bytes() == text.encode()
@@ -103,7 +103,7 @@ def test_windows_line_ends_are_no_part_of_a_name():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_no_number_is_named_by_its_trial(value):
+def test_the_trial_of_a_score_that_is_not_a_number_is_named(value):
     trials = _parse("1 a b\n\n0 a c\n")
     said = f"line 3: the score of a c is {value}"
     with pytest.raises(InputError, match=said):

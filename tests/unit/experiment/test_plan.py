@@ -1,26 +1,14 @@
 """The plan of a run: order, folders, and what each step is given."""
 
-import dataclasses
 import json
 
 import pytest
+from plans import by_name, changed, churn, names, read_plan
 
-from speechbrain_ext.experiment.late_values import STORED, late_values
-from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import load_plan, longest_plan
 from speechbrain_ext.experiment.rounds import rounds_of
-from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Kind, Late, Role
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import write_json
-
-
-def read_plan(name, **changes):
-    return read_leaf(RunRounds, f"plans/{name}.yaml", changes).settings
-
-
-def changed(settings, **values):
-    return dataclasses.replace(settings, **values)
 
 
 def changed_set(settings, kind, **values):
@@ -43,14 +31,6 @@ def contrastive(settings, **values):
         "set": values,
     }
     return changed(settings, stages={**settings.stages, "bootstrap": stage})
-
-
-def names(settings):
-    return [step.name for step in load_plan(settings).steps]
-
-
-def by_name(settings):
-    return {step.name: step for step in load_plan(settings).steps}
 
 
 def test_steps_come_in_the_order_of_the_paper(settings):
@@ -204,54 +184,6 @@ def test_only_training_and_extraction_are_launched_on_many_processes():
     }
 
 
-@pytest.fixture
-def corpus(settings):
-    """A corpus as its step leaves it, in the folder of the run."""
-    made = load_plan(settings).corpus
-    write_json(made.record, {"data_in_output": True, "outputs": {}})
-    for name in ("dev", "test"):
-        path = made.folder / "trials" / f"{name}.txt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("1 a b\n")
-    return made
-
-
-def test_late_values_need_the_corpus(settings):
-    with pytest.raises(InputError, match=r"stage\.json: no such file"):
-        late_values(load_plan(settings).corpus, None)
-
-
-def test_late_values_become_options_of_a_step(settings, corpus):
-    steps = by_name(settings)
-    late = late_values(corpus, None)
-    root = str(corpus.folder)
-    assert steps["bootstrap/model"].values(late)["data_folder"] == root
-    given = steps["bootstrap/scores"].values(late)
-    assert list(given["trials"]) == ["dev", "test"]
-    assert given["oracle"] is None
-
-
-def test_late_values_are_stored_and_stay(corpus):
-    before = late_values(corpus, None)
-    corpus.oracle.write_text("ID,spk_id\n")
-    (corpus.folder / "trials" / "later.txt").write_text("1 a b\n")
-    assert late_values(corpus, None) == before
-    # Prepared again, it is another corpus.
-    outputs = {"train.csv": {"sha256": "1"}}
-    write_json(corpus.record, {"data_in_output": True, "outputs": outputs})
-    after = late_values(corpus, None)
-    assert after[Late.ORACLE] == str(corpus.oracle)
-    assert list(after[Late.TRIALS]) == ["dev", "later", "test"]
-
-
-def test_no_path_is_stored_so_that_a_run_may_move(corpus):
-    write_json(corpus.record, {"data_in_output": False, "outputs": {}})
-    late_values(corpus, "/old")
-    text = (corpus.folder.parent / STORED).read_text()
-    assert str(corpus.folder) not in text and "/old" not in text
-    assert late_values(corpus, "/new")[Late.DATA_ROOT] == "/new"
-
-
 def test_no_rounds_leave_bootstrap_and_topline(settings):
     steps = names(changed(settings, n_rounds=0, large_margin=True))
     assert not [n for n in steps if n.startswith(("round", "large_margin"))]
@@ -283,11 +215,6 @@ def auto(settings):
     return changed(settings, n_rounds="auto", max_rounds=4)
 
 
-def churn(settings, number, value):
-    path = f"{settings.output_folder}/round{number}/labels/stage.json"
-    write_json(path, {"churn": value})
-
-
 def systems(settings):
     return list(dict.fromkeys(n.split("/")[0] for n in names(settings)))
 
@@ -311,13 +238,6 @@ def test_earlier_steps_of_a_plan_stay_as_it_grows(auto):
 def test_a_round_that_is_not_clustered_yet_decides_nothing(auto):
     churn(auto, 2, 0.01)
     assert systems(auto)[-1] == "round1"
-
-
-def test_rounds_of_a_longer_earlier_run_do_not_move_the_stop(auto):
-    for number, value in enumerate([0.3, 0.29, 0.1, 0.05], start=1):
-        churn(auto, number, value)
-    found = rounds_of(auto)
-    assert (found.n_rounds, found.chosen, found.stopped) == (2, 2, True)
 
 
 def test_large_margin_goes_on_from_the_chosen_round(auto):
@@ -377,17 +297,6 @@ def test_a_plan_has_its_stages_and_no_others(settings):
         stages = {k: v for k, v in settings.stages.items() if k != kind}
         with pytest.raises(InputError, match=f"add stages.{kind}"):
             changed(settings, stages=stages).check_together()
-
-
-def test_a_system_is_known_by_its_role_and_number(settings):
-    plan = load_plan(changed(settings, ablations={"none": {}}, n_rounds=2))
-    found = {
-        (step.system.role, step.system.number): step.system.name
-        for step in plan.steps
-    }
-    assert found[(Role.ROUND, 2)] == "round2"
-    assert found[(Role.ABLATION, 1)] == "ablation1"
-    assert found[(Role.TOPLINE, None)] == "topline"
 
 
 def test_the_models_folder_is_the_one_to_share_or_the_embedder(settings):

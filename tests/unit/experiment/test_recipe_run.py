@@ -1,101 +1,14 @@
 """The frame around a recipe: check, begin, resume, skip, refuse, finish."""
 
-import importlib.util
-import json
-import sys
+import dataclasses
 
 import pytest
 import torch
-import warm
+from copy_words import Recipe
 
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-
-RECIPE = """
-import dataclasses
-from pathlib import Path
-from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import write_text
-from speechbrain_ext.utils.settings import Settings, Wired, setting
-
-@dataclasses.dataclass(kw_only=True)
-class CopyWords(Settings):
-    recipe = "copy_words"
-    text: str = setting(doc="file of words", path=True)
-    n_words: int = setting(1, "fewest words", low=1)
-    corpus: str = setting("none", "name of the words")
-    module: Wired = setting(
-        Wired("!new:torch.nn.Linear {in_features: 2, out_features: 1}"), "any"
-    )
-
-def main(argv=None):
-    recipe = RecipeRun(__file__, CopyWords, argv)
-    settings = recipe.settings
-    if recipe.is_done({"text": settings.text}):
-        return
-    words = Path(settings.text).read_text().split()
-    if len(words) < settings.n_words:
-        raise InputError(f"{len(words)} words, too few; write more")
-    write_text(recipe.folder / "words.txt", " ".join(words))
-    recipe.finish(["words.txt"], n_found=len(words))
-
-if __name__ == "__main__":
-    run(main)
-"""
-
-
-class Recipe:
-    """A recipe that copies words, in a folder of its own."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.script = folder / "copy_words.py"
-        self.script.write_text(RECIPE)
-        self.leaf = folder / "copy_words.yaml"
-        self.leaf.write_text(
-            "seed: 1\noutput_folder: !PLACEHOLDER\ntext: !PLACEHOLDER\n"
-            "n_words: 1\n"
-        )
-        self.text = folder / "text.txt"
-        self.text.write_text("one two three")
-        self.out = folder / "out"
-
-    def argv(self, *options):
-        return [
-            str(self.leaf),
-            f"--output_folder={self.out}",
-            f"--text={self.text}",
-            *options,
-        ]
-
-    def scope(self):
-        """The recipe as a module of this process."""
-        spec = importlib.util.spec_from_file_location("copied", self.script)
-        module = importlib.util.module_from_spec(spec)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(sys.modules, "copied", module)
-            spec.loader.exec_module(module)
-            # While the module is known: annotations are resolved in it.
-            module.CopyWords.keys()
-        return module
-
-    def opened(self, *options):
-        """What the recipe's main begins with."""
-        kind = self.scope().CopyWords
-        return RecipeRun(str(self.script), kind, self.argv(*options))
-
-    def run(self, *options):
-        """Run the recipe's own main, in this process."""
-        self.scope().main(self.argv(*options))
-
-    def record(self):
-        return json.loads((self.out / "stage.json").read_text())
-
-    def words(self):
-        return (self.out / "words.txt").read_text()
+from speechbrain_ext.utils.settings import Settings, setting
 
 
 @pytest.fixture
@@ -291,38 +204,6 @@ def test_objects_of_the_yaml_are_the_same_each_time(recipe):
     assert torch.equal(first.weight, again.weight)
 
 
-# --- as a program -----------------------------------------------------------
-
-
-def program(recipe, *options):
-    command = [sys.executable, str(recipe.script), *recipe.argv(*options)]
-    return warm.run(command)
-
-
-def test_a_users_error_is_one_line_and_status_2(recipe):
-    done = program(recipe, "--n_words=9")
-    errors = [
-        line for line in done.stderr.splitlines() if line.startswith("error")
-    ]
-    assert done.returncode == 2
-    assert errors == ["error: 3 words, too few; write more"]
-    assert "Traceback" not in done.stderr
-    assert not (recipe.out / "stage.json").exists()
-
-
-def test_a_program_that_works_has_status_0(recipe):
-    assert program(recipe).returncode == 0
-    assert recipe.words() == "one two three"
-
-
-def test_a_programming_error_keeps_its_traceback(recipe):
-    text = recipe.script.read_text()
-    recipe.script.write_text(text.replace("words = Path", "1 / 0  # "))
-    done = program(recipe)
-    assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr
-
-
 def test_another_class_in_the_yaml_is_another_request(recipe):
     assert not recipe.opened().is_done({"text": recipe.text})
     (recipe.out / "half.txt").write_text("work")
@@ -370,15 +251,39 @@ def test_the_record_says_that_a_run_was_resumed(recipe):
     assert recipe.record()["resumed"] is True
 
 
-def test_an_error_of_a_loader_worker_is_one_line(capsys):
-    def main():
-        raise InputError(
-            "Caught InputError in DataLoader worker process 0.\n"
-            "Original Traceback (most recent call last):\n  File 'x'\n"
-            "speechbrain_ext.utils.errors.InputError: a.wav: cannot be read\n"
-        )
+@pytest.fixture
+def embedder_yaml(tmp_path):
+    (tmp_path / "base.yaml").write_text("# Base.\nwidth: 8\n")
+    path = tmp_path / "embedder.yaml"
+    path.write_text("# Embedder.\nbase: base.yaml\nsize: 4\n")
+    return path
 
-    with pytest.raises(SystemExit) as stop:
-        run(main)
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: a.wav: cannot be read\n"
+
+@dataclasses.dataclass(kw_only=True)
+class Train(Settings):
+    """Train an embedder."""
+
+    recipe = "train"
+
+    embedder_yaml: str = setting(doc="an embedder YAML", path=True)
+
+
+def test_a_finished_stage_is_not_skipped_after_a_change_of_a_base(
+    embedder_yaml, tmp_path
+):
+    leaf = tmp_path / "train.yaml"
+    leaf.write_text(f"output_folder: {tmp_path / 'out'}\n")
+    argv = [str(leaf), f"--embedder_yaml={embedder_yaml}"]
+
+    def run():
+        return RecipeRun(__file__, Train, argv)
+
+    inputs = {"embedder_yaml": embedder_yaml}
+    first = run()
+    assert not first.is_done(inputs)
+    (first.folder / "model").write_text("weights")
+    first.finish(["model"])
+    assert run().is_done(inputs)
+    embedder_yaml.with_name("base.yaml").write_text("# Base.\nwidth: 9\n")
+    with pytest.raises(InputError, match="inputs.embedder_yaml"):
+        run().is_done(inputs)

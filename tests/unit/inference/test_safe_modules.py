@@ -139,7 +139,7 @@ def test_an_encoder_is_never_fetched(arguments, message):
 @pytest.mark.parametrize(
     "described", [None, [], {}, {"compute_features": RAW}, "text"]
 )
-def test_what_describes_no_embedder_is_refused(described):
+def test_a_description_of_something_else_than_an_embedder_is_refused(described):
     with pytest.raises(InputError, match="does not describe"):
         build_modules(described, {})
 
@@ -158,7 +158,7 @@ def test_a_number_beyond_float_range_is_one_clear_error():
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_endless_nesting_is_one_clear_error():
+def test_very_deep_nesting_is_one_clear_error():
     node = RAW
     for _ in range(100_000):
         node = [node]
@@ -246,7 +246,9 @@ def test_an_encoder_larger_than_its_weights_is_not_built(fields, devices):
         lambda weights: weights.update({"fc.conv.bias": torch.zeros(9)}),
     ],
 )
-def test_weights_of_another_model_are_seen_before_it_is_built(spoil, devices):
+def test_weights_of_another_model_are_refused_before_it_is_built(
+    spoil, devices
+):
     described, weights = published("ecapa")
     spoil(weights)
     with pytest.raises(InputError, match="does not hold the weights"):
@@ -279,13 +281,13 @@ def test_the_largest_models_of_all_kinds_are_within_bounds(kind):
         "https://example.com/a.pt",
     ],
 )
-def test_a_yaml_that_names_a_place_elsewhere_is_refused(value):
+def test_a_yaml_that_holds_a_path_or_address_is_refused(value):
     text = build_embedder("hparams/embedders/ecapa.yaml", ECAPA).yaml_text
     with pytest.raises(InputError, match="a path or address"):
         describe_modules(text + f'place: "{value}"\n')
 
 
-def test_a_class_of_ones_own_can_be_made_known(monkeypatch):
+def test_a_class_of_the_user_can_be_allowed(monkeypatch):
     monkeypatch.setitem(KNOWN, "torch.nn.Identity", torch.nn.Identity)
     node = {"!": "!new:torch.nn.Identity"}
     described = {**dict.fromkeys(MODULES, RAW), MODULES[2]: node}

@@ -1,4 +1,4 @@
-"""Contrastive losses: margins, rows that go together, the projection."""
+"""Contrastive losses: margins, queues, rows that go together."""
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from speechbrain_ext.losses.contrastive import (
     MoCoQueue,
     NTXentLoss,
 )
-from speechbrain_ext.models.heads import Projection
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -90,15 +89,3 @@ def test_the_loss_does_not_change_the_queue_before_the_gradient():
     unit = torch.nn.functional.normalize(keys, dim=2)
     for queue, expected in zip((loss.first, loss.second), unit, strict=True):
         torch.testing.assert_close(queue.keys[:8], expected)
-
-
-def test_an_mlp_is_optional():
-    x = torch.randn(4, 6)
-    nothing = Projection(6)
-    assert nothing(x) is x and not list(nothing.parameters())
-    mlp = Projection(6, hidden_size=8, output_size=3)
-    assert (nothing.size, mlp.size) == (6, 3)
-    assert mlp(x).shape == (4, 3)
-    kinds = [type(layer).__name__ for layer in mlp.mlp]
-    hidden = ["Linear", "BatchNorm1d", "ReLU"]
-    assert kinds == [*hidden, *hidden, "Linear"]

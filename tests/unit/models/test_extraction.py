@@ -3,56 +3,27 @@
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 import torch
+from small_recordings import LENGTHS, small_embedder, write_recordings
 
 from speechbrain_ext.dataio.audio import read_crop
-from speechbrain_ext.dataio.manifest import Manifest, write_manifest
-from speechbrain_ext.models.embedder import build_embedder
+from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.models.extraction import Crops, embed_manifest
-from speechbrain_ext.training.validation import EerWatch, watch_from
-from speechbrain_ext.utils.errors import InputError
-
-SMALL = {
-    "n_mels": 20,
-    "width": 16,
-    "width_last": 24,
-    "attention_channels": 8,
-    "embedding_size": 8,
-}
-LENGTHS = [5000, 4000, 5000, 6000, 4000]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wavs")
-    generator = np.random.default_rng(0)
-    for number, length in enumerate(LENGTHS):
-        wav = 0.1 * generator.normal(size=length)
-        soundfile.write(folder / f"{number}.wav", wav, 16000)
-    rows = [
-        {
-            "ID": f"u{number}",
-            "duration": length / 16000,
-            "wav": f"$data_root/{number}.wav",
-            "start": 0,
-            "stop": length,
-        }
-        for number, length in enumerate(LENGTHS)
-    ]
-    write_manifest(folder / "all.csv", rows, "utterances")
-    return folder
+    return write_recordings(tmp_path_factory.mktemp("wavs"))
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return small_embedder()
 
 
 @pytest.fixture(scope="module")
 def manifest(folder):
     return Manifest(pd.read_csv(folder / "all.csv"), "utterances", str(folder))
-
-
-@pytest.fixture(scope="module")
-def embedder():
-    torch.manual_seed(0)
-    return build_embedder("hparams/embedders/ecapa.yaml", SMALL).eval()
 
 
 @pytest.mark.parametrize(("seconds", "num_workers"), [(240, 0), (0.6, 2)])
@@ -94,51 +65,6 @@ def test_embedding_leaves_a_model_in_train_mode_and_unchanged(
         assert torch.equal(value, before[name]), name
     embedder.eval()
     assert np.array_equal(in_training, embed_manifest(embedder, manifest, "x"))
-
-
-def test_the_validation_scores_its_trial_list(embedder, folder):
-    (folder / "list.txt").write_text("1 u0 u0\n1 u1 u1\n0 u0 u3\n0 u1 u2\n")
-    watch = EerWatch(folder / "all.csv", folder / "list.txt", str(folder))
-    assert watch.percent(embedder) == 0.0
-    (folder / "list.txt").write_text("0 u0 u0\n0 u1 u1\n1 u0 u3\n1 u1 u2\n")
-    watch = EerWatch(folder / "all.csv", folder / "list.txt", str(folder))
-    assert watch.percent(embedder) == 100.0
-
-
-def test_the_validation_refuses_trials_of_other_utterances(folder):
-    (folder / "other.txt").write_text("1 u0 u9\n0 u0 u1\n")
-    with pytest.raises(InputError, match="u9"):
-        EerWatch(folder / "all.csv", folder / "other.txt", str(folder))
-
-
-def eer_settings(folder, **changes):
-    (folder / "few.txt").write_text("1 u0 u1\n0 u0 u2\n")
-    return {
-        "eer_trials": folder / "few.txt",
-        "eer_annotation": folder / "all.csv",
-        "eer_interval": 5,
-        "data_folder": str(folder),
-        **changes,
-    }
-
-
-def test_without_trials_there_is_no_validation(folder):
-    assert watch_from(eer_settings(folder, eer_trials=None)) is None
-    assert len(watch_from(eer_settings(folder)).trials) == 2
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"eer_annotation": None}, "give the manifest.*--eer_annotation"),
-        ({"eer_interval": 0}, "eer_interval is 0"),
-        # Found before the training, not at its first EER.
-        ({"data_folder": "/nowhere"}, "data_folder is /nowhere"),
-    ],
-)
-def test_unusable_validation_settings_are_refused(folder, changes, words):
-    with pytest.raises(InputError, match=words):
-        watch_from(eer_settings(folder, **changes))
 
 
 def test_two_processes_embed_each_utterance_once(

@@ -73,7 +73,7 @@ def test_gelu_works_in_place_and_exactly():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
-def test_private_names_of_torch_stand_in_compat_alone(path):
+def test_private_names_of_torch_are_used_in_compat_only(path):
     if path == COMPAT:
         return
     tree = ast.parse(path.read_text("utf-8"))

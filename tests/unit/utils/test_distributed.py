@@ -168,7 +168,7 @@ def test_processes_normalise_as_one_does_the_joined_batch(
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])
-def test_a_network_learns_the_same_in_processes(found, n_processes):
+def test_a_network_in_several_processes_learns_as_in_one(found, n_processes):
     state, losses = trained(network(), batches_of_networks())
     assert losses[-1] < 0.5 * losses[0]
     for rank in range(n_processes):
@@ -181,7 +181,7 @@ def test_a_network_learns_the_same_in_processes(found, n_processes):
             )
 
 
-def test_the_mean_is_over_processes_and_changes_nothing_else(found):
+def test_a_mean_over_processes_leaves_each_value_as_it_was(found):
     for rank in (0, 1):
         assert found[2][rank]["mean"].tolist() == [1.5, 15.0]
         value = [1.0 + rank, 10.0 + 10 * rank]
@@ -204,7 +204,7 @@ def test_parameters_and_buffers_stay_the_same_objects(device, kind):
     assert type(net[1]) is type(net[5]) is kind
 
 
-def test_outside_a_process_group_it_is_torchs():
+def test_without_a_process_group_it_equals_the_batch_norm_of_torch():
     net, batches = network(), batches_of_networks()
     shared = share_batch_norm(copy.deepcopy(net), "cpu")
     for found, expected in zip(
@@ -231,6 +231,6 @@ def test_half_precision_is_summed_in_float(group_of_one):
     torch.testing.assert_close(output.float(), expected, rtol=4e-3, atol=1e-6)
 
 
-def test_one_value_a_channel_is_refused_as_torch_does(group_of_one):
+def test_a_single_value_for_a_channel_is_refused(group_of_one):
     with pytest.raises(ValueError, match="two values a channel"):
         SharedBatchNorm(2)(torch.zeros(1, 2))

@@ -25,7 +25,9 @@ with atomic_path(sys.argv[1]) as part:
 """
 
 
-def test_failing_block_keeps_the_old_file_and_no_other(tmp_path):
+def test_an_error_while_writing_keeps_the_old_file_and_leaves_no_other(
+    tmp_path,
+):
     path = tmp_path / "a.csv"
     write_text(path, "old")
     with pytest.raises(RuntimeError), atomic_path(path) as part:
@@ -35,7 +37,7 @@ def test_failing_block_keeps_the_old_file_and_no_other(tmp_path):
     assert path.read_text() == "old"
 
 
-def test_killed_process_keeps_the_old_file(tmp_path):
+def test_a_kill_while_writing_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.csv"
     write_text(path, "old")
     done = subprocess.run(
@@ -45,7 +47,7 @@ def test_killed_process_keeps_the_old_file(tmp_path):
     assert path.read_text() == "old"
 
 
-def test_killed_process_leaves_no_file_of_that_name(tmp_path):
+def test_a_kill_while_writing_a_new_file_leaves_none_of_its_name(tmp_path):
     path = tmp_path / "new" / "a.csv"
     subprocess.run([sys.executable, "-c", _KILLED_WHILE_WRITING, str(path)])
     assert path.parent.is_dir() and not path.exists()
@@ -66,7 +68,7 @@ def test_suffix_of_the_temporary_name_is_the_final_one(tmp_path):
         assert part.suffix == ".flac"
 
 
-def test_json_comes_back(tmp_path):
+def test_json_is_read_back_as_written(tmp_path):
     write_json(tmp_path / "a.json", {"x": [1, 2.5, None]})
     assert read_json(tmp_path / "a.json") == {"x": [1, 2.5, None]}
 
@@ -85,7 +87,7 @@ def test_broken_json_is_located(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe{}", b"[" * 100_000, b"1" * 5000]
 )
-def test_what_no_parser_takes_is_one_clear_error(tmp_path, content):
+def test_malformed_json_of_any_kind_is_one_clear_error(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match="a.json: not JSON"):
         read_json(tmp_path / "a.json")

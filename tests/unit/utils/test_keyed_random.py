@@ -39,7 +39,7 @@ def draw(*key):
     return torch.rand(4)
 
 
-def test_a_step_replays_whatever_was_drawn_before():
+def test_a_step_draws_the_same_whatever_was_drawn_before():
     first = draw(1, 7)
     torch.rand(13)
     assert torch.equal(draw(1, 7), first)
@@ -60,7 +60,7 @@ def test_dropout_follows_the_step():
     assert torch.equal(torch.nn.functional.dropout(x), first)
 
 
-def test_keys_that_share_numbers_have_different_seeds():
+def test_keys_of_the_same_digits_have_different_seeds():
     keys = [(1, 2), (2, 1), (12,), (1, 2, 3)]
     assert len({step_seed(*key) for key in keys}) == len(keys)
     assert all(0 <= step_seed(*key) < 2**63 for key in keys)
@@ -92,7 +92,7 @@ def test_numbers_of_neighbouring_keys_are_independent():
     assert np.abs(between).max() < 0.035
 
 
-def test_keys_of_crops_are_those_of_utterance_and_view():
+def test_keys_of_crops_depend_on_utterance_and_view_not_on_the_batch():
     names = ["a", "b", "c"]
     keys = crop_keys(1, 2, names, 6)
     assert keys.shape == (3, 6) and keys.dtype == np.uint64
@@ -102,7 +102,7 @@ def test_keys_of_crops_are_those_of_utterance_and_view():
     assert len(np.unique(np.stack([keys, *others]))) == 3 * 3 * 6
 
 
-def test_augmentation_and_crop_positions_share_no_numbers():
+def test_augmentation_and_crop_positions_are_drawn_independently():
     names = [f"u{number}" for number in range(2000)]
     crop = RandomCrop([1] * 2, seed=1)
     places = np.array([crop.positions(name, 10**6) for name in names])

@@ -1,5 +1,7 @@
 """Gathering embeddings: blocks, types, and what is refused."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from speechbrain_ext.utils.vectors import (
     inner_products,
     unit_rows,
 )
-from speechbrain_ext.utils.whitening import whitening
+from speechbrain_ext.utils.whitening import whiten_, whitening
 
 
 def embeddings(n_rows, size=8, seed=0):
@@ -21,14 +23,14 @@ def embeddings(n_rows, size=8, seed=0):
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
-def test_a_useless_embedding_is_named_by_its_row(value):
+def test_the_row_of_an_embedding_of_length_0_or_not_finite_is_named(value):
     x = embeddings(5)
     x[3] = value
     with pytest.raises(InputError, match="row 3 has length"):
         unit_rows(x, np.array([1, 3]))
 
 
-def test_an_embedding_at_the_mean_is_useless_too():
+def test_an_embedding_equal_to_the_mean_is_refused():
     x = embeddings(5)
     with pytest.raises(InputError, match="row 2 has length 0"):
         unit_rows(x, np.arange(5), (x[2], np.eye(x.shape[1])))
@@ -45,12 +47,12 @@ def test_whitening_comes_before_scaling():
 
 
 @pytest.mark.parametrize("row", [-1, 5])
-def test_a_row_outside_is_refused(row):
+def test_a_row_beyond_the_matrix_is_refused(row):
     with pytest.raises(InputError, match=f"trial 1 uses .* row {row} of 5"):
         checked_rows([0, row], 5)
 
 
-def test_one_vector_is_no_matrix():
+def test_a_single_vector_is_refused_as_a_matrix():
     with pytest.raises(InputError, match=r"shape \[3\]"):
         as_matrix(torch.zeros(3))
 
@@ -63,3 +65,45 @@ def test_inner_products_do_not_depend_on_blocks(monkeypatch):
     np.testing.assert_array_equal(inner_products(x, enrol, test), whole)
     expected = (x[enrol] * x[test]).sum(axis=1)
     np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_unit_rows_have_length_one_and_their_direction():
+    x = np.random.default_rng(0).normal(size=(20, 5)) * 7
+    unit = unit_rows(x)
+    assert unit.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-6)
+    cosine = (unit * x).sum(axis=1) / np.linalg.norm(x, axis=1)
+    np.testing.assert_allclose(cosine, 1, rtol=1e-6)
+
+
+def test_a_zero_row_is_refused_by_its_number():
+    x = np.ones((4, 3))
+    x[2] = 0
+    with pytest.raises(InputError, match="row 2 has length 0"):
+        unit_rows(x)
+
+
+def test_chosen_rows_are_scaled_in_their_order_from_a_memory_map(
+    tmp_path, monkeypatch
+):
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    rows = np.random.default_rng(1).permutation(50)[:30]
+    monkeypatch.setattr(vectors, "_BLOCK", 28)
+    np.testing.assert_array_equal(unit_rows(mapped, rows), unit_rows(x[rows]))
+    np.testing.assert_array_equal(mapped, x)
+
+
+def test_scaling_and_whitening_hold_no_second_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(vectors, "_BLOCK", 2**17)
+    np.save(tmp_path / "x.npy", np.ones((20_000, 100), dtype=np.float32))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    mapped[:, 0] = np.arange(20_000)
+    tracemalloc.start()
+    try:
+        unit = whiten_(unit_rows(mapped), 0.5)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert unit.nbytes <= peak < 1.5 * unit.nbytes

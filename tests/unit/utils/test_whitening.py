@@ -27,7 +27,7 @@ def test_components_are_divided_by_a_power_of_their_deviation(x, power):
     np.testing.assert_allclose(found @ found.T, wanted @ wanted.T, atol=1e-5)
 
 
-def test_full_whitening_leaves_no_direction_out(x):
+def test_after_full_whitening_all_directions_have_equal_variance(x):
     spread = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
     assert spread[0] > 20 * spread[-1]
     even = np.linalg.svd(whiten_(x, 1.0), compute_uv=False)
@@ -42,7 +42,7 @@ def test_rows_are_overwritten_block_by_block(x, monkeypatch):
     np.testing.assert_allclose(found @ found.T, wanted @ wanted.T, atol=1e-5)
 
 
-def test_a_direction_without_variance_does_not_explode(x):
+def test_a_direction_without_variance_stays_finite(x):
     x[:, 3:] = 0
     found = whiten_(x, 1.0)
     assert np.isfinite(found).all()
@@ -75,7 +75,7 @@ def test_a_folded_model_gives_whitened_embeddings(x, kind, bias):
     np.testing.assert_allclose(after, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
-def test_only_a_last_linear_layer_of_that_size_can_take_it(x):
+def test_only_a_last_linear_layer_of_that_size_can_be_whitened(x):
     found = whitening(x, 0.5)
     with pytest.raises(InputError, match="linear layer of 12 outputs"):
         fold_whitening_(torch.nn.Linear(8, 11), found)

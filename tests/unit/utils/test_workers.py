@@ -27,12 +27,12 @@ def test_results_are_in_order(n, num_workers, threads):
     assert found == [i * i for i in range(n)]
 
 
-def test_processes_are_other_processes_and_threads_are_not():
+def test_work_runs_in_other_processes_unless_threads_are_asked_for():
     assert os.getpid() not in in_parallel(_process, range(4), 2, "")
     assert {os.getpid()} == set(in_parallel(_process, range(4), 2, "", True))
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_failure_is_the_callers(num_workers):
+def test_an_error_in_a_worker_reaches_the_caller(num_workers):
     with pytest.raises(ValueError, match="item 3"):
         in_parallel(_fail, [3], num_workers, "")

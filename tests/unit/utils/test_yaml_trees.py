@@ -40,7 +40,7 @@ def leaf(tmp_path, text):
         ("stage: {ste: {}}", "no key 'stage.ste'; did you mean 'set'"),
     ],
 )
-def test_a_misspelt_override_is_named_with_its_neighbour(overrides, message):
+def test_a_misspelt_override_is_named_with_the_nearest_key(overrides, message):
     with pytest.raises(InputError, match=message):
         check_overrides("a.yaml", TREE, parse_yaml(overrides))
 
@@ -87,13 +87,13 @@ def test_each_of_several_bases_changes_the_ones_before_it(tmp_path):
     }
 
 
-def test_bases_that_go_in_circles_are_named(tmp_path):
+def test_a_yaml_that_is_a_base_of_itself_is_refused(tmp_path):
     path = leaf(tmp_path, "base: recipe.yaml\n")
     with pytest.raises(InputError, match="is a base of itself"):
         read_yaml(path)
 
 
-def test_what_a_yaml_names_is_never_in_the_current_directory(
+def test_a_path_in_a_yaml_is_relative_to_that_yaml_and_not_the_directory(
     tmp_path, monkeypatch
 ):
     (tmp_path / "here").mkdir()
@@ -121,7 +121,7 @@ def test_a_missing_yaml_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a: [1, 2\n", "a: 1\na: 2\n", "a: b: c\n"])
-def test_what_is_not_yaml_is_named(tmp_path, text):
+def test_a_file_that_is_not_yaml_is_named(tmp_path, text):
     with pytest.raises(InputError, match="recipe.yaml is not YAML"):
         read_yaml(leaf(tmp_path, text))
 
