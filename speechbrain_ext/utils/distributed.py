@@ -1,4 +1,4 @@
-"""Training on several processes as on one: shared statistics and losses.
+"""Statistics and losses shared by the processes of one training.
 
 Each process has a part of the batch. What a batch as a whole decides (the
 statistics of BatchNorm, the loss that is reported) is computed over them all.

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, JSON, and hashes."""
+"""Atomic writing of files, reading of JSON, and hashes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PathLike = str | os.PathLike
 
 @contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
-    """Give a temporary name that becomes ``path`` if the block succeeds.
+    """Yield a temporary name that becomes ``path`` if the block succeeds.
 
     Arguments
     ---------

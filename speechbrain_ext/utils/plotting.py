@@ -1,4 +1,4 @@
-"""Style of all plots, and how they are written.
+"""Style of all plots, and functions that write them.
 
 Plots are made without pyplot's global state; each has a label
 (``Figure.get_label``), a sentence that says in words what it shows: the

@@ -39,7 +39,7 @@ def as_matrix(values: Any) -> NDArray:
 
 
 def checked_rows(rows: NDArray, n_rows: int) -> NDArray:
-    """Raise InputError unless all rows are there; give them as an array.
+    """Return rows as an array; raise InputError unless all of them exist.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def row_blocks(
 
 
 def check_vectors(x: np.ndarray) -> np.ndarray:
-    """Convert vectors [N, D] to float32; refuse those without clusters.
+    """Convert vectors [N, D] to float32; refuse any that cannot be clustered.
 
     Raises
     ------

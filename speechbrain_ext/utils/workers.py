@@ -1,4 +1,4 @@
-"""One function over many items, on several threads or processes."""
+"""Function calls over many items, in several threads or processes."""
 
 from __future__ import annotations
 
