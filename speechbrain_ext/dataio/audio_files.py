@@ -1,4 +1,4 @@
-"""Measure one audio file, or copy it as 16 kHz mono wav.
+"""Measurement of audio files, and conversion to 16 kHz mono wav.
 
 Both functions return ``(samples at 16 kHz, reason)``: the reason is empty or
 says why the file cannot be used, for one bad file must not stop a corpus.
@@ -19,7 +19,7 @@ from speechbrain_ext.utils.files import PathLike, atomic_path
 
 
 def length_of(path: str) -> tuple[int, str]:
-    """Measure a file by its header.
+    """Return the length of a file according to its header.
 
     Example
     -------
@@ -50,7 +50,7 @@ def length_of(path: str) -> tuple[int, str]:
 
 
 def convert(job: tuple[str, str]) -> tuple[int, str]:
-    """Decode a file into a 16 kHz mono PCM16 copy, unless it is there.
+    """Convert a file to 16 kHz mono PCM16, unless the copy exists.
 
     Arguments
     ---------

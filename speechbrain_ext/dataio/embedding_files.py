@@ -19,7 +19,7 @@ CROPS = "crop_embeddings.npy"
 
 
 def read_embeddings(folder: PathLike) -> tuple[np.ndarray, Manifest]:
-    """Open embeddings and their index, checked against each other.
+    """Open embeddings and their index, and check that they match.
 
     Arguments
     ---------

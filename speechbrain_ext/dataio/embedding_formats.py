@@ -91,7 +91,7 @@ def file_of(path: PathLike, vector_format: str) -> Path:
 
 
 def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:
-    """List all files to read, by what each holds.
+    """List the files to read, by content.
 
     Example
     -------
@@ -239,7 +239,7 @@ def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
 
 
 def _read_name(stream: BinaryIO, path: Path) -> str:
-    """Read the name before the next vector; empty at the end."""
+    """Read the name before the next vector; empty at the end of the file."""
     name = bytearray()
     while (byte := stream.read(1)) not in (b"", b" "):
         name += byte

@@ -175,7 +175,7 @@ def _joined(
 
 
 def _lines(path: Path) -> list[str]:
-    """Read lines, without blank ones at the end; only \\n ends a line."""
+    """Read lines without trailing blank ones; only \\n ends a line."""
     try:
         text = path.read_text("utf-8-sig").rstrip("\n")
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _columns(path: Path, names: list[str]) -> pd.DataFrame:
-    """Read two columns, the first of which has no space in it."""
+    """Read two columns; the first one contains no space."""
     lines = pd.Series(_lines(path), dtype=object)
     parts = lines.str.strip().str.split(n=1, expand=True)
     if len(lines) == 0 or parts.shape[1] != 2 or parts[1].isna().any():
@@ -203,7 +203,7 @@ def _columns(path: Path, names: list[str]) -> pd.DataFrame:
 
 
 def _check_spaces(values: np.ndarray, what: str) -> None:
-    """Raise InputError for white space where it would end a column."""
+    """Raise InputError for white space that would end a column."""
     spaced = pd.Series(values, dtype=object).str.contains(r"\s")
     if spaced.any():
         raise InputError(
@@ -213,7 +213,7 @@ def _check_spaces(values: np.ndarray, what: str) -> None:
 
 
 def _check_line(values: np.ndarray, what: str) -> None:
-    """Raise InputError for text that the end of a line would change."""
+    """Raise InputError for text that would not survive in a line."""
     bad = pd.Series(values, dtype=object).str.contains(_LOST)
     if bad.any():
         raise InputError(
@@ -291,7 +291,7 @@ def _read_raw_list(path: Path) -> pd.DataFrame:
 
 
 def _name(value: Any) -> str:
-    """Read a name from JSON, where null is none."""
+    """Return a name from JSON; raise TypeError if it is not one."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError(value)
     return str(value)

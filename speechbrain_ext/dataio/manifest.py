@@ -1,4 +1,4 @@
-"""Manifests: the CSV files that recipes hand to each other.
+"""Manifests: CSV files that recipes pass to each other.
 
 One utterance a row, SpeechBrain's columns ``ID,duration,wav,start,stop`` with
 ``$data_root`` in ``wav``; ``start`` and ``stop`` count samples at 16 kHz.
@@ -42,7 +42,7 @@ OPTIONAL: dict[str, dict[str, str]] = {"pseudo_labels": {"margin": "float64"}}
 
 
 class Manifest(Mapping):
-    """Checked manifest, in memory by columns; rows as dicts on demand.
+    """Checked manifest, stored in memory by columns.
 
     It is a mapping from ID to the row's other values, so that SpeechBrain's
     ``DynamicItemDataset`` takes it as its data; a million rows cost the
@@ -112,7 +112,7 @@ class Manifest(Mapping):
         ]
 
     def rows_of(self, ids: Any) -> np.ndarray:
-        """Find the rows of ``ids`` [M]; -1 where an ID is unknown."""
+        """Return the rows of ``ids`` [M]; -1 where an ID is unknown."""
         return self._index.get_indexer(pd.Index(ids))
 
 
@@ -174,7 +174,7 @@ def read_manifest(
 
 
 def write_manifest(path: PathLike, rows: Any, kind: str) -> None:
-    """Check rows against their contract and write them atomically.
+    """Check rows by the rules of their kind and write them atomically.
 
     Arguments
     ---------
@@ -225,7 +225,7 @@ def _need_kind(kind: str) -> None:
 def _checked_columns(
     path: PathLike, kind: str, table: pd.DataFrame
 ) -> dict[str, str]:
-    """Give the columns that a table must and may have, with types."""
+    """Return the required and optional columns of a table, with types."""
     wanted, found = list(KINDS[kind]), list(table.columns)
     if kind == "utterances" and "spk_id" in found:
         raise InputError(
@@ -247,7 +247,7 @@ def _checked_columns(
 def _typed(
     path: PathLike, table: pd.DataFrame, columns: dict[str, str]
 ) -> pd.DataFrame:
-    """Check every row and give the table with its kind's types."""
+    """Check every row; return the table in the types of its kind."""
     typed = {}
     for name, dtype in columns.items():
         values = table[name]

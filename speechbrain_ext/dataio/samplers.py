@@ -72,7 +72,7 @@ class CappedSampler(torch.utils.data.Sampler):
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch to come, from 1."""
+        """Set the next epoch, counted from 1."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
