@@ -1,4 +1,4 @@
-"""Label-free curves over the number of clusters, from one Ward tree.
+"""Label-free curves over the number of clusters of one Ward tree.
 
 Each curve has a value for each candidate number. The tree is grown once;
 a candidate costs a cut, which is linear in the leaves. Leaves are vectors or
@@ -25,7 +25,7 @@ MIN_LEAVES = 20
 def candidates(
     n_leaves: int, limits: Sequence[int] | None = None
 ) -> np.ndarray:
-    """List the numbers of clusters to look at, 5 % apart.
+    """List the numbers of clusters to try, 5 % apart.
 
     Arguments
     ---------
@@ -103,7 +103,7 @@ def cosine_curve(
     sizes: np.ndarray,
     numbers: np.ndarray,
 ) -> np.ndarray:
-    """Compute the mean cosine between utterances that merges join.
+    """Compute the mean cosine between the utterances that merges join.
 
     Arguments
     ---------
@@ -139,7 +139,7 @@ def cosine_curve(
 def merge_cosines(
     tree: np.ndarray, leaves: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
-    """Compute the mean cosine between both sides of each merge [N - 1]."""
+    """Compute the mean cosine across each merge [N - 1]."""
     n_leaves = len(leaves)
     left, right = torch.as_tensor(tree[:, :2].astype(np.int64)).T
     count = torch.zeros(2 * n_leaves - 1, dtype=torch.float64)
@@ -170,7 +170,7 @@ def silhouette_curve(
     leaf_of: np.ndarray,
     numbers: np.ndarray,
 ) -> np.ndarray:
-    """Compute the mean silhouette of a sample, in cosine distance.
+    """Compute the mean silhouette of a sample, by cosine distance.
 
     Rousseeuw, "Silhouettes", Journal of Computational and Applied
     Mathematics 1987. Exact for each utterance of the sample: the mean cosine
@@ -248,7 +248,7 @@ def agreement_curve(
     seed: int,
     n_halvings: int = 2,
 ) -> np.ndarray:
-    """Compute how well two halves of the leaves agree on clusters.
+    """Compute the agreement of clusters from two halves of the leaves.
 
     Lange, Roth, Braun and Buhmann, "Stability-based validation of clustering
     solutions", Neural Computation 2004: the halves are clustered apart, each
@@ -319,7 +319,7 @@ def agreement_curve(
 
 
 class _Half:
-    """Half of the leaves, with a Ward tree of its own."""
+    """Half of the leaves, with its own Ward tree."""
 
     def __init__(
         self,
@@ -343,7 +343,7 @@ class _Half:
             self.nearest[rows] = distance.argmin(dim=1).numpy()
 
     def labels(self, height: float) -> np.ndarray:
-        """Give the clusters after all merges up to a height."""
+        """Return the clusters after all merges up to a height."""
         done = int(np.searchsorted(self.tree[:, 2], height, side="right"))
         return cut_tree(self.tree, len(self.tree) + 1 - done)
 
@@ -351,7 +351,7 @@ class _Half:
 def weighted_ari(
     labels: np.ndarray, others: np.ndarray, sizes: np.ndarray
 ) -> float:
-    """Compute the adjusted Rand index of rows that count several times.
+    """Compute the adjusted Rand index of rows with multiplicities.
 
     Hubert and Arabie, "Comparing partitions", Journal of Classification
     1985, equation 5; the utterances of a row share both labels.

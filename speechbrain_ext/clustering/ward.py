@@ -1,4 +1,4 @@
-"""Ward's tree, exact, in memory that grows with N and not with N x N.
+"""Exact Ward's tree in memory that grows with N, not with N x N.
 
 `ward_search` finds which clusters join; here are the functions to call.
 """
@@ -20,7 +20,7 @@ def ward_tree(
     weights: np.ndarray | None = None,
     device: str | torch.device | None = None,
 ) -> np.ndarray:
-    """Grow Ward's tree of vectors, exactly, in O(N D) memory.
+    """Compute the exact Ward's tree of vectors in O(N D) memory.
 
     Distances are Euclidean: scale speaker embeddings to length one first
     (`whiten` does it too). Cut the tree with `cut_tree`. A million vectors
