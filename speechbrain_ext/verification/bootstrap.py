@@ -38,7 +38,7 @@ _WEIGHTS_AT_ONCE = 2**22  # 16 MB for each of a few arrays
 
 @dataclass(frozen=True)
 class Units:
-    """Units that a bootstrap draws, and the two units of each trial.
+    """Units that a bootstrap draws, and both units of each trial.
 
     ``name`` is ``speakers``, ``utterances`` or ``trials``; ``enrol`` and
     ``test`` [N] number the units, from 0, of the two sides of each trial.
@@ -68,7 +68,7 @@ class Units:
 
 
 def single_trials(n_trials: int) -> Units:
-    """Make each trial a unit of its own.
+    """Make each trial its own unit.
 
     Example
     -------
@@ -79,7 +79,7 @@ def single_trials(n_trials: int) -> Units:
 
 
 class Replicates(NamedTuple):
-    """Error rates of each drawing: EER [R] and costs, not normalised [P, R]."""
+    """Error rates of each drawing: EER [R] and unnormalised costs [P, R]."""
 
     eer: NDArray
     costs: NDArray
@@ -200,7 +200,7 @@ def _drawings(
 def _bins(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> tuple[NDArray, int]:
-    """Sort trials [N] into bins between thresholds; return the number too."""
+    """Sort trials [N] into bins between thresholds; return also their count."""
     p_miss, p_fa, thresholds = error_rates(scores, labels)
     kept = thresholds[thin(p_miss, p_fa, _MAX_THRESHOLDS)]
     return np.searchsorted(kept, checked_trials(scores, labels)[0]), len(kept)
@@ -209,7 +209,7 @@ def _bins(
 def _multiplicities(
     generator: np.random.Generator, n_units: int, size: int
 ) -> NDArray:
-    """Draw units; count each, with a last column of ones [R, U + 1]."""
+    """Draw units and count each; the last column is ones [R, U + 1]."""
     drawn = generator.integers(0, n_units, (size, n_units))
     drawn += n_units * np.arange(size)[:, None]
     counts = np.ones((size, n_units + 1), dtype=np.int32)
@@ -221,7 +221,7 @@ def _multiplicities(
 def interval(
     values: NDArray, estimate: float, n_units: int, level: float = 0.95
 ) -> tuple[float, float]:
-    r"""Compute the ends of an expanded, bias-corrected percentile interval.
+    r"""Compute an expanded, bias-corrected percentile interval.
 
     With z the normal quantile of the drawings' share below the estimate, the
     ends are the quantiles of the drawings at
@@ -266,7 +266,7 @@ def interval(
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """How much higher a rate of the second system is than of the first.
+    """Difference of an error rate: the second system minus the first.
 
     Arguments
     ---------
@@ -309,7 +309,7 @@ def difference(
     estimates: tuple[float, float],
     n_units: int,
 ) -> Difference:
-    """Paired bootstrap of two systems on one list.
+    """Compare two systems on one list by a paired bootstrap.
 
     Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR
     performance evaluation", ICASSP 2004, with speakers for sentences. The
@@ -348,6 +348,6 @@ def difference(
 
 
 def _reach(n_units: int, level: float) -> float:
-    """Half width of an interval in standard deviations: 1.96 for many units."""
+    """Return half an interval in standard deviations, about 1.96."""
     n_free = max(n_units - 1, 1)
     return stdtrit(n_free, (1 + level) / 2) * np.sqrt(1 + 1 / n_free)

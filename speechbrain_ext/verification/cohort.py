@@ -94,7 +94,7 @@ def read_cohort(
 
 
 def _drawn(rows: NDArray, n_wanted: int | None, seed: int) -> NDArray:
-    """Draw ``n_wanted`` of the rows, kept in order; all if None or too few."""
+    """Draw ``n_wanted`` rows in their order; all if None or too few exist."""
     if n_wanted is None or n_wanted >= len(rows):
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), n_wanted, False)

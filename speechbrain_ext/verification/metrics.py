@@ -145,7 +145,7 @@ class Shares(NamedTuple):
 def isotonic_shares(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> Shares:
-    """Pool adjacent violators: the best calibration that keeps the order.
+    """Fit the best monotonic calibration by pooling adjacent violators.
 
     Fawcett and Niculescu-Mizil, "PAV and the ROC convex hull", Machine
     Learning 2007: where the posterior steps are the vertices of the hull.
@@ -246,7 +246,7 @@ def hull_vertices(
 
 
 def crossing(p_miss: NDArray, p_fa: NDArray) -> NDArray:
-    """Find where two error rates meet, interpolated between thresholds.
+    """Find where two error rates cross, interpolated between thresholds.
 
     Arguments
     ---------
@@ -281,7 +281,7 @@ def min_dcf(
     c_miss: float = 1,
     c_fa: float = 1,
 ) -> tuple[float, float]:
-    """Compute the minimum detection cost, not normalised, and its threshold.
+    """Compute the unnormalised minimum detection cost and its threshold.
 
     The cost is ``c_miss * p_miss * p_target + c_fa * p_fa * (1 - p_target)``
     as in ``speechbrain.utils.metric_stats.minDCF``. Papers report it divided
@@ -338,7 +338,7 @@ def _cost(
 def normalised_dcf(
     cost: float, p_target: float = 0.01, c_miss: float = 1, c_fa: float = 1
 ) -> float:
-    """Divide a detection cost by that of the better constant answer.
+    """Divide a detection cost by that of the best constant decision.
 
     NIST's normalisation, ``cost / min(c_miss * p_target, c_fa * (1 -
     p_target))``: 1 is a system that hears nothing. The minDCF of papers and
@@ -372,7 +372,7 @@ def actual_dcf(
     c_miss: float = 1,
     c_fa: float = 1,
 ) -> float:
-    """Compute the detection cost at Bayes' threshold, normalised.
+    """Compute the normalised detection cost at Bayes' threshold.
 
     A trial is accepted when its log-likelihood ratio is above
     ``log(c_fa * (1 - p_target) / (c_miss * p_target))``: what the scores
@@ -413,7 +413,7 @@ def actual_dcf(
 
 
 def thin(p_miss: NDArray, p_fa: NDArray, max_points: int) -> NDArray:
-    """Choose points of a DET curve that keep its shape at every scale.
+    """Choose points of a DET curve that preserve its shape at every scale.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Plots of scores: EER by round, DET, histograms, calibration."""
+"""Plots of scores: EER by round, DET curves, histograms, calibration."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def _det_points(
 
 
 def _least_visible(p_miss: NDArray, p_fa: NDArray, high: float) -> float:
-    """Find the smallest rate of a curve where the other is ``high`` or less."""
+    """Find a curve's smallest rate where the other is at most ``high``."""
     at_left, at_right = p_fa[p_miss <= high], p_miss[p_fa <= high]
     return float(min(at_left.min(), at_right.min()))
 
@@ -288,7 +288,7 @@ def score_histograms(
 
 
 def _histogram(axes: Axes, scores: ArrayLike, labels: ArrayLike) -> str:
-    """Draw the histogram of one system; return what it shows in words."""
+    """Draw the histogram of one system and describe it in words."""
     _, threshold = equal_error_rate(scores, labels)
     values = np.asarray(scores)
     is_target = np.asarray(labels) == 1
@@ -372,7 +372,7 @@ def bayes_errors(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
 def _costs_by_prior(
     llrs: ArrayLike, labels: ArrayLike, odds: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Find actual and least cost [P] at prior log-odds [P], normalised."""
+    """Return actual and minimum normalised costs [P] at prior log-odds [P]."""
     p_miss, p_fa, thresholds = error_rates(llrs, labels)
     # At a threshold of -odds: what is at most that is rejected.
     at = np.searchsorted(thresholds, -odds, side="right")

@@ -163,7 +163,7 @@ def normalised(
     test_rows: NDArray,
     kind: str,
 ) -> NDArray:
-    r"""Express scores in deviations from those of a cohort.
+    r"""Return scores as deviations from the cohort's scores.
 
     With the mean and the deviation of the cohort scores of the enrolment
     (e) and of the test utterance (t),

@@ -1,4 +1,4 @@
-"""Groups of trials: by session, by duration, by any column about speakers.
+"""Groups of trials, by session, duration or metadata of speakers.
 
 A group's error rates need both classes. Where all trials of a group are
 targets, as those of one session are, they are set against all the non-target
@@ -81,7 +81,7 @@ class GroupRates:
 
 
 def read_metadata(path: PathLike) -> pd.DataFrame:
-    """Read a CSV with a row an utterance (``ID``) or speaker (``spk_id``).
+    """Read a CSV with one row per utterance (``ID``) or speaker (``spk_id``).
 
     Arguments
     ---------
@@ -136,7 +136,7 @@ def groups_of(
     edges: Sequence[float] = (),
     metadata: pd.DataFrame | None = None,
 ) -> list[Group]:
-    """Group the trials of a list by all that is known of them.
+    """Group the trials of a list by each known property.
 
     Arguments
     ---------
@@ -252,7 +252,7 @@ def measured(
 
 
 def _with_both(chosen: NDArray, labels: NDArray) -> NDArray:
-    """Add all non-target trials to a group that has none."""
+    """Add all non-target trials to a group without any."""
     nontarget = labels == 0
     return chosen if (chosen & nontarget).any() else chosen | nontarget
 
@@ -285,7 +285,7 @@ def _facts(
 
 
 def _pairs(enrol: NDArray, test: NDArray) -> NDArray:
-    """Join the values of both sides, in either order, as ``f - m`` [N]."""
+    """Join the values of both sides, unordered, as ``f - m`` [N]."""
     enrol, test = enrol.astype(str), test.astype(str)
     first = np.where(enrol < test, enrol, test)
     last = np.where(enrol < test, test, enrol)
@@ -302,7 +302,7 @@ def _check_edges(edges: Sequence[float]) -> None:
 
 
 def _duration_names(edges: Sequence[float]) -> list[str]:
-    """Name the groups, from the shortest duration to the longest."""
+    """Name the groups of duration, from the shortest to the longest."""
     bounds = [f"{edge:g}" for edge in edges]
     between = [
         f"{low} to {high} s"
