@@ -1,4 +1,4 @@
-"""Diagnostics of DINO that need no labels, and its collapse.
+"""Label-free diagnostics of DINO, and detection of its collapse.
 
 DINO collapses in two ways (Caron et al., ICCV 2021, section 5.3): every
 target p becomes the uniform distribution, or all become the same prototype.
@@ -28,11 +28,11 @@ STATISTICS = "loss kl entropy information prototypes center_norm".split()
 
 
 class CollapseError(InputError):
-    """Error that ends a training that has collapsed."""
+    """Error that stops a collapsed training."""
 
 
 def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
-    """Convert a patience in epochs to steps: one or more, or None.
+    """Convert a patience in epochs to at least one step; None stays None.
 
     Example
     -------
@@ -45,7 +45,7 @@ def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
 
 
 class DinoDiagnostics(EpochStatistics):
-    """Statistics of an epoch; a collapse ends the run.
+    """Statistics of a DINO epoch; raises `CollapseError` on collapse.
 
     Arguments
     ---------
@@ -107,7 +107,7 @@ class DinoDiagnostics(EpochStatistics):
         embeddings: torch.Tensor,
         center: torch.Tensor,
     ) -> dict[str, float]:
-        """Count a step.
+        """Add the statistics of a step.
 
         Arguments
         ---------

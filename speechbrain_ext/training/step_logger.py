@@ -1,4 +1,4 @@
-"""Statistics of steps: a line under the progress bar, and TensorBoard."""
+"""Logging of steps: a line under the progress bar, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speechbrain_ext.utils.files import PathLike
 
 
 class StepLogger:
-    """Logger that shows every step and writes some of them to TensorBoard.
+    """Logger that shows every step and writes some steps to TensorBoard.
 
     Only the main process logs.
 
