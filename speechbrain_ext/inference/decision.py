@@ -1,4 +1,4 @@
-"""A published decision: score threshold and calibration."""
+"""Decision of a published model: score threshold and calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from speechbrain_ext.utils.errors import InputError
 
 
 class Decision(NamedTuple):
-    """Map from a cosine to a probability and a decision.
+    """Rule that maps a cosine to a probability and a decision.
 
     ``weight`` and ``offset`` make it a log-likelihood ratio, learnt on what
     ``learnt_on`` says; ``prior`` is that of a target, from 0 to 1.
@@ -22,7 +22,7 @@ class Decision(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """Cosine above which one speaker is the likelier answer."""
+        """Cosine above which "same speaker" is the likelier answer."""
         return (-logit(self.prior) - self.offset) / self.weight
 
 
@@ -38,7 +38,7 @@ def logit(probability: float) -> float:
 
 
 def checked_decision(*values: Any) -> Decision:
-    """Make a `Decision` after checking each value.
+    """Make a `Decision` and check each value.
 
     Arguments
     ---------

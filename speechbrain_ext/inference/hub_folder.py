@@ -1,4 +1,4 @@
-"""The published folder: one model that can be loaded in two ways.
+"""Published folder: one model that can be loaded in two ways.
 
 Stock SpeechBrain reads ``hyperparams.yaml`` and ``embedding_model.ckpt``, the
 embedder folder's own files; `SpeakerVerifier` reads ``config.json`` and
@@ -50,7 +50,7 @@ _AGAIN = "get the folder again from where it was published"
 def write_hub_folder(
     folder: PathLike, embedder_folder: PathLike, decision: Decision, seed: int
 ) -> list[str]:
-    """Write all files of a published folder but its card.
+    """Write all files of a published folder except its card.
 
     Arguments
     ---------
@@ -163,7 +163,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def check_weights(path: PathLike, described: dict[str, Any]) -> None:
-    """Raise InputError if weights are not those that were exported.
+    """Raise InputError if weights differ from the exported ones.
 
     Arguments
     ---------
