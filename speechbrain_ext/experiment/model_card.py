@@ -1,4 +1,4 @@
-"""The card of a published model, made from stage records and results.
+"""Card of a published model, made from stage records and results.
 
 Front matter as the hub reads it (`huggingface_hub.ModelCardData`), then how
 to load the model, what it scored, how it was trained and what it is not for.

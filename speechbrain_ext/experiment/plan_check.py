@@ -1,4 +1,4 @@
-"""A plan's values, all checked before its first step runs."""
+"""Check of all values of a plan before its first step runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_PLAN = {
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse a plan of which a step would refuse its settings.
+    """Raise InputError if a step of the plan would reject its settings.
 
     Arguments
     ---------
@@ -54,7 +54,7 @@ def check_plan(plan: Plan) -> None:
 
 
 def _check_positives(step: Step[Any], found: Any) -> None:
-    """Refuse true speakers as positives of a plan's training."""
+    """Raise InputError if a training of the plan uses true positives."""
     if getattr(found, "positives", None) == "oracle":
         raise InputError(
             f"stages.{step.kind.stage}.set.positives is 'oracle'; every later "
@@ -64,7 +64,7 @@ def _check_positives(step: Step[Any], found: Any) -> None:
 
 
 def in_the_plans_words(error: str, step: Step[Any], settings: RunRounds) -> str:
-    """A recipe's error with its keys named as the plan names them.
+    """Return a recipe's error with its keys as the plan names them.
 
     Arguments
     ---------

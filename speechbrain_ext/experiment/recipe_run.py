@@ -1,4 +1,4 @@
-"""What every recipe does around its own work.
+"""Work that all recipes share: settings, stage record, log, skipping.
 
 Command line to checked hparams, a folder with a log, the archived script and
 the resolved YAML, skip or resume by record, and the record at the end.
@@ -51,7 +51,7 @@ _DECIDING = (
 
 
 def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
-    """Read a command line as SpeechBrain does; a wrong value is one line.
+    """Read a command line as SpeechBrain does; report errors in one line.
 
     Arguments
     ---------
@@ -91,7 +91,7 @@ def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
 
 
 def _described(path: PathLike) -> dict[str, Any]:
-    """Entry of an input; a YAML counts with its bases."""
+    """Describe an input for the record; a YAML includes its bases."""
     is_yaml = Path(path).suffix in (".yaml", ".yml")
     return describe_yaml(path) if is_yaml else describe_file(path)
 
@@ -179,7 +179,7 @@ class RecipeRun:
 
     @property
     def options(self) -> RunOptions:
-        """SpeechBrain's run options of the YAML and the command line."""
+        """SpeechBrain's run options, from the YAML and the command line."""
         given = {n: self.run_opts[n] for n in self.run_opts.overridden_args}
         return RunOptions.from_dictionary({**self.leaf.options, **given})
 
@@ -188,7 +188,7 @@ class RecipeRun:
         inputs: dict[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
-        """Begin: True when the record shows this very work finished.
+        """Begin the stage; return True if its record shows it finished.
 
         Otherwise the folder is opened (log, archived script, resolved YAML,
         ``request.json``) and the seed set; work found unfinished there is
@@ -218,7 +218,7 @@ class RecipeRun:
         return done
 
     def _deciding_options(self) -> dict[str, Any]:
-        """SpeechBrain run options that change the result, if not default."""
+        """Return the non-default SpeechBrain options that change the result."""
         default = RunOptions()
         given = {**default.as_dict(), **self.leaf.options}
         for name in self.run_opts.overridden_args:
@@ -267,20 +267,20 @@ class RecipeRun:
                 logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def objects(self) -> dict[str, Any]:
-        """The hparams with their objects built, seeded."""
+        """Build the objects of the hparams, with the seed set."""
         seed_everything(self.settings.seed, verbose=False)
         return self.leaf.objects()
 
     @property
     def world_size(self) -> int:
-        """Processes started by torchrun; 1 without it."""
+        """Number of processes that torchrun started; 1 without torchrun."""
         # Not WORLD_SIZE: schedulers set it for processes that do not meet.
         if sb.utils.distributed.is_distributed_initialized():
             return torch.distributed.get_world_size()
         return 1
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
-        """Write the record: outputs (names in the folder) and facts."""
+        """Write the stage record: outputs (names in the folder) and facts."""
         seconds = time.time() - self._start
         run_on_main(
             write_record,

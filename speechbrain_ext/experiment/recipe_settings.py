@@ -1,4 +1,4 @@
-"""The settings class of each recipe, found by the recipe's name."""
+"""Settings class of each recipe, by the recipe's name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECIPE_SETTINGS = {
 
 
 def settings_of(recipe: str) -> type[Settings]:
-    """The settings class of a recipe.
+    """Return the settings class of a recipe.
 
     Arguments
     ---------
