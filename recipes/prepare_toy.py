@@ -91,7 +91,7 @@ def utterances(folder: Path, settings: PrepareToy) -> list[Sound]:
 
 
 def bank(folder: Path, settings: PrepareToy) -> list[Sound]:
-    """List the files for augmentation: noises, music, babble talkers, rooms."""
+    """List the files for augmentation: noise, music, babble talkers, rooms."""
     lengths = {"noise": 6.0, "music": 6.0, "speech": 5.0, "rir": 0.0}
     return [
         Sound(
@@ -107,7 +107,7 @@ def bank(folder: Path, settings: PrepareToy) -> list[Sound]:
 
 
 def make(sound: Sound) -> None:
-    """Synthesise one file, unless an earlier attempt did."""
+    """Synthesise one file, unless it exists."""
     if Path(sound.path).exists():
         return
     write_wav(sound.path, _samples(sound))
