@@ -261,7 +261,7 @@ def plot(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def model_name(row: dict[str, Any]) -> str:
-    """Name a row's model as in the plot."""
+    """Return the name of a row's model for the plot."""
     if row["encoder"] == "none":
         return f"ECAPA, {row['method']}"
     return f"{row['encoder']} WavLM, {row['back-end']}"

@@ -1,4 +1,4 @@
-"""Scoring at the size of VoxCeleb1-E, and SpeechBrain's as far as it gets.
+"""Time of scoring VoxCeleb1-E, ours and SpeechBrain's.
 
 600,000 trials over 150,000 utterances of 256 dimensions, AS-norm with the 300
 highest of 6,000 cohort scores, EER and minDCF, timed in a process of its own,
@@ -97,7 +97,7 @@ def timed(report: dict[str, Any], name: str) -> Iterator[None]:
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time all parts at full size, then the extras of a result."""
+    """Time all parts at full size, then the optional parts of a result."""
     x, cohort, rows, labels = draw(arguments)
     report: dict[str, Any] = {}
     before = time.perf_counter()
@@ -226,7 +226,7 @@ def as_norm(
     test: np.ndarray,
     top_k: int,
 ) -> np.ndarray:
-    """Time ours on a few trials."""
+    """Time our normalisation on a few trials."""
     used, position = np.unique(np.append(enrol, test), return_inverse=True)
     sides = np.split(position, 2)
     vectors = unit_rows(x, used)
