@@ -40,7 +40,7 @@ def make_sounds(folder: Path) -> None:
         for number in range(20):
             wav = generator.normal(size=160_000) / 8
             if kind == "rir":
-                seconds = 0.1 + 0.9 * number / 19  # to a decay of 60 dB
+                seconds = 0.1 + 0.9 * number / 19  # time to decay by 60 dB
                 wav = wav[:16_000] * 10 ** (
                     -3 * np.arange(16_000) / (16_000 * seconds)
                 )

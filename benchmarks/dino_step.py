@@ -41,7 +41,7 @@ from speechbrain_ext.utils.files import write_json
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / "hparams" / "train_dino_ecapa.yaml"
 N_GLOBAL, N_LOCAL = 2, 4
-# Of their setting that gave 2.82 %; the leaf has the others of both.
+# Settings that gave sslsv 2.82 %; our YAML has the others.
 EMBEDDING_SIZE, LR, WEIGHT_DECAY = 512, 0.2, 5e-5
 
 # Parameters that are trained, and a step that returns its loss.
@@ -196,7 +196,7 @@ def sslsvs(
     )
 
     def step() -> float:
-        # Their loop's calls, in their order.
+        # The calls of their training loop, in its order.
         number, n_steps = next(numbers), 8000
         method.on_train_step_start(number, n_steps)
         method.update_optim(optimizer, LR, WEIGHT_DECAY, number, n_steps, 100)

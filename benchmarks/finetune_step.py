@@ -89,7 +89,7 @@ THEIR_DEFAULTS = {
     "mixedprec": False,
     "test_interval": 10**9,
 }
-# Their correction begins after this epoch, typed in; ours by the leaf too.
+# Their correction begins after this hard-coded epoch; ours does too.
 LAST_WITHOUT_CORRECTION = 8
 
 
@@ -199,7 +199,7 @@ def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
         brain.epochs.current = phase.epoch
         kept = torch.ones(len(wavs), device=brain.device)
         kept[: round(phase.rejected * len(wavs))] = 0
-        # In place of a threshold, so that the share is known.
+        # A fixed share in place of a threshold, so that the share is known.
         brain.parts.noisy_labels.gate.weights = lambda log_losses: kept
         brain.step += 1
         return brain.fit_batch(batch).item()
@@ -296,7 +296,7 @@ def authors(arguments: argparse.Namespace) -> tuple[Trained, Step]:
     loader.batch_size = len(wavs)
 
     def step(phase: Phase) -> float:
-        # The checkpoint is read once an epoch; that is not a step's.
+        # They read the checkpoint once an epoch, so no step includes it.
         read = mock.patch("torch.load", lambda path: checkpoint)
         with read, quietly(), cuda_or_stand_in(on_gpu):
             with tempfile.NamedTemporaryFile(suffix=".txt") as file:
@@ -322,7 +322,7 @@ def build_trainer(
         setattr(back_end, f"weights_{name}", weights)
         linear = torch.nn.Linear(arguments.hidden_size, back_end.cmp_dim)
         setattr(back_end, f"cmp_linear_{name}", linear)
-    # Their one use of `range` goes over the layers.
+    # Their only use of `range` is over the layers.
     layers = mock.Mock(return_value=range(n_layers))
     with mock.patch.object(theirs, "range", layers, create=True):
         return theirs.ModelTrainer(
@@ -361,7 +361,7 @@ def write_checkpoint(
         "gru_rel_pos": True,
         "num_buckets": 320,
         "max_distance": 800,
-        # As in Base+: now and then theirs leaves out a layer.
+        # As in Base+: their model skips a layer now and then.
         "encoder_layerdrop": 0.05,
     }
     module = theirs["models.Baseline.Spk_Encoder"]

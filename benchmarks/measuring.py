@@ -29,7 +29,7 @@ def in_turns(
             # The loss is read, so that the device has finished ...
             step()
             if torch.cuda.is_available():
-                # ... but for what comes after the loss.
+                # ... except for work after the loss.
                 torch.cuda.synchronize()
             if repeat >= N_WARM_UP:
                 seconds[name].append(time.perf_counter() - start)

@@ -57,7 +57,7 @@ def draw(arguments: argparse.Namespace) -> Drawn:
     dimension = arguments.dimension
     shape = (N_SPEAKERS + arguments.n_cohort, dimension)
     centres = generator.normal(size=shape).astype(np.float32)
-    # Speakers lie in turn, so that each has as many utterances.
+    # Speakers alternate, so that all have equally many utterances.
     speaker = np.arange(arguments.n_utterances) % N_SPEAKERS
     x = 2 * generator.standard_normal(
         (arguments.n_utterances, dimension), dtype=np.float32
@@ -203,7 +203,7 @@ def speechbrain_s_norm(arguments: argparse.Namespace) -> dict[str, Any]:
     n_trials = len(theirs)
     kept = rows.enrol[:n_trials], rows.test[:n_trials]
     mine = as_norm(x, cohort, *kept, arguments.top_k)
-    # Theirs divides squares by one less than there are.
+    # Their code divides the squares by n - 1.
     mine = mine * np.sqrt((arguments.top_k - 1) / arguments.top_k)
     return {
         "n_trials": n_trials,

@@ -1,6 +1,6 @@
 """Export a model into a folder to publish: weights, card and examples.
 
-The embedder must be the one that was scored: its stage records are followed
+The embedder must be the one that was scored: the recipe follows stage records
 from the results to its weights. To run it, after extract_embeddings of the test
 utterances and score_trials with --backends="[raw, raw+linear]":
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
                 if r.system.backend == RAW
             },
         )
-    # No output of the stage record: the user may edit it.
+    # Not an output in the stage record, because the user may edit it.
     card = recipe.folder / HUB / CARD
     if not card.exists():
         write_text(card, model_card(story_of(settings, results, decision)))

@@ -9,7 +9,7 @@ goes on where it stopped. To run it:
       --embedder_folder=exp/dino/embedder --annotation=CORPUS/train.csv \
       --data_folder=DATA_ROOT --output_folder=exp/dino/train_embeddings
 
-With --n_crops=15 also so many crops of each, for the protocol "crops" of
+With --n_crops=15 also 15 crops of each, for the protocol "crops" of
 score_trials: crop_embeddings.npy [N, n_crops, D].
 """
 
@@ -112,7 +112,7 @@ def crops_of(settings: ExtractEmbeddings) -> Crops | None:
 
 def assemble(folder: Path, manifest: Manifest, output: Path) -> list[str]:
     """Join chunks into arrays and ``embeddings.csv``; return the names."""
-    # Not what a killed process has left under a temporary name.
+    # Ignores temporary files that a killed process has left.
     paths = sorted(folder.glob("[0-9]*.npz"))
     with np.load(paths[0]) as first:
         shapes = {name: first[name].shape[1:] for name in first.files}

@@ -82,7 +82,7 @@ def utterances(folder: Path, settings: PrepareToy) -> list[Sound]:
             speaker = _FIRST[part] + who
             numbers = (speaker, session, index)
             draw = synthetic_sounds.generator(seed, "seconds", *numbers)
-            # Few lengths: whole utterances are then embedded in batches.
+            # Few different lengths, so that utterances are embedded in batches.
             seconds = round(float(draw.uniform(low, high)), 1)
             name = f"id{speaker:05d}/session{session + 1}/{index + 1:05d}.wav"
             path = str(folder / part / "wav" / name)

@@ -69,7 +69,7 @@ def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
         )
     if note.exists() and read_json(note) == {"from_stage": name}:
         return
-    # The last first: after a kill in between, earlier steps still stand.
+    # In reverse order: after a kill in between, earlier steps remain.
     for step in reversed(steps[names.index(name) :]):
         aside = move_aside(step.folder)
         if aside:
@@ -80,7 +80,7 @@ def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
 def given_options(run_opts: RunOptions) -> list[str]:
     """Return the SpeechBrain run options that each step gets."""
     words = []
-    # A debug plan is small as it is: its steps are not cut short as well.
+    # A debug plan is already small: its steps run without --debug.
     for key in sorted(run_opts.overridden_args - {"param_file", "debug"}):
         value = run_opts[key]
         words.append(f"--{key}" if value is True else f"--{key}={value}")
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     options = given_options(recipe.run_opts)
     plan = follow(settings, options)
     write_run_report(plan)
-    # The report stands, whether or not the model is fit to be shared.
+    # The report is kept even if the model cannot be exported.
     if plan.export is not None:
         start(plan.export, plan, options)
     print(f"\nmodel:  {plan.model_folder}")

@@ -170,7 +170,7 @@ def system_facts(
     settings: ScoreTrials, trained: dict[str, Any]
 ) -> dict[str, Any]:
     """Collect the facts of the system from the records of its stages."""
-    # `--run=` and the like are null in YAML.
+    # `--run=` and other empty options are null in YAML.
     facts: dict[str, Any] = {
         "run": settings.run or "",
         "name": settings.system,

@@ -70,7 +70,7 @@ class ContrastiveBrain(ViewBrain):
         folder: Path,
         options: RunOptions,
     ):
-        # Before anything is resumed: from where the encoder began.
+        # Set before resuming: the weights from which the encoder started.
         self.distances = of_embedder(networks.trained.model)
         self.layer_curve = TrainCurve(folder / DISTANCES)
         own = {"layer_curve": self.layer_curve}
@@ -117,7 +117,7 @@ class ContrastiveBrain(ViewBrain):
         """Add the step's diagnostics and push its keys to the queues."""
         student, keys = outputs
         if keys is not None:
-            # Not before: the gradients needed the queues as they were.
+            # Only now: the gradients needed the queues unchanged.
             self.parts.loss.push(keys.projections)
         second = (student if keys is None else keys).embeddings[1]
         return self.parts.diagnostics.update(

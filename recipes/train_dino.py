@@ -53,9 +53,9 @@ class DinoBrain(ViewBrain):
     def compute_forward(self, batch: Any, stage: sb.Stage) -> Predictions:
         """Compute the outputs of the student and of the teacher."""
         views = self.augmented_views(batch.to(self.device))
-        # SSPS: the teacher hears another utterance.
+        # SSPS: the teacher sees another utterance.
         heard = views.pop("positive_crops", views["global_crops"])
-        # First, so that what it needs is free again for the student.
+        # The teacher runs first, so that its memory is free for the student.
         teacher = self.modules.teacher(heard)
         return Predictions(self.modules.student(*views.values()), teacher)
 

@@ -63,7 +63,7 @@ class SpeakerBrain(TrainingBrain):
     names : list of str
         The classes.
     valid_set : DynamicItemDataset, optional
-        Utterances of which ``valid_error`` is.
+        Validation utterances, for ``valid_error``.
     """
 
     settings: TrainSpeaker
@@ -172,7 +172,7 @@ class SpeakerBrain(TrainingBrain):
         state = self.parts.classifier.state_dict()
         state = {name: value.cpu() for name, value in state.items()}
         path = self.folder / CLASSIFIER
-        # Through a stream: the archive would else hold the temporary name.
+        # As a stream: else the archive would contain the temporary name.
         with atomic_path(path) as part, open(part, "wb") as stream:
             torch.save(state, stream)
         gate_files = write_gate_files(
@@ -209,7 +209,7 @@ def build_brain(recipe: RecipeRun, manifest: Manifest) -> SpeakerBrain:
     networks = build_speaker(settings, objects, train_part, len(names))
     valid_set = None
     if valid_part is not None:
-        # Another object: its epoch stays, and with it its crops.
+        # A separate object: its epoch stays the same, and so do its crops.
         crop = RandomCrop(n_frames, settings.seed)
         valid_set = labelled_crops(valid_part, crop, names)
     return SpeakerBrain(

@@ -68,7 +68,7 @@ def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
         width = (knots[:, left + 1] - knots[:, left])[:, None]
         along = (axis - knots[:, left][:, None]) / np.maximum(width, 1e-9)
         rise = (levels[:, left + 1] - levels[:, left])[:, None]
-        # Segments without width are at the end of the axis.
+        # Segments of zero width are at the end of the axis.
         within = (along > 0) & (width > 0)
         value = levels[:, left][:, None] + rise * np.minimum(along, 1)
         curve = np.where(within, value, curve)

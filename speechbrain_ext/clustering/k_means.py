@@ -28,7 +28,7 @@ from speechbrain_ext.utils.vectors import check_vectors, row_blocks
 logger = logging.getLogger(__name__)
 
 _SEARCHED = 2**17  # rows between two steps of the progress bar
-# Cells of centroids that an approximate search looks into. On 20,000 centroids
+# Cells of centroids that an approximate search visits. On 20,000 centroids
 # 10 found distances 0.3 % above the least in sum, 20 found 0.1 %.
 _N_PROBES = 16
 _CELL_ITERATIONS = 5
@@ -155,7 +155,7 @@ def _flat_index(vectors: np.ndarray) -> faiss.Index:
     index: faiss.Index = faiss.IndexFlatL2(vectors.shape[1])
     if faiss.get_num_gpus():
         resources = faiss.StandardGpuResources()
-        resources.setTempMemory(2**29)  # a training may own the rest
+        resources.setTempMemory(2**29)  # a training may be using the rest
         index = faiss.index_cpu_to_gpu(resources, 0, index)
     index.add(np.ascontiguousarray(vectors))
     return index

@@ -187,7 +187,7 @@ def _commonest(
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Count speakers, and find each cluster's most frequent one."""
     shared = contingency_matrix(labels, speakers, sparse=True).tocoo()
-    # By cluster, then rising count: the last of each is the commonest.
+    # By cluster, then rising count: the last of each is the most frequent.
     order = np.lexsort((shared.data, shared.row))
     last = np.append(np.diff(shared.row[order]) > 0, True)
     chosen = order[last]

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 CRITERIA = ("consensus", "agreement", "silhouette", "gap", "cosine")
 _PROMINENCE = 0.01
-_APART = 1.5  # two answers this many times apart do not confirm each other
+_APART = 1.5  # two answers that differ by this factor do not confirm each other
 _SAMPLE = 4000
 
 
@@ -182,7 +182,7 @@ def _answers(
     peaks = [peak for peak in answers.values() if peak is not None]
     both = round(float(np.exp(np.mean(np.log(peaks))))) if peaks else None
     below = np.flatnonzero(curves["cosine"] < threshold)
-    # At the ends, the threshold lies outside of the candidates.
+    # At the ends, the threshold lies outside the candidates.
     inside = len(below) and below[-1] < len(numbers) - 1
     return {
         "consensus": both,

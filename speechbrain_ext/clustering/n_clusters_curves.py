@@ -18,7 +18,7 @@ from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import row_blocks
 
-RATIO = 1.05  # of one candidate to the one before
+RATIO = 1.05  # ratio of one candidate to the one before
 MIN_LEAVES = 20
 
 
@@ -230,7 +230,7 @@ def _silhouette(
         dots = points[rows] @ total.T
         label = own[rows, None]
         inside = dots.gather(1, label)[:, 0]
-        # The utterance itself, of cosine 1, is not its own neighbour.
+        # The utterance itself, with cosine 1, is not its own neighbour.
         others = counts[label[:, 0]] - 1
         a = 1 - (inside - 1) / others.clamp(min=1)
         b = (1 - dots / counts).scatter(1, label, torch.inf).amin(dim=1)
@@ -293,7 +293,7 @@ def agreement_curve(
     """
     n_leaves = len(leaves)
     heights = tree[:, 2]
-    # Between the last merge that is done and the first that is not.
+    # The cut lies between the last merge done and the first one not done.
     cuts = np.sqrt(
         heights[n_leaves - numbers - 1] * heights[n_leaves - numbers]
     )

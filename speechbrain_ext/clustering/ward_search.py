@@ -15,7 +15,7 @@ import torch
 from speechbrain_ext.utils.vectors import row_blocks
 
 # Elements of the largest temporary matrix.
-_GROUP = 64  # clusters of which only the nearest is looked at first
+_GROUP = 64  # clusters in a group; only its nearest is checked first
 _LISTED = 8  # near clusters that each cluster remembers
 
 
@@ -67,7 +67,7 @@ class Forest:
         mutual = (self.nearest[self.nearest] == slots) & (slots < self.nearest)
         first = mutual.nonzero()[:, 0]
         if not len(first):
-            # Only among equal costs can neighbours chase one another.
+            # Only equal costs can make a cycle of nearest neighbours.
             first = self.cost.argmin()[None]
         second = self.nearest[first]
         near = torch.cat([self.listed[first], self.listed[second]], dim=1)
@@ -100,7 +100,7 @@ class Forest:
     def _join(self, first: torch.Tensor, second: torch.Tensor) -> None:
         """Merge pairs of slots; the first of each keeps the result."""
         height = (2 * self.cost[first]).sqrt()
-        # Rounding must not put a cluster below its parts.
+        # Rounding must not place a cluster below its parts.
         height = height.maximum(self.height[first])
         height = height.maximum(self.height[second])
         pair = torch.stack([self.node[first], self.node[second]], dim=1)

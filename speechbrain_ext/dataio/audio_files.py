@@ -42,7 +42,7 @@ def length_of(path: str) -> tuple[int, str]:
         return 0, f"unreadable: {error.error_string}"
     except OSError as error:
         return 0, f"unreadable: {error.strerror}"
-    # libsndfile's word for "unknown" is the largest int64.
+    # libsndfile returns the largest int64 for "unknown".
     if header.frames >= 2**62:
         return 0, "unreadable: the header gives no length"
     frames = header.frames * SAMPLE_RATE // header.samplerate

@@ -130,7 +130,7 @@ def _facts(
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "data_root": str(root.absolute()),
-        # Both may move later: then this says which of them it was.
+        # Both folders may move later: the record shows which one was meant.
         "data_in_output": root.absolute() == folder.absolute(),
     }
     for part, corpus in corpora.items():
@@ -235,7 +235,7 @@ def _rooted(path: str, root: PathLike) -> str:
 def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
     rejects = pd.concat([corpus.rejects for corpus in corpora.values()])
     with atomic_path(folder / "rejects.csv") as file:
-        # A name that is not UTF-8 is one of the reasons.
+        # A name that is not UTF-8 is one of the reasons to reject a file.
         rejects.to_csv(file, index=False, errors="backslashreplace")
     names = ["rejects.csv"]
     for part, corpus in corpora.items():

@@ -206,9 +206,9 @@ def _refuse_doubled(path: Path, ids: list[str]) -> None:
         )
 
 
-# Not kaldiio's reader: it unpickles what an archive calls PKL, which runs code
-# of whoever wrote it, and takes a vector that is cut short, or of -1 values,
-# for one of as many values as there are. Tests compare the two.
+# Not kaldiio's reader: it unpickles entries of type PKL, which can run foreign
+# code, and it accepts a vector that is cut short or claims -1 values. Tests
+# compare the two readers.
 def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
     ids, rows = [], []
     with open(path, "rb") as stream:

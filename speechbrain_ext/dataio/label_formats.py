@@ -33,7 +33,7 @@ from speechbrain_ext.utils.files import PathLike, write_text
 
 CSV, LIST = "pseudo_labels.csv", "labels.txt"
 _RAW, _UTT2SPK, _SPK2UTT, _SCP = "raw.list", "utt2spk", "spk2utt", "wav.scp"
-# A space at either end, or whatever some tool takes for a line's end.
+# A space at either end, or a character that some tool takes for a line end.
 _LOST = r"^\s|\s$|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]"
 _FILES = {
     "speechbrain": CSV,
@@ -243,7 +243,7 @@ def _write_list(folder: Path, labels: Manifest) -> list[str]:
 def _write_kaldi(folder: Path, labels: Manifest) -> list[str]:
     _check_spaces(labels.ids, "utterance")
     _check_spaces(labels.spk_id, "label")
-    # As its tools want them: sorted as bytes.
+    # Sorted as bytes, as Kaldi's tools require.
     order = np.argsort([name.encode() for name in labels.ids], kind="stable")
     ids, speakers = labels.ids[order], labels.spk_id[order]
     paths = np.array(labels.paths(), dtype=object)[order]

@@ -30,14 +30,14 @@ _UTTERANCE = {
     "start": "int64",
     "stop": "int64",
 }
-# kind -> the columns a file has, with their types.
+# kind -> the columns of its files, with their types.
 KINDS: dict[str, dict[str, str]] = {
     "utterances": _UTTERANCE,
     "pseudo_labels": {**_UTTERANCE, "spk_id": "str"},
     "oracle": {"ID": "str", "spk_id": "str"},
     "embeddings": {"ID": "str", "row": "int64"},
 }
-# Columns that a kind may have besides.
+# Columns that a kind may also have.
 OPTIONAL: dict[str, dict[str, str]] = {"pseudo_labels": {"margin": "float64"}}
 
 
@@ -101,7 +101,7 @@ class Manifest(Mapping):
     @functools.cached_property
     def ids(self) -> np.ndarray:
         """IDs of the utterances [N]."""
-        # Kept: pandas makes a million strings anew at every call.
+        # Cached: pandas makes a million strings anew at every call.
         return self.table["ID"].to_numpy()
 
     def paths(self) -> list[str]:

@@ -96,7 +96,7 @@ def _small_stage(
     return {**dataclasses.asdict(stage), "set": values}
 
 
-# What a training's YAML wants and the plan gives later.
+# Keys that a training's YAML requires and the plan gives later.
 _ALL_GIVEN = dict.fromkeys(
     ("output_folder", "train_annotation", "data_folder"), "given later"
 )

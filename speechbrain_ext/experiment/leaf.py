@@ -44,7 +44,7 @@ from speechbrain_ext.utils.yaml_trees import (
     tag_of,
 )
 
-# Keys that name another YAML: found beside the YAML that has them.
+# Keys that name another YAML, relative to the YAML that has them.
 _YAMLS = re.compile(r"(^|_)(yaml|hparams)$")
 _PLACEHOLDER = "!PLACEHOLDER"
 _EXAMPLE = "!name:package.Class"
@@ -205,7 +205,7 @@ def _completed(kind: type[Settings], tree: CommentedMap) -> CommentedMap:
             defaults |= parse_yaml(f"{key}: {default}")
         elif default is not REQUIRED:
             defaults[key] = default
-    # A map of values, such as `lr_parts`, is given whole.
+    # A map of values, such as `lr_parts`, is replaced as a whole.
     values = {k for k, fact in known.items() if not _is_object(fact)}
     new = merged(defaults, {k: v for k, v in tree.items() if k not in values})
     new.update({k: v for k, v in tree.items() if k in values})

@@ -260,7 +260,7 @@ class _Builder:
                 "oracle": str(self.corpus.oracle),
             },
         )
-        # True labels are not doubted, whatever the rounds' setting.
+        # True labels are trusted, whatever the setting of the rounds.
         model = self.train(Kind.TRAIN, system, labels, start, TRUSTED)
         self.score(model, labels)
         if tuned:
@@ -283,7 +283,7 @@ class _Builder:
 
     def embed_train(self, model: Embedder) -> Step[EmbeddingArtifacts]:
         """Append the embedding of the training utterances."""
-        # Calibration scores training utterances as the test is scored.
+        # Calibration scores training utterances in the same way as the test.
         calibrated = "+" in str(self.settings.backends)
         return self.embed(Kind.EXTRACT_TRAIN, model, calibrated)
 
@@ -368,7 +368,7 @@ class _Builder:
         }
         system = model.system
         if system.role is not Role.BOOTSTRAP and not system.has_true_labels:
-            # Clusters that owe least to the embeddings to be calibrated.
+            # Clusters that depend least on the embeddings to be calibrated.
             values["calibration_labels"] = str(self.first_labels().labels)
         return values
 

@@ -13,7 +13,7 @@ from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Role, Step
 from speechbrain_ext.utils.errors import InputError
 
-# Keys of a stage that a plan has under names of its own.
+# Keys of a stage that have other names in a plan.
 _OF_PLAN = {
     "protocol": "protocol",
     "backends": "backends",

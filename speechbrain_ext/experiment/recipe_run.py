@@ -42,7 +42,7 @@ from speechbrain_ext.utils.yaml_trees import parse_options, plain
 
 logger = logging.getLogger(__name__)
 
-# Run options that decide the result; the others only how it is reached.
+# Run options that decide the result; the others do not change it.
 _DECIDING = (
     "debug debug_batches debug_epochs precision eval_precision max_grad_norm "
     "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
@@ -147,7 +147,7 @@ class RecipeRun:
                 f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
             )
         self._refuse_options(kind, argv)
-        # Run options that are keys of the recipe are checked as these are.
+        # Run options that are also keys of the recipe are checked like keys.
         keys = kind.keys().keys() & RunOptions().as_dict().keys()
         own = [a for a in argv if "=" in a and a.split("=")[0][2:] in keys]
         argv = [a for a in argv if a not in own]
@@ -243,7 +243,7 @@ class RecipeRun:
         }
         self.request = plain(self.request)
         if self.settings.overwrite:
-            # Not what this very command began: after a kill it goes on.
+            # A folder begun by this command is kept: after a kill it resumes.
             if not is_begun(self.folder, self.request):
                 move_aside(self.folder)
         if is_finished(self.folder, self.request):
@@ -262,7 +262,7 @@ class RecipeRun:
                 sb.core.DEFAULT_LOG_CONFIG,
                 {"handlers": {"file_handler": {"filename": str(log)}}},
             )
-            # These narrate every font and every compiled kernel at DEBUG.
+            # These libraries log every font and every kernel at DEBUG level.
             for chatty in ("matplotlib", "numba", "faiss", "PIL"):
                 logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -274,7 +274,7 @@ class RecipeRun:
     @property
     def world_size(self) -> int:
         """Number of processes that torchrun started; 1 without torchrun."""
-        # Not WORLD_SIZE: schedulers set it for processes that do not meet.
+        # Not WORLD_SIZE: schedulers set it for unrelated processes too.
         if sb.utils.distributed.is_distributed_initialized():
             return torch.distributed.get_world_size()
         return 1

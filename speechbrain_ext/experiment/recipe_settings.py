@@ -7,7 +7,7 @@ import pkgutil
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings
 
-# Room, module and class by recipe; imported when they are asked for.
+# Room, module and class of each recipe; imported at first use.
 RECIPE_SETTINGS = {
     "compare_scores": "verification.settings:CompareScores",
     "convert_embeddings": "dataio.settings:ConvertEmbeddings",

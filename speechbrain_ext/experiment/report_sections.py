@@ -46,7 +46,7 @@ from speechbrain_ext.verification.plots import (
 )
 from speechbrain_ext.verification.results import Result, Yardstick
 
-_MAPPED_SPEAKERS, _MAPPED = 24, 1000  # of a map: speakers, utterances
+_MAPPED_SPEAKERS, _MAPPED = 24, 1000  # in a map: speakers, utterances
 
 
 def eer_sections(
@@ -78,7 +78,7 @@ def score_sections(scored: Sequence[Scored]) -> list[Section]:
             caption = f"{words}: what a user's threshold costs."
             figure = bayes_errors(systems)
             sections.append(Section(f"Calibration, {title}", caption, figure))
-        if backend == scorings[0][1]:  # the others' are beside the scores
+        if backend == scorings[0][1]:  # the first one only
             figure = score_histograms(systems)
             sections.append(Section(f"Scores, {title}", f"{words}.", figure))
     return sections
@@ -96,7 +96,7 @@ def _scorings(scored: Sequence[Scored]) -> list[tuple[str, str]]:
 
 def churn_sections(plan: Plan) -> list[Section]:
     """Plot the share of utterances that changed cluster, by round."""
-    # A longer earlier run may have left more.
+    # A longer earlier run may have left later rounds.
     found = list(churns_of(plan.settings).items())
     churns = dict(found[: plan.rounds.n_rounds])
     if not churns:

@@ -25,7 +25,7 @@ def rounds_of(settings: RunRounds) -> Rounds:
     """Return the rounds of a plan; with ``auto``, as the records decide.
 
     What is planned depends on the records alone, so that a run taken up
-    again comes to the same plan.
+    again gives the same plan.
 
     Arguments
     ---------

@@ -83,6 +83,6 @@ def _is_number(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     try:
         return number and math.isfinite(value)
-    # A whole number beyond all floats.
+    # A whole number too large for a float.
     except OverflowError:
         return False

@@ -221,7 +221,7 @@ def _embed_batch(
     try:
         return dict(zip(rows, verifier.embed(wavs).numpy(), strict=True))
     except InputError:
-        # By its path, the one to blame is named.
+        # Embedded one by one, so that the error names the bad file.
         return {
             row: vector
             for row in rows

@@ -81,7 +81,7 @@ def write_hub_folder(
         with atomic_path(folder / name) as part:
             shutil.copyfile(source / name, part)
     with atomic_path(folder / WEIGHTS) as part:
-        # Cloned: tensors that share memory are refused.
+        # Cloned: safetensors refuses tensors that share memory.
         state = {k: v.clone() for k, v in published_state(embedder).items()}
         safetensors.torch.save_file(state, part, {"format": "pt"})
     weights = describe_file(folder / WEIGHTS)

@@ -71,7 +71,7 @@ def upload(
         commit = api.create_commit(
             created.repo_id, operations, commit_message=_MESSAGE
         )
-    # Of many kinds: no token, no right, no network, a full disk over there.
+    # Many kinds of errors: no token, no permission, no network, a full disk.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         cause = f"{reason} {error.__cause__ or ''}".strip()

@@ -31,7 +31,7 @@ from speechbrain_ext.models.speech_encoder import RawWaveform, SpeakerEncoder
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
 
-# What an embedder has, by SpeechBrain's names.
+# Modules of an embedder, by SpeechBrain's names.
 MODULES = ("compute_features", "mean_var_norm", "embedding_model")
 # Classes that data may name; a program may add its own before it loads, if
 # they can be built on the meta device.
@@ -146,7 +146,7 @@ def build_modules(
         modules = {name: _build(described[name]) for name in MODULES}
     except InputError:
         raise
-    # Of many kinds, according to what is wrong with an argument.
+    # Many kinds of errors, depending on what is wrong with an argument.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

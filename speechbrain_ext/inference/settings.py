@@ -68,7 +68,7 @@ class ExportModel(Settings):
     def check_together(self) -> None:
         """Raise InputError if a repository is not named ``owner/name``."""
         if self.push is not None:
-            # Here, for it loads the hub's client.
+            # Imported here, because it loads the hub's client.
             from speechbrain_ext.inference.hub_upload import check_id
 
             check_id(self.push)

@@ -225,7 +225,7 @@ class SpeakerVerifier:
         sample_rate : int
             Of samples.
         prior : float, optional
-            Probability of one speaker before either was heard; the model's
+            Probability of one speaker before the comparison; the model's
             own when None.
 
         Returns
@@ -303,7 +303,7 @@ def _fetched(
                 allow_patterns=[CONFIG, WEIGHTS],
             )
         )
-    # Of many kinds: no network, no such model, no right to read it.
+    # Many kinds of errors: no network, no such model, no permission.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -319,7 +319,7 @@ def _checked_device(device: str | torch.device | None) -> torch.device:
         found = torch.device(infer_device() if device is None else device)
         torch.empty(1, device=found)
         return found
-    # RuntimeError, AssertionError: torch is of two minds.
+    # torch raises RuntimeError or AssertionError.
     except Exception as error:
         raise InputError(
             f"device {str(device)!r} cannot be used "
@@ -382,7 +382,7 @@ def _samples(
         )
     if not Path(item).is_file():
         raise InputError(f"{name}: no such file; correct the path")
-    # What is too long is not decoded.
+    # Audio beyond the limit is not decoded.
     n_frames, reason = length_of(str(item))
     if not reason:
         _check_length(name, n_frames, longest)
@@ -403,7 +403,7 @@ def _floats(item: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
             "give samples [T] as floats within -1 to 1"
         )
     if isinstance(item, np.ndarray):
-        # torch knows neither negative strides nor foreign byte orders.
+        # torch supports neither negative strides nor foreign byte orders.
         item = torch.from_numpy(np.array(item, dtype=np.float32, order="C"))
     return item.detach().cpu().float()
 

@@ -115,7 +115,7 @@ class L2SP:
         constant = process_mean(loss.detach(), loss.device)
         # The loss is 0 when the gate rejects the whole batch.
         constant = torch.where(constant > 0, constant, 1.0)
-        # The value of CE / sg(CE) is 1 always; logs need that of CE.
+        # CE / sg(CE) always has the value 1; logs need the value of CE.
         return loss / constant + (loss - loss / constant).detach()
 
     @torch.no_grad()

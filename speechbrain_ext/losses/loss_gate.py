@@ -108,7 +108,7 @@ class LossGate(torch.nn.Module):
         self.register_buffer("log_losses", torch.zeros(n_utterances))
         n_drawn = n_utterances if fit == "drawn" else 0
         self.register_buffer("log_drawn", torch.zeros(n_drawn))
-        # The epoch in which it was seen last; 0 for never.
+        # The epoch in which each utterance was last seen; 0 for never.
         epochs = torch.zeros(n_utterances, dtype=torch.int32)
         self.register_buffer("epochs", epochs)
         self.threshold = math.inf
@@ -206,7 +206,7 @@ class LossGate(torch.nn.Module):
                 "edges": [float(edges[0]), float(edges[-1])],
                 "counts": counts.tolist(),
                 "mixture": mixture and dataclasses.asdict(mixture),
-                # JSON knows no infinity.
+                # JSON has no infinity.
                 "threshold": _finite(self.threshold),
                 "is_new": crossing is not None,
             }

@@ -184,7 +184,7 @@ class NoisyLabels(torch.nn.Module):
         dtype = torch.get_default_dtype()
         known = torch.as_tensor(confidence, dtype=dtype)
         self.register_buffer("confidence", known, persistent=False)
-        # Last weight of each label by the gate, and its new label or -1.
+        # Last weight of each label from the gate, and its new label or -1.
         n_gated = 0 if gate is None else n_utterances
         self.register_buffer("given", torch.ones(n_gated))
         corrected = torch.full((n_gated,), -1)
@@ -293,7 +293,7 @@ class NoisyLabels(torch.nn.Module):
         if self.correct_from_epoch is not None:
             statistics["corrected"] = float(corrected.sum()) / n_seen
             statistics["temperature"] = float(self.temperature.value)
-        # These belong to the threshold that is replaced now.
+        # These belong to the threshold that is being replaced.
         self.gate.close(epoch)
         self.gate.history[-1].update(statistics)
         return statistics

@@ -16,7 +16,7 @@ _SPLITS = (0.3, 0.5, 0.7, 0.9, 0.97)
 _N_FITTED = 100_000
 _LEAST_MEMBERS = 5
 _GRID = 512
-# Quantile of the reference from which values are counted as like it.
+# Quantile of the reference above which values count as similar to it.
 _LOWER_TAIL = 0.2
 
 
@@ -238,7 +238,7 @@ def _fit_from(z: np.ndarray, split: float) -> tuple | None:
         2,
         tol=1e-6,
         max_iter=500,
-        # Of the unit variance: a spike of equal values keeps a width.
+        # Relative to unit variance: a spike of equal values keeps a width.
         reg_covar=1e-4,
         weights_init=[len(part) / len(z) for part in parts],
         means_init=[[part.mean()] for part in parts],

@@ -52,7 +52,7 @@ class MHFA(torch.nn.Module):
         embedding_size: int = 256,
     ):
         super().__init__()
-        # Two vectors, so that they get no weight decay.
+        # Two vectors, so that they are exempt from weight decay.
         self.key_layers = torch.nn.Parameter(torch.ones(n_layers))
         self.value_layers = torch.nn.Parameter(torch.ones(n_layers))
         self.key = torch.nn.Linear(input_size, compression_size)
@@ -321,7 +321,7 @@ class WeightedSumTDNN(WeightedSum):
             tdnn_channels=[width] * 4 + [width_last],
             lin_neurons=embedding_size,
         )
-        # SpeechBrain's own adds noise, in evaluation too.
+        # SpeechBrain's statistics pooling adds noise, in evaluation too.
         self.tdnn.blocks[-2] = MeanAndDeviation()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -243,7 +243,7 @@ def _wants_normalized(
     try:
         extractor = AutoFeatureExtractor.from_pretrained(source, **options)
     except (OSError, ValueError):
-        # Without a preprocessor_config.json: as the models were released.
+        # Without a preprocessor_config.json: the default of the release.
         return getattr(config, "feat_extract_norm", None) == "layer"
-    # The one of w2v-BERT 2.0 makes log-mel features and has no such field.
+    # w2v-BERT 2.0's makes log-mel features and has no such field.
     return bool(getattr(extractor, "do_normalize", False))

@@ -75,7 +75,7 @@ class SpeechEncoder(torch.nn.Module):
     True
     """
 
-    # Of transformers, whose modules mypy cannot see through.
+    # Typed as Any: mypy cannot see through transformers' modules.
     model: Any
 
     def __init__(
@@ -184,7 +184,7 @@ class SpeechEncoder(torch.nn.Module):
             with self._tracked(self.freeze == "none"):
                 x = convolve(model.feature_extractor, wavs)
             x = model.feature_projection(x)
-            # HuBERT's gives the projection alone.
+            # HuBERT's projection returns one value instead of two.
             x = x[0] if isinstance(x, tuple) else x
             x = x + encoder.pos_conv_embed(x)
             if not model.config.do_stable_layer_norm:
@@ -218,7 +218,7 @@ class SpeechEncoder(torch.nn.Module):
         if self.freeze == "cnn" and not self._has_no_cnn:
             model.feature_extractor.requires_grad_(False)
         if getattr(model.config, "do_stable_layer_norm", False):
-            # It follows the last hidden state.
+            # This layer norm follows the last hidden state.
             model.encoder.layer_norm.requires_grad_(False)
         if self.lora_rank:
             add_lora(model.encoder.layers, self.lora_rank)

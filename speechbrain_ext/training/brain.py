@@ -110,7 +110,7 @@ class TrainingBrain(sb.Brain):
         modules = dict(networks.modules)
         if self.mean_embedder is not None:
             modules["mean_embedder"] = self.mean_embedder
-        # As they are, whereas `modules` may wrap them for several processes.
+        # Unwrapped, whereas `modules` may wrap them for several processes.
         self.parts = SimpleNamespace(**modules)
         self.trained, self.head = networks.trained, networks.head
         self.epochs = objects["epoch_counter"](settings.n_epochs)
@@ -132,7 +132,7 @@ class TrainingBrain(sb.Brain):
         self.validation = build_validation(settings)
         self.train_loggers = _train_loggers(objects["train_logger"], folder)
 
-    # What a recipe's Brain says of its training.
+    # Methods that a recipe's Brain overrides.
 
     def epoch_statistics(self, epoch: int, loss: float) -> dict[str, float]:
         """Return the statistics of an epoch; ``loss`` is the mean loss."""
@@ -153,7 +153,7 @@ class TrainingBrain(sb.Brain):
     def on_epoch_end(self, epoch: int) -> None:
         """Write the other files of an epoch, before its checkpoint."""
 
-    # Batches.
+    # Training on batches.
 
     def fit_batch(self, batch: Any) -> torch.Tensor:
         """Train on a batch; return the loss of this process."""
@@ -205,7 +205,7 @@ class TrainingBrain(sb.Brain):
         return super().update_average(loss, avg_loss)
 
     def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
-        # Gradients being accumulated are in no checkpoint.
+        # Accumulated gradients are not part of a checkpoint.
         wanted = super()._should_save_intra_epoch_ckpt(*args)
         return wanted and self.step % self.grad_accumulation_factor == 0
 
@@ -312,7 +312,7 @@ class TrainingBrain(sb.Brain):
         if hasattr(self.epochs, "update_metric"):
             loss = statistics["loss"]
             self.epochs.update_metric(statistics.get("valid_error", loss))
-        # What the checkpoint resumes is the epoch to come.
+        # A checkpoint resumes at the next epoch.
         self.step, self.avg_train_loss = 0, 0.0
         self.checkpointer.save_and_keep_only(
             meta={"epoch": epoch}, num_to_keep=1
@@ -352,7 +352,7 @@ class TrainingBrain(sb.Brain):
     def finished(self) -> Any:
         """Return the embedder that the training produces."""
         mean = self.mean_embedder
-        # None is averaged where --debug or early stopping ended the run.
+        # The average is empty if --debug or early stopping ended the run.
         if mean is None or not mean.n_averaged:
             return self.embedder
         return mean.module
@@ -413,7 +413,7 @@ def _mean_embedder(
 def _train_loggers(wired: Any, folder: Path) -> list[tuple[Any, dict]]:
     """Make the loggers of epochs, with options: our file, and the YAML's."""
     own = FileTrainLogger(folder / TRAIN_LOG, precision=4)
-    # `log.txt` has its own line.
+    # The training writes its own line to `log.txt`.
     found: list[tuple[Any, dict]] = [(own, {"verbose": False})]
     if wired is not None:
         found.append((wired if hasattr(wired, "log_stats") else wired(), {}))

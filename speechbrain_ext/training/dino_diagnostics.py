@@ -56,7 +56,8 @@ class DinoDiagnostics(EpochStatistics):
     patience : int or None
         Collapsed steps in a row that end the run; None: none do.
     uniform_gap : float
-        Targets whose mean entropy is within so many nats of ln K are uniform.
+        Targets are uniform if their mean entropy is within this many nats of
+        ln K.
         At the start of training, cosines with prototypes in 256 dimensions
         over 0.04 leave 1.2 nats.
     one_hot_usage : float

@@ -53,7 +53,7 @@ class LayerDistances:
                 continue
             number = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
             layer = f"layer_{int(number[1]) + 1}" if number else FRONT
-            # On the CPU: needed once an epoch.
+            # On the CPU, as they are needed once an epoch only.
             found.setdefault(layer, []).append(weight.cpu())
         return found
 

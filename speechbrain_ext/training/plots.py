@@ -297,7 +297,7 @@ def _gate_panel(axes: Axes, entry: Mapping[str, Any]) -> None:
         for values, colour, dash in zip(pair, COLOURS, DASHES, strict=False):
             axes.plot(x, values, color=colour, linestyle=dash)
     if entry["threshold"] is not None:
-        # Dotted: of an earlier epoch, since this one gave none.
+        # Dotted: the threshold of an earlier epoch, since this one gave none.
         dash = "-" if entry["is_new"] else ":"
         axes.axvline(entry["threshold"], color="black", linestyle=dash)
     axes.set_title(

@@ -164,7 +164,7 @@ def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
     index.add(unit)
     found = index.search(unit, n_neighbours + 1)[1]
     others = found != own
-    # Where other centroids are the same as its own, that may be missing.
+    # If other centroids equal its own, its own may be missing.
     others[others.all(axis=1), -1] = False
     return found[others].reshape(-1, n_neighbours)
 

@@ -128,7 +128,7 @@ class TrainingSettings(Settings):
     )
     n_averaged_epochs: int = setting(
         1,
-        "the embedder is the mean of those after so many last epochs",
+        "number of last epochs whose embedders are averaged",
         low=1,
         group=LEARNING,
     )
@@ -221,7 +221,7 @@ class ViewSettings(TrainingSettings):
     )
     n_averaged_epochs: int = setting(
         10,
-        "the embedder is the mean of those after so many last epochs",
+        "number of last epochs whose embedders are averaged",
         low=1,
         group=LEARNING,
     )

@@ -24,7 +24,7 @@ class StepLogger:
         The step that training starts or resumes from. What a killed run wrote
         of later steps is hidden.
     interval : int
-        Every so many steps are written.
+        Interval in steps between the steps that are written.
     shown : bool
         Whether to show the line.
 

@@ -61,7 +61,7 @@ class ViewBrain(TrainingBrain):
         if epoch <= self.settings.n_epochs - self.n_positive_epochs:
             return
         positives = self.parts.positives
-        # A run that is resumed within the epoch has them already.
+        # A run that resumes within the epoch has loaded them already.
         if int(positives.epoch) != epoch:
             known = positives.by_embeddings
             embeddings = self.embed_training_set() if known else None

@@ -99,7 +99,7 @@ class ViewData(DynamicItemDataset):
         def positive_pipeline(utterance):
             row = self.positives[manifest.rows_of([utterance])[0]]
             entry = manifest[manifest.ids[row]]
-            # Other crops than those of the positive's own turn.
+            # Different crops from those drawn when the positive is the anchor.
             name = f"positive of {utterance}"
             positive_crop.epoch = crop.epoch
             place = entry["wav"], entry["start"], entry["stop"]
@@ -135,7 +135,7 @@ def view_data(
     """
     crop = RandomCrop(lengths, settings.seed)
     dataset = ViewData(manifest, crop, n_global)
-    # With `shuffle`, several processes would draw another order than one.
+    # With `shuffle`, several processes would draw a different order.
     sampler = ReproducibleRandomSampler(dataset, settings.seed)
     return TrainingData(manifest, manifest, dataset, crop, sampler)
 

@@ -86,7 +86,7 @@ def read_json(path: PathLike) -> Any:
             f"{path} line {error.lineno}: not JSON ({error.msg}); delete it "
             "and run the stage that writes it again"
         ) from None
-    # Not UTF-8, a number of thousands of digits, nested without end.
+    # Not UTF-8, a number with thousands of digits, or nested too deeply.
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not JSON ({error}); delete it and run the stage that "

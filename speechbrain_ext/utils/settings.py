@@ -45,7 +45,7 @@ class Setting:
     doc : str
         What it is, with its unit.
     low, high : float, optional
-        Least and greatest value.
+        Smallest and largest value.
     above, below : float, optional
         Values that are just too small, or too large.
     path : bool
@@ -305,7 +305,7 @@ class Settings:
     """
 
     recipe: ClassVar[str] = ""
-    # SpeechBrain's run options that the recipe refuses, and why.
+    # SpeechBrain's run options that the recipe rejects, with the reason.
     refused_options: ClassVar[Mapping[str, str]] = {}
 
     seed: int = setting(

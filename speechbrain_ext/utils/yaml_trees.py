@@ -135,7 +135,7 @@ def merged(tree: Any, changes: Any) -> Any:
         if both and tag_of(value) in (None, tag_of(old)):
             new[key] = merged(old, value)
         elif _is_named(old) and isinstance(value, dict) and not tag_of(value):
-            # `!name:a.b` without arguments so far is no map yet.
+            # `!name:a.b` without arguments is not a map yet.
             new[key] = CommentedMap(value)
             new[key].yaml_set_ctag(getattr(old, "ctag", old.tag))
         else:
@@ -297,7 +297,7 @@ def _check_nested(path: PathLike, tree: Any, given: dict, above: str) -> None:
         if key not in tree:
             raise _unknown(path, f"{above}{key}", key, tree)
         inner = tree[key]
-        # An empty map is open: its reader checks what is put there.
+        # An empty map is open: its reader checks its keys.
         if isinstance(value, dict) and isinstance(inner, dict) and inner:
             _check_nested(path, inner, value, f"{above}{key}.")
 

@@ -240,7 +240,7 @@ def interval(
     estimate : float
         Of the list itself.
     n_units : int
-        What was drawn: so many speakers, utterances or trials.
+        What was drawn: the number of speakers, utterances or trials.
     level : float
         Share of lists whose interval shall hold the true value.
 
@@ -257,7 +257,7 @@ def interval(
     """
     n_drawn = len(values)
     below = np.mean(values < estimate) + np.mean(values == estimate) / 2
-    # An estimate that no drawing is below says no more than one drawing can.
+    # A share of 0 or 1 is clipped by half a drawing.
     shift = ndtri(np.clip(below, 0.5 / n_drawn, 1 - 0.5 / n_drawn))
     reach = np.array([-1, 1]) * _reach(n_units, level)
     low, high = np.quantile(values, ndtr(2 * shift + reach))
@@ -324,7 +324,7 @@ def difference(
     estimates : tuple of float
         Both rates of the list itself.
     n_units : int
-        What was drawn: so many speakers or utterances.
+        What was drawn: the number of speakers or utterances.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from speechbrain_ext.verification.metrics import check_costs, checked_trials
 
 logger = logging.getLogger(__name__)
 
-# Weight of the squared weights: nothing, but where the classes separate.
+# Weight of the L2 penalty: negligible unless the classes separate.
 _PENALTY = 1e-6
 
 

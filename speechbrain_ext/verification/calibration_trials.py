@@ -17,7 +17,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.groups import members
 from speechbrain_ext.verification.trial_speakers import recordings_of
 
-_ROUNDS = 20  # drawings, after which few new pairs are left to find
+_ROUNDS = 20  # attempts, after which few new pairs are left to find
 
 
 class DrawnTrials(NamedTuple):

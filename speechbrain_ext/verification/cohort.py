@@ -43,7 +43,7 @@ def read_cohort(
     kind : str
         ``means``, one of each pseudo-speaker, or ``utterances``.
     n_cohort : int, optional
-        So many of them, drawn at random; all when None or when there are
+        Number of them, drawn at random; all when None or when there are
         fewer.
     whitening : tuple of numpy.ndarray, optional
         Of each embedding: mean [D] and matrix [D, D].

@@ -15,7 +15,7 @@ from sklearn.isotonic import isotonic_regression
 
 from speechbrain_ext.utils.errors import InputError
 
-# What the two equal error rates are called in a result.
+# Names of the two equal error rates in a result.
 EER_DEFINITION = "SpeechBrain: mean of both error rates where nearest"
 HULL_DEFINITION = "where the ROC's convex hull has equal error rates"
 
@@ -329,7 +329,7 @@ def min_dcf(
 def _cost(
     p_miss: NDArray, p_fa: NDArray, p_target: float, c_miss: float, c_fa: float
 ) -> NDArray:
-    # Python floats, for a NumPy scalar would widen the float32 of SpeechBrain.
+    # Python floats: a NumPy scalar would widen SpeechBrain's float32.
     return float(c_miss) * p_miss * float(p_target) + float(
         c_fa
     ) * p_fa * float(1 - p_target)
@@ -341,7 +341,7 @@ def normalised_dcf(
     """Divide a detection cost by that of the best constant decision.
 
     NIST's normalisation, ``cost / min(c_miss * p_target, c_fa * (1 -
-    p_target))``: 1 is a system that hears nothing. The minDCF of papers and
+    p_target))``: 1 is a constant decision. The minDCF of papers and
     of our result files is this one.
 
     Arguments

@@ -80,7 +80,7 @@ def check_number(
     speechbrain_ext.utils.errors.InputError: cllr is -0.1; it must be a ...
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # The comparison refuses NaN.
+    # The comparison is false for NaN.
     if not is_number or not low <= value <= high or math.isinf(value):
         ends = [f"of {low:g} or more"] if low > -math.inf else []
         ends += [f"of {high:g} or less"] if high < math.inf else []

@@ -51,9 +51,9 @@ YARDSTICKS = "yardsticks.json"
 _RESULT, _YARDSTICKS = "result", "yardsticks"
 # Rounding of float32 costs may exceed 1, the cost of a constant answer.
 _MOST = 1 + 1e-6
-# The prior of the second minimum cost, beside a result's own.
+# Prior of the second minimum cost, besides a result's own prior.
 _SECOND_PRIOR = 0.05
-# Facts of a stage record that a reader of a result must know, in words.
+# Facts of a stage record that each result must state, in words.
 CAVEATS = {
     "synthetic": (
         "the voices are synthetic: nothing here says anything about real speech"

@@ -33,7 +33,7 @@ from speechbrain_ext.verification.trial_speakers import sessions_of
 
 SESSION, DURATION = "session", "duration"
 _KEYS = ("ID", "spk_id")
-_LEAST = 10  # trials of a class that a rate is given for
+_LEAST = 10  # trials that each class needs before a rate is given
 
 
 class Group(NamedTuple):
@@ -191,7 +191,7 @@ def groups_of(
         Group(by, str(kind), _with_both(values[by] == kind, trials.labels))
         for by in values
         for kind in kinds[by]
-        if len(kinds[by]) > 1  # one group alone is the list
+        if len(kinds[by]) > 1  # a single group equals the list
     ]
 
 

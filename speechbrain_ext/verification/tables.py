@@ -21,7 +21,7 @@ from speechbrain_ext.verification.subgroups import GroupRates
 
 TABLE = "TABLE.md"
 _EMPTY = "–"
-# Columns that are said once, above the table, where all its rows agree.
+# Columns that move above the table if all its rows agree.
 _IN_HEADING = ("protocol", "training utterances", "device")
 
 
