@@ -258,8 +258,8 @@ def truth_statistics(labels: Any, speakers: Any) -> dict[str, float]:
     """
     if len(labels) != len(speakers):
         raise InputError(
-            f"{len(labels)} labels and {len(speakers)} speakers: give one of "
-            "each for every utterance, in one order"
+            f"there are {len(labels)} labels and {len(speakers)} speakers; "
+            "each utterance needs one of both; give both in one order"
         )
     homogeneity, completeness, v_measure = homogeneity_completeness_v_measure(
         speakers, labels

@@ -52,18 +52,18 @@ def candidates(
     """
     if n_leaves < MIN_LEAVES:
         raise InputError(
-            f"n_clusters is auto and there are {n_leaves} vectors to join: "
-            f"it takes {MIN_LEAVES} to see how many clusters there are; give "
-            "a number, --n_clusters"
+            f"n_clusters is auto and there are {n_leaves} vectors; it takes "
+            f"{MIN_LEAVES} to judge the number of clusters; give a number "
+            "with --n_clusters"
         )
     if limits is None:
         limits = (max(2, n_leaves // 100), n_leaves // 2)
     most = n_leaves // 2
     if np.shape(limits) != (2,) or not 2 <= limits[0] < limits[1] <= most:
         raise InputError(
-            f"n_clusters_range is {limits}: it must be null or two rising "
-            f"numbers from 2 to {most}, half of the {n_leaves} vectors that "
-            "the tree joins"
+            f"n_clusters_range is {limits}; it must be null or two rising "
+            f"numbers from 2 to {most}, half of the {n_leaves} vectors of the "
+            "tree; correct --n_clusters_range"
         )
     low, high = limits
     n_steps = int(np.ceil(np.log(high / low) / np.log(RATIO))) + 1

@@ -104,20 +104,20 @@ def check_rounds(settings: dict[str, Any]) -> None:
     if n_rounds != AUTO:
         if not isinstance(n_rounds, int) or n_rounds < 0:
             raise InputError(
-                f"n_rounds is {n_rounds!r}: it must be auto or a whole "
-                "number, 0 or more; set --n_rounds"
+                f"n_rounds is {n_rounds!r}; it must be auto or a whole "
+                "number, 0 or more; correct --n_rounds"
             )
         return
     max_rounds = settings["max_rounds"]
     if not isinstance(max_rounds, int) or max_rounds < 1:
         raise InputError(
-            f"max_rounds is {max_rounds!r}: it must be a whole number, 1 or "
-            "more; set --max_rounds"
+            f"max_rounds is {max_rounds!r}; it must be a whole number, 1 or "
+            "more; correct --max_rounds"
         )
     for key in ("churn_tolerance", "churn_floor"):
         value = settings[key]
         if not isinstance(value, (int, float)) or not 0 <= value < 1:
             raise InputError(
-                f"{key} is {value!r}: it must be a share, from 0 to below 1; "
-                f"set --{key}"
+                f"{key} is {value!r}; it must be a share, from 0 to below 1; "
+                f"correct --{key}"
             )

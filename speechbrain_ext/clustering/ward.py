@@ -72,8 +72,8 @@ def ward_tree(
         np.isfinite(weights).all() and (weights > 0).all()
     ):
         raise InputError(
-            f"weights of shape {weights.shape} for {len(x)} vectors: one "
-            "positive number for each is needed; empty clusters have no place"
+            f"weights have shape {weights.shape} for {len(x)} vectors; one "
+            "positive number for each is needed; leave out empty clusters"
         )
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

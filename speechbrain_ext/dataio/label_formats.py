@@ -151,7 +151,9 @@ def check_format(name: str, known: Iterable[str]) -> None:
     speechbrain_ext.utils.errors.InputError: format 'csv' is not one of ...
     """
     if name not in known:
-        raise InputError(f"format {name!r} is not one of {list(known)}")
+        raise InputError(
+            f"format {name!r} is not one of {list(known)}; correct the name"
+        )
 
 
 def _joined(

@@ -166,7 +166,9 @@ def read_manifest(
         pd.errors.ParserError,
         UnicodeDecodeError,
     ) as error:
-        raise InputError(f"{path} is not a CSV manifest: {error}") from None
+        raise InputError(
+            f"{path} is not a CSV manifest ({error}); make it again"
+        ) from None
     columns = _checked_columns(path, kind, table)
     if table.empty:
         raise InputError(f"{path} has a header and no rows; make it again")
@@ -194,7 +196,7 @@ def write_manifest(path: PathLike, rows: Any, kind: str) -> None:
     _need_kind(kind)
     table = rows.table if isinstance(rows, Manifest) else pd.DataFrame(rows)
     if table.empty:
-        raise InputError(f"{path}: no rows to write")
+        raise InputError(f"{path}: there are no rows to write; give some")
     columns = _checked_columns(path, kind, table)
     table = _typed(path, table, columns)
     with atomic_path(path) as part:
@@ -219,7 +221,9 @@ def _builtin(value: Any) -> Any:
 
 def _need_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise InputError(f"manifest kind {kind!r} is not one of {list(KINDS)}")
+        raise InputError(
+            f"manifest kind {kind!r} is not one of {list(KINDS)}; correct it"
+        )
 
 
 def _checked_columns(
@@ -229,16 +233,16 @@ def _checked_columns(
     wanted, found = list(KINDS[kind]), list(table.columns)
     if kind == "utterances" and "spk_id" in found:
         raise InputError(
-            f"{path} has a column spk_id, which a training manifest must not "
-            "have: true speakers belong in oracle.csv, pseudo-speakers in a "
-            "manifest of kind pseudo_labels"
+            f"{path} has a column spk_id; a training manifest must not have "
+            "it; remove it: true speakers belong in oracle.csv, "
+            "pseudo-speakers in a manifest of kind pseudo_labels"
         )
     optional = OPTIONAL.get(kind, {})
     if set(found) - optional.keys() != set(wanted):
         may = f" and may have {list(optional)}" if optional else ""
         raise InputError(
             f"{path} has columns {found}; a manifest of kind {kind} has "
-            f"{wanted}{may}"
+            f"{wanted}{may}; make it again or correct its columns"
         )
     present = {name: optional[name] for name in optional if name in found}
     return {**KINDS[kind], **present}

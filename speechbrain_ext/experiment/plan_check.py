@@ -57,9 +57,9 @@ def _check_positives(step: Step[Any], found: Any) -> None:
     """Raise InputError if a training of the plan uses true positives."""
     if getattr(found, "positives", None) == "oracle":
         raise InputError(
-            f"stages.{step.kind.stage}.set.positives is 'oracle'; every later "
-            "row would owe to true speakers and not say so; give ssps or "
-            "utterance (train_contrastive has that diagnostic by itself)"
+            f"stages.{step.kind.stage}.set.positives is 'oracle'; a plan must "
+            "not use true speakers, as no later result would say so; give "
+            "ssps or utterance, or run train_contrastive alone with oracle"
         )
 
 

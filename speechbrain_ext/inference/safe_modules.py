@@ -300,5 +300,6 @@ def _refuse_elsewhere(node: Any, where: str) -> None:
     elif isinstance(node, str) and _ELSEWHERE.match(node):
         raise InputError(
             f"{where} is {node!r}, a path or address that others do not have; "
-            "a published embedder names nothing outside of its folder"
+            "a published embedder uses only files in its folder; give "
+            "encoder_config in place of a source, or remove the value"
         )

@@ -380,7 +380,7 @@ def _series(name: str, curve: Any, column: str) -> tuple[NDArray, NDArray]:
         if wanted not in curve.columns:
             raise InputError(
                 f"the training curve of {name} has no column {wanted!r}; it "
-                f"has {list(curve.columns)}"
+                f"has {list(curve.columns)}; give a curve that has the column"
             )
     need(curve, f"epoch in {name}")
     return curve["epoch"].to_numpy(), curve[column].to_numpy()

@@ -91,7 +91,9 @@ def _read_alone(path: Path) -> CommentedMap:
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
+        raise InputError(
+            f"{path} is not YAML ({error}); correct that line"
+        ) from None
     if not isinstance(tree, CommentedMap):
         raise InputError(f"{path} is not a YAML map; give lines `key: value`")
     return tree

@@ -151,7 +151,8 @@ def replicates(
     if not len(eer):
         raise InputError(
             f"no drawing of {units.count} {units.name} has both target and "
-            "non-target trials; give a list of more of them"
+            "non-target trials; an error rate needs both; give a list with "
+            f"more {units.name}"
         )
     return Replicates(eer, np.concatenate(costs, axis=1))
 
@@ -159,8 +160,8 @@ def replicates(
 def _check_replicates(n_replicates: int) -> None:
     if n_replicates < 1:
         raise InputError(
-            f"n_bootstrap is {n_replicates}, at least 1 is needed; 1000 "
-            "gives steady intervals"
+            f"n_bootstrap is {n_replicates}; it must be 1 or more; give 1000 "
+            "for stable intervals"
         )
 
 

@@ -116,8 +116,8 @@ def fit_calibration(
     if weights[0] <= 0:
         logger.warning(
             f"calibration gives the score the weight {weights[0]:.3g}: in its "
-            "trials a higher score does not mean more alike; look at their "
-            "labels, or leave the calibration out"
+            "trials, a higher score does not mean a likelier target; check "
+            "their labels, or leave the calibration out"
         )
     offset = float(model.intercept_[0] - weights @ centre - logit(p_target))
     return Calibration(tuple(names), weights, offset)

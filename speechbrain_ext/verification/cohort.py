@@ -71,10 +71,14 @@ def read_cohort(
            [0. , 1. ]], dtype=float32)
     """
     if kind not in KINDS:
-        raise InputError(f"cohort is {kind!r}; it is one of {list(KINDS)}")
+        raise InputError(
+            f"cohort is {kind!r}; it must be one of {list(KINDS)}; correct "
+            "--cohort"
+        )
     if n_cohort is not None and n_cohort < 2:
         raise InputError(
-            f"n_cohort is {n_cohort}; give 2 or more, or null for all"
+            f"n_cohort is {n_cohort}; it must be 2 or more, or null for all; "
+            "correct --n_cohort"
         )
     embeddings, index = read_embeddings(folder)
     if kind == "utterances":

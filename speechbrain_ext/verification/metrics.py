@@ -449,13 +449,13 @@ def thin(p_miss: NDArray, p_fa: NDArray, max_points: int) -> NDArray:
 def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
     if not 0 < p_target < 1:
         raise InputError(
-            f"p_target is {p_target}, a probability between 0 and 1 is "
-            "needed; the usual value is 0.01"
+            f"p_target is {p_target}; it must be a probability between 0 and "
+            "1; correct it, the usual value is 0.01"
         )
     if not (c_miss > 0 and c_fa > 0):
         raise InputError(
-            f"c_miss is {c_miss} and c_fa is {c_fa}, both must be positive; "
-            "the usual value is 1"
+            f"c_miss is {c_miss} and c_fa is {c_fa}; both must be positive; "
+            "correct them, the usual value is 1"
         )
 
 
@@ -488,7 +488,7 @@ def checked_trials(scores: Any, labels: Any) -> tuple[NDArray, NDArray]:
         only = "non-target" if n_target == 0 else "target"
         raise InputError(
             f"all {len(classes)} trials are {only} trials; error rates need "
-            "both classes, give a list that has both"
+            "both classes; give a list that has both"
         )
     return values, classes.astype(bool)
 

@@ -493,8 +493,8 @@ def read_result(path: PathLike) -> Result:
     value = read_json(path)
     if not isinstance(value, dict) or value.pop("kind", None) != _RESULT:
         raise InputError(
-            f"{path} is not a result file; score_trials writes them as "
-            "result_<list>.json"
+            f"{path} is not a result file; score_trials writes such files as "
+            "result_<list>.json; give one of them"
         )
     return _record(Result, value, path)
 

@@ -113,18 +113,21 @@ def read_metadata(path: PathLike) -> pd.DataFrame:
             f"{path}: no such metadata; give a CSV with a column ID or spk_id"
         ) from None
     except (ValueError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path} is not a CSV: {error}") from None
+        raise InputError(
+            f"{path} is not a CSV ({error}); correct the file"
+        ) from None
     key = next((name for name in _KEYS if name in table.columns), None)
     if key is None or len(table.columns) < 2:
         raise InputError(
             f"{path} has columns {list(table.columns)}; it needs ID or spk_id "
-            "and at least one more"
+            "and at least one more; add them"
         )
     again = table[key].duplicated()
     if again.any():
         row = int(np.flatnonzero(again)[0])
         raise InputError(
-            f"{path} row {row + 2}: {key} {table[key][row]!r} is there twice"
+            f"{path} row {row + 2}: {key} {table[key][row]!r} is there twice; "
+            "keep one of the rows"
         )
     return table.set_index(key)
 
@@ -278,7 +281,8 @@ def _facts(
             raise InputError(
                 f"{trials.source} line {trials.lines[unknown[0]]}: "
                 f"{metadata.index.name} {side[unknown[0]]!r} is not in the "
-                f"metadata ({len(unknown):,} such line(s)); complete them"
+                f"metadata ({len(unknown):,} such line(s)); add the missing "
+                "rows"
             )
     columns = {name: metadata[name].to_numpy() for name in metadata.columns}
     return {name: (v[rows[0]], v[rows[1]]) for name, v in columns.items()}

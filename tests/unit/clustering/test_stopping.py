@@ -47,7 +47,7 @@ def test_it_goes_on_while_churn_falls_and_not_beyond_the_most():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_rounds": "many"}, "n_rounds is 'many': it must be auto"),
+        ({"n_rounds": "many"}, "n_rounds is 'many'; it must be auto"),
         ({"n_rounds": -1}, "n_rounds is -1"),
         ({"max_rounds": 0}, "max_rounds is 0"),
         ({"churn_tolerance": 1.0}, "churn_tolerance is 1.0"),
