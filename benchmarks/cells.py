@@ -57,7 +57,10 @@ def start(recipe: str, leaf: str, **options: Any) -> None:
     hparams = find_yaml(leaf)
     words = recipe_words(recipe, hparams, options, options=["--noprogressbar"])
     if run_recipe(words):
-        raise InputError(f"{recipe} into {options['output_folder']} failed")
+        raise InputError(
+            f"{recipe} into {options['output_folder']} failed; see log.txt "
+            "there, remove the cause and run the same command again"
+        )
 
 
 def make_corpus(arguments: argparse.Namespace) -> Path:

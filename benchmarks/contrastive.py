@@ -273,7 +273,8 @@ def main(argv: list[str] | None = None) -> None:
     unknown = set(arguments.cells) - set(all_cells())
     if unknown:
         raise InputError(
-            f"cells {sorted(unknown)} are not of {list(all_cells())}"
+            f"cells {sorted(unknown)} are not of {list(all_cells())}; correct "
+            "--cells"
         )
     rows = study(arguments)
     what = "contrastive training by encoder, back-end and positives"

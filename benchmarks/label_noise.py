@@ -279,7 +279,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     unknown = set(arguments.modes) - set(MODES)
     if unknown:
-        raise InputError(f"modes {sorted(unknown)} are not of {list(MODES)}")
+        raise InputError(
+            f"modes {sorted(unknown)} are not of {list(MODES)}; correct --modes"
+        )
     write(arguments, study(arguments))
 
 

@@ -66,14 +66,14 @@ def checked_decision(*values: Any) -> Decision:
             raise InputError(f"{name} is {value!r}; it must be a number")
     if not 0 < prior < 1:
         raise InputError(
-            f"prior is {prior}; give the probability of a target, above 0 and "
-            "below 1"
+            f"prior is {prior}; it must be a probability above 0 and below 1; "
+            "give that of a target"
         )
     if weight <= 0:
         raise InputError(
-            f"calibration gives the score the weight {weight:.3g}: a higher "
-            "score would mean less alike. The model has learnt nothing that "
-            "tells these speakers apart; train it further, or calibrate on "
+            f"calibration gives the score the weight {weight:.3g}; it must be "
+            "above 0, or a higher score would mean less alike; the model does "
+            "not separate these speakers: train it further, or calibrate on "
             "trials with --calibration_trials of score_trials"
         )
     return Decision(float(weight), float(offset), float(prior), str(learnt_on))

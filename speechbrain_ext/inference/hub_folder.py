@@ -190,8 +190,9 @@ def check_weights(path: PathLike, described: dict[str, Any]) -> None:
         raise InputError(f"{path}: no such file; {_AGAIN}")
     if path.stat().st_size != described.get("bytes"):
         raise InputError(
-            f"{path} has {path.stat().st_size} bytes, and {CONFIG} says "
-            f"{described.get('bytes')}: it was cut short or changed; {_AGAIN}"
+            f"{path} has {path.stat().st_size} bytes, not the "
+            f"{described.get('bytes')} of {CONFIG}; it was cut short or "
+            f"changed; {_AGAIN}"
         )
     if describe_file(path)["sha256"] != described.get("sha256"):
         raise InputError(

@@ -135,6 +135,6 @@ def _check_queue(settings: TrainContrastive, n_utterances: int) -> None:
         fewer = max(n_utterances // (2 * size), 1) * size
         raise InputError(
             f"n_keys is {n_keys} and there are {n_utterances} utterances; "
-            "MoCo's queue must not hold keys of the very utterance that is "
-            f"compared, as negatives; give few, e.g. --n_keys={fewer}"
+            "MoCo's queue must not hold keys of the compared utterance as "
+            f"negatives; give fewer, e.g. --n_keys={fewer}"
         )

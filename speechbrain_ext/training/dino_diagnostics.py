@@ -156,7 +156,7 @@ class DinoDiagnostics(EpochStatistics):
         if self.patience is None or self.n_collapsed < self.patience:
             return
         if uniform:
-            way = "uniform: every prototype is as likely"
+            way = "uniform: all prototypes are equally likely"
             remedy = (
                 "lower --teacher_temperature below the loss's "
                 "student_temperature (0.04 and 0.1 are usual)"
@@ -168,12 +168,12 @@ class DinoDiagnostics(EpochStatistics):
                 "--teacher_temperature"
             )
         message = (
-            f"DINO has collapsed ({way}): for {self.patience} steps or more "
-            f"the teacher's targets have had an entropy like {entropy:.3f} "
-            f"(ln K is {self.uniform:.3f}) and used prototypes like "
-            f"{n_used:.1f}, loss {statistics['loss']:.3f}; {remedy}, lower "
-            "--lr or raise --batch_size, and start anew with --overwrite=true, "
-            "or go on with a greater --collapse_patience"
+            f"DINO has collapsed ({way}): for {self.patience} steps or more, "
+            f"the teacher's targets have had an entropy of about {entropy:.3f} "
+            f"(ln K is {self.uniform:.3f}) and used about {n_used:.1f} "
+            f"prototypes; the loss is {statistics['loss']:.3f}; {remedy}, "
+            "lower --lr or raise --batch_size, and start anew with "
+            "--overwrite=true, or continue with a larger --collapse_patience"
         )
         logger.error(message)
         raise CollapseError(message)

@@ -26,5 +26,7 @@ def new_embedder(settings: TrainingSettings) -> Embedder:
     """Build the embedder to train; warn if its weights are random."""
     embedder = build_embedder(settings.embedder_yaml, settings.embedder)
     if embedder.is_random:
-        logger.warning("random WavLM: its training began without pre-training")
+        logger.warning(
+            "random WavLM: it starts from random weights, not pre-trained"
+        )
     return embedder

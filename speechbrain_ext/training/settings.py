@@ -495,7 +495,7 @@ class TrainContrastive(ViewSettings):
         if self.positives != "oracle" and self.oracle is not None:
             raise InputError(
                 f"oracle is {self.oracle!r} and positives {self.positives!r}; "
-                "these read no true speakers; leave --oracle out"
+                "such positives read no true speakers; leave --oracle out"
             )
 
     def _check_method(self) -> None:
@@ -503,8 +503,9 @@ class TrainContrastive(ViewSettings):
         if self.method == "moco" and (n_keys < size or n_keys % size):
             nearest = max(round(n_keys / size), 1) * size
             raise InputError(
-                f"n_keys is {n_keys} and batch_size {size}; whole batches "
-                f"leave MoCo's queue; give a multiple, e.g. --n_keys={nearest}"
+                f"n_keys is {n_keys} and batch_size {size}; MoCo's queue must "
+                "hold whole batches; give a multiple of batch_size, e.g. "
+                f"--n_keys={nearest}"
             )
         other = {"simclr": "MoCoLoss", "moco": "NTXentLoss"}[self.method]
         if (

@@ -97,7 +97,7 @@ class Scorer:
     def _measures(self) -> dict[str, NDArray]:
         if self.durations is None:
             raise InputError(
-                "qmf takes durations; give --annotation, the manifest of the "
+                "qmf needs durations; give --annotation, the manifest of the "
                 "utterances"
             )
         return {
