@@ -1,4 +1,4 @@
-"""Augmentation of a batch against one training step of ECAPA-512.
+"""Time of augmenting a batch against a training step of ECAPA-512.
 
 Both are timed on the same device, turn by turn, on the batch of 2 s crops of
 the published settings. To run it:
@@ -40,7 +40,7 @@ def make_sounds(folder: Path) -> None:
         for number in range(20):
             wav = generator.normal(size=160_000) / 8
             if kind == "rir":
-                seconds = 0.1 + 0.9 * number / 19  # to a decay of 60 dB
+                seconds = 0.1 + 0.9 * number / 19  # time to decay by 60 dB
                 wav = wav[:16_000] * 10 ** (
                     -3 * np.arange(16_000) / (16_000 * seconds)
                 )
@@ -57,7 +57,7 @@ def load(folder: str | None) -> Augment:
 
 
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:
-    """Time one call, to the end of its work on a GPU."""
+    """Time one call, including its work on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -77,7 +77,7 @@ def train_step(embedder: Embedder, wavs: torch.Tensor, chunk: int) -> None:
 def compare(
     augment: Augment, wavs: torch.Tensor, chunk: int, n_repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Time augmentation and a training step in turns, after a warm-up."""
+    """Time augmentation and a training step alternately, after a warm-up."""
     embedder = build_embedder("hparams/embedders/ecapa.yaml", {"width": 512})
     embedder.to(wavs.device)
     names = [str(row) for row in range(len(wavs))]

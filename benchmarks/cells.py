@@ -1,4 +1,4 @@
-"""Tables of trainings, of which each cell is a chain of recipes.
+"""Tables of trainings; each cell runs a chain of recipes.
 
 A cell is trained, embeds the test utterances and is scored on the corpus'
 trials, each by its recipe, so that the same command goes on after a kill and
@@ -35,12 +35,12 @@ SYNTHETIC = "synthetic voices"
 
 
 def yaml_values(text: str) -> dict[str, Any]:
-    """Parse values of a YAML's keys, as typed on the command line."""
+    """Parse values of YAML keys, as typed on the command line."""
     return plain(parse_yaml(text))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of all tables: folder, corpus, seeds."""
+    """Add the arguments that all tables share: folder, corpus, seeds."""
     parser.add_argument("--output_folder", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, help="prepared; else made")
     parser.add_argument("--data_folder", help="of the corpus; else its own")
@@ -57,11 +57,14 @@ def start(recipe: str, leaf: str, **options: Any) -> None:
     hparams = find_yaml(leaf)
     words = recipe_words(recipe, hparams, options, options=["--noprogressbar"])
     if run_recipe(words):
-        raise InputError(f"{recipe} into {options['output_folder']} failed")
+        raise InputError(
+            f"{recipe} into {options['output_folder']} failed; see log.txt "
+            "there, remove the cause and run the same command again"
+        )
 
 
 def make_corpus(arguments: argparse.Namespace) -> Path:
-    """Return the given corpus, or make one of synthetic voices."""
+    """Return the given corpus, or synthesise one."""
     if arguments.corpus is not None:
         return arguments.corpus
     folder = arguments.output_folder / "corpus"
@@ -155,13 +158,13 @@ def mean_of(cells: Sequence[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def show(row: dict[str, Any]) -> None:
-    """Print a row as soon as it is known."""
+    """Print a row as soon as it is complete."""
     shown = {key: value for key, value in row.items() if key != "seeds"}
     print(json.dumps(shown), flush=True)
 
 
 def placeless(value: Any) -> str:
-    """Return an option as text, without this machine's folders."""
+    """Return an option as text, with local folders removed."""
     text = str(value)
     if not Path(text).is_absolute():
         return text

@@ -1,4 +1,4 @@
-"""Clustering at scale: Ward's tree, k-means, and the stage made of both.
+"""Time of clustering at scale: Ward's tree, k-means, and both together.
 
 Each part runs in a process of its own, whose peak memory is its own: Ward's
 tree at several sizes (scikit-learn's beside it at one size), exact beside
@@ -109,7 +109,7 @@ def timed(report: dict[str, Any], name: str) -> Iterator[None]:
 
 
 def rows_to_join(folder: Path | None, n_rows: int) -> np.ndarray:
-    """Draw unit vectors: those of a corpus, or without structure."""
+    """Draw unit vectors, with or without the structure of a corpus."""
     if folder is None:
         shape = (n_rows, 256)
         return unit_rows(np.random.default_rng(SEED).normal(size=shape))
@@ -166,7 +166,7 @@ def two_levels(
     n_centroids: int,
     n_clusters: list[int],
 ) -> dict[str, Any]:
-    """Compute NMI of one level, and of two with weighted or equal centroids.
+    """Compute NMI of one level, and of two levels with and without weights.
 
     Two levels cut at several numbers of clusters, each beside k-means.
     """
@@ -190,7 +190,7 @@ def two_levels(
 
 
 def weights(n_utterances: int, n_speakers: int) -> dict[str, Any]:
-    """`two_levels` of a corpus of its own, twenty utterances a centroid."""
+    """Run `two_levels` on a corpus with twenty utterances per centroid."""
     # As many clusters as speakers; the paper's 7,500 for 5,994.
     numbers = [n_speakers, round(n_speakers * 7500 / 5994)]
     with tempfile.TemporaryDirectory() as name:
@@ -202,7 +202,7 @@ def weights(n_utterances: int, n_speakers: int) -> dict[str, Any]:
 
 
 def write_manifests(folder: Path) -> None:
-    """Write the inputs of the recipe besides ``embeddings.npy``."""
+    """Write the inputs of the recipe except ``embeddings.npy``."""
     speakers = np.load(folder / "speakers.npy")
     ids = np.array([f"{i:07d}" for i in range(len(speakers))])
     rows = pd.DataFrame({"ID": ids, "duration": 1.0, "wav": ids + ".wav"})
@@ -216,7 +216,7 @@ def write_manifests(folder: Path) -> None:
 
 
 def stage(folder: Path, n_centroids: int, assignment: str) -> dict[str, Any]:
-    """Run the recipe on the whole corpus; it chooses the number of clusters."""
+    """Run the recipe on the whole corpus with an automatic cluster number."""
     report: dict[str, Any] = {"assignment": assignment}
     values = {
         "embeddings_folder": folder,
@@ -242,7 +242,7 @@ def stage(folder: Path, n_centroids: int, assignment: str) -> dict[str, Any]:
 
 
 def one_level(folder: Path, n_clusters: int, assignment: str) -> dict[str, Any]:
-    """k-means of the whole corpus straight into speakers."""
+    """Cluster the whole corpus into speakers by k-means alone."""
     report: dict[str, Any] = {"n_clusters": n_clusters}
     x = unit_rows(np.load(folder / "embeddings.npy", mmap_mode="r"))
     with timed(report, "one_level"):
@@ -253,7 +253,7 @@ def one_level(folder: Path, n_clusters: int, assignment: str) -> dict[str, Any]:
 
 
 def whole(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the recipe, then one level with as many clusters as it found."""
+    """Run the recipe, then k-means alone with the number that it found."""
     alone(write_manifests, folder)
     two = alone(stage, folder, arguments.n_centroids, arguments.assignment)
     found = two["figures"]["n_clusters"]
@@ -270,7 +270,7 @@ def whole(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse sizes; --full sets those not given to VoxCeleb2's."""
+    """Parse sizes; with --full, the others default to VoxCeleb2's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--ward_sizes", type=int, nargs="+")
@@ -288,7 +288,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run all parts, each in a process of its own."""
+    """Run all parts, each in its own process."""
     alone(draw_corpus, folder, arguments.n_utterances, arguments.n_speakers)
     report: dict[str, Any] = {}
     for name, where in {"speakers": folder, "no structure": None}.items():

@@ -34,7 +34,7 @@ from speechbrain_ext.experiment.artifacts import ModelArtifacts
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 
-# A WavLM that trains on CPU cores: frames of 20 ms, as Base+.
+# A WavLM small enough to train on CPU cores; 20 ms frames, as Base+.
 SMALL_WAVLM = {
     "encoder_source": None,
     "encoder_config": {
@@ -169,7 +169,7 @@ def do_cell(
         crop=arguments.crop,
         batch_size=arguments.batch_size,
         n_epochs=arguments.n_epochs,
-        # As in WavLM's leaf: rates, too, are the same in all cells.
+        # As in WavLM's YAML: the rates are the same in all cells.
         n_averaged_epochs=1,
         lr=arguments.lr,
         seed=seed,
@@ -200,7 +200,7 @@ def statistics_of(folder: Path) -> dict[str, Any]:
             .iloc[-1]
             .drop(["epoch", "front"])
         )
-        # Of norms; the paper's figure is of these by layer.
+        # Relative norms of the changes; the paper plots them by layer.
         found.update({str(k): round(float(v), 5) for k, v in moved.items()})
     return found
 
@@ -261,7 +261,7 @@ def plot(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def model_name(row: dict[str, Any]) -> str:
-    """Name a row's model as in the plot."""
+    """Return the name of a row's model for the plot."""
     if row["encoder"] == "none":
         return f"ECAPA, {row['method']}"
     return f"{row['encoder']} WavLM, {row['back-end']}"
@@ -273,7 +273,8 @@ def main(argv: list[str] | None = None) -> None:
     unknown = set(arguments.cells) - set(all_cells())
     if unknown:
         raise InputError(
-            f"cells {sorted(unknown)} are not of {list(all_cells())}"
+            f"cells {sorted(unknown)} are not of {list(all_cells())}; correct "
+            "--cells"
         )
     rows = study(arguments)
     what = "contrastive training by encoder, back-end and positives"

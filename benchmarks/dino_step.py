@@ -1,4 +1,4 @@
-"""One training step of DINO: our time and sslsv's, side by side.
+"""Time of one DINO training step: ours and sslsv's, in turns.
 
 From waveforms to moved weights: features, student on 2 global and 4 local
 crops, teacher on the global ones, loss, backward, clipping of each tensor,
@@ -41,7 +41,7 @@ from speechbrain_ext.utils.files import write_json
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / "hparams" / "train_dino_ecapa.yaml"
 N_GLOBAL, N_LOCAL = 2, 4
-# Of their setting that gave 2.82 %; the leaf has the others of both.
+# Settings that gave sslsv 2.82 %; our YAML has the others.
 EMBEDDING_SIZE, LR, WEIGHT_DECAY = 512, 0.2, 5e-5
 
 # Parameters that are trained, and a step that returns its loss.
@@ -87,7 +87,7 @@ def draw(arguments: argparse.Namespace) -> torch.Tensor:
 def ours(
     arguments: argparse.Namespace, wavs: torch.Tensor
 ) -> tuple[Trained, Step]:
-    """Return our step: the recipe's, of the Brain that it builds."""
+    """Return our step: that of the Brain that the recipe builds."""
     with tempfile.TemporaryDirectory() as folder:
         brain = build_brain(arguments, Path(folder))
         brain.on_fit_start()
@@ -160,7 +160,7 @@ def build_brain(
 def sslsvs(
     arguments: argparse.Namespace, wavs: torch.Tensor
 ) -> tuple[Trained, Step]:
-    """Return their step: their trainer's, with their method and encoder."""
+    """Return sslsv's step: its trainer with its method and encoder."""
     theirs = import_sslsv(Path(arguments.sslsv))
     encoder = theirs["encoders.ECAPATDNN"]
     width = arguments.width
@@ -196,7 +196,7 @@ def sslsvs(
     )
 
     def step() -> float:
-        # Their loop's calls, in their order.
+        # The calls of their training loop, in its order.
         number, n_steps = next(numbers), 8000
         method.on_train_step_start(number, n_steps)
         method.update_optim(optimizer, LR, WEIGHT_DECAY, number, n_steps, 100)
@@ -214,7 +214,7 @@ def sslsvs(
 
 
 def import_sslsv(checkout: Path) -> dict[str, ModuleType]:
-    """Import the modules of their package that a step of DINO needs."""
+    """Import the sslsv modules that a DINO step needs."""
     if not (checkout / "sslsv" / "methods" / "DINO" / "DINO.py").is_file():
         raise InputError(
             f"--sslsv={checkout} has no sslsv/methods/DINO/DINO.py; give the "
@@ -241,7 +241,7 @@ def import_sslsv(checkout: Path) -> dict[str, ModuleType]:
 def peak_memory(
     side: Side, arguments: argparse.Namespace, wavs: torch.Tensor
 ) -> float | None:
-    """Measure the GiB that a side takes alone on the GPU."""
+    """Measure the peak GPU memory in GiB of one side alone."""
     if torch.device(arguments.device).type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats()
@@ -275,7 +275,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Describe setting and machine."""
+    """Describe the setting and the machine."""
     settings = vars(arguments).copy()
     settings["sslsv_commit"] = commit(settings.pop("sslsv"))
     del settings["output"]

@@ -1,4 +1,4 @@
-"""One step of fine-tuning WavLM + MHFA: our time and the authors', in turns.
+"""Time of one fine-tuning step of WavLM + MHFA: ours and the authors'.
 
 From waveforms to moved weights, with the loss gate on: encoder, back-end,
 AAM-softmax, backward, L2 toward the pre-trained weights, AdamW. Ours is the
@@ -89,13 +89,13 @@ THEIR_DEFAULTS = {
     "mixedprec": False,
     "test_interval": 10**9,
 }
-# Their correction begins after this epoch, typed in; ours by the leaf too.
+# Their correction begins after this hard-coded epoch; ours does too.
 LAST_WITHOUT_CORRECTION = 8
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Phase of training: epoch, and share of a batch that the gate rejects."""
+    """Phase of training: its epoch, and the share that the gate rejects."""
 
     epoch: int
     rejected: float
@@ -182,7 +182,7 @@ def draw(arguments: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
-    """Return our step: the recipe's, of the Brain that it builds."""
+    """Return our step: that of the Brain that the recipe builds."""
     with tempfile.TemporaryDirectory() as folder:
         brain = build_brain(arguments, Path(folder))
         brain.n_batches = 1000
@@ -199,7 +199,7 @@ def ours(arguments: argparse.Namespace) -> tuple[Trained, Step]:
         brain.epochs.current = phase.epoch
         kept = torch.ones(len(wavs), device=brain.device)
         kept[: round(phase.rejected * len(wavs))] = 0
-        # In place of a threshold, so that the share is known.
+        # A fixed share in place of a threshold, so that the share is known.
         brain.parts.noisy_labels.gate.weights = lambda log_losses: kept
         brain.step += 1
         return brain.fit_batch(batch).item()
@@ -256,13 +256,13 @@ def build_brain(
 
 
 class OneBatch(list):
-    """Stand-in for their loader: an epoch of one batch."""
+    """Stand-in for the authors' loader: an epoch of one batch."""
 
     batch_size = 0
 
 
 class Unwrapped(torch.nn.Module):
-    """Stand-in for their wrapper for several GPUs."""
+    """Stand-in for the authors' multi-GPU wrapper."""
 
     def __init__(self, module: torch.nn.Module):
         super().__init__()
@@ -274,7 +274,7 @@ class Unwrapped(torch.nn.Module):
 
 
 def authors(arguments: argparse.Namespace) -> tuple[Trained, Step]:
-    """Return their step: their loop's, with their model and trainer."""
+    """Return the authors' step: their loop with their model and trainer."""
     checkout = Path(arguments.authors)
     theirs = import_authors(checkout)
     on_gpu = arguments.device == "cuda"
@@ -296,7 +296,7 @@ def authors(arguments: argparse.Namespace) -> tuple[Trained, Step]:
     loader.batch_size = len(wavs)
 
     def step(phase: Phase) -> float:
-        # The checkpoint is read once an epoch; that is not a step's.
+        # They read the checkpoint once an epoch, so no step includes it.
         read = mock.patch("torch.load", lambda path: checkpoint)
         with read, quietly(), cuda_or_stand_in(on_gpu):
             with tempfile.NamedTemporaryFile(suffix=".txt") as file:
@@ -314,7 +314,7 @@ def build_trainer(
     theirs: ModuleType,
     options: dict[str, Any],
 ) -> Any:
-    """Build their trainer and model at other sizes than they have typed in."""
+    """Build the authors' trainer and model at other than hard-coded sizes."""
     model = theirs.SpeakerNet(**options)
     n_layers, back_end = arguments.n_layers, model.__S__.backend
     for name in "kv":
@@ -322,7 +322,7 @@ def build_trainer(
         setattr(back_end, f"weights_{name}", weights)
         linear = torch.nn.Linear(arguments.hidden_size, back_end.cmp_dim)
         setattr(back_end, f"cmp_linear_{name}", linear)
-    # Their one use of `range` goes over the layers.
+    # Their only use of `range` is over the layers.
     layers = mock.Mock(return_value=range(n_layers))
     with mock.patch.object(theirs, "range", layers, create=True):
         return theirs.ModelTrainer(
@@ -341,14 +341,14 @@ def cuda_or_stand_in(on_gpu: bool) -> Iterator[None]:
 
 
 def quietly() -> contextlib.redirect_stdout:
-    """Silence what they print."""
+    """Silence the output of the authors' code."""
     return contextlib.redirect_stdout(io.StringIO())
 
 
 def write_checkpoint(
     arguments: argparse.Namespace, theirs: dict[str, ModuleType], path: Path
 ) -> None:
-    """Save random weights of their WavLM in the format of Microsoft's."""
+    """Save random weights of the authors' WavLM in Microsoft's format."""
     size, width = arguments.hidden_size, arguments.conv_dim
     cfg = {
         "encoder_layers": arguments.n_layers,
@@ -361,7 +361,7 @@ def write_checkpoint(
         "gru_rel_pos": True,
         "num_buckets": 320,
         "max_distance": 800,
-        # As in Base+: now and then theirs leaves out a layer.
+        # As in Base+: their model skips a layer now and then.
         "encoder_layerdrop": 0.05,
     }
     module = theirs["models.Baseline.Spk_Encoder"]
@@ -370,7 +370,7 @@ def write_checkpoint(
 
 
 def import_authors(checkout: Path) -> dict[str, ModuleType]:
-    """Import the modules of their code that a step needs."""
+    """Import the modules of the authors' code that a step needs."""
     names = "models.Baseline.Spk_Encoder", "SpeakerNet"
     for name in (f"{names[0].replace('.', '/')}.py", THEIR_CONFIG):
         if not (checkout / name).is_file():
@@ -394,7 +394,7 @@ SIDES: dict[str, Side] = {"ours": ours, "authors": authors}
 def peak_memory(
     arguments: argparse.Namespace, side: str, phase: Phase
 ) -> dict[str, float]:
-    """Measure the GiB that a side takes in a process of its own.
+    """Measure the peak memory in GiB of one side in its own process.
 
     On a GPU what it allocates there, on a CPU what is resident, and how much
     of that was so before the model was made.
@@ -449,7 +449,7 @@ def summary(
 
 
 def describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Describe setting and machine."""
+    """Describe the setting and the machine."""
     settings = vars(arguments).copy()
     settings["authors_commit"] = commit(settings.pop("authors"))
     del settings["output"], settings["rejected"]

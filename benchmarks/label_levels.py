@@ -1,4 +1,4 @@
-"""Pseudo-labels of a run, against its true speakers: levels and numbers.
+"""Pseudo-labels of a run against true speakers, by level and number.
 
 For the embeddings of each system of a finished `run_rounds` whose corpus has
 an oracle: NMI of one level (k-means) and of two (k-means, then Ward's tree,
@@ -35,7 +35,7 @@ POWERS = (0.25, 0.5, 0.75, 1.0)
 def numbers(
     x: np.ndarray, leaf_of: np.ndarray, leaves: np.ndarray
 ) -> dict[str, Any]:
-    """Choose numbers of clusters of a tree, by each criterion."""
+    """Choose the number of clusters of a tree by each criterion."""
     sizes = np.bincount(leaf_of)
     tree = ward_tree(leaves, sizes)
     choice = choose_n_clusters(tree, x, leaf_of, weighted=True, seed=SEED)
@@ -45,7 +45,7 @@ def numbers(
 def compare(
     folder: Path, corpus: Path, n_centroids: int, n_clusters: list[int]
 ) -> dict[str, Any]:
-    """Measure one system's training embeddings in all ways."""
+    """Measure the clusters of one system's training embeddings."""
     vectors, index = read_embeddings(folder)
     train = read_manifest(corpus / "train.csv", "utterances")
     x = unit_rows(vectors, rows_for(index, train.ids, folder))

@@ -82,7 +82,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def uniform(
     speakers: np.ndarray, share: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Give a share of utterances the label of another speaker [N]."""
+    """Give a share of utterances the label of a different speaker [N]."""
     names, own = np.unique(speakers, return_inverse=True)
     rows = generator.permutation(len(own))[: round(share * len(own))]
     labels = own.copy()
@@ -115,7 +115,7 @@ def merges(
 def splits(
     speakers: np.ndarray, share: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Split speakers: half of their utterances get a label of their own."""
+    """Split speakers: half of their utterances get a new label."""
     names, own = np.unique(speakers, return_inverse=True)
     labels = speakers.astype(object).copy()
     n_moved = 0
@@ -192,7 +192,7 @@ def statistics_of(folder: Path, corpus: Path, labels: Path) -> dict[str, Any]:
 
 
 def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
-    """Return shares of wrong and right labels that the gate changed.
+    """Return the shares of wrong and right labels that the gate changed.
 
     A label is wrong if most utterances that have it are of another speaker.
     """
@@ -279,7 +279,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     unknown = set(arguments.modes) - set(MODES)
     if unknown:
-        raise InputError(f"modes {sorted(unknown)} are not of {list(MODES)}")
+        raise InputError(
+            f"modes {sorted(unknown)} are not of {list(MODES)}; correct --modes"
+        )
     write(arguments, study(arguments))
 
 

@@ -1,4 +1,4 @@
-"""Measuring: steps in turns, fresh processes, peak memory, the machine."""
+"""Measurement of steps in turns, fresh processes, memory, the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_WARM_UP = 2
 def in_turns(
     steps: dict[str, Callable[[], float]], n_repeats: int
 ) -> dict[str, list[float]]:
-    """Time steps in turns, again and again."""
+    """Time steps in turns, repeatedly."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(N_WARM_UP + n_repeats):
         for name, step in steps.items():
@@ -29,7 +29,7 @@ def in_turns(
             # The loss is read, so that the device has finished ...
             step()
             if torch.cuda.is_available():
-                # ... but for what comes after the loss.
+                # ... except for work after the loss.
                 torch.cuda.synchronize()
             if repeat >= N_WARM_UP:
                 seconds[name].append(time.perf_counter() - start)
@@ -50,7 +50,7 @@ def peak_mb() -> float:
 
 
 def commit(checkout: str) -> str:
-    """Return the commit of a checkout of others' code."""
+    """Return the commit of a checkout of other authors' code."""
     command = ["git", "-C", checkout, "rev-parse", "HEAD"]
     answer = subprocess.run(command, capture_output=True, text=True)
     return answer.stdout.strip() or "unknown"

@@ -1,4 +1,4 @@
-"""Scoring at the size of VoxCeleb1-E, and SpeechBrain's as far as it gets.
+"""Time of scoring VoxCeleb1-E, ours and SpeechBrain's.
 
 600,000 trials over 150,000 utterances of 256 dimensions, AS-norm with the 300
 highest of 6,000 cohort scores, EER and minDCF, timed in a process of its own,
@@ -57,7 +57,7 @@ def draw(arguments: argparse.Namespace) -> Drawn:
     dimension = arguments.dimension
     shape = (N_SPEAKERS + arguments.n_cohort, dimension)
     centres = generator.normal(size=shape).astype(np.float32)
-    # Speakers lie in turn, so that each has as many utterances.
+    # Speakers alternate, so that all have equally many utterances.
     speaker = np.arange(arguments.n_utterances) % N_SPEAKERS
     x = 2 * generator.standard_normal(
         (arguments.n_utterances, dimension), dtype=np.float32
@@ -97,7 +97,7 @@ def timed(report: dict[str, Any], name: str) -> Iterator[None]:
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time all parts at full size, then the extras of a result."""
+    """Time all parts at full size, then the optional parts of a result."""
     x, cohort, rows, labels = draw(arguments)
     report: dict[str, Any] = {}
     before = time.perf_counter()
@@ -203,7 +203,7 @@ def speechbrain_s_norm(arguments: argparse.Namespace) -> dict[str, Any]:
     n_trials = len(theirs)
     kept = rows.enrol[:n_trials], rows.test[:n_trials]
     mine = as_norm(x, cohort, *kept, arguments.top_k)
-    # Theirs divides squares by one less than there are.
+    # Their code divides the squares by n - 1.
     mine = mine * np.sqrt((arguments.top_k - 1) / arguments.top_k)
     return {
         "n_trials": n_trials,
@@ -226,7 +226,7 @@ def as_norm(
     test: np.ndarray,
     top_k: int,
 ) -> np.ndarray:
-    """Time ours on a few trials."""
+    """Time our normalisation on a few trials."""
     used, position = np.unique(np.append(enrol, test), return_inverse=True)
     sides = np.split(position, 2)
     vectors = unit_rows(x, used)

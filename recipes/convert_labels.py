@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def data_root(settings: ConvertLabels) -> str:
-    """Give what stands before the names of audio files in the output."""
+    """Return the root folder of the audio files named in the output."""
     names_files = settings.to_format in ("kaldi", "wespeaker")
     if not names_files or settings.data_folder is None:
         return DATA_ROOT

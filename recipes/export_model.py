@@ -1,6 +1,6 @@
 """Export a model into a folder to publish: weights, card and examples.
 
-The embedder must be the one that was scored: its stage records are followed
+The embedder must be the one that was scored: the recipe follows stage records
 from the results to its weights. To run it, after extract_embeddings of the test
 utterances and score_trials with --backends="[raw, raw+linear]":
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
                 if r.system.backend == RAW
             },
         )
-    # No output of the stage record: the user may edit it.
+    # Not an output in the stage record, because the user may edit it.
     card = recipe.folder / HUB / CARD
     if not card.exists():
         write_text(card, model_card(story_of(settings, results, decision)))
@@ -95,7 +95,7 @@ def inputs_of(settings: ExportModel) -> dict[str, PathLike]:
 
 
 def read_results_of(settings: ExportModel) -> list[Result]:
-    """Read the results of this embedder's cosines; there must be some.
+    """Read the results of this embedder's cosines; at least one must exist.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def read_results_of(settings: ExportModel) -> list[Result]:
 
 
 def check_calibration(settings: ExportModel) -> None:
-    """Raise InputError if other embedders' vectors entered the scores.
+    """Raise InputError if vectors of other embedders affected the scores.
 
     Raises
     ------
@@ -160,13 +160,13 @@ def check_calibration(settings: ExportModel) -> None:
 
 
 def run_folder(settings: ExportModel) -> Path:
-    """Folder that holds the folders of all stages."""
+    """Return the folder that holds the folders of all stages."""
     given = settings.run_folder
     return Path(given or Path(settings.embedder_folder).parent)
 
 
 def decision_of(settings: ExportModel) -> Decision:
-    """Make the decision rule from the scores' calibration and the prior.
+    """Build the decision rule from the scores' calibration and the prior.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def decision_of(settings: ExportModel) -> Decision:
 def story_of(
     settings: ExportModel, results: list[Result], decision: Decision
 ) -> Story:
-    """Collect what the card tells."""
+    """Collect the content of the card."""
     embedder = Path(settings.embedder_folder)
     folder = run_folder(settings)
     lineage = read_lineage(describe_file(embedder / MODEL), folder)
@@ -219,7 +219,7 @@ def story_of(
 
 
 def publish(folder: Path, settings: ExportModel, repository: str) -> None:
-    """Upload the card and the outputs of the stage, or list them."""
+    """Upload the card and the outputs of the stage, or only list them."""
     outputs = read_json(folder / RECORD)["outputs"]
     names = [CARD, *(name.removeprefix(f"{HUB}/") for name in outputs)]
     given = (folder / HUB, names, repository, settings.private)

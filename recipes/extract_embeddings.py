@@ -1,4 +1,4 @@
-"""Embed every utterance of a manifest, whole, in eval mode; crops if asked.
+"""Embed every utterance of a manifest, and optionally crops of it.
 
 The embedding of an utterance does not depend on its neighbours: batches hold
 utterances of exactly one length. Work is done in chunks, each written when it
@@ -9,7 +9,7 @@ goes on where it stopped. To run it:
       --embedder_folder=exp/dino/embedder --annotation=CORPUS/train.csv \
       --data_folder=DATA_ROOT --output_folder=exp/dino/train_embeddings
 
-With --n_crops=15 also so many crops of each, for the protocol "crops" of
+With --n_crops=15 also 15 crops of each, for the protocol "crops" of
 score_trials: crop_embeddings.npy [N, n_crops, D].
 """
 
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 def chunks(
     manifest: Manifest, max_frames: int, chunk_size: int
 ) -> Iterator[list[list[int]]]:
-    """Batches, gathered in chunks of about ``chunk_size`` utterances."""
+    """Group batches into chunks of about ``chunk_size`` utterances."""
     chunk: list[list[int]] = []
     size = 0
     for batch in batches_of_one_length(
@@ -74,7 +74,7 @@ def chunks(
 
 
 def extract(recipe: RecipeRun, manifest: Manifest, folder: Path) -> None:
-    """Compute and write the chunks that are not there yet."""
+    """Compute and write the chunks that do not exist yet."""
     settings = recipe.settings
     device = recipe.run_opts.device or infer_device()
     embedder = load_embedder(settings.embedder_folder, device)
@@ -104,15 +104,15 @@ def extract(recipe: RecipeRun, manifest: Manifest, folder: Path) -> None:
 
 
 def crops_of(settings: ExtractEmbeddings) -> Crops | None:
-    """What to embed besides whole utterances."""
+    """Return the crops to embed besides whole utterances, if any."""
     if settings.n_crops == 0:
         return None
     return Crops(settings.n_crops, round(settings.crop * SAMPLE_RATE))
 
 
 def assemble(folder: Path, manifest: Manifest, output: Path) -> list[str]:
-    """Chunks to arrays and ``embeddings.csv``; the names written."""
-    # Not what a killed process has left under a temporary name.
+    """Join chunks into arrays and ``embeddings.csv``; return the names."""
+    # Ignores temporary files that a killed process has left.
     paths = sorted(folder.glob("[0-9]*.npz"))
     with np.load(paths[0]) as first:
         shapes = {name: first[name].shape[1:] for name in first.files}
@@ -131,7 +131,7 @@ def assemble(folder: Path, manifest: Manifest, output: Path) -> list[str]:
 def join(
     paths: list[Path], key: str, output: Path, shape: tuple[int, ...]
 ) -> None:
-    """One array of all chunks, written whole or not at all."""
+    """Write the chunks as one array, atomically."""
     with atomic_path(output) as part:
         whole = np.lib.format.open_memmap(part, "w+", np.float32, shape)
         for path in paths:
@@ -141,7 +141,7 @@ def join(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Manifest and embedder in, embeddings out."""
+    """Embed the utterances of a manifest and write the embeddings."""
     recipe = RecipeRun(__file__, ExtractEmbeddings, argv)
     settings = recipe.settings
     embedder_folder = Path(settings.embedder_folder)

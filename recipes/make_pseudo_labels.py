@@ -128,7 +128,7 @@ def inputs_of(settings: MakePseudoLabels) -> dict[str, Any]:
 
 
 def check_numbers(settings: MakePseudoLabels, n_utterances: int) -> None:
-    """Raise InputError if the utterances are too few for the numbers given."""
+    """Raise InputError if there are too few utterances for the settings."""
     for key, most in (
         ("n_clusters", n_utterances - 1),
         ("n_centroids", n_utterances),
@@ -192,7 +192,7 @@ def measure(
     reason: np.ndarray,
     speakers: np.ndarray | None,
 ) -> dict[str, float]:
-    """Compute statistics of what is kept, against the truth if given."""
+    """Compute statistics of the kept labels, against the truth if given."""
     kept = reason == KEPT
     statistics = {
         **size_statistics(labels[kept]),
@@ -210,7 +210,7 @@ def agreements(
     previous: tuple[np.ndarray, np.ndarray] | None,
     settings: MakePseudoLabels,
 ) -> dict[str, float]:
-    """Compare with another seed's clusters and with the round before's."""
+    """Compare the clusters with another seed's and the previous round's."""
     statistics: dict[str, float] = {}
     if settings.stability_seed is not None:
         other = dataclasses.replace(

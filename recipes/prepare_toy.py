@@ -82,7 +82,7 @@ def utterances(folder: Path, settings: PrepareToy) -> list[Sound]:
             speaker = _FIRST[part] + who
             numbers = (speaker, session, index)
             draw = synthetic_sounds.generator(seed, "seconds", *numbers)
-            # Few lengths: whole utterances are then embedded in batches.
+            # Few different lengths, so that utterances are embedded in batches.
             seconds = round(float(draw.uniform(low, high)), 1)
             name = f"id{speaker:05d}/session{session + 1}/{index + 1:05d}.wav"
             path = str(folder / part / "wav" / name)
@@ -91,7 +91,7 @@ def utterances(folder: Path, settings: PrepareToy) -> list[Sound]:
 
 
 def bank(folder: Path, settings: PrepareToy) -> list[Sound]:
-    """List the files for augmentation: noises, music, babble talkers, rooms."""
+    """List the files for augmentation: noise, music, babble talkers, rooms."""
     lengths = {"noise": 6.0, "music": 6.0, "speech": 5.0, "rir": 0.0}
     return [
         Sound(
@@ -107,7 +107,7 @@ def bank(folder: Path, settings: PrepareToy) -> list[Sound]:
 
 
 def make(sound: Sound) -> None:
-    """Synthesise one file, unless an earlier attempt did."""
+    """Synthesise one file, unless it exists."""
     if Path(sound.path).exists():
         return
     write_wav(sound.path, _samples(sound))

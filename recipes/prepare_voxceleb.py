@@ -105,7 +105,7 @@ def _download(folder: Path, address: str) -> Path:
 
 
 def fetch(name: str, address: str, kept: Path) -> bytes:
-    """Fetch a list from the network, unless an earlier run has kept it."""
+    """Download a list, unless an earlier run has stored it."""
     if kept.is_file():
         return kept.read_bytes()
     try:
@@ -119,7 +119,7 @@ def fetch(name: str, address: str, kept: Path) -> bytes:
 
 
 def keep_downloads(folder: Path, trials: list[TrialList]) -> None:
-    """Keep fetched lists, so that a later run needs no network."""
+    """Store downloaded lists, so that a later run needs no network."""
     for some in trials:
         if some.source.startswith("http"):
             with atomic_path(_download(folder, some.source)) as part:
@@ -127,7 +127,7 @@ def keep_downloads(folder: Path, trials: list[TrialList]) -> None:
 
 
 def check_apart(train: AudioTree, test: AudioTree) -> None:
-    """Raise InputError for test files in training; warn of test speakers."""
+    """Raise InputError for test files in training; warn of shared speakers."""
     shared = sorted(set(train.ids) & set(test.ids))
     if shared:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The whole loop: bootstrap, rounds, large-margin tuning, topline, report.
+"""Run the whole loop: bootstrap, rounds, tuning, upper bound, report.
 
 Every step is a recipe of its own, started as a process with its own folder;
 this driver only decides what comes next. A step whose stage record shows it
@@ -42,7 +42,7 @@ from speechbrain_ext.verification.results import read_result
 
 
 def print_plan(plan: Plan) -> None:
-    """Print what is done, begun and still to do, one line a step."""
+    """Print which steps are done, begun and still to do, one in each line."""
     print(f"{len(plan.steps)} steps:")
     for step in plan.steps:
         state = "to do"
@@ -56,7 +56,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
-    """Move a step's folder and those of all later steps aside, once.
+    """Move the folders of a step and of all later steps aside, once.
 
     ``note`` remembers it until the plan has ended: the same command typed
     again after a kill goes on instead of starting over again.
@@ -69,7 +69,7 @@ def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
         )
     if note.exists() and read_json(note) == {"from_stage": name}:
         return
-    # The last first: after a kill in between, earlier steps still stand.
+    # In reverse order: after a kill in between, earlier steps remain.
     for step in reversed(steps[names.index(name) :]):
         aside = move_aside(step.folder)
         if aside:
@@ -78,9 +78,9 @@ def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
 
 
 def given_options(run_opts: RunOptions) -> list[str]:
-    """SpeechBrain run options of the command line, for each step."""
+    """Return the SpeechBrain run options that each step gets."""
     words = []
-    # A debug plan is small as it is: its steps are not cut short as well.
+    # A debug plan is already small: its steps run without --debug.
     for key in sorted(run_opts.overridden_args - {"param_file", "debug"}):
         value = run_opts[key]
         words.append(f"--{key}" if value is True else f"--{key}={value}")
@@ -88,7 +88,7 @@ def given_options(run_opts: RunOptions) -> list[str]:
 
 
 def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
-    """Run one step to its end; a failure stops the plan."""
+    """Run one step until it ends; a failure stops the plan."""
     settings = plan.settings
     late = {}
     if step.late:
@@ -111,7 +111,7 @@ def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
 
 
 def show(step: Step[Any]) -> None:
-    """Print a scored step's error rates as soon as they exist."""
+    """Print a scored step's error rates."""
     if isinstance(step.artifacts, ScoreArtifacts):
         for path in step.artifacts.results():
             result = read_result(path)
@@ -123,7 +123,7 @@ def show(step: Step[Any]) -> None:
 
 
 def follow(settings: RunRounds, options: list[str]) -> Plan:
-    """Do step after step of a plan that may grow; what it became.
+    """Run the steps of a plan that may grow; return the final plan.
 
     The export is left for later: it follows the report.
     """
@@ -141,7 +141,7 @@ def follow(settings: RunRounds, options: list[str]) -> Plan:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Plan, check, do, report."""
+    """Make the plan, check it, run it and write its report."""
     recipe = RecipeRun(__file__, RunRounds, argv, debug=debug_values())
     settings: RunRounds = recipe.settings
     if recipe.run_opts.debug:
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     options = given_options(recipe.run_opts)
     plan = follow(settings, options)
     write_run_report(plan)
-    # The report stands, whether or not the model is fit to be shared.
+    # The report is kept even if the model cannot be exported.
     if plan.export is not None:
         start(plan.export, plan, options)
     print(f"\nmodel:  {plan.model_folder}")

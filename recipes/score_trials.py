@@ -119,7 +119,7 @@ def read_lists(settings: ScoreTrials) -> list[TrialList]:
 
 
 def measures_of(settings: ScoreTrials, trials: TrialList) -> dict[str, Any]:
-    """Collect how a list is measured: labels, speakers and groups."""
+    """Collect the labels, speakers and groups that a list is measured by."""
     oracle = read_optional(settings.oracle, "oracle")
     manifest = read_optional(settings.annotation, "utterances")
     durations = None
@@ -149,7 +149,7 @@ def measures_of(settings: ScoreTrials, trials: TrialList) -> dict[str, Any]:
 
 
 def training_facts(path: str | None) -> dict[str, Any]:
-    """Read what a training's ``stage.json`` says that a result repeats."""
+    """Read the facts of a training that a result repeats."""
     if path is None:
         return {}
     record = read_json(path)
@@ -161,8 +161,8 @@ def training_facts(path: str | None) -> dict[str, Any]:
 def system_facts(
     settings: ScoreTrials, trained: dict[str, Any]
 ) -> dict[str, Any]:
-    """Collect what a result says of the system, from its stages' records."""
-    # `--run=` and the like are null in YAML.
+    """Collect the facts of the system from the records of its stages."""
+    # `--run=` and other empty options are null in YAML.
     facts: dict[str, Any] = {
         "run": settings.run or "",
         "name": settings.system,
@@ -185,7 +185,7 @@ def label_facts(settings: ScoreTrials) -> LabelFacts | None:
 
 
 def gate_facts(trained: dict[str, Any]) -> GateFacts | None:
-    """Collect what the loss gate of the training did, if it had one."""
+    """Collect the statistics of the training's loss gate, if it had one."""
     shares = {k: trained[k] for k in ("kept", "corrected") if k in trained}
     return GateFacts(**shares) if shares else None
 

@@ -57,7 +57,7 @@ class Predictions(NamedTuple):
 
 
 class ContrastiveBrain(ViewBrain):
-    """Student and loss; with MoCo a momentum encoder and its queues."""
+    """Student and loss; with MoCo also a momentum encoder and queues."""
 
     settings: TrainContrastive
 
@@ -70,7 +70,7 @@ class ContrastiveBrain(ViewBrain):
         folder: Path,
         options: RunOptions,
     ):
-        # Before anything is resumed: from where the encoder began.
+        # Set before resuming: the weights from which the encoder started.
         self.distances = of_embedder(networks.trained.model)
         self.layer_curve = TrainCurve(folder / DISTANCES)
         own = {"layer_curve": self.layer_curve}
@@ -80,11 +80,11 @@ class ContrastiveBrain(ViewBrain):
 
     @property
     def is_moco(self) -> bool:
-        """Whether keys are a momentum encoder's."""
+        """Whether the method is MoCo, whose keys are a momentum encoder's."""
         return self.settings.method == "moco"
 
     def chosen(self, views: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """SimCLR: one crop of the utterance, and one of its positive."""
+        """Select SimCLR's two views: one own crop and one of the positive."""
         if self.is_moco:
             return views
         own = views["global_crops"]
@@ -92,7 +92,7 @@ class ContrastiveBrain(ViewBrain):
         return {"global_crops": own[:1], "positive_crops": heard[1:]}
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> Predictions:
-        """Compute the outputs of the student and of the teacher, if any."""
+        """Compute the outputs of the student and, with MoCo, of the teacher."""
         views = self.augmented_views(batch.to(self.device))
         if not self.is_moco:
             both = torch.cat(list(views.values()))
@@ -114,10 +114,10 @@ class ContrastiveBrain(ViewBrain):
     def step_statistics(
         self, outputs: Predictions, objective: Objective
     ) -> dict[str, float]:
-        """Count the step's diagnostics; its keys join the queues."""
+        """Add the step's diagnostics and push its keys to the queues."""
         student, keys = outputs
         if keys is not None:
-            # Not before: the gradients needed the queues as they were.
+            # Only now: the gradients needed the queues unchanged.
             self.parts.loss.push(keys.projections)
         second = (student if keys is None else keys).embeddings[1]
         return self.parts.diagnostics.update(
@@ -125,19 +125,19 @@ class ContrastiveBrain(ViewBrain):
         )
 
     def after_step(self) -> None:
-        """Move the momentum encoder."""
+        """Update the momentum encoder."""
         if self.is_moco:
             self.parts.teacher.update(
                 self.parts.student, self.settings.momentum
             )
 
     def on_epoch_end(self, epoch: int) -> None:
-        """Write the distances of the encoder's layers from where they began."""
+        """Write the distance of each encoder layer from its initial weights."""
         if self.distances is not None:
             self.layer_curve.append(epoch=epoch, **self.distances())
 
     def save(self) -> list[str]:
-        """Write the embedder and plots; names of all files."""
+        """Write the embedder and plots; return the names of all files."""
         drawn = {
             "diagnostics.png": plots.contrastive_diagnostics(
                 pd.DataFrame(self.curve.rows)
@@ -153,7 +153,7 @@ class ContrastiveBrain(ViewBrain):
         return [*names, *drawn]
 
     def summary(self) -> dict[str, Any]:
-        """Return what a stage record says of the training."""
+        """Return the facts of the training for its stage record."""
         last = self.curve.rows[-1]
         return {
             **super().summary(),
@@ -164,7 +164,7 @@ class ContrastiveBrain(ViewBrain):
 
 
 def build_brain(recipe: RecipeRun, manifest: Manifest) -> ContrastiveBrain:
-    """Build the Brain with all that it trains, checkpoints and reads."""
+    """Build the Brain with its networks, checkpoints and data."""
     settings, objects = recipe.settings, recipe.objects()
     if settings.positives == "oracle":
         logger.warning("TRUE speakers choose the positives: a diagnostic")

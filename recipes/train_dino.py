@@ -34,35 +34,35 @@ from speechbrain_ext.utils.plotting import save_png
 
 
 class Predictions(NamedTuple):
-    """Outputs of both networks."""
+    """Outputs of student and teacher."""
 
     student: Outputs
     teacher: Outputs
 
 
 class DinoBrain(ViewBrain):
-    """Student, teacher and centre."""
+    """Student and teacher with DINO's loss, whose centre is state."""
 
     settings: TrainDino
 
     @property
     def schedules(self) -> DinoSchedules:
-        """What changes from step to step besides the rates."""
+        """Schedules of all values that change by step, except rates."""
         return DinoSchedules(self.settings, self.steps_per_epoch)
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> Predictions:
         """Compute the outputs of the student and of the teacher."""
         views = self.augmented_views(batch.to(self.device))
-        # SSPS: the teacher hears another utterance.
+        # SSPS: the teacher sees another utterance.
         heard = views.pop("positive_crops", views["global_crops"])
-        # First, so that what it needs is free again for the student.
+        # The teacher runs first, so that its memory is free for the student.
         teacher = self.modules.teacher(heard)
         return Predictions(self.modules.student(*views.values()), teacher)
 
     def compute_objectives(
         self, predictions: Predictions, batch: Any, stage: sb.Stage
     ) -> Objective:
-        """Compute DINO's cross-entropy, and RDINO's terms if any."""
+        """Compute DINO's cross-entropy, and RDINO's terms if they are used."""
         student, teacher = predictions
         dino = self.parts.loss
         now = self.schedules.at(self.optimizer_step)
@@ -79,7 +79,7 @@ class DinoBrain(ViewBrain):
     def step_statistics(
         self, outputs: Predictions, objective: Objective
     ) -> dict[str, float]:
-        """Count the step's diagnostics; a collapse ends the run here."""
+        """Add the step's diagnostics; raise `CollapseError` on collapse."""
         return self.parts.diagnostics.update(
             *objective.facts, outputs.teacher.embeddings, self.parts.loss.center
         )
@@ -90,25 +90,25 @@ class DinoBrain(ViewBrain):
             self.parts.student.head.prototypes.grad = None
 
     def after_step(self) -> None:
-        """Move the teacher."""
+        """Update the teacher."""
         now = self.schedules.at(self.optimizer_step)
         self.parts.teacher.update(self.parts.student, now.momentum)
 
     def save(self) -> list[str]:
-        """Write the embedder and a plot; names of all files."""
+        """Write the embedder and a plot; return the names of all files."""
         curve = pd.DataFrame(self.curve.rows)
         figure = dino_diagnostics(curve, self.parts.diagnostics.uniform)
         save_png(figure, self.folder / "diagnostics.png")
         return [*super().save(), "diagnostics.png"]
 
     def summary(self) -> dict[str, Any]:
-        """Return what a stage record says of the training."""
+        """Return the facts of the training for its stage record."""
         ln_k = self.parts.diagnostics.uniform
         return {**super().summary(), "ln_k": ln_k}
 
 
 def build_brain(recipe: RecipeRun, manifest: Manifest) -> DinoBrain:
-    """Build the Brain with all that it trains, checkpoints and reads."""
+    """Build the Brain with its networks, checkpoints and data."""
     settings, objects = recipe.settings, recipe.objects()
     lengths = crop_lengths(settings, manifest)
     networks = build_dino(settings, objects, len(manifest))

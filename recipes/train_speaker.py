@@ -54,7 +54,7 @@ CLASSIFIER = "classifier.ckpt"
 
 
 class SpeakerBrain(TrainingBrain):
-    """An embedder and a margin classifier, each part with its own rate.
+    """Embedder and margin classifier; each part has its own rate.
 
     Arguments
     ---------
@@ -63,7 +63,7 @@ class SpeakerBrain(TrainingBrain):
     names : list of str
         The classes.
     valid_set : DynamicItemDataset, optional
-        Utterances of which ``valid_error`` is.
+        Validation utterances, for ``valid_error``.
     """
 
     settings: TrainSpeaker
@@ -98,7 +98,7 @@ class SpeakerBrain(TrainingBrain):
     def compute_objectives(
         self, predictions: torch.Tensor, batch: Any, stage: sb.Stage
     ) -> Objective:
-        """Compute the loss of the labels, or of what is made of them."""
+        """Compute the loss with the given or corrected labels."""
         rows = torch.from_numpy(self.data.manifest.rows_of(batch.id))
         labels, factors = self.parts.noisy_labels.decide(
             self.epochs.current,
@@ -113,7 +113,7 @@ class SpeakerBrain(TrainingBrain):
         return Objective(self.l2_sp.scale(loss) if self.l2_sp else loss)
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
-        """Seed dropout, and set the margin of the step."""
+        """Seed dropout and set the margin of the step."""
         super().on_fit_batch_start(batch, should_step)
         if self.margin is not None:
             self.parts.classifier.margin = margin_at(
@@ -135,7 +135,7 @@ class SpeakerBrain(TrainingBrain):
         return {"loss": objective.loss.item()}
 
     def epoch_statistics(self, epoch: int, loss: float) -> dict[str, float]:
-        """Return the loss, what the gate did, and the validation's error."""
+        """Return the loss, the gate's statistics and the validation error."""
         statistics = {"loss": loss, **self.parts.noisy_labels.close(epoch)}
         if self.l2_sp:
             statistics["l2"] = self.l2_sp.distance()
@@ -168,11 +168,11 @@ class SpeakerBrain(TrainingBrain):
         return n_wrong / n_seen
 
     def save(self) -> list[str]:
-        """Write embedder, classifier and what the gate did; their names."""
+        """Write embedder, classifier and gate files; return their names."""
         state = self.parts.classifier.state_dict()
         state = {name: value.cpu() for name, value in state.items()}
         path = self.folder / CLASSIFIER
-        # Through a stream: the archive would else hold the temporary name.
+        # As a stream: else the archive would contain the temporary name.
         with atomic_path(path) as part, open(part, "wb") as stream:
             torch.save(state, stream)
         gate_files = write_gate_files(
@@ -184,14 +184,14 @@ class SpeakerBrain(TrainingBrain):
         return [*super().save(), CLASSIFIER, *gate_files]
 
     def summary(self) -> dict[str, Any]:
-        """Return what a stage record says of the training."""
+        """Return the facts of the training for its stage record."""
         last = self.curve.rows[-1]
         found = {k: last.get(k) for k in ("valid_error", "kept", "corrected")}
         return {**super().summary(), "n_classes": len(self.names), **found}
 
 
 def build_brain(recipe: RecipeRun, manifest: Manifest) -> SpeakerBrain:
-    """Build the Brain with all that it trains, checkpoints and reads."""
+    """Build the Brain with its networks, checkpoints and data."""
     settings, objects = recipe.settings, recipe.objects()
     names = speaker_names(manifest)
     train_part, valid_part = hold_out(
@@ -209,7 +209,7 @@ def build_brain(recipe: RecipeRun, manifest: Manifest) -> SpeakerBrain:
     networks = build_speaker(settings, objects, train_part, len(names))
     valid_set = None
     if valid_part is not None:
-        # Another object: its epoch stays, and with it its crops.
+        # A separate object: its epoch stays the same, and so do its crops.
         crop = RandomCrop(n_frames, settings.seed)
         valid_set = labelled_crops(valid_part, crop, names)
     return SpeakerBrain(

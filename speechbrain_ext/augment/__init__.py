@@ -1,4 +1,4 @@
-"""Noise, reverberation and channels, drawn for each crop.
+"""Augmentation: noise, reverberation and channels, drawn for each crop.
 
 May import from: dataio, utils.
 """

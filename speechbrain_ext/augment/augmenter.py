@@ -1,4 +1,4 @@
-"""Augmentation: noise, music, babble, reverberation, channels, crop by crop.
+"""Augmentation of crops by noise, music, babble, reverberation, channels.
 
 Every decision is a function of a crop's 64-bit key, made on the CPU; the
 arithmetic is batched on the device of the waveforms. So CPU and GPU agree, and
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Draws(NamedTuple):
-    """Decisions for each of B crops; J is the most talkers of a babble."""
+    """Random decisions for B crops; a babble has at most J talkers."""
 
     kind: np.ndarray  # [B], index in Augment.KINDS
     rir: np.ndarray  # [B], impulse response, -1 for none
@@ -46,12 +46,12 @@ class Draws(NamedTuple):
     response: np.ndarray  # [B, N_NUMBERS], numbers that make it
 
     def of(self, rows: np.ndarray) -> Draws:
-        """Decisions for some of the crops."""
+        """Select the decisions for some of the crops."""
         return Draws(*(values[rows] for values in self))
 
 
 class Augment(torch.nn.Module):
-    """Augmentation of each crop by one of: none, reverb, music, babble, noise.
+    """Augmentation of each crop: none, reverb, music, babble or noise.
 
     The kinds and ranges are those of the x-vector recipe (Snyder et al.,
     "X-vectors: robust DNN embeddings for speaker recognition", ICASSP 2018), as
@@ -153,7 +153,7 @@ class Augment(torch.nn.Module):
 
     @property
     def added(self) -> dict[int, SoundBank]:
-        """Bank of recordings of each kind that adds sound."""
+        """Bank of recordings for each kind that adds sound."""
         return {2: self.music, 3: self.speech, 4: self.noise}
 
     def forward(
@@ -178,7 +178,7 @@ class Augment(torch.nn.Module):
 
     @torch.no_grad()
     def by_keys(self, wavs: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
-        """Augment waveforms as their keys decide.
+        """Augment each waveform as its random key determines.
 
         Arguments
         ---------
@@ -218,7 +218,7 @@ class Augment(torch.nn.Module):
         return out
 
     def draw(self, keys: np.ndarray) -> Draws:
-        """Decide for each crop, from its key only.
+        """Draw the decisions for each crop from its key alone.
 
         Arguments
         ---------
@@ -262,12 +262,12 @@ def _check_probability(name: str, value: float) -> None:
 
 
 def _integers(u: np.ndarray, n: np.ndarray | int) -> np.ndarray:
-    """Integers in 0..n-1 from uniform numbers in [0, 1)."""
+    """Convert uniform numbers in [0, 1) to integers in 0..n-1."""
     return (u * n).astype(np.int64)
 
 
 def _upper_bounds(probabilities: Sequence[float]) -> np.ndarray:
-    """Upper end in [0, 1] of the share of each kind."""
+    """Return the cumulative probability of each kind, in [0, 1]."""
     weights = np.array(list(probabilities), dtype=float)
     drawable = (weights >= 0).all() and 0 < weights.sum() < np.inf
     if len(weights) != len(Augment.KINDS) or not drawable:
@@ -281,7 +281,7 @@ def _upper_bounds(probabilities: Sequence[float]) -> np.ndarray:
 
 
 def mix(bank: SoundBank, draws: Draws, n_frames: int) -> torch.Tensor:
-    """Sums [B, n_frames] of the recordings that were drawn for B crops."""
+    """Return sums [B, n_frames] of the recordings drawn for B crops."""
     total = torch.zeros(len(draws.kind), n_frames, device=bank.samples.device)
     # One talker of every crop at a time: no atomic additions, and an order
     # that does not depend on other crops.
@@ -294,7 +294,7 @@ def mix(bank: SoundBank, draws: Draws, n_frames: int) -> torch.Tensor:
 
 
 def reverberate(wavs: torch.Tensor, rirs: torch.Tensor) -> torch.Tensor:
-    """Convolve each waveform with its own response and keep its energy.
+    """Convolve each waveform with its response and keep its energy.
 
     Arguments
     ---------
@@ -340,7 +340,7 @@ def add_at_snr(
 
 
 def fast_length(length: int) -> int:
-    """Smallest FFT length of at least ``length``: 1, 3 or 5 times 2^n."""
+    """Return the next FFT length from ``length`` up: 1, 3 or 5 times 2^n."""
     candidates = []
     for odd in (1, 3, 5):
         size = odd
@@ -357,7 +357,7 @@ def _power(wavs: torch.Tensor) -> torch.Tensor:
 def from_folder(
     factory: Callable[..., Augment], folder: PathLike | None
 ) -> Augment | None:
-    """Make the augmentation; without a folder, warn and return None."""
+    """Build the augmentation; without a folder, warn and return None."""
     if folder is None:
         logger.warning("augment_folder is null: training without augmentation")
         return None

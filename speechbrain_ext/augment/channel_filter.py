@@ -1,4 +1,4 @@
-r"""Random frequency responses: another microphone and line for every crop.
+r"""Random frequency responses that simulate another recording channel.
 
 FilterAugment of Nam, Kim and Park, "FilterAugment: an acoustic environmental
 data augmentation method" (ICASSP 2022), of the linear type, on waveforms:
@@ -32,7 +32,7 @@ def check_range(filter_db: float) -> None:
 
 
 def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
-    """Make responses, gains at evenly spaced frequencies, of uniform numbers.
+    """Convert uniform numbers to responses: gains at even frequencies.
 
     Arguments
     ---------
@@ -68,7 +68,7 @@ def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
         width = (knots[:, left + 1] - knots[:, left])[:, None]
         along = (axis - knots[:, left][:, None]) / np.maximum(width, 1e-9)
         rise = (levels[:, left + 1] - levels[:, left])[:, None]
-        # Segments without width are at the end of the axis.
+        # Segments of zero width are at the end of the axis.
         within = (along > 0) & (width > 0)
         value = levels[:, left][:, None] + rise * np.minimum(along, 1)
         curve = np.where(within, value, curve)
@@ -76,7 +76,7 @@ def responses(u: np.ndarray, filter_db: float) -> np.ndarray:
 
 
 def apply_responses(wavs: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
-    """Filter each waveform by its own zero-phase response, keep its energy.
+    """Filter each waveform by its zero-phase response and keep its energy.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Recordings and impulse responses for augmentation, held in memory.
+"""Memory-resident recordings and impulse responses for augmentation.
 
 The 16-bit samples of all recordings of a kind are one tensor on the training
 device, so that the cuts for a whole batch are one gather.
@@ -64,7 +64,7 @@ class SoundBank(torch.nn.Module):
     def cut(
         self, which: np.ndarray, begin: np.ndarray, n_frames: int
     ) -> torch.Tensor:
-        """Cuts of recordings at unit RMS; a cut past the end wraps around.
+        """Cut recordings at unit RMS; a cut past the end wraps around.
 
         Arguments
         ---------
@@ -88,7 +88,7 @@ class SoundBank(torch.nn.Module):
         return self.samples[frames] * self._column(self.gains[which])
 
     def whole(self, which: np.ndarray) -> torch.Tensor:
-        """Whole recordings, zero-padded to the longest one of the bank.
+        """Return whole recordings, zero-padded to the longest of the bank.
 
         The length is not that of the longest of ``which``: results for one
         recording must not depend on the others, not even by rounding.
@@ -121,7 +121,7 @@ def read_folder(
     max_hours: float,
     trim: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Read the recordings of a folder, 16 kHz mono, without silent ones.
+    """Read the non-silent recordings of a folder as 16 kHz mono.
 
     Arguments
     ---------
@@ -171,7 +171,7 @@ def read_folder(
 def trim_response(
     rir: torch.Tensor, seconds: float = 0.5, decay: float = 40.0
 ) -> torch.Tensor:
-    """Trim an impulse response: from its direct path until it has decayed.
+    """Trim an impulse response from its direct path to its decay.
 
     It starts at the direct path so that speech is not delayed, which would cut
     off its end. It ends where the backward-integrated energy (Schroeder, JASA

@@ -1,4 +1,4 @@
-"""Pseudo-labels of embeddings, and how good they are without true labels.
+"""Pseudo-labels of embeddings, and their quality without true labels.
 
 Two levels cluster a million embeddings: k-means, then Ward's tree over its
 centroids.

@@ -1,4 +1,4 @@
-"""Churn: how much pseudo-labels change from round to round.
+"""Churn: the share of pseudo-labels that change between rounds.
 
 Cluster numbers mean nothing across clusterings, so the clusters of two
 rounds are matched first, one to one, by the assignment of largest overlap
@@ -24,7 +24,7 @@ from speechbrain_ext.utils.files import PathLike
 
 
 def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Match each cluster with one of the round before, by largest overlap.
+    """Match each cluster with a previous one, by largest overlap.
 
     Arguments
     ---------
@@ -103,7 +103,7 @@ def stability_statistics(labels: Any, again: Any) -> dict[str, float]:
 
 
 def _agreement(labels: Any, others: Any) -> tuple[float, float]:
-    """Compute NMI and ARI."""
+    """Compute NMI and ARI of two clusterings."""
     nmi = normalized_mutual_info_score(others, labels)
     return round(float(nmi), 6), round(adjusted_rand_score(others, labels), 6)
 
@@ -111,7 +111,7 @@ def _agreement(labels: Any, others: Any) -> tuple[float, float]:
 def previous_clusters(
     path: PathLike, manifest: Manifest
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read the clusters of the round before, of utterances that it kept.
+    """Read the previous round's clusters of the utterances it kept.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Rules that drop pseudo-labelled utterances not worth training on.
+"""Rules that drop unreliable pseudo-labelled utterances.
 
 Three rules, in this order: clusters too small to be a class, utterances that
 lie as near to another cluster as to their own, and utterances beyond a cap,
@@ -23,7 +23,7 @@ def reasons_to_drop(
     min_margin: float | None = None,
     max_size: int | None = None,
 ) -> np.ndarray:
-    """Apply the cleaning rules: why each utterance is dropped, if it is.
+    """Return the reason to drop each utterance, or an empty one.
 
     A cluster that falls below ``min_size`` because its utterances are
     uncertain is dropped whole.
@@ -81,7 +81,7 @@ def reasons_to_drop(
 
 
 def drop_statistics(reason: np.ndarray) -> dict[str, int]:
-    """Count the dropped utterances, in all and for each reason.
+    """Count the dropped utterances, in total and for each reason.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""K-means of many vectors into many clusters.
+"""K-means for many vectors and many clusters.
 
 Pseudo-labels come from two levels: k-means, then Ward's tree over centroids.
 
@@ -28,7 +28,7 @@ from speechbrain_ext.utils.vectors import check_vectors, row_blocks
 logger = logging.getLogger(__name__)
 
 _SEARCHED = 2**17  # rows between two steps of the progress bar
-# Cells of centroids that an approximate search looks into. On 20,000 centroids
+# Cells of centroids that an approximate search visits. On 20,000 centroids
 # 10 found distances 0.3 % above the least in sum, 20 found 0.1 %.
 _N_PROBES = 16
 _CELL_ITERATIONS = 5
@@ -155,7 +155,7 @@ def _flat_index(vectors: np.ndarray) -> faiss.Index:
     index: faiss.Index = faiss.IndexFlatL2(vectors.shape[1])
     if faiss.get_num_gpus():
         resources = faiss.StandardGpuResources()
-        resources.setTempMemory(2**29)  # a training may own the rest
+        resources.setTempMemory(2**29)  # a training may be using the rest
         index = faiss.index_cpu_to_gpu(resources, 0, index)
     index.add(np.ascontiguousarray(vectors))
     return index
@@ -164,7 +164,7 @@ def _flat_index(vectors: np.ndarray) -> faiss.Index:
 def _assign_approximately(
     x: np.ndarray, centroids: np.ndarray, bar: tqdm
 ) -> np.ndarray:
-    """Find the nearest centroid of each row [N] in its nearest cells.
+    """Find each row's nearest centroid [N] among its nearest cells.
 
     An inverted file over the centroids (Jegou et al., PAMI 2011, section
     IV), searched a cell at a time for all rows of a block, so that the work
@@ -192,7 +192,7 @@ def _assign_approximately(
 
 
 def _cells(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Group centroids into cells: their means [C, D] and each one's cell."""
+    """Group centroids into cells; return means [C, D] and assignments."""
     means = centroids[: math.isqrt(len(centroids))]
     for _ in range(_CELL_ITERATIONS):
         cell = faiss.knn(centroids, means, 1)[1][:, 0]
@@ -208,7 +208,7 @@ ASSIGNMENTS = {
 
 
 def _check_assignment(assignment: str) -> None:
-    """Raise InputError for an assignment that `kmeans` does not know."""
+    """Raise InputError for an unknown assignment."""
     if assignment not in ASSIGNMENTS:
         raise InputError(
             f"assignment is {assignment!r}; it must be "
@@ -219,7 +219,7 @@ def _check_assignment(assignment: str) -> None:
 def _fill_empty(
     x: np.ndarray, labels: np.ndarray, n_clusters: int
 ) -> np.ndarray:
-    """Give each empty cluster the farthest row of another, one a donor."""
+    """Move into each empty cluster the farthest row of a different one."""
     while True:
         sizes = np.bincount(labels, minlength=n_clusters)
         empty = np.flatnonzero(sizes == 0)

@@ -1,4 +1,4 @@
-"""Files of a clustering: labels, what was dropped, statistics and plots."""
+"""Output files of clustering: labels, dropped utterances, statistics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_labels(
     found: Fit,
     reason: np.ndarray,
 ) -> list[str]:
-    """Write the kept utterances with labels, the dropped with reasons.
+    """Write kept utterances with labels, and dropped ones with reasons.
 
     Arguments
     ---------
@@ -76,7 +76,7 @@ def write_summary(
     summary: dict[str, Any],
     choice: Choice | None,
 ) -> list[str]:
-    """Write statistics, settings, each cluster's size and cohesion, plots.
+    """Write statistics, settings, cluster sizes and cohesion, and plots.
 
     Arguments
     ---------

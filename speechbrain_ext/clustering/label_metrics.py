@@ -1,4 +1,4 @@
-"""Statistics of pseudo-labels: sizes, shape, and agreement with the truth.
+"""Statistics of pseudo-labels: sizes, shapes, agreement with the truth.
 
 The first can be read while choosing a number of clusters without any label;
 the second needs true speakers and serves reports only.
@@ -22,7 +22,7 @@ _BLOCK = 2**23  # cosines held at once
 
 
 def cluster_sizes(labels: Any) -> np.ndarray:
-    """Count the utterances of each cluster [K], largest first.
+    """Return the number of utterances of each cluster [K], largest first.
 
     Example
     -------
@@ -34,7 +34,7 @@ def cluster_sizes(labels: Any) -> np.ndarray:
 
 
 def largest_first(labels: np.ndarray) -> np.ndarray:
-    """Number labels by falling size, then by first appearance.
+    """Renumber labels by falling size, then by first appearance.
 
     Example
     -------
@@ -80,7 +80,7 @@ def size_statistics(labels: Any) -> dict[str, float]:
 
 
 class Fit(NamedTuple):
-    """Cosine to the own centroid, and margin, of each utterance [N]."""
+    """Cosine to the own centroid and margin of each utterance, both [N]."""
 
     cosine: np.ndarray
     margin: np.ndarray
@@ -126,7 +126,7 @@ def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
 
 
 def shape_statistics(found: Fit) -> dict[str, float]:
-    """Measure how tight the clusters are and how far apart.
+    """Measure the tightness of clusters and the distance between them.
 
     A cluster of one utterance has cohesion 1: read these statistics beside
     ``n_singletons``.
@@ -155,7 +155,7 @@ def shape_statistics(found: Fit) -> dict[str, float]:
 
 
 def purity(labels: Any, speakers: Any) -> float:
-    """Compute the share of utterances of their cluster's commonest speaker.
+    """Return the share of utterances of their cluster's main speaker.
 
     Manning, Raghavan and Schuetze, Introduction to Information Retrieval,
     equation 16.1. It is 1 when every cluster is a singleton: read it beside
@@ -185,9 +185,9 @@ def purity(labels: Any, speakers: Any) -> float:
 def _commonest(
     labels: Any, speakers: Any
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """Count speakers, and find each cluster's commonest with its count."""
+    """Count speakers, and find each cluster's most frequent one."""
     shared = contingency_matrix(labels, speakers, sparse=True).tocoo()
-    # By cluster, then rising count: the last of each is the commonest.
+    # By cluster, then rising count: the last of each is the most frequent.
     order = np.lexsort((shared.data, shared.row))
     last = np.append(np.diff(shared.row[order]) > 0, True)
     chosen = order[last]
@@ -195,7 +195,7 @@ def _commonest(
 
 
 def split_and_merged(labels: Any, speakers: Any) -> dict[str, int]:
-    """Count the speakers that have several clusters, and none.
+    """Count speakers that own several clusters, and speakers without one.
 
     A cluster is its commonest speaker's (of equals, the last in order).
 
@@ -258,8 +258,8 @@ def truth_statistics(labels: Any, speakers: Any) -> dict[str, float]:
     """
     if len(labels) != len(speakers):
         raise InputError(
-            f"{len(labels)} labels and {len(speakers)} speakers: give one of "
-            "each for every utterance, in one order"
+            f"there are {len(labels)} labels and {len(speakers)} speakers; "
+            "each utterance needs one of both; give both in one order"
         )
     homogeneity, completeness, v_measure = homogeneity_completeness_v_measure(
         speakers, labels

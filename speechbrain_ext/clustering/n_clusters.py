@@ -1,4 +1,4 @@
-"""Choice of the number of clusters from Ward's tree, without labels.
+"""Choice of the number of clusters in Ward's tree, without labels.
 
 Speakers are the finest level at which independent halves of the data still
 agree and at which clusters are tight for their distance; gender and language
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 CRITERIA = ("consensus", "agreement", "silhouette", "gap", "cosine")
 _PROMINENCE = 0.01
-_APART = 1.5  # two answers this many times apart do not confirm each other
+_APART = 1.5  # two answers that differ by this factor do not confirm each other
 _SAMPLE = 4000
 
 
 class Choice(NamedTuple):
-    """Chosen number of clusters, with every criterion's answer and curve.
+    """Chosen number of clusters, with the answers and curves behind it.
 
     ``by_criterion`` has every criterion's own answer, None where it gives
     none; ``certain`` is whether the one asked for gave one, for consensus
@@ -49,7 +49,7 @@ class Choice(NamedTuple):
     curves: dict[str, np.ndarray]
 
     def as_json(self) -> dict[str, Any]:
-        """Give built-in types, for ``clusters.json``."""
+        """Convert to built-in types, for ``clusters.json``."""
         return {
             **self._asdict(),
             "numbers": self.numbers.tolist(),
@@ -174,7 +174,7 @@ def _certain(criterion: str, answers: dict[str, int | None]) -> bool:
 def _answers(
     numbers: np.ndarray, curves: dict[str, np.ndarray], threshold: float
 ) -> dict[str, int | None]:
-    """Give each criterion's answer, None where its curve shows nothing."""
+    """Return each criterion's answer; None if its curve has no clear one."""
     answers: dict[str, int | None] = {
         name: finest_peak(numbers, curves[name])
         for name in ("agreement", "silhouette")
@@ -182,7 +182,7 @@ def _answers(
     peaks = [peak for peak in answers.values() if peak is not None]
     both = round(float(np.exp(np.mean(np.log(peaks))))) if peaks else None
     below = np.flatnonzero(curves["cosine"] < threshold)
-    # At the ends, the threshold lies outside of the candidates.
+    # At the ends, the threshold lies outside the candidates.
     inside = len(below) and below[-1] < len(numbers) - 1
     return {
         "consensus": both,
@@ -193,7 +193,7 @@ def _answers(
 
 
 def finest_peak(numbers: np.ndarray, values: np.ndarray) -> int | None:
-    """Find the largest number at which a curve has a clear inner maximum.
+    """Find the largest number at which a curve has a clear inner peak.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Label-free curves over the number of clusters, from one Ward tree.
+"""Label-free curves over the number of clusters of one Ward tree.
 
 Each curve has a value for each candidate number. The tree is grown once;
 a candidate costs a cut, which is linear in the leaves. Leaves are vectors or
@@ -18,14 +18,14 @@ from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import row_blocks
 
-RATIO = 1.05  # of one candidate to the one before
+RATIO = 1.05  # ratio of one candidate to the one before
 MIN_LEAVES = 20
 
 
 def candidates(
     n_leaves: int, limits: Sequence[int] | None = None
 ) -> np.ndarray:
-    """List the numbers of clusters to look at, 5 % apart.
+    """List the numbers of clusters to try, 5 % apart.
 
     Arguments
     ---------
@@ -52,18 +52,18 @@ def candidates(
     """
     if n_leaves < MIN_LEAVES:
         raise InputError(
-            f"n_clusters is auto and there are {n_leaves} vectors to join: "
-            f"it takes {MIN_LEAVES} to see how many clusters there are; give "
-            "a number, --n_clusters"
+            f"n_clusters is auto and there are {n_leaves} vectors; it takes "
+            f"{MIN_LEAVES} to judge the number of clusters; give a number "
+            "with --n_clusters"
         )
     if limits is None:
         limits = (max(2, n_leaves // 100), n_leaves // 2)
     most = n_leaves // 2
     if np.shape(limits) != (2,) or not 2 <= limits[0] < limits[1] <= most:
         raise InputError(
-            f"n_clusters_range is {limits}: it must be null or two rising "
-            f"numbers from 2 to {most}, half of the {n_leaves} vectors that "
-            "the tree joins"
+            f"n_clusters_range is {limits}; it must be null or two rising "
+            f"numbers from 2 to {most}, half of the {n_leaves} vectors of the "
+            "tree; correct --n_clusters_range"
         )
     low, high = limits
     n_steps = int(np.ceil(np.log(high / low) / np.log(RATIO))) + 1
@@ -103,7 +103,7 @@ def cosine_curve(
     sizes: np.ndarray,
     numbers: np.ndarray,
 ) -> np.ndarray:
-    """Compute the mean cosine between utterances that merges join.
+    """Compute the mean cosine between the utterances that merges join.
 
     Arguments
     ---------
@@ -139,7 +139,7 @@ def cosine_curve(
 def merge_cosines(
     tree: np.ndarray, leaves: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:
-    """Compute the mean cosine between both sides of each merge [N - 1]."""
+    """Compute the mean cosine across each merge [N - 1]."""
     n_leaves = len(leaves)
     left, right = torch.as_tensor(tree[:, :2].astype(np.int64)).T
     count = torch.zeros(2 * n_leaves - 1, dtype=torch.float64)
@@ -170,7 +170,7 @@ def silhouette_curve(
     leaf_of: np.ndarray,
     numbers: np.ndarray,
 ) -> np.ndarray:
-    """Compute the mean silhouette of a sample, in cosine distance.
+    """Compute the mean silhouette of a sample, by cosine distance.
 
     Rousseeuw, "Silhouettes", Journal of Computational and Applied
     Mathematics 1987. Exact for each utterance of the sample: the mean cosine
@@ -230,7 +230,7 @@ def _silhouette(
         dots = points[rows] @ total.T
         label = own[rows, None]
         inside = dots.gather(1, label)[:, 0]
-        # The utterance itself, of cosine 1, is not its own neighbour.
+        # The utterance itself, with cosine 1, is not its own neighbour.
         others = counts[label[:, 0]] - 1
         a = 1 - (inside - 1) / others.clamp(min=1)
         b = (1 - dots / counts).scatter(1, label, torch.inf).amin(dim=1)
@@ -248,7 +248,7 @@ def agreement_curve(
     seed: int,
     n_halvings: int = 2,
 ) -> np.ndarray:
-    """Compute how well two halves of the leaves agree on clusters.
+    """Compute the agreement of clusters from two halves of the leaves.
 
     Lange, Roth, Braun and Buhmann, "Stability-based validation of clustering
     solutions", Neural Computation 2004: the halves are clustered apart, each
@@ -293,7 +293,7 @@ def agreement_curve(
     """
     n_leaves = len(leaves)
     heights = tree[:, 2]
-    # Between the last merge that is done and the first that is not.
+    # The cut lies between the last merge done and the first one not done.
     cuts = np.sqrt(
         heights[n_leaves - numbers - 1] * heights[n_leaves - numbers]
     )
@@ -319,7 +319,7 @@ def agreement_curve(
 
 
 class _Half:
-    """Half of the leaves, with a Ward tree of its own."""
+    """Half of the leaves, with its own Ward tree."""
 
     def __init__(
         self,
@@ -343,7 +343,7 @@ class _Half:
             self.nearest[rows] = distance.argmin(dim=1).numpy()
 
     def labels(self, height: float) -> np.ndarray:
-        """Give the clusters after all merges up to a height."""
+        """Return the clusters after all merges up to a height."""
         done = int(np.searchsorted(self.tree[:, 2], height, side="right"))
         return cut_tree(self.tree, len(self.tree) + 1 - done)
 
@@ -351,7 +351,7 @@ class _Half:
 def weighted_ari(
     labels: np.ndarray, others: np.ndarray, sizes: np.ndarray
 ) -> float:
-    """Compute the adjusted Rand index of rows that count several times.
+    """Compute the adjusted Rand index of rows with multiplicities.
 
     Hubert and Arabie, "Comparing partitions", Journal of Classification
     1985, equation 5; the utterances of a row share both labels.

@@ -1,4 +1,4 @@
-"""Plots of clusters: sizes, their number, churn, a map of embeddings."""
+"""Plots of clusters: sizes, their number, churn, maps of embeddings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PERPLEXITY = 30.0
 
 
 def embedding_map(points: ArrayLike, panels: Mapping[str, ArrayLike]) -> Figure:
-    """Plot embeddings in two dimensions, each panel coloured by other names.
+    """Plot embeddings in 2-D; each panel colours them by other names.
 
     Arguments
     ---------
@@ -81,7 +81,7 @@ def embedding_map(points: ArrayLike, panels: Mapping[str, ArrayLike]) -> Figure:
 
 
 def cluster_sizes(sizes_by_round: Mapping[str, ArrayLike]) -> Figure:
-    """Plot the utterances of each pseudo-speaker, largest first.
+    """Plot the size of each pseudo-speaker, largest first.
 
     Arguments
     ---------
@@ -143,7 +143,7 @@ def cluster_number(
     answers: Mapping[str, int | None],
     chosen: int,
 ) -> Figure:
-    """Plot label-free criteria over the number of clusters, a panel each.
+    """Plot label-free criteria by number of clusters, one panel each.
 
     Arguments
     ---------
@@ -206,7 +206,7 @@ def cluster_number(
 def churn_by_round(
     churns: Mapping[str, float], chosen: str | None = None
 ) -> Figure:
-    """Plot the share of utterances that changed cluster, round by round.
+    """Plot the share of utterances that changed cluster, by round.
 
     Arguments
     ---------

@@ -15,7 +15,7 @@ _REPORT = "What is reported"
 
 @dataclasses.dataclass(kw_only=True)
 class MakePseudoLabels(Settings):
-    """Pseudo-speakers of embeddings: k-means, then Ward's tree, one cut."""
+    """Settings of clustering: k-means, Ward's tree and where to cut it."""
 
     recipe = "make_pseudo_labels"
 
@@ -128,7 +128,7 @@ class MakePseudoLabels(Settings):
     )
 
     def check_together(self) -> None:
-        """Refuse counts that contradict each other."""
+        """Raise InputError for numbers that contradict each other."""
         n_clusters, n_centroids = self.n_clusters, self.n_centroids
         if n_centroids is not None and n_clusters != "auto":
             if n_centroids < n_clusters:

@@ -1,4 +1,4 @@
-"""Rule that stops the rounds without labels.
+"""Label-free rule that stops the rounds.
 
 Every round clusters the embeddings of the model that was trained on the
 clusters of the round before. `label_churn` tells how many utterances moved.
@@ -17,7 +17,7 @@ AUTO = "auto"
 
 
 class Rounds(NamedTuple):
-    """State of a run's rounds.
+    """Rounds that a run has, and whether it has stopped.
 
     ``n_rounds`` to plan so far; ``chosen``, whose model the run is for (0:
     the bootstrap), and ``reason`` once it has ``stopped``.
@@ -32,7 +32,7 @@ class Rounds(NamedTuple):
 def decide(
     churns: Sequence[float], max_rounds: int, tolerance: float, floor: float
 ) -> Rounds:
-    """Decide from the churns so far whether another round is worth it.
+    """Decide from the churn so far whether to run another round.
 
     The rule: stop after a round whose churn is ``floor`` or less, or did not
     fall by more than ``tolerance`` of the churn before, or after
@@ -84,7 +84,7 @@ def decide(
 
 
 def check_rounds(settings: dict[str, Any]) -> None:
-    """Raise InputError for a number of rounds, or a rule, that cannot be.
+    """Raise InputError for an invalid number of rounds or stopping rule.
 
     Arguments
     ---------
@@ -104,20 +104,20 @@ def check_rounds(settings: dict[str, Any]) -> None:
     if n_rounds != AUTO:
         if not isinstance(n_rounds, int) or n_rounds < 0:
             raise InputError(
-                f"n_rounds is {n_rounds!r}: it must be auto or a whole "
-                "number, 0 or more; set --n_rounds"
+                f"n_rounds is {n_rounds!r}; it must be auto or a whole "
+                "number, 0 or more; correct --n_rounds"
             )
         return
     max_rounds = settings["max_rounds"]
     if not isinstance(max_rounds, int) or max_rounds < 1:
         raise InputError(
-            f"max_rounds is {max_rounds!r}: it must be a whole number, 1 or "
-            "more; set --max_rounds"
+            f"max_rounds is {max_rounds!r}; it must be a whole number, 1 or "
+            "more; correct --max_rounds"
         )
     for key in ("churn_tolerance", "churn_floor"):
         value = settings[key]
         if not isinstance(value, (int, float)) or not 0 <= value < 1:
             raise InputError(
-                f"{key} is {value!r}: it must be a share, from 0 to below 1; "
-                f"set --{key}"
+                f"{key} is {value!r}; it must be a share, from 0 to below 1; "
+                f"correct --{key}"
             )

@@ -1,4 +1,4 @@
-"""Ward's tree, exact, in memory that grows with N and not with N x N.
+"""Exact Ward's tree in memory that grows with N, not with N x N.
 
 `ward_search` finds which clusters join; here are the functions to call.
 """
@@ -20,7 +20,7 @@ def ward_tree(
     weights: np.ndarray | None = None,
     device: str | torch.device | None = None,
 ) -> np.ndarray:
-    """Grow Ward's tree of vectors, exactly, in O(N D) memory.
+    """Compute the exact Ward's tree of vectors in O(N D) memory.
 
     Distances are Euclidean: scale speaker embeddings to length one first
     (`whiten` does it too). Cut the tree with `cut_tree`. A million vectors
@@ -72,8 +72,8 @@ def ward_tree(
         np.isfinite(weights).all() and (weights > 0).all()
     ):
         raise InputError(
-            f"weights of shape {weights.shape} for {len(x)} vectors: one "
-            "positive number for each is needed; empty clusters have no place"
+            f"weights have shape {weights.shape} for {len(x)} vectors; one "
+            "positive number for each is needed; leave out empty clusters"
         )
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Search for the clusters that join next: the engine of `ward_tree`.
+"""Search for the next clusters to merge, used by `ward_tree`.
 
 Three things keep the search for nearest clusters small. It is screened in
 single precision and decided in double. A neighbour stays valid until it is
@@ -15,12 +15,12 @@ import torch
 from speechbrain_ext.utils.vectors import row_blocks
 
 # Elements of the largest temporary matrix.
-_GROUP = 64  # clusters of which only the nearest is looked at first
+_GROUP = 64  # clusters in a group; only its nearest is checked first
 _LISTED = 8  # near clusters that each cluster remembers
 
 
 class Forest:
-    """Current clusters, one a slot, and the merges so far."""
+    """Current clusters, one in each slot, and the merges so far."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class Forest:
         self.square[slots] = square.float()
 
     def merge_round(self) -> int:
-        """Join all reciprocal nearest neighbours; return how many pairs."""
+        """Merge all reciprocal nearest neighbours; return how many pairs."""
         self._search(self.stale.nonzero()[:, 0])
         slots = self._range(0, len(self.node))
         mutual = (self.nearest[self.nearest] == slots) & (slots < self.nearest)
         first = mutual.nonzero()[:, 0]
         if not len(first):
-            # Only among equal costs can neighbours chase one another.
+            # Only equal costs can make a cycle of nearest neighbours.
             first = self.cost.argmin()[None]
         second = self.nearest[first]
         near = torch.cat([self.listed[first], self.listed[second]], dim=1)
@@ -84,7 +84,7 @@ class Forest:
     def _union_beyond(
         self, first: torch.Tensor, second: torch.Tensor
     ) -> torch.Tensor:
-        """What a union costs at least to join with a cluster on no list.
+        """Return a lower bound of a union's cost with clusters on no list.
 
         Lance and Williams 1967 give that cost from those of the parts, at
         least ``beyond`` each, and the weight of the other cluster. It is
@@ -100,7 +100,7 @@ class Forest:
     def _join(self, first: torch.Tensor, second: torch.Tensor) -> None:
         """Merge pairs of slots; the first of each keeps the result."""
         height = (2 * self.cost[first]).sqrt()
-        # Rounding must not put a cluster below its parts.
+        # Rounding must not place a cluster below its parts.
         height = height.maximum(self.height[first])
         height = height.maximum(self.height[second])
         pair = torch.stack([self.node[first], self.node[second]], dim=1)
@@ -122,7 +122,7 @@ class Forest:
     def _forget(
         self, first: torch.Tensor, second: torch.Tensor
     ) -> torch.Tensor:
-        """Drop the second slots; where each slot is now [M].
+        """Drop the second slots; return the new place of each slot [M].
 
         Who pointed at a merged one is stale.
         """
@@ -145,7 +145,7 @@ class Forest:
     def _look_up(
         self, slots: torch.Tensor, near: torch.Tensor, beyond: torch.Tensor
     ) -> None:
-        """Nearest of slots [S] by the clusters near [S, C], where that will do.
+        """Find the nearest of slots [S] among near [S, C], where that is exact.
 
         It will where one of them costs less than any other can.
         """
@@ -167,7 +167,7 @@ class Forest:
         self._settle(slots, row, near[row, place], costs[row, place])
 
     def _search(self, slots: torch.Tensor) -> None:
-        """Find the nearest of slots among all: screened, then exactly."""
+        """Find the nearest slot among all: screened first, then exact."""
         if not len(slots):
             return
         width = -(-len(self.node) // _GROUP) * _GROUP
@@ -184,7 +184,7 @@ class Forest:
         column: torch.Tensor,
         cost: torch.Tensor,
     ) -> None:
-        """Keep the cheapest pair (place in slots, other slot) of each."""
+        """Store the cheapest pair (place in slots, other slot) of each slot."""
         best = _minimum(cost, row, len(slots))
         row, column = (i[cost == best[row]] for i in (row, column))
         # Symmetric and different for each partner: equal costs still pair
@@ -196,7 +196,7 @@ class Forest:
         self.stale[slots] = False
 
     def _scratch(self, n_rows: int, width: int) -> torch.Tensor:
-        """Make two matrices for `_bounds`, once: fresh memory is slow."""
+        """Allocate two matrices for `_bounds` once, as allocation is slow."""
         first = next(row_blocks(n_rows, width, self.node.device))
         scratch = self.screen.new_empty(2, min(first.stop, n_rows), width)
         scratch[0, :, len(self.node) :] = torch.inf
@@ -205,7 +205,7 @@ class Forest:
     def _candidates(
         self, block: torch.Tensor, scratch: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pairs (place in the block, slot) that may be the cheapest [P].
+        """Return pairs (place in the block, slot) that may be cheapest [P].
 
         The least of each group of columns is cheap to find; few groups are
         looked into.
@@ -223,7 +223,7 @@ class Forest:
     def _list_nearest(
         self, block: torch.Tensor, bounds: torch.Tensor, least: torch.Tensor
     ) -> torch.Tensor:
-        """List the slots of least bounds; the first of each list [B]."""
+        """List for each row the slots of least bounds; return firsts [B]."""
         n_groups = min(_LISTED + 1, least.shape[1])
         groups = least.topk(n_groups, largest=False).indices
         within = bounds.gather(1, groups[..., None].expand(-1, -1, _GROUP))
@@ -251,7 +251,7 @@ class Forest:
         bounds[self._range(0, len(block)), block] = torch.inf
 
     def _exact(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Compute the cost of joining slots a [P] and b [P], by subtraction."""
+        """Compute the exact cost of joining slots a [P] and b [P]."""
         costs = self.cost.new_empty(len(a))
         # Small blocks, to stay in the cache.
         for rows in row_blocks(len(a), 32 * self.means.shape[1], a.device):
@@ -266,7 +266,7 @@ class Forest:
         return torch.arange(begin, end, device=self.node.device)
 
     def tree(self) -> np.ndarray:
-        """Give the merges by rising height, numbered as SciPy does."""
+        """Return the merges by rising height, numbered as in SciPy."""
         merges = torch.cat(self.merges).cpu()
         # Stable: at equal heights the parts still come before the whole.
         order = merges[:, 2].argsort(stable=True)
@@ -280,6 +280,6 @@ class Forest:
 def _minimum(
     values: torch.Tensor, group: torch.Tensor, n_groups: int
 ) -> torch.Tensor:
-    """Compute the least value of each group [n_groups]; none is empty."""
+    """Return the minimum of each non-empty group [n_groups]."""
     result = values.new_zeros(n_groups)
     return result.scatter_reduce(0, group, values, "amin", include_self=False)

@@ -1,4 +1,4 @@
-"""The files that recipes read and write.
+"""Files that recipes read and write: audio, manifests, trials, labels.
 
 Audio, manifests, trial lists, embeddings, labels, other tools' formats,
 synthetic voices.

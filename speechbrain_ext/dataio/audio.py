@@ -128,7 +128,7 @@ def read_crops(
 
 
 def _overlapping(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Group the parts that overlap, in the order of their starts."""
+    """Group the parts that overlap, by their start."""
     groups: list[list[int]] = []
     reached = -1
     for row in sorted(range(len(spans)), key=lambda row: spans[row]):
@@ -141,7 +141,7 @@ def _overlapping(spans: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 class RandomCrop:
-    """Reader of random crops that depend on seed, epoch and utterance alone.
+    """Reader of random crops that depend only on seed, epoch and utterance.
 
     An utterance shorter than a crop is repeated end to end to fill it.
 
@@ -189,7 +189,7 @@ class RandomCrop:
         ]
 
     def positions(self, utterance: str, length: int) -> list[int]:
-        """Draw the first frame of each crop, uniformly over those that fit."""
+        """Draw the first frame of each crop, uniformly over valid positions."""
         key = hash_key(self.seed, self.epoch, utterance)
         generator = np.random.default_rng(key)
         room = [max(length - n, 0) for n in self.n_frames]
@@ -226,7 +226,7 @@ def check_audio(manifest: Manifest) -> None:
 
 
 def check_crop(manifest: Manifest, seconds: float, key: str) -> int:
-    """Give a crop's length in frames; raise InputError if none can fill it.
+    """Return a crop's length in frames; raise InputError if none fits.
 
     Arguments
     ---------

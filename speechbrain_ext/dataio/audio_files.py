@@ -1,4 +1,4 @@
-"""Measure one audio file, or copy it as 16 kHz mono wav.
+"""Measurement of audio files, and conversion to 16 kHz mono wav.
 
 Both functions return ``(samples at 16 kHz, reason)``: the reason is empty or
 says why the file cannot be used, for one bad file must not stop a corpus.
@@ -19,7 +19,7 @@ from speechbrain_ext.utils.files import PathLike, atomic_path
 
 
 def length_of(path: str) -> tuple[int, str]:
-    """Measure a file by its header.
+    """Return the length of a file according to its header.
 
     Example
     -------
@@ -42,7 +42,7 @@ def length_of(path: str) -> tuple[int, str]:
         return 0, f"unreadable: {error.error_string}"
     except OSError as error:
         return 0, f"unreadable: {error.strerror}"
-    # libsndfile's word for "unknown" is the largest int64.
+    # libsndfile returns the largest int64 for "unknown".
     if header.frames >= 2**62:
         return 0, "unreadable: the header gives no length"
     frames = header.frames * SAMPLE_RATE // header.samplerate
@@ -50,7 +50,7 @@ def length_of(path: str) -> tuple[int, str]:
 
 
 def convert(job: tuple[str, str]) -> tuple[int, str]:
-    """Decode a file into a 16 kHz mono PCM16 copy, unless it is there.
+    """Convert a file to 16 kHz mono PCM16, unless the copy exists.
 
     Arguments
     ---------

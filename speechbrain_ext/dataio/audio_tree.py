@@ -1,4 +1,4 @@
-"""Find audio files below folders; AAC files get the ffmpeg line they need."""
+"""Search for audio files; AAC files raise an error with the ffmpeg line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNREADABLE = (".m4a", ".aac")
 
 @dataclass(frozen=True)
 class AudioTree:
-    """Audio files below some folders, sorted by ID.
+    """Audio files below one or more folders, sorted by ID.
 
     Arguments
     ---------
@@ -39,7 +39,7 @@ class AudioTree:
         return len(self.ids)
 
     def summary(self) -> dict[str, Any]:
-        """Give counts and a hash that differ for another set of files."""
+        """Return counts and a hash that identifies the set of files."""
         digest = hashlib.sha256()
         for name, size in zip(self.ids, self.sizes, strict=True):
             digest.update(f"{name} {size}\n".encode())
@@ -65,7 +65,7 @@ def list_audio(
     exclude: Sequence[PathLike] = (),
     with_aac: bool = False,
 ) -> AudioTree:
-    """Find the audio files below some folders.
+    """Find the audio files below one or more folders.
 
     Hidden files and folders are passed over, links followed.
 
@@ -149,7 +149,7 @@ def refuse_inside(output_folder: PathLike, folders: Sequence[PathLike]) -> None:
 
 
 def is_inside(inner: PathLike, outer: PathLike) -> bool:
-    """Tell whether a folder is another one or below it, links followed.
+    """Return whether a folder is another or inside it, links resolved.
 
     Example
     -------
@@ -189,7 +189,7 @@ def _identity(folder: PathLike) -> tuple[int, int]:
 
 
 def _aac_alone(paths: list[str]) -> dict[str, None]:
-    """List the AAC files that have no wav beside them, in order."""
+    """List the AAC files without a wav of the same name, in order."""
     there = set(paths)
     aac = [path for path in paths if path.lower().endswith(UNREADABLE)]
     return dict.fromkeys(
@@ -198,7 +198,7 @@ def _aac_alone(paths: list[str]) -> dict[str, None]:
 
 
 def _refuse_aac(folder: str, aac: dict[str, None]) -> None:
-    """Raise InputError for AAC files, with the line that converts them."""
+    """Raise InputError for AAC files, with the command to convert them."""
     first = next(iter(aac))
     extension = os.path.splitext(first)[1]
     raise InputError(

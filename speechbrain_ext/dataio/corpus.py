@@ -1,4 +1,4 @@
-"""Turn audio files into manifests: measure, reject, convert.
+"""Manifests of audio files: measuring, rejection and conversion.
 
 Used by the prepare recipes. Lengths come from headers alone; with conversion
 each file is decoded once into 16 kHz mono PCM16. Files at other rates or with
@@ -37,7 +37,7 @@ WAV_FOLDER = "wav16k"
 
 @dataclass(frozen=True)
 class Corpus:
-    """Usable utterances, and rejected files with their reasons.
+    """Usable utterances of a corpus, and rejected files with reasons.
 
     Arguments
     ---------
@@ -61,7 +61,7 @@ def prepare(
     convert_to_wav: bool,
     num_workers: int,
 ) -> tuple[list[str], dict[str, Any]]:
-    """Write manifests, rejects and trials of a corpus.
+    """Write the manifests, the rejected files and the trials of a corpus.
 
     Arguments
     ---------
@@ -116,7 +116,7 @@ def prepare(
 def named_files(
     test: AudioTree, trials: Sequence[TrialList], where: PathLike
 ) -> AudioTree:
-    """Select the files that trial lists name; all must be in ``test``."""
+    """Select the files of trial lists; all must be below ``test``."""
     for some in trials:
         check_known(some, test.ids, f"the {len(test):,} files below {where}")
     return test.pick(name for some in trials for name in some.ids())
@@ -130,7 +130,7 @@ def _facts(
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "data_root": str(root.absolute()),
-        # Both may move later: then this says which of them it was.
+        # Both folders may move later: the record shows which one was meant.
         "data_in_output": root.absolute() == folder.absolute(),
     }
     for part, corpus in corpora.items():
@@ -150,7 +150,7 @@ def measure(
     num_workers: int,
     wav_folder: PathLike | None = None,
 ) -> Corpus:
-    """Measure all files and give the reason why some cannot be used.
+    """Measure all files, with a reason for each that cannot be used.
 
     Arguments
     ---------
@@ -210,7 +210,7 @@ def _sort_out(
 
 
 def _copies(tree: AudioTree, folder: Path) -> list[str]:
-    """Name the copies [N]; a.flac and a.wav must not become one file."""
+    """Return unique names of copies [N]; a.flac and a.wav must differ."""
     names = [
         name if name.lower().endswith(".wav") else f"{name}.wav"
         for name in tree.ids
@@ -235,7 +235,7 @@ def _rooted(path: str, root: PathLike) -> str:
 def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
     rejects = pd.concat([corpus.rejects for corpus in corpora.values()])
     with atomic_path(folder / "rejects.csv") as file:
-        # A name that is not UTF-8 is one of the reasons.
+        # A name that is not UTF-8 is one of the reasons to reject a file.
         rejects.to_csv(file, index=False, errors="backslashreplace")
     names = ["rejects.csv"]
     for part, corpus in corpora.items():

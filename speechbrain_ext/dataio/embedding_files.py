@@ -14,12 +14,12 @@ from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
-# Beside embeddings.npy where crops were embedded too: [N, n_crops, D].
+# Exists beside embeddings.npy if crops were embedded: [N, n_crops, D].
 CROPS = "crop_embeddings.npy"
 
 
 def read_embeddings(folder: PathLike) -> tuple[np.ndarray, Manifest]:
-    """Open embeddings and their index, checked against each other.
+    """Open embeddings and their index, and check that they match.
 
     Arguments
     ---------

@@ -70,8 +70,8 @@ def read_vectors(
     sizes = {row.size for row in rows}
     if len(sizes) != 1:
         raise InputError(
-            f"{path} has embeddings of sizes {sorted(sizes)}; all must have "
-            "one, above 0, and there must be some"
+            f"{path} has embeddings of sizes {sorted(sizes)}; there must be "
+            "some, all of one size above 0; write the file again"
         )
     vectors = np.stack([row.reshape(-1) for row in rows]).astype(np.float32)
     return np.array(ids, dtype=object), vectors
@@ -91,7 +91,7 @@ def file_of(path: PathLike, vector_format: str) -> Path:
 
 
 def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:
-    """List all files to read, by what each holds.
+    """List the files to read, by content.
 
     Example
     -------
@@ -157,8 +157,8 @@ def _write_kaldi(
 ) -> list[str]:
     if pd.Series(ids, dtype=object).str.contains(r"\s").any():
         raise InputError(
-            "an utterance's ID has a space, which ends it in Kaldi's format; "
-            "take pt or npy"
+            "an utterance's ID has a space; a space ends the ID in Kaldi's "
+            "format; write pt or npy"
         )
     ark, scp = f"{_STEM}.ark", f"{_STEM}.scp"
     lines = []
@@ -185,7 +185,10 @@ def _read_pt(path: Path) -> tuple[list[str], list[np.ndarray]]:
         isinstance(value, torch.Tensor) for value in found.values()
     )
     if not tensors:
-        raise InputError(f"{path} is not a dict of utterance to tensor")
+        raise InputError(
+            f"{path} is not a dict of utterance to tensor; save one with "
+            "torch.save"
+        )
     for key, value in found.items():
         one = value.ndim == 1 or (value.ndim == 2 and len(value) == 1)
         if not one or not value.is_floating_point():
@@ -206,9 +209,9 @@ def _refuse_doubled(path: Path, ids: list[str]) -> None:
         )
 
 
-# Not kaldiio's reader: it unpickles what an archive calls PKL, which runs code
-# of whoever wrote it, and takes a vector that is cut short, or of -1 values,
-# for one of as many values as there are. Tests compare the two.
+# Not kaldiio's reader: it unpickles entries of type PKL, which can run foreign
+# code, and it accepts a vector that is cut short or claims -1 values. Tests
+# compare the two readers.
 def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
     ids, rows = [], []
     with open(path, "rb") as stream:
@@ -221,7 +224,8 @@ def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
             kind, size = _VECTORS.get(stream.read(3)), stream.read(5)
             if kind is None or len(size) != 5:
                 raise InputError(
-                    f"{path}: {name} is not a vector, or cut short"
+                    f"{path}: {name} is not a vector, or it is cut short; "
+                    "write the archive again"
                 )
             n_values = struct.unpack("<i", size[1:])[0]
             if n_values < 0:
@@ -232,14 +236,16 @@ def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
             n_bytes = n_values * int(kind[-1])
             data = stream.read(n_bytes)
             if len(data) != n_bytes:
-                raise InputError(f"{path}: {name} is cut short")
+                raise InputError(
+                    f"{path}: {name} is cut short; write the archive again"
+                )
             ids.append(name)
             rows.append(np.frombuffer(data, kind))
     return ids, rows
 
 
 def _read_name(stream: BinaryIO, path: Path) -> str:
-    """Read the name before the next vector; empty at the end."""
+    """Read the name before the next vector; empty at the end of the file."""
     name = bytearray()
     while (byte := stream.read(1)) not in (b"", b" "):
         name += byte

@@ -33,7 +33,7 @@ from speechbrain_ext.utils.files import PathLike, write_text
 
 CSV, LIST = "pseudo_labels.csv", "labels.txt"
 _RAW, _UTT2SPK, _SPK2UTT, _SCP = "raw.list", "utt2spk", "spk2utt", "wav.scp"
-# A space at either end, or whatever some tool takes for a line's end.
+# A space at either end, or a character that some tool takes for a line end.
 _LOST = r"^\s|\s$|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]"
 _FILES = {
     "speechbrain": CSV,
@@ -151,7 +151,9 @@ def check_format(name: str, known: Iterable[str]) -> None:
     speechbrain_ext.utils.errors.InputError: format 'csv' is not one of ...
     """
     if name not in known:
-        raise InputError(f"format {name!r} is not one of {list(known)}")
+        raise InputError(
+            f"format {name!r} is not one of {list(known)}; correct the name"
+        )
 
 
 def _joined(
@@ -175,7 +177,7 @@ def _joined(
 
 
 def _lines(path: Path) -> list[str]:
-    """Read lines, without blank ones at the end; only \\n ends a line."""
+    """Read lines without trailing blank ones; only \\n ends a line."""
     try:
         text = path.read_text("utf-8-sig").rstrip("\n")
     except FileNotFoundError:
@@ -189,7 +191,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _columns(path: Path, names: list[str]) -> pd.DataFrame:
-    """Read two columns, the first of which has no space in it."""
+    """Read two columns; the first one contains no space."""
     lines = pd.Series(_lines(path), dtype=object)
     parts = lines.str.strip().str.split(n=1, expand=True)
     if len(lines) == 0 or parts.shape[1] != 2 or parts[1].isna().any():
@@ -203,7 +205,7 @@ def _columns(path: Path, names: list[str]) -> pd.DataFrame:
 
 
 def _check_spaces(values: np.ndarray, what: str) -> None:
-    """Raise InputError for white space where it would end a column."""
+    """Raise InputError for white space that would end a column."""
     spaced = pd.Series(values, dtype=object).str.contains(r"\s")
     if spaced.any():
         raise InputError(
@@ -213,7 +215,7 @@ def _check_spaces(values: np.ndarray, what: str) -> None:
 
 
 def _check_line(values: np.ndarray, what: str) -> None:
-    """Raise InputError for text that the end of a line would change."""
+    """Raise InputError for text that would not survive in a line."""
     bad = pd.Series(values, dtype=object).str.contains(_LOST)
     if bad.any():
         raise InputError(
@@ -243,7 +245,7 @@ def _write_list(folder: Path, labels: Manifest) -> list[str]:
 def _write_kaldi(folder: Path, labels: Manifest) -> list[str]:
     _check_spaces(labels.ids, "utterance")
     _check_spaces(labels.spk_id, "label")
-    # As its tools want them: sorted as bytes.
+    # Sorted as bytes, as Kaldi's tools require.
     order = np.argsort([name.encode() for name in labels.ids], kind="stable")
     ids, speakers = labels.ids[order], labels.spk_id[order]
     paths = np.array(labels.paths(), dtype=object)[order]
@@ -291,7 +293,7 @@ def _read_raw_list(path: Path) -> pd.DataFrame:
 
 
 def _name(value: Any) -> str:
-    """Read a name from JSON, where null is none."""
+    """Return a name from JSON; raise TypeError if it is not one."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError(value)
     return str(value)

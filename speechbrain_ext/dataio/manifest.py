@@ -1,4 +1,4 @@
-"""Manifests: the CSV files that recipes hand to each other.
+"""Manifests: CSV files that recipes pass to each other.
 
 One utterance a row, SpeechBrain's columns ``ID,duration,wav,start,stop`` with
 ``$data_root`` in ``wav``; ``start`` and ``stop`` count samples at 16 kHz.
@@ -30,19 +30,19 @@ _UTTERANCE = {
     "start": "int64",
     "stop": "int64",
 }
-# kind -> the columns a file has, with their types.
+# kind -> the columns of its files, with their types.
 KINDS: dict[str, dict[str, str]] = {
     "utterances": _UTTERANCE,
     "pseudo_labels": {**_UTTERANCE, "spk_id": "str"},
     "oracle": {"ID": "str", "spk_id": "str"},
     "embeddings": {"ID": "str", "row": "int64"},
 }
-# Columns that a kind may have besides.
+# Columns that a kind may also have.
 OPTIONAL: dict[str, dict[str, str]] = {"pseudo_labels": {"margin": "float64"}}
 
 
 class Manifest(Mapping):
-    """Checked manifest, in memory by columns; rows as dicts on demand.
+    """Checked manifest, stored in memory by columns.
 
     It is a mapping from ID to the row's other values, so that SpeechBrain's
     ``DynamicItemDataset`` takes it as its data; a million rows cost the
@@ -101,7 +101,7 @@ class Manifest(Mapping):
     @functools.cached_property
     def ids(self) -> np.ndarray:
         """IDs of the utterances [N]."""
-        # Kept: pandas makes a million strings anew at every call.
+        # Cached: pandas makes a million strings anew at every call.
         return self.table["ID"].to_numpy()
 
     def paths(self) -> list[str]:
@@ -112,7 +112,7 @@ class Manifest(Mapping):
         ]
 
     def rows_of(self, ids: Any) -> np.ndarray:
-        """Find the rows of ``ids`` [M]; -1 where an ID is unknown."""
+        """Return the rows of ``ids`` [M]; -1 where an ID is unknown."""
         return self._index.get_indexer(pd.Index(ids))
 
 
@@ -166,7 +166,9 @@ def read_manifest(
         pd.errors.ParserError,
         UnicodeDecodeError,
     ) as error:
-        raise InputError(f"{path} is not a CSV manifest: {error}") from None
+        raise InputError(
+            f"{path} is not a CSV manifest ({error}); make it again"
+        ) from None
     columns = _checked_columns(path, kind, table)
     if table.empty:
         raise InputError(f"{path} has a header and no rows; make it again")
@@ -174,7 +176,7 @@ def read_manifest(
 
 
 def write_manifest(path: PathLike, rows: Any, kind: str) -> None:
-    """Check rows against their contract and write them atomically.
+    """Check rows by the rules of their kind and write them atomically.
 
     Arguments
     ---------
@@ -194,7 +196,7 @@ def write_manifest(path: PathLike, rows: Any, kind: str) -> None:
     _need_kind(kind)
     table = rows.table if isinstance(rows, Manifest) else pd.DataFrame(rows)
     if table.empty:
-        raise InputError(f"{path}: no rows to write")
+        raise InputError(f"{path}: there are no rows to write; give some")
     columns = _checked_columns(path, kind, table)
     table = _typed(path, table, columns)
     with atomic_path(path) as part:
@@ -219,26 +221,28 @@ def _builtin(value: Any) -> Any:
 
 def _need_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise InputError(f"manifest kind {kind!r} is not one of {list(KINDS)}")
+        raise InputError(
+            f"manifest kind {kind!r} is not one of {list(KINDS)}; correct it"
+        )
 
 
 def _checked_columns(
     path: PathLike, kind: str, table: pd.DataFrame
 ) -> dict[str, str]:
-    """Give the columns that a table must and may have, with types."""
+    """Return the required and optional columns of a table, with types."""
     wanted, found = list(KINDS[kind]), list(table.columns)
     if kind == "utterances" and "spk_id" in found:
         raise InputError(
-            f"{path} has a column spk_id, which a training manifest must not "
-            "have: true speakers belong in oracle.csv, pseudo-speakers in a "
-            "manifest of kind pseudo_labels"
+            f"{path} has a column spk_id; a training manifest must not have "
+            "it; remove it: true speakers belong in oracle.csv, "
+            "pseudo-speakers in a manifest of kind pseudo_labels"
         )
     optional = OPTIONAL.get(kind, {})
     if set(found) - optional.keys() != set(wanted):
         may = f" and may have {list(optional)}" if optional else ""
         raise InputError(
             f"{path} has columns {found}; a manifest of kind {kind} has "
-            f"{wanted}{may}"
+            f"{wanted}{may}; make it again or correct its columns"
         )
     present = {name: optional[name] for name in optional if name in found}
     return {**KINDS[kind], **present}
@@ -247,7 +251,7 @@ def _checked_columns(
 def _typed(
     path: PathLike, table: pd.DataFrame, columns: dict[str, str]
 ) -> pd.DataFrame:
-    """Check every row and give the table with its kind's types."""
+    """Check every row; return the table in the types of its kind."""
     typed = {}
     for name, dtype in columns.items():
         values = table[name]

@@ -1,4 +1,4 @@
-"""True speakers: only reports and the supervised upper bound read them."""
+"""True speakers, for reports and the supervised upper bound only."""
 
 from __future__ import annotations
 

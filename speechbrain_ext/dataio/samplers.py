@@ -14,13 +14,12 @@ from speechbrain_ext.utils.groups import place_in_group
 class CappedSampler(torch.utils.data.Sampler):
     """Sampler that caps utterances per class per epoch, in random order.
 
-    A class of n utterances gives min(n, cap) of them to an epoch: small
-    classes all that they have, the others as many as each other, so that with
-    a cap below most sizes the classes are balanced. Nothing comes twice in
-    an epoch. Large classes take turns: their utterances, in an order drawn
-    once, go round, the next ``cap`` of them each epoch, so that after any
-    number of epochs those of a class have been heard equally often, give or
-    take one.
+    A class of n utterances contributes min(n, cap) of them to an epoch. With
+    a cap below most class sizes, the classes are balanced. No utterance
+    occurs twice in an epoch. A large class goes through its utterances in an
+    order drawn once, the next ``cap`` of them in each epoch. After any number
+    of epochs, the utterances of a class have therefore been used equally
+    often, within one.
 
     The order is a function of seed and epoch alone: a resumed run replays
     it, and several processes share it out.
@@ -63,7 +62,7 @@ class CappedSampler(torch.utils.data.Sampler):
         )
         generator = np.random.default_rng(self.seed)
         shuffled = generator.permutation(len(classes))
-        # Size of each utterance's class, and its place in that.
+        # Size of each utterance's class, and the utterance's place in it.
         self._sizes = sizes[classes]
         self._places = place_in_group(classes, shuffled)
         self._length = int(np.minimum(sizes, cap).sum())
@@ -72,7 +71,7 @@ class CappedSampler(torch.utils.data.Sampler):
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch to come, from 1."""
+        """Set the next epoch, counted from 1."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:

@@ -16,7 +16,7 @@ LabelFormat = Literal["speechbrain", "list", "kaldi", "wespeaker"]
 
 @dataclasses.dataclass(kw_only=True)
 class PrepareToy(Settings):
-    """Synthetic voices in the shape of VoxCeleb, with trials and noises."""
+    """Settings of a synthetic corpus in the shape of VoxCeleb."""
 
     recipe = "prepare_toy"
 
@@ -41,7 +41,7 @@ class PrepareToy(Settings):
     )
 
     def check_together(self) -> None:
-        """Refuse a shortest length above the longest."""
+        """Raise InputError if ``min_seconds`` is above ``max_seconds``."""
         if self.min_seconds > self.max_seconds:
             raise InputError(
                 f"min_seconds is {self.min_seconds:g}; it must not be above "
@@ -52,7 +52,7 @@ class PrepareToy(Settings):
 
 @dataclasses.dataclass(kw_only=True)
 class _PrepareFiles(Settings):
-    """What preparing any folder of audio files needs."""
+    """Settings that preparing any folder of audio files needs."""
 
     data_folder: str = setting(
         doc="the audio; $data_root in the manifests stands for it", path=True
@@ -73,7 +73,7 @@ class _PrepareFiles(Settings):
 
 @dataclasses.dataclass(kw_only=True)
 class PrepareFolder(_PrepareFiles):
-    """Manifests of any folder of speech."""
+    """Settings of preparing any folder of speech."""
 
     recipe = "prepare_folder"
 
@@ -89,7 +89,7 @@ class PrepareFolder(_PrepareFiles):
     )
 
     def check_together(self) -> None:
-        """Refuse trials without the folder of their files."""
+        """Raise InputError for trials without a folder of their files."""
         if self.trials and not self.test_folder:
             raise InputError(
                 f"trials is {self.trials}; its lists name files below "
@@ -99,7 +99,7 @@ class PrepareFolder(_PrepareFiles):
 
 @dataclasses.dataclass(kw_only=True)
 class PrepareVoxCeleb(_PrepareFiles):
-    """Manifests and trial lists of VoxCeleb, or of a corpus of its shape."""
+    """Settings of preparing VoxCeleb, or a corpus of its shape."""
 
     recipe = "prepare_voxceleb"
 
@@ -129,7 +129,7 @@ class PrepareVoxCeleb(_PrepareFiles):
 
 @dataclasses.dataclass(kw_only=True)
 class MakeOracleLabels(Settings):
-    """True speakers as labels, for the supervised upper bound."""
+    """Settings of true labels for the supervised upper bound."""
 
     recipe = "make_oracle_labels"
 
@@ -141,7 +141,7 @@ class MakeOracleLabels(Settings):
 
 @dataclasses.dataclass(kw_only=True)
 class ConvertEmbeddings(Settings):
-    """Embeddings from one tool's format to another's."""
+    """Settings of converting embeddings between the formats of tools."""
 
     recipe = "convert_embeddings"
 
@@ -156,7 +156,7 @@ class ConvertEmbeddings(Settings):
 
 @dataclasses.dataclass(kw_only=True)
 class ConvertLabels(Settings):
-    """Labelled utterances from one tool's format to another's."""
+    """Settings of converting labels between the formats of tools."""
 
     recipe = "convert_labels"
 
@@ -178,7 +178,7 @@ class ConvertLabels(Settings):
     )
 
     def check_together(self) -> None:
-        """Refuse formats that lack what they are written or read with."""
+        """Raise InputError if a format lacks the files that it needs."""
         if self.to_format in ("kaldi", "wespeaker") and not self.data_folder:
             raise InputError(
                 f"to_format is '{self.to_format}'; it names audio files by "

@@ -12,7 +12,7 @@ from speechbrain_ext.utils.groups import place_in_group
 def hold_out(
     manifest: Manifest, fraction: float, seed: int
 ) -> tuple[Manifest, Manifest | None]:
-    """Split off a share of each speaker's utterances, at least one left.
+    """Hold out a share of each speaker's utterances, but never all.
 
     Shares are rounded at random, so that many small speakers together still
     give the fraction asked for.

@@ -18,7 +18,7 @@ _PURPOSES = (
 
 
 def generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
-    """Make a random generator for one purpose and one thing.
+    """Make a random generator for one purpose and one object.
 
     Example
     -------
@@ -53,7 +53,7 @@ class Channel:
     level: float
 
     def apply(self, wav: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Send speech [T] through the channel; ``rng`` draws the noise."""
+        """Pass speech [T] through the channel; ``rng`` draws the noise."""
         size = next_fast_len(len(wav) + len(self.response), real=True)
         frequency = np.fft.rfftfreq(size, 1 / RATE)
         line = np.interp(frequency, _NODES, self.gains)
@@ -104,7 +104,7 @@ def channel(rng: np.random.Generator) -> Channel:
 
 
 def _tilt(rng: np.random.Generator) -> np.ndarray:
-    """Draw a line's gain in dB at each node, falling or rising steadily."""
+    """Draw a line's gain in dB at each node, monotonic in frequency."""
     octaves = np.log2(np.maximum(_NODES, 60) / 1000)
     return rng.uniform(-1.5, 1.5) * octaves
 

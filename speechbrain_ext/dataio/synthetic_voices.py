@@ -68,7 +68,7 @@ _CONSONANTS = np.array(
 
 
 class ToyVoice:
-    """One synthetic speaker; odd numbers are women.
+    """Synthetic speaker: a man if its number is even, else a woman.
 
     Arguments
     ---------
@@ -131,7 +131,7 @@ class ToyVoice:
         self.shimmer = rng.uniform(0.02, 0.15)
 
     def utterance(self, session: int, index: int, seconds: float) -> np.ndarray:
-        """An utterance as recorded in one session's channel.
+        """Return an utterance as recorded in one session's channel.
 
         Arguments
         ---------
@@ -151,7 +151,7 @@ class ToyVoice:
         return channel(generator(*ids)).apply(clean, hiss)
 
     def speech(self, session: int, index: int, seconds: float) -> np.ndarray:
-        """Speak an utterance [T] without a channel, at unit power."""
+        """Synthesise an utterance [T] without a channel, at unit power."""
         mood = generator(self.seed, "mood", self.speaker, session)
         shift, rate, effort = np.exp(
             np.array([0.04, 0.06, 0.1]) * mood.standard_normal(3)
@@ -168,7 +168,7 @@ class ToyVoice:
     def _plan(
         self, rng: np.random.Generator, n_frames: int, rate: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Syllables to a consonant [F] and smooth targets [F, 6] a frame.
+        """Return for each frame the consonant [F] and smooth targets [F, 6].
 
         A syllable is closure, consonant, vowel and sometimes a pause. The
         targets are voicing, aspiration, frication and three formants.

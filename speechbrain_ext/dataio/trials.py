@@ -1,4 +1,4 @@
-"""Trial lists in VoxCeleb's text format: ``label enrol test`` a line."""
+"""Trial lists in VoxCeleb's text format: lines ``label enrol test``."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class TrialList:
         return len(self.labels)
 
     def summary(self) -> dict[str, Any]:
-        """Give counts and a hash that differ for another list."""
+        """Return counts and a hash that identifies the list."""
         digest = hashlib.sha256(self.content).hexdigest()
         return {"count": len(self), "sha256": digest}
 
     def ids(self) -> np.ndarray:
-        """List the utterances that it names, sorted, each once."""
+        """Return the IDs in the list, sorted and unique."""
         return np.unique(np.concatenate([self.enrol, self.test]))
 
     def write(self, path: PathLike) -> None:
@@ -144,7 +144,7 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
 
 
 def _has_tabs(content: bytes) -> bool:
-    """Tell whether every line that is not empty has exactly two tabs."""
+    """Return whether every non-empty line has exactly two tabs."""
     lines = [line for line in content.splitlines() if line.strip()]
     return bool(lines) and all(line.count(b"\t") == 2 for line in lines)
 
@@ -169,7 +169,7 @@ def _check_lines(source: str, table: pd.DataFrame) -> None:
 
 
 def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
-    """Raise InputError if a list names utterances that are not there.
+    """Raise InputError if a list names unknown utterances.
 
     Arguments
     ---------
@@ -207,7 +207,7 @@ def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
 
 
 def check_scores(trials: TrialList, scores: np.ndarray, where: str) -> None:
-    """Raise InputError if scores are not finite numbers, one a trial.
+    """Raise InputError unless scores are finite numbers, one per trial.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""A recipe's run, stage records, plans, reports and the model card.
+"""Recipe runs, stage records, plans, reports and the model card.
 
 May import from: clustering, dataio, inference, training, utils, verification.
 """

@@ -1,4 +1,4 @@
-"""What the steps of a run leave in their folders, by kind of step.
+"""Files that the steps of a run write, one class for each kind of step.
 
 These classes alone know the names of the files: later steps and the report
 ask them.
@@ -16,27 +16,27 @@ from speechbrain_ext.utils.files import read_json
 
 @dataclasses.dataclass(frozen=True)
 class Artifacts:
-    """Folder of a step, and the record of its end."""
+    """Output folder of a step, and its stage record."""
 
     folder: Path
 
     @property
     def record(self) -> Path:
-        """The stage record, there once the step has ended."""
+        """Path of the stage record, which exists once the step has finished."""
         return self.folder / RECORD
 
     @property
     def is_done(self) -> bool:
-        """Whether the step has ended."""
+        """Whether the step has finished."""
         return self.record.exists()
 
     @property
     def is_begun(self) -> bool:
-        """Whether the step has begun."""
+        """Whether the step has started."""
         return (self.folder / REQUEST).exists()
 
     def facts(self) -> dict[str, Any]:
-        """What the stage record says."""
+        """Facts in the stage record."""
         return read_json(self.record)
 
 
@@ -56,52 +56,52 @@ class CorpusArtifacts(Artifacts):
 
     @property
     def oracle(self) -> Path:
-        """True speakers, for reports and for the supervised upper bound."""
+        """True speakers, for reports and the supervised upper bound only."""
         return self.folder / "oracle.csv"
 
     @property
     def sounds(self) -> Path:
-        """Noise, music, speech and rooms that came with synthetic voices."""
+        """Folder of noise, music, speech and rooms of a synthetic corpus."""
         return self.folder / "augment"
 
     def trials(self) -> dict[str, Path]:
-        """Trial lists by name."""
+        """Paths of the trial lists, by name."""
         paths = sorted((self.folder / "trials").glob("*.txt"))
         return {path.stem: path for path in paths}
 
 
 @dataclasses.dataclass(frozen=True)
 class EmbedderArtifacts(Artifacts):
-    """A model that embeds utterances."""
+    """Model that embeds utterances."""
 
     @property
     def embedder(self) -> Path:
-        """Folder of the model, as it is shared."""
+        """Folder of the embedder, in the form that is shared."""
         return self.folder / "embedder"
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelArtifacts(EmbedderArtifacts):
-    """A trained model, and what its training was like."""
+    """Trained model, with the statistics of its training."""
 
     @property
     def classifier(self) -> Path:
-        """Weights of the classifier that was trained with it."""
+        """Weights of the classifier that was trained with the model."""
         return self.folder / "classifier.ckpt"
 
     @property
     def curve(self) -> Path:
-        """Statistics of each epoch."""
+        """Training curve: the statistics of each epoch."""
         return self.folder / "train_curve.csv"
 
     @property
     def gate(self) -> Path:
-        """What the loss gate did in each epoch, if there was one."""
+        """Statistics of the loss gate in each epoch, if there was a gate."""
         return self.folder / "gate.json"
 
     @property
     def layer_distances(self) -> Path:
-        """Distance of each layer from its start, if that was measured."""
+        """Distance of each layer from its start, if it was measured."""
         return self.folder / "layer_distances.csv"
 
 
@@ -112,7 +112,7 @@ class EmbeddingArtifacts(Artifacts):
 
 @dataclasses.dataclass(frozen=True)
 class LabelArtifacts(Artifacts):
-    """Pseudo-speakers, or true ones, of the training utterances."""
+    """Pseudo-speaker or true speaker of each training utterance."""
 
     @property
     def labels(self) -> Path:
@@ -121,32 +121,32 @@ class LabelArtifacts(Artifacts):
 
     @property
     def clusters(self) -> Path:
-        """Sizes of the clusters and how their number was chosen."""
+        """Sizes of the clusters, and how their number was chosen."""
         return self.folder / "clusters.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreArtifacts(Artifacts):
-    """Scores and results of trial lists, a pair for each list and back-end."""
+    """Scores and results: two files for each trial list and back-end."""
 
     def results(self) -> list[Path]:
         """All result files."""
         return sorted(self.folder.glob("result_*.json"))
 
     def result(self, trials: str, backend: str) -> Path:
-        """Result file of a trial list and back-end."""
+        """Result file of one trial list and back-end."""
         return self.folder / f"result_{trials}_{backend}.json"
 
     def scores(self, trials: str, backend: str) -> Path:
-        """Scores of a trial list and back-end."""
+        """Score file of one trial list and back-end."""
         return self.folder / f"scores_{trials}_{backend}.npy"
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportArtifacts(Artifacts):
-    """The model as it is shared."""
+    """Exported model, ready to share."""
 
     @property
     def model(self) -> Path:
-        """Folder of model, card and examples."""
+        """Folder with the model, its card and examples."""
         return self.folder / "model"

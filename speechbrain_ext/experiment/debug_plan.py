@@ -1,4 +1,4 @@
-"""A plan as ``--debug`` runs it: all of its steps, made small.
+"""Small version of a plan for ``--debug``: all its steps, in little time.
 
 The steps, their order and what they hand on are the plan's own; the corpus is
 one of synthetic voices, and models, epochs and clusters are few, as
@@ -30,12 +30,12 @@ SMALL = HPARAMS / "plans" / "debug.yaml"
 
 
 def debug_values() -> dict[str, Any]:
-    """Values of a plan's own keys that ``--debug`` changes."""
+    """Return the values of a plan's own keys that ``--debug`` changes."""
     return plain(read_yaml(SMALL))["plan"]
 
 
 def debug_plan(settings: RunRounds) -> RunRounds:
-    """The plan with a corpus of synthetic voices and models of seconds.
+    """Return the plan with a synthetic corpus and tiny models.
 
     Arguments
     ---------
@@ -80,7 +80,7 @@ def debug_plan(settings: RunRounds) -> RunRounds:
 def _small_stage(
     stage: StageSettings, embedder: dict[str, Any], small: dict[str, Any]
 ) -> dict[str, Any]:
-    """A stage with small values in place of what it sets."""
+    """Return a stage with its values replaced by small ones."""
     values = dict(merged(stage.set, small["recipes"].get(stage.recipe, {})))
     replaced = small["if_set"].get(stage.recipe, {})
     kind = settings_of(stage.recipe)
@@ -96,14 +96,14 @@ def _small_stage(
     return {**dataclasses.asdict(stage), "set": values}
 
 
-# What a training's YAML wants and the plan gives later.
+# Keys that a training's YAML requires and the plan gives later.
 _ALL_GIVEN = dict.fromkeys(
     ("output_folder", "train_annotation", "data_folder"), "given later"
 )
 
 
 def _small_embedder(path: str, small: dict[str, Any]) -> dict[str, Any]:
-    """Small values of an embedder's YAML."""
+    """Return the small values of an embedder's YAML."""
     name = Path(path).name
     if name not in small:
         raise InputError(

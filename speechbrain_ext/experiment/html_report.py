@@ -1,4 +1,4 @@
-"""A run's page: one HTML file that needs nothing but itself.
+"""Report of a run as one self-contained HTML file.
 
 Tables, caveats and plots (PNG inside the file), inline style, no script and no
 address: it can be mailed, printed and read without a network.
@@ -32,12 +32,12 @@ class Section(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What the plot shows, for those who do not see it."""
+        """Text that describes the plot to readers who cannot see it."""
         return str(self.figure.get_label()) or self.heading
 
     @property
     def address(self) -> str:
-        """The plot itself, as a data address."""
+        """Plot as a ``data:`` address."""
         stream = io.BytesIO()
         self.figure.savefig(
             stream, format="png", dpi=_DPI, metadata={"Software": None}

@@ -1,4 +1,4 @@
-"""Values that a plan knows only once its corpus is prepared.
+"""Values of a plan that are known only after its corpus is prepared.
 
 They are found when the first step that needs them begins, and stored, so that
 a run that is taken up again gives its steps the same. What is stored holds no
@@ -22,7 +22,7 @@ STORED = "late_values.json"
 def late_values(
     corpus: CorpusArtifacts, data_folder: str | None
 ) -> dict[Late, Any]:
-    """The values for the corpus as it was prepared.
+    """Return the values found for the prepared corpus.
 
     Arguments
     ---------
@@ -49,7 +49,7 @@ def late_values(
 
 
 def stand_ins(corpus: CorpusArtifacts) -> dict[Late, Any]:
-    """Values of the same types, to check a plan before its corpus exists."""
+    """Return values of the same types, to check a plan without its corpus."""
     return {
         Late.DATA_ROOT: str(corpus.folder),
         Late.ORACLE: str(corpus.oracle),
@@ -58,7 +58,7 @@ def stand_ins(corpus: CorpusArtifacts) -> dict[Late, Any]:
 
 
 def _stored(corpus: CorpusArtifacts) -> dict[str, Any]:
-    """What was found for this very corpus; stored if it is new."""
+    """Return what was found for this corpus; find and store it if it is new."""
     path = corpus.folder.parent / STORED
     facts = corpus.facts()
     made = json.dumps(facts.get("outputs", {}), sort_keys=True)

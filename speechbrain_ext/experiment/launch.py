@@ -1,4 +1,4 @@
-"""How a recipe is started as a process: its words and its environment.
+"""Start of a recipe as a process: its command line and environment.
 
 The driver and the benchmarks start recipes as a user does, so that each stage
 can be repeated from the command line that was printed.
@@ -29,7 +29,7 @@ CPU_ENVIRONMENT = {
 
 
 def recipe_script(recipe: str) -> Path:
-    """Path of a recipe's script, whether or not it is there.
+    """Return the path of a recipe's script, whether or not it exists.
 
     Example
     -------
@@ -46,7 +46,7 @@ def recipe_words(
     launcher: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> list[str]:
-    """Words of the command line that runs a recipe.
+    """Return the words of the command line that runs a recipe.
 
     Arguments
     ---------
@@ -78,7 +78,7 @@ def recipe_words(
 
 
 def recipe_environment() -> dict[str, str]:
-    """Environment of a recipe: ours, this package importable, quick on CPUs."""
+    """Return a recipe's environment: ours, with this package importable."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {
         **CPU_ENVIRONMENT,
@@ -88,7 +88,7 @@ def recipe_environment() -> dict[str, str]:
 
 
 def run_recipe(words: Sequence[str]) -> int:
-    """Run a command line to its end.
+    """Run a command line until it ends.
 
     Returns
     -------

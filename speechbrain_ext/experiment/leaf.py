@@ -1,4 +1,4 @@
-"""A recipe's YAML and command line to typed settings, before any work.
+"""Conversion of a recipe's YAML and command line to checked settings.
 
 What a leaf leaves out takes the default of the recipe's settings class. All is
 checked here: names, types, ranges, and the arguments of the objects that the
@@ -44,7 +44,7 @@ from speechbrain_ext.utils.yaml_trees import (
     tag_of,
 )
 
-# Keys that name another YAML: found beside the YAML that has them.
+# Keys that name another YAML, relative to the YAML that has them.
 _YAMLS = re.compile(r"(^|_)(yaml|hparams)$")
 _PLACEHOLDER = "!PLACEHOLDER"
 _EXAMPLE = "!name:package.Class"
@@ -52,7 +52,7 @@ _EXAMPLE = "!name:package.Class"
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A recipe's YAML, read, completed and checked.
+    """YAML of a recipe, read, completed with defaults and checked.
 
     Arguments
     ---------
@@ -75,7 +75,7 @@ class Leaf:
     options: dict[str, Any]
 
     def objects(self) -> dict[str, Any]:
-        """Build what the YAML names by ``!new:`` and ``!name:``."""
+        """Build the objects that the YAML names by ``!new:`` and ``!name:``."""
         return build_objects(self.text, self.path)
 
 
@@ -85,7 +85,7 @@ def read_leaf(
     overrides: Any = None,
     preset: Mapping[str, Any] | None = None,
 ) -> Leaf:
-    """Read a leaf for a recipe, with overrides; refuse what cannot be.
+    """Read a recipe's YAML with overrides; raise InputError if it is wrong.
 
     Arguments
     ---------
@@ -141,7 +141,7 @@ def read_leaf(
 
 
 def _check_changed_yamls(settings: Settings) -> None:
-    """Check maps of changes: ``embedder`` holds those to ``embedder_yaml``."""
+    """Check each map of changes against the YAML that it changes."""
     for key in settings.keys():
         path = getattr(settings, f"{key}_yaml", None)
         if path is not None:
@@ -149,7 +149,7 @@ def _check_changed_yamls(settings: Settings) -> None:
 
 
 def _with_objects(overrides: Any, known: Mapping[str, Setting]) -> Any:
-    """Overrides in which text such as ``"!name:a.B"`` is that object."""
+    """Parse overrides such as ``"!name:a.B"`` as the objects they name."""
     found = CommentedMap(overrides)
     for key, value in found.items():
         tagged = isinstance(value, str) and value.startswith("!")
@@ -163,7 +163,7 @@ def _is_object(fact: Setting) -> bool:
 
 
 def _with_yamls_found(tree: Any, path: Path | None = None) -> Any:
-    """A tree whose names of other YAMLs are paths that work anywhere.
+    """Return a tree in which the names of other YAMLs are absolute paths.
 
     They are looked for beside ``path``, the YAML that names them, or as on the
     command line.
@@ -184,7 +184,7 @@ def _with_yamls_found(tree: Any, path: Path | None = None) -> Any:
 def _check_names(
     kind: type[Settings], tree: Any, overrides: Any, options: Mapping
 ) -> None:
-    """Refuse keys that nobody reads; an anchor of a ``!ref`` may be there."""
+    """Raise InputError for unknown keys that no ``!ref`` uses either."""
     known = kind.keys()
     text = str(plain(tree, tags=True))
     referred = set(re.findall(r"<([A-Za-z_]\w*)[\w.\[\]]*>", text))
@@ -197,7 +197,7 @@ def _check_names(
 
 
 def _completed(kind: type[Settings], tree: CommentedMap) -> CommentedMap:
-    """A tree with the default of each key that it leaves out."""
+    """Return a tree with the default of each key that is not given."""
     known, defaults = kind.keys(), CommentedMap()
     for key in known:
         default = kind.default_of(key, tree)
@@ -205,7 +205,7 @@ def _completed(kind: type[Settings], tree: CommentedMap) -> CommentedMap:
             defaults |= parse_yaml(f"{key}: {default}")
         elif default is not REQUIRED:
             defaults[key] = default
-    # A map of values, such as `lr_parts`, is given whole.
+    # A map of values, such as `lr_parts`, is replaced as a whole.
     values = {k for k, fact in known.items() if not _is_object(fact)}
     new = merged(defaults, {k: v for k, v in tree.items() if k not in values})
     new.update({k: v for k, v in tree.items() if k in values})
@@ -213,7 +213,7 @@ def _completed(kind: type[Settings], tree: CommentedMap) -> CommentedMap:
 
 
 def _check_object(fact: Setting, node: Any, default: Any) -> None:
-    """Refuse an object that cannot be, or arguments that it does not take."""
+    """Raise InputError if an object or its arguments do not exist."""
     if not _is_object(fact):
         return
     tag = tag_of(node)
@@ -236,7 +236,7 @@ def _check_object(fact: Setting, node: Any, default: Any) -> None:
 
 
 def _check_ranges(fact: Setting, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments of the default's class that are out of range."""
+    """Raise InputError for arguments of the default class out of range."""
     for key, value in arguments.items():
         if key in fact.arguments:
             name = f"{fact.name}.{key}"
@@ -246,7 +246,7 @@ def _check_ranges(fact: Setting, arguments: Mapping[str, Any]) -> None:
 def check_arguments(
     name: str, target: Any, arguments: Mapping[str, Any]
 ) -> None:
-    """Refuse arguments that a class or function does not take.
+    """Raise InputError for arguments that a class or function lacks.
 
     Arguments
     ---------
@@ -288,7 +288,7 @@ def check_arguments(
 
 
 def _is_simple(kind: Any) -> bool:
-    """Whether `Setting` can check values of a type."""
+    """Return whether `Setting` can check values of a type."""
     origin = typing.get_origin(kind)
     if origin is typing.Literal:
         return True
@@ -298,12 +298,12 @@ def _is_simple(kind: Any) -> bool:
 
 
 def _is_built(value: Any) -> bool:
-    """Whether a value is itself an object of the YAML."""
+    """Return whether a value is itself an object of the YAML."""
     return isinstance(value, dict) and "!" in value
 
 
 def _check_options(stated: dict[str, Any], defaults: Mapping) -> None:
-    """Refuse run options in a YAML that are of another type."""
+    """Raise InputError for SpeechBrain run options of a wrong type."""
     for key, value in stated.items():
         kind = type(defaults[key])
         if kind in (bool, int, float, str):

@@ -123,7 +123,7 @@ def _visit(
     unknown = []
     for name, given in _inputs(record).items():
         _visit(given, makers, found, begun)
-        # True speakers come with a corpus; who uses them says so itself.
+        # True speakers come with a corpus; a stage that uses them records it.
         given_raw = name == "oracle" or given["path"].endswith(_SHARED)
         if given["sha256"] not in makers and not given_raw:
             unknown.append(name)

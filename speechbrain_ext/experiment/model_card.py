@@ -1,4 +1,4 @@
-"""The card of a published model, made from stage records and results.
+"""Card of a published model, made from stage records and results.
 
 Front matter as the hub reads it (`huggingface_hub.ModelCardData`), then how
 to load the model, what it scored, how it was trained and what it is not for.
@@ -32,10 +32,10 @@ TAGS = (
     "self-supervised",
     "pseudo-labels",
 )
-# As the card stands in its folder, where the examples are.
+# Path of the card within its folder, where the examples are.
 _HERE = 'source = "."'
 _FILES = 'first, second = "{}", "{}"'
-# Facts of a stage record that a reader of the card wants, and their words.
+# Facts of a stage record that a card shows, with their words.
 _WORDS = {
     "n_train": "{:,} training utterances",
     "hours_train": "{:.1f} h",

@@ -1,4 +1,4 @@
-"""The plan of a run: which recipe runs when, on what, into which folder.
+"""Plan of a run: its recipes, their order, inputs and output folders.
 
 Bootstrap, then rounds of training on the clusters of the last embeddings,
 then large-margin fine-tuning, then the same system with true labels (Miara,
@@ -39,7 +39,7 @@ Labels = Step[LabelArtifacts]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The steps of a run, in the order they are done.
+    """Steps of a run, in the order in which they run.
 
     Arguments
     ---------
@@ -63,32 +63,32 @@ class Plan:
 
     @property
     def export(self) -> Step[ExportArtifacts] | None:
-        """The step that makes the folder to share, if the plan has one."""
+        """Step that writes the folder to share, if the plan has one."""
         last = self.steps[-1]
         return last if last.kind is Kind.EXPORT else None
 
     @property
     def model_folder(self) -> Path | None:
-        """Folder of the run's model: the one to share, else its embedder."""
+        """Folder of the run's model: the exported one, else its embedder."""
         if self.export is not None:
             return self.export.artifacts.model
         return None if self.model is None else self.model.artifacts.embedder
 
 
 def load_plan(settings: RunRounds) -> Plan:
-    """The plan of a run; with ``n_rounds: auto``, as it is so far."""
+    """Return the plan of a run; with ``n_rounds: auto``, as known so far."""
     return _Builder(settings).build()
 
 
 def longest_plan(settings: RunRounds) -> Plan:
-    """The plan with all steps that it may come to have."""
+    """Return the plan with all steps that it can grow to."""
     if settings.n_rounds == AUTO:
         settings = dataclasses.replace(settings, n_rounds=settings.max_rounds)
     return load_plan(settings)
 
 
 def embedder_of(settings: RunRounds, stage: str) -> dict[str, Any]:
-    """Values to change of the embedder that a stage trains."""
+    """Return the changes to the embedder that a stage trains."""
     if stage in (Kind.TRAIN.stage, Kind.LARGE_MARGIN.stage):
         chosen = settings.round_embedder
         return settings.embedder if chosen is None else chosen
@@ -96,7 +96,7 @@ def embedder_of(settings: RunRounds, stage: str) -> dict[str, Any]:
 
 
 class _Builder:
-    """Build the steps of a run, one system after another."""
+    """Builder of the steps of a run, one system after another."""
 
     def __init__(self, settings: RunRounds):
         self.settings = settings
@@ -105,7 +105,7 @@ class _Builder:
         self.steps: list[Step[Any]] = []
 
     def build(self) -> Plan:
-        """All steps that are certain, in the order they run."""
+        """Build all steps that are certain, in the order in which they run."""
         self.prepare()
         first, labels = self.bootstrap()
         start: dict[str, Any] = {"init_from": None}
@@ -154,14 +154,14 @@ class _Builder:
         return step
 
     def prepare(self) -> None:
-        """The corpus: manifests, trials, true speakers."""
+        """Append the preparation of the corpus."""
         values = {}
         if self.settings.data_folder is not None:
             values["data_folder"] = self.settings.data_folder
         self.add(Kind.PREPARE, System(Role.CORPUS), CorpusArtifacts, values)
 
     def bootstrap(self) -> tuple[Model, Labels]:
-        """The training without labels, and its clusters."""
+        """Append the training without labels, and its clustering."""
         model = self.add(
             Kind.BOOTSTRAP,
             System(Role.BOOTSTRAP, self.settings.bootstrap_name),
@@ -177,7 +177,7 @@ class _Builder:
         return model, labels
 
     def ablations(self, labels: Labels, start: dict[str, Any]) -> None:
-        """Round 1 once more, with values of each ablation."""
+        """Append a copy of round 1 for each ablation, with its values."""
         changes = self.settings.ablations.items()
         for number, (row, change) in enumerate(changes, start=1):
             system = System(Role.ABLATION, row, number)
@@ -187,7 +187,7 @@ class _Builder:
     def round(
         self, number: int, labels: Labels, start: dict[str, Any]
     ) -> tuple[Model, Labels]:
-        """A training on the last clusters, and the clusters that it gives."""
+        """Append a training on the last clusters, and the next clustering."""
         system = round_system(number)
         model = self.train(Kind.TRAIN, system, labels, start)
         found = self.labels(model, previous=labels)
@@ -201,7 +201,7 @@ class _Builder:
         labels: Labels,
         start: dict[str, Any],
     ) -> Embedder:
-        """All that follows the rounds; the step that makes the model."""
+        """Append all steps after the rounds; return that of the final model."""
         settings = self.settings
         tuned = settings.large_margin and rounds.chosen > 0
         if tuned:
@@ -225,7 +225,7 @@ class _Builder:
         values: dict[str, Any],
         change: dict[str, Any] | None = None,
     ) -> Model:
-        """A supervised training on pseudo- or true speakers."""
+        """Append a supervised training on pseudo-speakers or true speakers."""
         values = {
             "train_annotation": str(labels.artifacts.labels),
             "data_folder": Late.DATA_ROOT,
@@ -241,7 +241,7 @@ class _Builder:
         labels: Labels,
         change: dict[str, Any] | None = None,
     ) -> Model:
-        """A model, trained further with a larger margin."""
+        """Append a further training of a model with a larger margin."""
         values = {
             "init_from": str(model.artifacts.embedder),
             "init_classifier": str(model.artifacts.classifier),
@@ -249,7 +249,7 @@ class _Builder:
         return self.train(Kind.LARGE_MARGIN, system, labels, values, change)
 
     def topline(self, start: dict[str, Any], tuned: bool) -> None:
-        """The same training with true speakers, tuned if the model is."""
+        """Append the supervised upper bound: this training on true speakers."""
         system = System(Role.TOPLINE, "topline (true labels)")
         labels = self.add(
             Kind.TRUE_LABELS,
@@ -260,7 +260,7 @@ class _Builder:
                 "oracle": str(self.corpus.oracle),
             },
         )
-        # True labels are not doubted, whatever the rounds' setting.
+        # True labels are trusted, whatever the setting of the rounds.
         model = self.train(Kind.TRAIN, system, labels, start, TRUSTED)
         self.score(model, labels)
         if tuned:
@@ -269,7 +269,7 @@ class _Builder:
             self.score(model, labels)
 
     def whiten(self, model: Model) -> Embedder:
-        """The run's model, with the whitening it was scored with."""
+        """Append the whitening of the run's model, as it was scored."""
         return self.add(
             Kind.WHITEN,
             System(Role.WHITENED),
@@ -282,19 +282,19 @@ class _Builder:
         )
 
     def embed_train(self, model: Embedder) -> Step[EmbeddingArtifacts]:
-        """Embeddings of the training utterances."""
-        # Calibration scores training utterances as the test is scored.
+        """Append the embedding of the training utterances."""
+        # Calibration scores training utterances in the same way as the test.
         calibrated = "+" in str(self.settings.backends)
         return self.embed(Kind.EXTRACT_TRAIN, model, calibrated)
 
     def embed_test(self, model: Embedder) -> Step[EmbeddingArtifacts]:
-        """Embeddings of the test utterances."""
+        """Append the embedding of the test utterances."""
         return self.embed(Kind.EXTRACT_TEST, model, True)
 
     def embed(
         self, kind: Kind, model: Embedder, compared: bool
     ) -> Step[EmbeddingArtifacts]:
-        """Embeddings of one manifest, once a system."""
+        """Append the embedding of a manifest, once for each system."""
         for step in self.steps:
             if (step.kind, step.system) == (kind, model.system):
                 return step
@@ -310,7 +310,7 @@ class _Builder:
         return self.add(kind, model.system, EmbeddingArtifacts, values)
 
     def labels(self, model: Model, previous: Labels | None = None) -> Labels:
-        """Pseudo-speakers from a system's embeddings."""
+        """Append the clustering of a system's embeddings."""
         values: dict[str, Any] = {
             "embeddings_folder": str(self.embed_train(model).folder),
             "train_annotation": str(self.corpus.train),
@@ -324,7 +324,7 @@ class _Builder:
     def score(
         self, model: Model, cohort: Labels, clusters: Labels | None = None
     ) -> None:
-        """Scores of the trial lists, if there are any.
+        """Append the scoring of the trial lists, if there are any.
 
         ``cohort`` are the speakers to normalise and calibrate by;
         ``clusters`` are the system's own, reported with it.
@@ -345,7 +345,7 @@ class _Builder:
             self.add(Kind.SCORE, model.system, ScoreArtifacts, values)
 
     def scored_values(self, model: Embedder, trained: Model) -> dict[str, Any]:
-        """What is scored, and what the results say of it."""
+        """Return values for scoring: its inputs, and facts for the results."""
         settings = self.settings
         return {
             "embeddings_folder": str(self.embed_test(model).folder),
@@ -361,23 +361,23 @@ class _Builder:
         }
 
     def cohort_values(self, model: Embedder, cohort: Labels) -> dict[str, Any]:
-        """Embeddings and labels of the training utterances."""
+        """Return the embeddings and labels of the cohort, the training set."""
         values = {
             "cohort_folder": str(self.embed_train(model).folder),
             "cohort_labels": str(cohort.artifacts.labels),
         }
         system = model.system
         if system.role is not Role.BOOTSTRAP and not system.has_true_labels:
-            # Clusters that owe least to the embeddings to be calibrated.
+            # Clusters that depend least on the embeddings to be calibrated.
             values["calibration_labels"] = str(self.first_labels().labels)
         return values
 
     def first_labels(self) -> LabelArtifacts:
-        """The bootstrap's clusters."""
+        """Return the labels of the bootstrap's clusters."""
         return next(s.artifacts for s in self.steps if s.kind is Kind.LABELS)
 
     def export(self, model: Embedder, trained: Model, labels: Labels) -> None:
-        """The run's model as it is shared, scored as its users will.
+        """Append the export of the run's model, scored as its users score.
 
         ``trained`` is the training that ``model`` comes from, with
         ``labels``.

@@ -1,4 +1,4 @@
-"""A plan's values, all checked before its first step runs."""
+"""Check of all values of a plan before its first step runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Role, Step
 from speechbrain_ext.utils.errors import InputError
 
-# Keys of a stage that a plan has under names of its own.
+# Keys of a stage that have other names in a plan.
 _OF_PLAN = {
     "protocol": "protocol",
     "backends": "backends",
@@ -24,7 +24,7 @@ _OF_PLAN = {
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse a plan of which a step would refuse its settings.
+    """Raise InputError if a step of the plan would reject its settings.
 
     Arguments
     ---------
@@ -54,17 +54,17 @@ def check_plan(plan: Plan) -> None:
 
 
 def _check_positives(step: Step[Any], found: Any) -> None:
-    """Refuse true speakers as positives of a plan's training."""
+    """Raise InputError if a training of the plan uses true positives."""
     if getattr(found, "positives", None) == "oracle":
         raise InputError(
-            f"stages.{step.kind.stage}.set.positives is 'oracle'; every later "
-            "row would owe to true speakers and not say so; give ssps or "
-            "utterance (train_contrastive has that diagnostic by itself)"
+            f"stages.{step.kind.stage}.set.positives is 'oracle'; a plan must "
+            "not use true speakers, as no later result would say so; give "
+            "ssps or utterance, or run train_contrastive alone with oracle"
         )
 
 
 def in_the_plans_words(error: str, step: Step[Any], settings: RunRounds) -> str:
-    """A recipe's error with its keys named as the plan names them.
+    """Return a recipe's error with its keys as the plan names them.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""What every recipe does around its own work.
+"""Work that all recipes share: settings, stage record, log, skipping.
 
 Command line to checked hparams, a folder with a log, the archived script and
 the resolved YAML, skip or resume by record, and the record at the end.
@@ -42,7 +42,7 @@ from speechbrain_ext.utils.yaml_trees import parse_options, plain
 
 logger = logging.getLogger(__name__)
 
-# Run options that decide the result; the others only how it is reached.
+# Run options that decide the result; the others do not change it.
 _DECIDING = (
     "debug debug_batches debug_epochs precision eval_precision max_grad_norm "
     "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
@@ -51,7 +51,7 @@ _DECIDING = (
 
 
 def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
-    """Read a command line as SpeechBrain does; a wrong value is one line.
+    """Read a command line as SpeechBrain does; report errors in one line.
 
     Arguments
     ---------
@@ -91,7 +91,7 @@ def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
 
 
 def _described(path: PathLike) -> dict[str, Any]:
-    """Entry of an input; a YAML counts with its bases."""
+    """Describe an input for the record; a YAML includes its bases."""
     is_yaml = Path(path).suffix in (".yaml", ".yml")
     return describe_yaml(path) if is_yaml else describe_file(path)
 
@@ -147,7 +147,7 @@ class RecipeRun:
                 f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
             )
         self._refuse_options(kind, argv)
-        # Run options that are keys of the recipe are checked as these are.
+        # Run options that are also keys of the recipe are checked like keys.
         keys = kind.keys().keys() & RunOptions().as_dict().keys()
         own = [a for a in argv if "=" in a and a.split("=")[0][2:] in keys]
         argv = [a for a in argv if a not in own]
@@ -179,7 +179,7 @@ class RecipeRun:
 
     @property
     def options(self) -> RunOptions:
-        """SpeechBrain's run options of the YAML and the command line."""
+        """SpeechBrain's run options, from the YAML and the command line."""
         given = {n: self.run_opts[n] for n in self.run_opts.overridden_args}
         return RunOptions.from_dictionary({**self.leaf.options, **given})
 
@@ -188,7 +188,7 @@ class RecipeRun:
         inputs: dict[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
-        """Begin: True when the record shows this very work finished.
+        """Begin the stage; return True if its record shows it finished.
 
         Otherwise the folder is opened (log, archived script, resolved YAML,
         ``request.json``) and the seed set; work found unfinished there is
@@ -218,7 +218,7 @@ class RecipeRun:
         return done
 
     def _deciding_options(self) -> dict[str, Any]:
-        """SpeechBrain run options that change the result, if not default."""
+        """Return the non-default SpeechBrain options that change the result."""
         default = RunOptions()
         given = {**default.as_dict(), **self.leaf.options}
         for name in self.run_opts.overridden_args:
@@ -243,7 +243,7 @@ class RecipeRun:
         }
         self.request = plain(self.request)
         if self.settings.overwrite:
-            # Not what this very command began: after a kill it goes on.
+            # A folder begun by this command is kept: after a kill it resumes.
             if not is_begun(self.folder, self.request):
                 move_aside(self.folder)
         if is_finished(self.folder, self.request):
@@ -262,25 +262,25 @@ class RecipeRun:
                 sb.core.DEFAULT_LOG_CONFIG,
                 {"handlers": {"file_handler": {"filename": str(log)}}},
             )
-            # These narrate every font and every compiled kernel at DEBUG.
+            # These libraries log every font and every kernel at DEBUG level.
             for chatty in ("matplotlib", "numba", "faiss", "PIL"):
                 logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def objects(self) -> dict[str, Any]:
-        """The hparams with their objects built, seeded."""
+        """Build the objects of the hparams, with the seed set."""
         seed_everything(self.settings.seed, verbose=False)
         return self.leaf.objects()
 
     @property
     def world_size(self) -> int:
-        """Processes started by torchrun; 1 without it."""
-        # Not WORLD_SIZE: schedulers set it for processes that do not meet.
+        """Number of processes that torchrun started; 1 without torchrun."""
+        # Not WORLD_SIZE: schedulers set it for unrelated processes too.
         if sb.utils.distributed.is_distributed_initialized():
             return torch.distributed.get_world_size()
         return 1
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
-        """Write the record: outputs (names in the folder) and facts."""
+        """Write the stage record: outputs (names in the folder) and facts."""
         seconds = time.time() - self._start
         run_on_main(
             write_record,

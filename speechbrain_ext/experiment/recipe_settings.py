@@ -1,4 +1,4 @@
-"""The settings class of each recipe, found by the recipe's name."""
+"""Settings class of each recipe, by the recipe's name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pkgutil
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings
 
-# Room, module and class by recipe; imported when they are asked for.
+# Room, module and class of each recipe; imported at first use.
 RECIPE_SETTINGS = {
     "compare_scores": "verification.settings:CompareScores",
     "convert_embeddings": "dataio.settings:ConvertEmbeddings",
@@ -29,7 +29,7 @@ RECIPE_SETTINGS = {
 
 
 def settings_of(recipe: str) -> type[Settings]:
-    """The settings class of a recipe.
+    """Return the settings class of a recipe.
 
     Arguments
     ---------

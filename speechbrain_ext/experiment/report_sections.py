@@ -1,4 +1,4 @@
-"""Pictures of a run's report, with headings and captions."""
+"""Plots of a run's report, with headings and captions."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from speechbrain_ext.verification.plots import (
 )
 from speechbrain_ext.verification.results import Result, Yardstick
 
-_MAPPED_SPEAKERS, _MAPPED = 24, 1000  # of a map: speakers, utterances
+_MAPPED_SPEAKERS, _MAPPED = 24, 1000  # in a map: speakers, utterances
 
 
 def eer_sections(
     results: Sequence[Result], yardsticks: Sequence[Yardstick]
 ) -> list[Section]:
-    """EER by round, one line a trial list."""
+    """Plot EER by round, one line for each trial list."""
     lists = {(r.trials.corpus, r.trials.name) for r in results}
     cited = [y for y in yardsticks if (y.corpus, y.trials) in lists]
     caption = "Equal error rate of each system with its 95 % interval."
@@ -61,7 +61,7 @@ def eer_sections(
 
 
 def score_sections(scored: Sequence[Scored]) -> list[Section]:
-    """DET curves of all systems, cost of calibration, and histograms."""
+    """Plot DET curves, calibration costs and histograms of all systems."""
     sections: list[Section] = []
     scorings = _scorings(scored)
     for name, backend in scorings:
@@ -78,14 +78,14 @@ def score_sections(scored: Sequence[Scored]) -> list[Section]:
             caption = f"{words}: what a user's threshold costs."
             figure = bayes_errors(systems)
             sections.append(Section(f"Calibration, {title}", caption, figure))
-        if backend == scorings[0][1]:  # the others' are beside the scores
+        if backend == scorings[0][1]:  # the first one only
             figure = score_histograms(systems)
             sections.append(Section(f"Scores, {title}", f"{words}.", figure))
     return sections
 
 
 def _scorings(scored: Sequence[Scored]) -> list[tuple[str, str]]:
-    """Trial lists and back-ends, each pair once."""
+    """List the pairs of trial list and back-end, each once."""
     pairs = [
         (result.trials.name, result.system.backend)
         for one in scored
@@ -95,8 +95,8 @@ def _scorings(scored: Sequence[Scored]) -> list[tuple[str, str]]:
 
 
 def churn_sections(plan: Plan) -> list[Section]:
-    """Share of utterances that changed cluster, round by round."""
-    # A longer earlier run may have left more.
+    """Plot the share of utterances that changed cluster, by round."""
+    # A longer earlier run may have left later rounds.
     found = list(churns_of(plan.settings).items())
     churns = dict(found[: plan.rounds.n_rounds])
     if not churns:
@@ -110,7 +110,7 @@ def churn_sections(plan: Plan) -> list[Section]:
 
 
 def cluster_sections(steps: Sequence[Step[Any]]) -> list[Section]:
-    """Sizes of the pseudo-speakers of every system."""
+    """Plot the sizes of the pseudo-speakers of every system."""
     clustered = _clustered(steps)
     if not clustered:
         return []
@@ -121,7 +121,7 @@ def cluster_sections(steps: Sequence[Step[Any]]) -> list[Section]:
 
 
 def _clustered(steps: Sequence[Step[Any]]) -> dict[str, dict[str, Any]]:
-    """What clustering said of the labels of each system."""
+    """Read the clustering statistics of each system."""
     return {
         step.system.name: read_json(step.artifacts.clusters)
         for step in steps_that_left(steps, LabelArtifacts)
@@ -130,7 +130,7 @@ def _clustered(steps: Sequence[Step[Any]]) -> dict[str, dict[str, Any]]:
 
 
 def number_sections(steps: Sequence[Step[Any]]) -> list[Section]:
-    """Criteria by which the number of clusters was chosen, if it was."""
+    """Plot the criteria that chose the number of clusters, if any did."""
     caption = "Criteria that need no labels, by the number of clusters."
     sections: list[Section] = []
     for name, clusters in _clustered(steps).items():
@@ -150,7 +150,7 @@ def number_sections(steps: Sequence[Step[Any]]) -> list[Section]:
 def map_sections(
     steps: Sequence[Step[Any]], late: Mapping[Late, Any]
 ) -> list[Section]:
-    """Training embeddings of every system in two dimensions."""
+    """Plot every system's training embeddings in two dimensions."""
     embeddings = {
         step.system.name: step.artifacts
         for step in steps_that_left(steps, EmbeddingArtifacts)
@@ -170,7 +170,7 @@ def _map(
     embedded: EmbeddingArtifacts,
     oracle: str | None,
 ) -> list[Section]:
-    """One map, of some clusters or, where they are known, speakers."""
+    """Plot one map, coloured by clusters and, if known, by speakers."""
     caption = (
         "Training utterances of some of the larger clusters (or, where they "
         "are known, of some speakers), t-SNE. Near means alike; distances "
@@ -193,7 +193,7 @@ def _map(
 
 
 def mapped_rows(names: np.ndarray) -> np.ndarray:
-    """Rows of some utterances of the names that have most, in row order."""
+    """Return rows of the most frequent names, a few each, in row order."""
     _, number, size = np.unique(names, return_inverse=True, return_counts=True)
     largest = np.argsort(-size, kind="stable")[:_MAPPED_SPEAKERS]
     rows = np.flatnonzero(np.isin(number, largest))
@@ -202,7 +202,7 @@ def mapped_rows(names: np.ndarray) -> np.ndarray:
 
 
 def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:
-    """Training loss of every model, and the health of a bootstrap."""
+    """Plot every model's training loss, and the bootstrap's diagnostics."""
     models = trainings(steps)
     curves = {
         step.system.name: pd.read_csv(step.artifacts.curve) for step in models
@@ -217,7 +217,7 @@ def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:
 def health_sections(
     step: Step[ModelArtifacts], curve: pd.DataFrame
 ) -> list[Section]:
-    """Statistics of a training without labels that show a collapse."""
+    """Plot the label-free statistics that show a collapse."""
     if "effective_rank" not in curve:
         return []
     name = step.system.name
@@ -235,7 +235,7 @@ def health_sections(
 
 
 def gate_sections(models: Sequence[Step[ModelArtifacts]]) -> list[Section]:
-    """What the gates of gated trainings saw and did."""
+    """Plot the losses that the gates saw, and their decisions."""
     sections: list[Section] = []
     for step in models:
         if not step.artifacts.gate.exists():

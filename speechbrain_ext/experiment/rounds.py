@@ -1,4 +1,4 @@
-"""How many rounds a run has: as many as its plan says, or as churn allows."""
+"""Number of rounds of a run: fixed by its plan, or decided by churn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from speechbrain_ext.experiment.steps import Kind, Role, System
 
 
 def round_system(number: int) -> System:
-    """The system of a round.
+    """Return the system of a round.
 
     Example
     -------
@@ -22,10 +22,10 @@ def round_system(number: int) -> System:
 
 
 def rounds_of(settings: RunRounds) -> Rounds:
-    """Rounds of a plan; with ``auto``, as far as stage records tell.
+    """Return the rounds of a plan; with ``auto``, as the records decide.
 
     What is planned depends on the records alone, so that a run taken up
-    again comes to the same plan.
+    again gives the same plan.
 
     Arguments
     ---------
@@ -60,7 +60,7 @@ def rounds_of(settings: RunRounds) -> Rounds:
 
 
 def churns_of(settings: RunRounds) -> dict[str, float]:
-    """Churn of each round that has been clustered, in order.
+    """Return the churn of each round that was clustered, in order.
 
     Arguments
     ---------

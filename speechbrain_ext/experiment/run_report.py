@@ -1,4 +1,4 @@
-"""What a run leaves for its reader: result files, TABLE.md, report.html."""
+"""Report of a finished run: result files, TABLE.md and report.html."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Tables = dict[str, list[dict[str, str]]]
 
 
 def write_run_report(plan: Plan) -> Path:
-    """Collect a finished run; print its table.
+    """Collect the results of a finished run, write its report, print a table.
 
     Arguments
     ---------
@@ -89,7 +89,7 @@ def write_run_report(plan: Plan) -> Path:
 
 
 def write_results(plan: Plan, scored: Sequence[Scored]) -> list[Compared]:
-    """Write a run's results, comparisons and curves; the comparisons."""
+    """Write results, comparisons and curves of a run; return comparisons."""
     folder = RunFolder(plan.settings.results_folder, plan.settings.run)
     folder.write_scores(scored)
     folder.write_curves(plan.steps)
@@ -102,7 +102,7 @@ def write_results(plan: Plan, scored: Sequence[Scored]) -> list[Compared]:
 
 
 def comparison_table(run: str, compared: Sequence[Compared]) -> Tables:
-    """Each system against the one before, on each list."""
+    """Return the rows that compare each system with the one before."""
     if not compared:
         return {}
     found = [one.found for one in compared]
@@ -111,7 +111,7 @@ def comparison_table(run: str, compared: Sequence[Compared]) -> Tables:
 
 
 def introduction(plan: Plan, scored: Sequence[Scored]) -> str:
-    """What the run is, for the top of its page."""
+    """Return the text at the top of the page: what was run."""
     return (
         f"Speaker verification learnt from {plan.settings.corpus} without "
         "labels: a bootstrap, rounds of training on clusters of the last "
@@ -123,7 +123,7 @@ def introduction(plan: Plan, scored: Sequence[Scored]) -> str:
 
 
 def stopping_words(plan: Plan, scored: Sequence[Scored]) -> str:
-    """Why an ``auto`` run stopped, and how its choice compares in EER."""
+    """Explain why an ``auto`` run stopped, and compare its choice in EER."""
     if plan.settings.n_rounds != AUTO:
         return ""
     words = f"\n\nRounds ended by themselves: {plan.rounds.reason}."
@@ -144,6 +144,6 @@ def stopping_words(plan: Plan, scored: Sequence[Scored]) -> str:
 
 
 def last_eer(scored: Scored, trials: str) -> float:
-    """EER of a system on a list, by its last back-end."""
+    """Return the EER of a system on a list, by its last back-end."""
     found = [r for r in scored.results if r.trials.name == trials]
     return found[-1].eer.value

@@ -1,4 +1,4 @@
-"""What a run leaves in the results folder: scores, comparisons and curves.
+"""Files of a run in the results folder: scores, comparisons and curves.
 
 ``results/runs/<run>/scores/<NN>-<system>_<list>_<backend>.json`` and, beside
 it, ``comparisons/<first>-<second>_<list>_<backend>.json`` and
@@ -38,7 +38,7 @@ Scores = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """A scored system of a run.
+    """System of a run, with its scores and results.
 
     Arguments
     ---------
@@ -61,11 +61,11 @@ class Scored:
     results: list[Result]
 
     def has(self, trials: str, backend: str) -> bool:
-        """Whether a list was scored by a back-end."""
+        """Return whether a list was scored by a back-end."""
         return self.artifacts.scores(trials, backend).exists()
 
     def result(self, trials: str, backend: str) -> Result:
-        """The result of a list by a back-end."""
+        """Return the result of a list by a back-end."""
         return next(
             result
             for result in self.results
@@ -73,11 +73,11 @@ class Scored:
         )
 
     def trial_list(self, name: str) -> TrialList:
-        """The trials of a list."""
+        """Return the trials of a list."""
         return read_trial_file(name, self.trials[name])
 
     def scores(self, trials: str, backend: str) -> Scores:
-        """Scores [N] and labels [N] of a list by a back-end."""
+        """Return scores [N] and labels [N] of a list by a back-end."""
         found = np.load(self.artifacts.scores(trials, backend))
         return found, self.trial_list(trials).labels
 
@@ -85,7 +85,7 @@ class Scored:
 def read_scored(
     steps: Sequence[Step[Any]], late: Mapping[Late, Any]
 ) -> list[Scored]:
-    """The scored systems of a run, in its order.
+    """Return the scored systems of a run, in its order.
 
     Arguments
     ---------
@@ -139,7 +139,7 @@ def with_seconds(result: Result, seconds: float | None) -> Result:
 
 
 class RunFolder:
-    """Folder of a run below the results folder.
+    """Folder of one run below the results folder.
 
     Arguments
     ---------
@@ -153,7 +153,7 @@ class RunFolder:
         self.folder = Path(results_folder) / "runs" / run
 
     def emptied(self, name: str, pattern: str = "*.json") -> Path:
-        """A folder for files of one sort, without those of earlier runs."""
+        """Make an empty folder for one kind of file; delete older files."""
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob(pattern):
@@ -183,7 +183,7 @@ class RunFolder:
 
 
 def trainings(steps: Sequence[Step[Any]]) -> list[Step[ModelArtifacts]]:
-    """The steps that trained a model.
+    """Return the steps that trained a model.
 
     Example
     -------
@@ -196,7 +196,7 @@ def trainings(steps: Sequence[Step[Any]]) -> list[Step[ModelArtifacts]]:
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """Two systems on one list by one back-end, and what was found."""
+    """Comparison of two systems on one list by one back-end."""
 
     first: System
     second: System
@@ -205,19 +205,19 @@ class Compared:
 
     @property
     def name(self) -> str:
-        """Name of its file."""
+        """Name of the comparison's file."""
         systems = f"{self.first.name}-{self.second.name}"
         scoring = f"{self.result.trials.name}_{self.result.system.backend}"
         return f"{systems}_{scoring}"
 
     @property
     def is_with_topline(self) -> bool:
-        """Whether true labels made the first and not the second."""
+        """Whether the first system used true labels and the second did not."""
         return self.first.has_true_labels and not self.second.has_true_labels
 
 
 def comparisons_of(scored: Sequence[Scored]) -> list[Compared]:
-    """Each system against the one before it, on each list.
+    """Compare each system with the one before it, on each list.
 
     The last of those without labels is compared with the last topline.
     """
@@ -232,7 +232,7 @@ def comparisons_of(scored: Sequence[Scored]) -> list[Compared]:
 
 
 def pairs(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
-    """Systems that are compared, first and second.
+    """Return the pairs of systems to compare, first and second.
 
     The model to share is none of them: it has been scored as the last round.
     """
@@ -246,7 +246,7 @@ def pairs(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
 
 
 def _compare(first: Scored, second: Scored, result: Result) -> Comparison:
-    """Two systems' scores of one list by one back-end, drawing alike."""
+    """Compare two systems' scores of one list in the same drawings."""
     name, backend = result.trials.name, result.system.backend
     trials = second.trial_list(name)
     oracle = None

@@ -1,4 +1,4 @@
-"""Settings of the driver, `run_rounds`: a plan."""
+"""Settings of the driver `run_rounds`: the plan of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class StageSettings:
-    """Recipe of a stage, its YAML and the values of it to change."""
+    """Recipe of a stage, its YAML and the values to change in it."""
 
     recipe: str
     hparams: str
@@ -35,7 +35,7 @@ class StageSettings:
 
 @dataclasses.dataclass(kw_only=True)
 class RunRounds(Settings):
-    """The whole loop, from a corpus to a model and a report."""
+    """Settings of the whole loop, from a corpus to a model and a report."""
 
     recipe = "run_rounds"
 
@@ -152,7 +152,7 @@ class RunRounds(Settings):
     )
 
     def check_together(self) -> None:
-        """Refuse stages that are none, and rounds that cannot be judged."""
+        """Raise InputError for unknown, incomplete or missing stages."""
         for kind, stage in self.stages.items():
             if kind not in STAGES:
                 raise _no_such_key("stages", kind, stage, STAGES)
@@ -174,12 +174,12 @@ class RunRounds(Settings):
             )
 
     def stage(self, kind: str) -> StageSettings:
-        """The recipe of a stage, its YAML and the values to change."""
+        """Return the recipe of a stage, its YAML and the values to change."""
         return StageSettings(**self.stages[kind])
 
 
 def _check_stage(name: str, stage: dict[str, Any]) -> None:
-    """Refuse a stage that lacks a key, or has one of another type."""
+    """Raise InputError if a stage lacks a key or has one of a wrong type."""
     kinds = {field.name: field for field in dataclasses.fields(StageSettings)}
     for key, value in stage.items():
         if key not in kinds:

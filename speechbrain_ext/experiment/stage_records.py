@@ -1,4 +1,4 @@
-"""Stage records: the request of a stage, and proof that it finished.
+"""Stage records: what a stage was asked to do, and that it finished.
 
 A stage folder holds ``request.json`` from the moment its work begins and
 ``stage.json`` once it has ended; both are written atomically. The same

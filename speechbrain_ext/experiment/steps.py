@@ -1,4 +1,4 @@
-"""Steps of a run: their kind, their system, their values and artifacts."""
+"""Steps of a run: their kinds, systems, values and artifacts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ B = TypeVar("B", bound=left.Artifacts)
 
 
 class Kind(enum.StrEnum):
-    """What a step does."""
+    """Kind of work that a step does."""
 
     PREPARE = "prepare"
     BOOTSTRAP = "bootstrap"
@@ -31,18 +31,18 @@ class Kind(enum.StrEnum):
 
     @property
     def stage(self) -> str:
-        """Its key in a plan's ``stages``."""
+        """Key of this kind in a plan's ``stages``."""
         extracts = (Kind.EXTRACT_TRAIN, Kind.EXTRACT_TEST)
         return "extract" if self in extracts else self.value
 
     @property
     def folder_name(self) -> str:
-        """Its folder in that of its system; the corpus has one of its own."""
+        """Name of the step's folder in its system's; the corpus has its own."""
         return _FOLDERS[self]
 
     @property
     def launched(self) -> bool:
-        """Whether the plan's ``launcher`` (torchrun) starts it."""
+        """Whether the plan's ``launcher`` (torchrun) starts the step."""
         return self in _LAUNCHED
 
 
@@ -70,7 +70,7 @@ _LAUNCHED = {
 
 
 class Role(enum.StrEnum):
-    """What a system is for in a run."""
+    """Purpose of a system in a run."""
 
     CORPUS = "corpus"
     BOOTSTRAP = "bootstrap"
@@ -85,7 +85,7 @@ class Role(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A model of a run and all that is made with it.
+    """Model of a run, with everything that is made with it.
 
     Arguments
     ---------
@@ -103,17 +103,17 @@ class System:
 
     @property
     def name(self) -> str:
-        """Name of its folder, such as ``round1``."""
+        """Name of the system's folder, such as ``round1``."""
         return f"{self.role.value}{self.number or ''}"
 
     @property
     def has_true_labels(self) -> bool:
-        """Whether it was trained on true speakers."""
+        """Whether the system was trained on true speakers."""
         return self.role in (Role.TOPLINE, Role.TOPLINE_TUNED)
 
 
 class Late(enum.StrEnum):
-    """Values that are known once the corpus is prepared."""
+    """Values that are known after the corpus is prepared."""
 
     DATA_ROOT = "data_root"
     ORACLE = "oracle"
@@ -122,7 +122,7 @@ class Late(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Step(Generic[A]):
-    """One recipe to run.
+    """Step of a run: one recipe with its values and output folder.
 
     Arguments
     ---------
@@ -152,17 +152,17 @@ class Step(Generic[A]):
 
     @property
     def name(self) -> str:
-        """``system/folder``, for instance ``round1/model``."""
+        """Name of the step: ``system/folder``, such as ``round1/model``."""
         parts = (self.system.name, self.kind.folder_name)
         return "/".join(filter(None, parts))
 
     @property
     def folder(self) -> Path:
-        """Its output folder."""
+        """Output folder of the step."""
         return self.artifacts.folder
 
     def values(self, found: Mapping[Late, Any]) -> dict[str, Any]:
-        """All values to change, given the late ones.
+        """Return all values to change, given the late ones.
 
         Arguments
         ---------
@@ -174,7 +174,7 @@ class Step(Generic[A]):
 
 
 def steps_that_left(steps: Iterable[Step[Any]], kind: type[B]) -> list[Step[B]]:
-    """The steps whose artifacts are of a class.
+    """Return the steps whose artifacts are of a class.
 
     Example
     -------

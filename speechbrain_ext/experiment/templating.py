@@ -1,4 +1,4 @@
-"""Documents from the template files in ``templates``."""
+"""Documents made from the template files in ``templates``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template.
+    """Fill a template with values.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""What the training recipes do around their Brains."""
+"""Work that the training recipes share around their Brains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from speechbrain_ext.training.brain import (
 def run_training(
     recipe: RecipeRun, build: Callable[[RecipeRun, Manifest], TrainingBrain]
 ) -> None:
-    """Train on a manifest and write an embedder folder, unless it is there.
+    """Train on a manifest and write an embedder folder, unless it exists.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Load, use and share a published model, safely.
+"""Safe loading, use and sharing of a published model.
 
 May import from: dataio, models, utils.
 """

@@ -1,4 +1,4 @@
-"""A published decision: score threshold and calibration."""
+"""Decision of a published model: score threshold and calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from speechbrain_ext.utils.errors import InputError
 
 
 class Decision(NamedTuple):
-    """Map from a cosine to a probability and a decision.
+    """Rule that maps a cosine to a probability and a decision.
 
     ``weight`` and ``offset`` make it a log-likelihood ratio, learnt on what
     ``learnt_on`` says; ``prior`` is that of a target, from 0 to 1.
@@ -22,7 +22,7 @@ class Decision(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """Cosine above which one speaker is the likelier answer."""
+        """Cosine above which "same speaker" is the likelier answer."""
         return (-logit(self.prior) - self.offset) / self.weight
 
 
@@ -38,7 +38,7 @@ def logit(probability: float) -> float:
 
 
 def checked_decision(*values: Any) -> Decision:
-    """Make a `Decision` after checking each value.
+    """Make a `Decision` and check each value.
 
     Arguments
     ---------
@@ -66,14 +66,14 @@ def checked_decision(*values: Any) -> Decision:
             raise InputError(f"{name} is {value!r}; it must be a number")
     if not 0 < prior < 1:
         raise InputError(
-            f"prior is {prior}; give the probability of a target, above 0 and "
-            "below 1"
+            f"prior is {prior}; it must be a probability above 0 and below 1; "
+            "give that of a target"
         )
     if weight <= 0:
         raise InputError(
-            f"calibration gives the score the weight {weight:.3g}: a higher "
-            "score would mean less alike. The model has learnt nothing that "
-            "tells these speakers apart; train it further, or calibrate on "
+            f"calibration gives the score the weight {weight:.3g}; it must be "
+            "above 0, or a higher score would mean less alike; the model does "
+            "not separate these speakers: train it further, or calibrate on "
             "trials with --calibration_trials of score_trials"
         )
     return Decision(float(weight), float(offset), float(prior), str(learnt_on))
@@ -83,6 +83,6 @@ def _is_number(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     try:
         return number and math.isfinite(value)
-    # A whole number beyond all floats.
+    # A whole number too large for a float.
     except OverflowError:
         return False

@@ -1,4 +1,4 @@
-"""Embed all files below a folder. On the command line:
+"""Embed all files below a folder, on the command line:
 
 > python -m speechbrain_ext.inference.embed MODEL folder out.npy
 
@@ -41,7 +41,7 @@ _HEADER = "ID,row"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Files below a folder to an array and the names of its rows.
+    """Embed the files below a folder; write an array and its row names.
 
     Arguments
     ---------
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def checked_output(path: PathLike) -> Path:
-    """Raise InputError if an output would replace a file of another kind.
+    """Raise InputError if an output would overwrite another kind of file.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def checked_output(path: PathLike) -> Path:
 
 
 def usable_files(folder: str) -> tuple[Manifest, int]:
-    """List the files of a folder whose headers show speech to embed.
+    """List the audio files of a folder that are long enough to embed.
 
     Arguments
     ---------
@@ -150,7 +150,7 @@ def _refuse_all(folder: str, n_files: int) -> NoReturn:
 def embed_files(
     verifier: SpeakerVerifier, manifest: Manifest, num_workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embed all files that can be; log the others.
+    """Embed all readable files; log the others.
 
     Arguments
     ---------
@@ -185,7 +185,7 @@ def embed_files(
 
 
 class _ReadableFiles(torch.utils.data.Dataset):
-    """Dataset of batches: rows, waveforms, and why files were not read."""
+    """Dataset of batches: rows, waveforms, and reasons of unreadable files."""
 
     def __init__(self, manifest: Manifest, batches: list[list[int]]):
         self.manifest = manifest
@@ -215,13 +215,13 @@ def _embed_batch(
     wavs: list[torch.Tensor],
     paths: list[str],
 ) -> dict[int, np.ndarray]:
-    """Embed some rows; one that fails does not affect the others."""
+    """Embed some rows; the failure of one does not affect the others."""
     if not rows:
         return {}
     try:
         return dict(zip(rows, verifier.embed(wavs).numpy(), strict=True))
     except InputError:
-        # By its path, the one to blame is named.
+        # Embedded one by one, so that the error names the bad file.
         return {
             row: vector
             for row in rows

@@ -1,4 +1,4 @@
-"""The published folder: one model that can be loaded in two ways.
+"""Published folder: one model that can be loaded in two ways.
 
 Stock SpeechBrain reads ``hyperparams.yaml`` and ``embedding_model.ckpt``, the
 embedder folder's own files; `SpeakerVerifier` reads ``config.json`` and
@@ -50,7 +50,7 @@ _AGAIN = "get the folder again from where it was published"
 def write_hub_folder(
     folder: PathLike, embedder_folder: PathLike, decision: Decision, seed: int
 ) -> list[str]:
-    """Write all files of a published folder but its card.
+    """Write all files of a published folder except its card.
 
     Arguments
     ---------
@@ -81,7 +81,7 @@ def write_hub_folder(
         with atomic_path(folder / name) as part:
             shutil.copyfile(source / name, part)
     with atomic_path(folder / WEIGHTS) as part:
-        # Cloned: tensors that share memory are refused.
+        # Cloned: safetensors refuses tensors that share memory.
         state = {k: v.clone() for k, v in published_state(embedder).items()}
         safetensors.torch.save_file(state, part, {"format": "pt"})
     weights = describe_file(folder / WEIGHTS)
@@ -163,7 +163,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def check_weights(path: PathLike, described: dict[str, Any]) -> None:
-    """Raise InputError if weights are not those that were exported.
+    """Raise InputError if weights differ from the exported ones.
 
     Arguments
     ---------
@@ -190,8 +190,9 @@ def check_weights(path: PathLike, described: dict[str, Any]) -> None:
         raise InputError(f"{path}: no such file; {_AGAIN}")
     if path.stat().st_size != described.get("bytes"):
         raise InputError(
-            f"{path} has {path.stat().st_size} bytes, and {CONFIG} says "
-            f"{described.get('bytes')}: it was cut short or changed; {_AGAIN}"
+            f"{path} has {path.stat().st_size} bytes, not the "
+            f"{described.get('bytes')} of {CONFIG}; it was cut short or "
+            f"changed; {_AGAIN}"
         )
     if describe_file(path)["sha256"] != described.get("sha256"):
         raise InputError(

@@ -27,7 +27,7 @@ def upload(
     contents: Mapping[str, bytes] | None = None,
     endpoint: str | None = None,
 ) -> str:
-    """Create a model repository if need be, and send a folder's files.
+    """Create a model repository if needed, and upload a folder's files.
 
     All of them in one commit: others never see half a model. The token is the
     hub client's: of the variable ``HF_TOKEN`` or of ``hf auth login``.
@@ -71,7 +71,7 @@ def upload(
         commit = api.create_commit(
             created.repo_id, operations, commit_message=_MESSAGE
         )
-    # Of many kinds: no token, no right, no network, a full disk over there.
+    # Many kinds of errors: no token, no permission, no network, a full disk.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         cause = f"{reason} {error.__cause__ or ''}".strip()
@@ -102,7 +102,7 @@ def check_id(repository: str) -> None:
 def describe_upload(
     folder: PathLike, names: Sequence[str], repository: str, private: bool
 ) -> str:
-    """List what `upload` would send, one file a line; nothing is sent.
+    """List the files that `upload` would send; nothing is sent.
 
     Example
     -------

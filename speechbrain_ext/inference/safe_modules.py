@@ -1,4 +1,4 @@
-"""Embedders as data: only classes of a known list can be built.
+"""Embedders described by data: only known classes can be built.
 
 A HyperPyYAML file is a program: whoever wrote it may run any function. What
 is read here is plain data in which only the classes of `KNOWN` can be named,
@@ -31,7 +31,7 @@ from speechbrain_ext.models.speech_encoder import RawWaveform, SpeakerEncoder
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
 
-# What an embedder has, by SpeechBrain's names.
+# Modules of an embedder, by SpeechBrain's names.
 MODULES = ("compute_features", "mean_var_norm", "embedding_model")
 # Classes that data may name; a program may add its own before it loads, if
 # they can be built on the meta device.
@@ -102,7 +102,7 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
 def build_modules(
     described: Any, weights: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.nn.Module]:
-    """Build modules from what `describe_modules` gave, with weights.
+    """Build modules from the output of `describe_modules`, with weights.
 
     Arguments
     ---------
@@ -146,7 +146,7 @@ def build_modules(
         modules = {name: _build(described[name]) for name in MODULES}
     except InputError:
         raise
-    # Of many kinds, according to what is wrong with an argument.
+    # Many kinds of errors, depending on what is wrong with an argument.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -157,7 +157,7 @@ def build_modules(
 
 
 class _Bounded(TorchFunctionMode):
-    """Limit on the calls and tensor sizes that building a model may take."""
+    """Limit on the torch calls and tensor sizes that building may use."""
 
     def __init__(self, weights: Mapping[str, torch.Tensor]):
         super().__init__()
@@ -194,7 +194,7 @@ def _load(
 
 
 def check_node(node: Any, place: str = "") -> None:
-    """Raise InputError if data name anything but `KNOWN` classes and values.
+    """Raise InputError for data that are not `KNOWN` classes and values.
 
     Arguments
     ---------
@@ -230,7 +230,7 @@ def check_node(node: Any, place: str = "") -> None:
 
 
 def _check_class(tag: Any, place: str) -> None:
-    """Raise InputError if a class is not known or out of place."""
+    """Raise InputError for a class that is unknown or misplaced."""
     how, _, name = str(tag).partition(":")
     if how not in ("!new", "!name") or name not in KNOWN:
         raise InputError(
@@ -247,7 +247,7 @@ def _check_class(tag: Any, place: str) -> None:
 
 
 def _check_encoder(node: Mapping) -> None:
-    """Raise InputError if an encoder would be fetched."""
+    """Raise InputError if an encoder would be downloaded."""
     if node.get("encoder_source"):
         raise InputError(
             f"the model takes its encoder from {node['encoder_source']!r}; a "
@@ -269,7 +269,7 @@ def _check_encoder(node: Mapping) -> None:
 
 
 def _as_mapping(node: Any) -> dict[str, Any]:
-    """Turn a tag without arguments into a mapping of only the tag."""
+    """Turn a tag without arguments into a mapping that has only the tag."""
     return node if isinstance(node, dict) else {"!": str(node)}
 
 
@@ -290,7 +290,7 @@ def _build(node: Any) -> Any:
 
 
 def _refuse_elsewhere(node: Any, where: str) -> None:
-    """Raise InputError if a string is a path of one machine or an address."""
+    """Raise InputError if a string is a local path or an address."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             _refuse_elsewhere(value, f"{where}: {key}")
@@ -300,5 +300,6 @@ def _refuse_elsewhere(node: Any, where: str) -> None:
     elif isinstance(node, str) and _ELSEWHERE.match(node):
         raise InputError(
             f"{where} is {node!r}, a path or address that others do not have; "
-            "a published embedder names nothing outside of its folder"
+            "a published embedder uses only files in its folder; give "
+            "encoder_config in place of a source, or remove the value"
         )

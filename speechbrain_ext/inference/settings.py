@@ -9,7 +9,7 @@ from speechbrain_ext.utils.settings import Settings, setting
 
 @dataclasses.dataclass(kw_only=True)
 class ExportModel(Settings):
-    """The folder that is shared: model, card and examples."""
+    """Settings of the export: model, card and examples in one folder."""
 
     recipe = "export_model"
 
@@ -66,9 +66,9 @@ class ExportModel(Settings):
     )
 
     def check_together(self) -> None:
-        """Raise InputError if a repository is not named owner/name."""
+        """Raise InputError if a repository is not named ``owner/name``."""
         if self.push is not None:
-            # Here, for it loads the hub's client.
+            # Imported here, because it loads the hub's client.
             from speechbrain_ext.inference.hub_upload import check_id
 
             check_id(self.push)

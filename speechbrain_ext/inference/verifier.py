@@ -1,4 +1,4 @@
-"""Load and use a published model, without trusting who published it.
+"""Loading and use of a published model without trusting its publisher.
 
 `SpeakerVerifier` reads data only (see ``hub_folder``): no YAML is run and no
 pickle opened. SpeechBrain's ``SpeakerRecognition`` loads the same
@@ -48,7 +48,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Verification(NamedTuple):
-    """Answer of `SpeakerVerifier.verify`.
+    """Result of `SpeakerVerifier.verify`.
 
     ``score`` is the cosine, ``probability`` that of one speaker, ``same``
     whether that is the likelier; arrays [N] where several were compared.
@@ -132,7 +132,7 @@ class SpeakerVerifier:
 
     @property
     def threshold(self) -> float:
-        """Cosine above which one speaker is the likelier answer."""
+        """Cosine above which "same speaker" is the likelier answer."""
         return self.decision.threshold
 
     def embed(
@@ -185,7 +185,7 @@ class SpeakerVerifier:
     def _embed_block(
         self, items: Any, sample_rate: int, first: int
     ) -> torch.Tensor:
-        """Embed some utterances [B, D], numbered from ``first``."""
+        """Embed utterances [B, D]; ``first`` is the number of the first one."""
         wavs = [
             _samples(item, sample_rate, first + number, self._longest)
             for number, item in enumerate(items)
@@ -215,7 +215,7 @@ class SpeakerVerifier:
         sample_rate: int = SAMPLE_RATE,
         prior: float | None = None,
     ) -> Verification:
-        """Decide whether two utterances are of one speaker.
+        """Decide whether two utterances are of the same speaker.
 
         Arguments
         ---------
@@ -225,7 +225,7 @@ class SpeakerVerifier:
         sample_rate : int
             Of samples.
         prior : float, optional
-            Probability of one speaker before either was heard; the model's
+            Probability of one speaker before the comparison; the model's
             own when None.
 
         Returns
@@ -288,7 +288,7 @@ class SpeakerVerifier:
 def _fetched(
     source: str, revision: str | None, cache_dir: PathLike | None
 ) -> Path:
-    """Fetch the two files of a model on the hub; return their folder."""
+    """Download the two files of a model on the hub; return their folder."""
     if not _HUB_ID.fullmatch(source):
         raise InputError(
             f"{source} is neither a folder nor the id owner/name of a model "
@@ -303,7 +303,7 @@ def _fetched(
                 allow_patterns=[CONFIG, WEIGHTS],
             )
         )
-    # Of many kinds: no network, no such model, no right to read it.
+    # Many kinds of errors: no network, no such model, no permission.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -314,12 +314,12 @@ def _fetched(
 
 
 def _checked_device(device: str | torch.device | None) -> torch.device:
-    """Raise InputError if a device is not there."""
+    """Return a device; raise InputError if it is not available."""
     try:
         found = torch.device(infer_device() if device is None else device)
         torch.empty(1, device=found)
         return found
-    # RuntimeError, AssertionError: torch is of two minds.
+    # torch raises RuntimeError or AssertionError.
     except Exception as error:
         raise InputError(
             f"device {str(device)!r} cannot be used "
@@ -328,7 +328,7 @@ def _checked_device(device: str | torch.device | None) -> torch.device:
 
 
 def _checked_rate(sample_rate: Any) -> int:
-    """Raise InputError if a sample rate is no positive number of Hz."""
+    """Return a sample rate; raise InputError if it is not positive."""
     number = isinstance(sample_rate, numbers.Real)
     if not (number and sample_rate > 0 and sample_rate % 1 == 0):
         raise InputError(
@@ -339,7 +339,7 @@ def _checked_rate(sample_rate: Any) -> int:
 
 
 def _listed(speech: Any) -> Any:
-    """Turn arrays and Series of paths into lists; keep the rest."""
+    """Convert arrays and Series of paths to lists; leave other input."""
     if isinstance(speech, pd.Series):
         speech = speech.to_numpy()
     if isinstance(speech, np.ndarray) and speech.dtype.kind in "OU":
@@ -348,7 +348,7 @@ def _listed(speech: Any) -> Any:
 
 
 def _refuse_channels_last(wavs: np.ndarray | torch.Tensor) -> None:
-    """Raise InputError if a waveform is [T, 2]: channels come first."""
+    """Raise InputError if a waveform is [T, 2]: channels must come first."""
     if wavs.ndim == 2 and wavs.shape[1] < min(_SHORTEST, wavs.shape[0]):
         raise InputError(
             f"samples of shape {list(wavs.shape)} would be {wavs.shape[0]:,} "
@@ -358,7 +358,7 @@ def _refuse_channels_last(wavs: np.ndarray | torch.Tensor) -> None:
 
 
 def _name(item: Any, number: int) -> str:
-    """Name an utterance for an error message."""
+    """Return a name of an utterance for error messages."""
     if isinstance(item, (np.ndarray, torch.Tensor)):
         return f"utterance {number}"
     return str(item)
@@ -382,7 +382,7 @@ def _samples(
         )
     if not Path(item).is_file():
         raise InputError(f"{name}: no such file; correct the path")
-    # What is too long is not decoded.
+    # Audio beyond the limit is not decoded.
     n_frames, reason = length_of(str(item))
     if not reason:
         _check_length(name, n_frames, longest)
@@ -403,7 +403,7 @@ def _floats(item: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
             "give samples [T] as floats within -1 to 1"
         )
     if isinstance(item, np.ndarray):
-        # torch knows neither negative strides nor foreign byte orders.
+        # torch supports neither negative strides nor foreign byte orders.
         item = torch.from_numpy(np.array(item, dtype=np.float32, order="C"))
     return item.detach().cpu().float()
 

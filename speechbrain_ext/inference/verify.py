@@ -1,4 +1,4 @@
-"""Verify whether two files are of one speaker. On the command line:
+"""Verify whether two files are of one speaker, on the command line:
 
 > python -m speechbrain_ext.inference.verify MODEL a.wav b.wav
 

@@ -95,7 +95,7 @@ class AAMSoftmax(torch.nn.Module):
     def forward(
         self, embeddings: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        """Loss of each embedding, not reduced.
+        """Return the loss of each embedding, not reduced.
 
         Arguments
         ---------
@@ -112,11 +112,11 @@ class AAMSoftmax(torch.nn.Module):
         return self.losses(self.cosines(embeddings), labels)
 
     def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Scaled cosines without margin: embeddings [B, D] to [B, C]."""
+        """Return scaled cosines without margin: [B, D] to [B, C]."""
         return self.scale * self.cosines(embeddings)
 
     def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Cosines [B, C] of embeddings [B, D] with each class.
+        """Return the cosines [B, C] of embeddings [B, D] with each class.
 
         Arguments
         ---------
@@ -138,7 +138,7 @@ class AAMSoftmax(torch.nn.Module):
     def losses(
         self, cosines: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        """Loss of each embedding, from `cosines` in place of embeddings.
+        """Return the loss of each embedding, given its `cosines`.
 
         Arguments
         ---------
@@ -170,7 +170,7 @@ class AAMSoftmax(torch.nn.Module):
 
 
 def add_angle(cosine: torch.Tensor, margin: float) -> torch.Tensor:
-    """Cosines of angles enlarged by a margin; see `AAMSoftmax`.
+    """Return cosines of angles enlarged by a margin; see `AAMSoftmax`.
 
     Arguments
     ---------

@@ -21,7 +21,7 @@ MARGINS = ("additive", "angular")
 
 
 class Contrast(torch.nn.Module):
-    r"""InfoNCE: cross-entropy of a positive among negatives, from cosines.
+    r"""InfoNCE: cross-entropy of a positive's cosine among negatives.
 
     .. math:: L = \frac{-1}{N} \sum_i \log \frac
         {e^{m(p_i) / \tau}}
@@ -72,7 +72,7 @@ class Contrast(torch.nn.Module):
     def forward(
         self, positive: torch.Tensor, negatives: torch.Tensor
     ) -> torch.Tensor:
-        """Mean loss.
+        """Return the mean loss.
 
         Arguments
         ---------
@@ -139,7 +139,7 @@ class NTXentLoss(torch.nn.Module):
     def forward(
         self, first: torch.Tensor, second: torch.Tensor
     ) -> torch.Tensor:
-        """Mean loss of this process's utterances.
+        """Return the mean loss of this process's utterances.
 
         Arguments
         ---------
@@ -200,7 +200,7 @@ class MoCoQueue(torch.nn.Module):
 
     @torch.no_grad()
     def push(self, keys: torch.Tensor) -> None:
-        """Put in the keys [B, D] of each process's batch."""
+        """Add the keys [B, D] of each process's batch."""
         keys = gathered(keys.float())
         n_keys = len(self.keys)
         rows = torch.arange(len(keys), device=keys.device)
@@ -261,7 +261,7 @@ class MoCoLoss(torch.nn.Module):
     def forward(
         self, queries: torch.Tensor, keys: torch.Tensor
     ) -> torch.Tensor:
-        """Mean loss of this process's utterances; queues are not changed.
+        """Return this process's mean loss; the queues do not change.
 
         Arguments
         ---------
@@ -290,7 +290,7 @@ class MoCoLoss(torch.nn.Module):
 
     @torch.no_grad()
     def push(self, keys: torch.Tensor) -> None:
-        """Put a batch's keys into the queues, after its loss.
+        """Add a batch's keys to the queues, after its loss.
 
         Arguments
         ---------

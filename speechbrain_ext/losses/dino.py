@@ -20,7 +20,7 @@ from speechbrain_ext.utils.precision import single_precision
 
 
 class DINOLoss(torch.nn.Module):
-    r"""DINO's loss: cross-entropy of teacher and student views, with centring.
+    r"""DINO loss: cross-entropy of teacher and student views, with centring.
 
     Caron et al., "Emerging properties in self-supervised vision transformers",
     ICCV 2021, Algorithm 1:
@@ -77,7 +77,7 @@ class DINOLoss(torch.nn.Module):
         teacher: torch.Tensor,
         teacher_temperature: float = 0.04,
     ) -> torch.Tensor:
-        """Loss of a batch; in train mode the centre is updated after it.
+        """Return the loss of a batch; in train mode, then update the centre.
 
         Arguments
         ---------
@@ -103,7 +103,7 @@ class DINOLoss(torch.nn.Module):
     def cross_entropy(
         self, student: torch.Tensor, targets: torch.Tensor
     ) -> torch.Tensor:
-        """Cross-entropy of student outputs with given targets (Eq. 3).
+        """Return the cross-entropy of student outputs with targets (Eq. 3).
 
         Arguments
         ---------
@@ -126,7 +126,7 @@ class DINOLoss(torch.nn.Module):
     def targets(
         self, teacher: torch.Tensor, teacher_temperature: float
     ) -> torch.Tensor:
-        """Centred teacher outputs, softmax with the teacher's temperature.
+        """Return the centred softmax of teacher outputs at its temperature.
 
         Arguments
         ---------
@@ -158,7 +158,7 @@ class DINOLoss(torch.nn.Module):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Mean of the cross-entropies of all pairs of different views.
+    """Mean cross-entropy over all pairs of different views.
 
     As a target sums to one, its cross-entropy with the student's softmax is
     the student's log-sum-exp minus their inner product. So no log-softmax
@@ -167,7 +167,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student, targets, temperature):
-        """Loss of student outputs [S, B, K] and targets [G, B, K], scalar."""
+        """Return the scalar loss of student [S, B, K] and targets [G, B, K]."""
         n_pairs = len(student) * len(targets) - min(len(student), len(targets))
         weight = 1 / (n_pairs * student.shape[1])
         total, log_sums = student.new_zeros(()), []
@@ -184,7 +184,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        """Gradient: softmax minus target, summed over each view's targets."""
+        """Return the gradient: softmax minus target, summed over targets."""
         student, targets, *log_sums = ctx.saved_tensors
         result = torch.empty_like(student)
         mixtures = _mixtures(targets, len(student))
@@ -195,7 +195,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _mixtures(targets: torch.Tensor, n_views: int) -> Iterator:
-    """Sum [B, K] and number of the other views' targets, for each view."""
+    """Yield sum [B, K] and number of the other views' targets, by view."""
     total, n_targets = targets.sum(0), len(targets)
     for view in range(n_views):
         if view < n_targets:
@@ -207,7 +207,7 @@ def _mixtures(targets: torch.Tensor, n_views: int) -> Iterator:
 def target_statistics(
     targets: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean entropy and mean distribution of DINO's targets.
+    """Return mean entropy and mean distribution of DINO's targets.
 
     They show a collapse: uniform targets have the entropy ln K; targets that
     are all one prototype have the entropy 0 and a one-hot mean.

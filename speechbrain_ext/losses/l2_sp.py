@@ -26,7 +26,7 @@ _EPSILON = 1e-5
 
 
 class L2SP:
-    r"""Penalty on the distance of trained weights from their values now.
+    r"""Penalty on the distance of trained weights from their initial values.
 
     Li et al., ICML 2018. With p a trained tensor, p* its pre-trained
     values, w the weight and CE the classification loss, the forms are
@@ -98,7 +98,7 @@ class L2SP:
         return self
 
     def scale(self, loss: torch.Tensor) -> torch.Tensor:
-        """Scale the loss's gradient as the form says, and keep its value.
+        """Scale the loss's gradient as the form requires; keep its value.
 
         Arguments
         ---------
@@ -115,7 +115,7 @@ class L2SP:
         constant = process_mean(loss.detach(), loss.device)
         # The loss is 0 when the gate rejects the whole batch.
         constant = torch.where(constant > 0, constant, 1.0)
-        # The value of CE / sg(CE) is 1 always; logs need that of CE.
+        # CE / sg(CE) always has the value 1; logs need the value of CE.
         return loss / constant + (loss - loss / constant).detach()
 
     @torch.no_grad()
@@ -136,7 +136,7 @@ class L2SP:
 
     @torch.no_grad()
     def distance(self) -> float:
-        """Sum over tensors of squared (or, "normalised", plain) distances."""
+        """Return the sum of distances of tensors, squared unless normalised."""
         if not self.parameters:
             return 0.0
         norms = self._offsets()[1]
@@ -145,13 +145,13 @@ class L2SP:
         return float(norms.sum())
 
     def _offsets(self) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Each tensor less its pre-trained values, and the norms [P]."""
+        """Return each tensor minus its pre-trained values, and norms [P]."""
         offsets = list(foreach_sub(self.parameters, self.pretrained))
         return offsets, torch.stack(foreach_norm(offsets))
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """Gradient of a parameter; zeros are put where there is none."""
+    """Return the gradient of a parameter, set to zeros if there is none."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad

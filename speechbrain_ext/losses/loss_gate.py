@@ -1,4 +1,4 @@
-"""Loss gate and label correction: which labels to train on.
+"""Loss gate and label correction: selection of labels to train on.
 
 Han, Chen and Qian, "Self-supervised speaker verification using dynamic
 loss-gate and label correction", Interspeech 2022 (DLG-LC). Networks learn
@@ -32,7 +32,7 @@ FITS = ("mixture", "drawn")
 
 
 class LossGate(torch.nn.Module):
-    """Weight of each utterance from its loss and the last epoch's losses.
+    """Gate that weights utterances by their loss and the last epoch's.
 
     Han, Chen and Qian, "Self-supervised speaker verification using dynamic
     loss-gate and label correction", Interspeech 2022 (DLG). In each epoch,
@@ -108,7 +108,7 @@ class LossGate(torch.nn.Module):
         self.register_buffer("log_losses", torch.zeros(n_utterances))
         n_drawn = n_utterances if fit == "drawn" else 0
         self.register_buffer("log_drawn", torch.zeros(n_drawn))
-        # The epoch in which it was seen last; 0 for never.
+        # The epoch in which each utterance was last seen; 0 for never.
         epochs = torch.zeros(n_utterances, dtype=torch.int32)
         self.register_buffer("epochs", epochs)
         self.threshold = math.inf
@@ -152,7 +152,7 @@ class LossGate(torch.nn.Module):
         return log_losses
 
     def weights(self, log_losses: torch.Tensor) -> torch.Tensor:
-        """Weights of utterances by the last epoch's threshold.
+        """Return the weights of utterances by the last epoch's threshold.
 
         Arguments
         ---------
@@ -171,7 +171,7 @@ class LossGate(torch.nn.Module):
         return torch.from_numpy(lower).to(log_losses)
 
     def close(self, epoch: int) -> float:
-        """Fit an epoch's losses, for the weights of the next epoch.
+        """Fit an epoch's losses to set the weights of the next epoch.
 
         Arguments
         ---------
@@ -206,7 +206,7 @@ class LossGate(torch.nn.Module):
                 "edges": [float(edges[0]), float(edges[-1])],
                 "counts": counts.tolist(),
                 "mixture": mixture and dataclasses.asdict(mixture),
-                # JSON knows no infinity.
+                # JSON has no infinity.
                 "threshold": _finite(self.threshold),
                 "is_new": crossing is not None,
             }
@@ -214,14 +214,14 @@ class LossGate(torch.nn.Module):
         return self.threshold
 
     def _scaled(self, log_losses: torch.Tensor) -> torch.Tensor:
-        """Values that the Gaussians are fitted to [B]: log losses or odds."""
+        """Return the values to fit [B]: log losses or log odds."""
         if self.fit != "drawn":
             return log_losses
         losses = log_losses.exp()
         return losses + torch.log(-torch.expm1(-losses))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """State in a checkpoint besides the buffers."""
+        """Return the state that a checkpoint needs besides the buffers."""
         mixture = self.mixture and dataclasses.asdict(self.mixture)
         return {
             "threshold": self.threshold,
@@ -241,7 +241,7 @@ def _log(losses: torch.Tensor) -> torch.Tensor:
 
 
 def _fit_mixture(x: np.ndarray) -> tuple[Mixture | None, float | None]:
-    """Fitted Gaussians, and their crossing if there are two modes."""
+    """Fit two Gaussians; return them, and their crossing if bimodal."""
     mixture = fit_mixture(x)
     if mixture is None or not mixture.has_two_modes():
         return mixture, None
@@ -251,7 +251,7 @@ def _fit_mixture(x: np.ndarray) -> tuple[Mixture | None, float | None]:
 def _fit_drawn(
     x: np.ndarray, drawn: np.ndarray
 ) -> tuple[Mixture | None, float | None]:
-    """Gaussians of right and of drawn labels, and their crossing."""
+    """Fit Gaussians of right and of redrawn labels, and their crossing."""
     mixture = fit_beside(x, drawn)
     return mixture, None if mixture is None else mixture.crossing()
 
@@ -266,7 +266,7 @@ def correct_labels(
     temperature: float | torch.Tensor,
     confidence: float = 0.5,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Label that the network predicts for each utterance, and its confidence.
+    """Return each utterance's predicted label and its confidence.
 
     Label correction of Han et al., Interspeech 2022: q = softmax(cosines / c),
     with cosines of clean utterances in place of unbounded logits, so that the

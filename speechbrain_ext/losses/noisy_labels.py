@@ -24,7 +24,7 @@ _RATE = 0.1
 
 
 class Temperature(torch.nn.Module):
-    r"""Temperature c of the softmax that corrects labels, calibrated or fixed.
+    r"""Temperature c of the softmax that corrects labels, learnt or fixed.
 
     Calibration needs no true speakers. Over utterances whose labels are
     trusted, the mean confidence should equal the accuracy, that is the share
@@ -63,14 +63,14 @@ class Temperature(torch.nn.Module):
 
     @property
     def value(self) -> torch.Tensor:
-        """Temperature c, a scalar on the module's device."""
+        """Return the temperature c, a scalar on the module's device."""
         return self.log_value.exp()
 
     @torch.no_grad()
     def update(
         self, cosines: torch.Tensor, labels: torch.Tensor, trusted: torch.Tensor
     ) -> None:
-        """Move c by each process's batch.
+        """Update c from each process's batch.
 
         Arguments
         ---------
@@ -90,7 +90,7 @@ class Temperature(torch.nn.Module):
 
 
 class NoisyLabels(torch.nn.Module):
-    """Labels of a batch to train on, and a factor for each of their losses.
+    """Selection of the labels to train on, and of a weight for each loss.
 
     Han, Chen and Qian, "Self-supervised speaker verification using dynamic
     loss-gate and label correction", Interspeech 2022. Let l_i be the loss of
@@ -184,7 +184,7 @@ class NoisyLabels(torch.nn.Module):
         dtype = torch.get_default_dtype()
         known = torch.as_tensor(confidence, dtype=dtype)
         self.register_buffer("confidence", known, persistent=False)
-        # Last weight of each label by the gate, and its new label or -1.
+        # Last weight of each label from the gate, and its new label or -1.
         n_gated = 0 if gate is None else n_utterances
         self.register_buffer("given", torch.ones(n_gated))
         corrected = torch.full((n_gated,), -1)
@@ -200,7 +200,7 @@ class NoisyLabels(torch.nn.Module):
         classifier: AAMSoftmax,
         embed_clean: Callable[[torch.Tensor], torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Labels of a batch to train on, and factors of their losses.
+        """Return the labels of a batch to train on, and weights of the losses.
 
         Arguments
         ---------
@@ -256,7 +256,7 @@ class NoisyLabels(torch.nn.Module):
         return torch.where(new >= 0, new, labels), weights / len(rows)
 
     def _guesses(self, cosines: torch.Tensor) -> torch.Tensor:
-        """New labels [M]; -1 where the network is not confident."""
+        """Return new labels [M]; -1 where the network is not confident."""
         labels, confident = correct_labels(
             cosines, self.temperature.value, self.correct_confidence
         )
@@ -270,7 +270,7 @@ class NoisyLabels(torch.nn.Module):
         self.corrected[rows] = gathered(new)
 
     def close(self, epoch: int) -> dict[str, float]:
-        """Close an epoch: statistics of it, and the next epoch's threshold.
+        """End an epoch: return its statistics and set the next threshold.
 
         Arguments
         ---------
@@ -293,13 +293,13 @@ class NoisyLabels(torch.nn.Module):
         if self.correct_from_epoch is not None:
             statistics["corrected"] = float(corrected.sum()) / n_seen
             statistics["temperature"] = float(self.temperature.value)
-        # These belong to the threshold that is replaced now.
+        # These belong to the threshold that is being replaced.
         self.gate.close(epoch)
         self.gate.history[-1].update(statistics)
         return statistics
 
     def states(self, ids: np.ndarray, names: list[str]) -> dict[str, Any]:
-        """Table of what the gate decided for each utterance, by column.
+        """Return a table of the gate's decision for each utterance.
 
         Arguments
         ---------
@@ -334,7 +334,7 @@ class NoisyLabels(torch.nn.Module):
 def other_labels(
     rows: torch.Tensor, labels: torch.Tensor, n_classes: int, epoch: int
 ) -> torch.Tensor:
-    """Draw another label for each utterance, all others being as likely.
+    """Draw another label for each utterance, all others equally likely.
 
     It is a function of row, label and epoch: it depends neither on the batch
     nor on the process.
@@ -368,6 +368,6 @@ def other_labels(
 
 
 def _normalised(weights: torch.Tensor) -> torch.Tensor:
-    """Weights [B] over the mean of processes' sums; zeros stay zeros."""
+    """Return weights [B] over the processes' mean sum; zeros stay zeros."""
     total = process_sum(weights.sum()) / n_processes()
     return weights / torch.where(total > 0, total, 1.0)

@@ -1,4 +1,4 @@
-"""RDINO's regularisers: diversity and redundancy elimination.
+"""Regularisers of RDINO: diversity and redundancy elimination.
 
 Chen et al., "Pushing the limits of self-supervised speaker verification using
 regularized distillation framework", ICASSP 2023 (RDINO): the variance and
@@ -23,7 +23,7 @@ def rdino_regularizer(
     variance_weight: float = 10.0,
     covariance_weight: float = 1.0,
 ) -> torch.Tensor:
-    r"""Diversity and redundancy-elimination terms of RDINO.
+    r"""Return RDINO's diversity and redundancy-elimination terms.
 
     Chen et al., ICASSP 2023: the variance and covariance terms of Bardes et
     al., "VICReg", ICLR 2022, Eqs. 1-4.
@@ -87,7 +87,7 @@ def rdino_regularizer(
 
 
 def variance_hinge(x: torch.Tensor) -> torch.Tensor:
-    """Variance term: shortfall of standard deviations from 1 (VICReg, Eq. 1).
+    """Return the variance term: std deviations below 1 (VICReg, Eq. 1).
 
     Mean over dimensions of ``max(0, 1 - sqrt(var + 1e-4))``.
 
@@ -111,7 +111,7 @@ def variance_hinge(x: torch.Tensor) -> torch.Tensor:
 
 
 def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
-    """Covariance term: squared covariances, over D (VICReg, Eq. 4).
+    """Return the covariance term: squared covariances / D (VICReg, Eq. 4).
 
     The squared entries of X'X and of X X' have the same sum: the smaller
     product is computed, and the variances are subtracted.

@@ -1,4 +1,4 @@
-"""Mixtures of two Gaussians: how they are fitted and where they cross."""
+"""Mixtures of two Gaussians: fitting, and where they cross."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SPLITS = (0.3, 0.5, 0.7, 0.9, 0.97)
 _N_FITTED = 100_000
 _LEAST_MEMBERS = 5
 _GRID = 512
-# Quantile of the reference from which values are counted as like it.
+# Quantile of the reference above which values count as similar to it.
 _LOWER_TAIL = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Two weighted Gaussians, of which the first has the lower mean.
+    """Two weighted Gaussians; the first has the lower mean.
 
     Arguments
     ---------
@@ -43,7 +43,7 @@ class Mixture:
     stds: tuple[float, float]
 
     def crossing(self) -> float | None:
-        r"""Point between the means where both Gaussians are as likely.
+        r"""Return the point between the means where both are equally likely.
 
         The root of
 
@@ -73,7 +73,7 @@ class Mixture:
         return self.means[0] + 2 * c / (-b + math.sqrt(b * b - 4 * a * c))
 
     def has_two_modes(self, depth: float = 0.2) -> bool:
-        """Whether the density has a valley between the means.
+        """Return whether the density has a valley between the means.
 
         Two Gaussians fit a single skewed mode best too, and then cross in
         the middle of it; only a valley shows two kinds of values.
@@ -95,7 +95,7 @@ class Mixture:
         return bool((density <= (1 - depth) * np.minimum(left, right)).any())
 
     def lower_share(self, x: np.ndarray) -> np.ndarray:
-        """Posterior [N] of the lower Gaussian at each x [N].
+        """Return the posterior [N] of the lower Gaussian at each x [N].
 
         Beyond a mean the value at that mean is taken: the wider Gaussian is
         the likelier one on both sides, and a very low value would otherwise
@@ -106,7 +106,7 @@ class Mixture:
             return 1 / (1 + np.exp(upper - lower))
 
     def densities(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weighted densities [N] of both at each x [N]."""
+        """Return the weighted densities [N] of both at each x [N]."""
         lower, upper = self._densities(x)
         return lower, upper
 
@@ -176,7 +176,7 @@ def fit_mixture(x: np.ndarray) -> Mixture | None:
 def fit_beside(
     x: np.ndarray, reference: np.ndarray, distance: float = 2.5
 ) -> Mixture | None:
-    r"""Fit a Gaussian beside that of a reference, of which x has a share.
+    r"""Fit the Gaussian of a reference to x, and another to the rest of x.
 
     With Q the 0.2 quantile of the reference, the share of x that is like the
     reference is estimated from the values above Q,
@@ -231,14 +231,14 @@ def fit_beside(
 
 
 def _fit_from(z: np.ndarray, split: float) -> tuple | None:
-    """Likelihood and fit from one start; None if a Gaussian is empty."""
+    """Return likelihood and fit from one start; None if one is empty."""
     n_lower = min(max(round(split * len(z)), 1), len(z) - 1)
     parts = z[:n_lower], z[n_lower:]
     model = GaussianMixture(
         2,
         tol=1e-6,
         max_iter=500,
-        # Of the unit variance: a spike of equal values keeps a width.
+        # Relative to unit variance: a spike of equal values keeps a width.
         reg_covar=1e-4,
         weights_init=[len(part) / len(z) for part in parts],
         means_init=[[part.mean()] for part in parts],

@@ -1,4 +1,4 @@
-"""The convolutions before the transformer, with channels last in memory.
+"""Convolutional front end of a speech encoder, channels last in memory.
 
 They take half of a training step at WavLM's sizes. The modules and weights
 are those of ``transformers``; only the memory layout differs: fast kernels
@@ -16,7 +16,7 @@ from speechbrain_ext.utils.compat import gelu_
 
 
 def convolve(feature_extractor: Any, wavs: torch.Tensor) -> torch.Tensor:
-    """Frames of a speech encoder's CNN.
+    """Compute the frames of a speech encoder's CNN.
 
     Arguments
     ---------

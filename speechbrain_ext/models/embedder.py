@@ -1,4 +1,4 @@
-"""The embedder: the module that is trained, scored and published.
+"""Embedder: the module that is trained, scored and published.
 
 An embedder YAML (``hparams/embedders/*.yaml``) names the four modules that
 SpeechBrain's ``SpeakerRecognition`` needs. Resolved and saved beside its
@@ -27,7 +27,7 @@ RECIPE = "hyperparams.yaml"
 
 
 class WaveEmbedder(torch.nn.Module):
-    """Waveforms to embeddings: features, their normalisation and a model.
+    """Map from waveforms to embeddings: features, normalisation, model.
 
     Arguments
     ---------
@@ -56,7 +56,7 @@ class WaveEmbedder(torch.nn.Module):
         _skip_empty_padding(self.model)
 
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Embeddings of waveforms of one length.
+        """Return embeddings of waveforms of one length.
 
         Arguments
         ---------
@@ -74,7 +74,7 @@ class WaveEmbedder(torch.nn.Module):
 
     @torch.no_grad()
     def embed(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Embeddings in eval mode and without gradients.
+        """Return embeddings, computed in eval mode without gradients.
 
         Arguments
         ---------
@@ -94,13 +94,13 @@ class WaveEmbedder(torch.nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        """Dimension D of an embedding, from one of a second of silence."""
+        """Return the dimension D, measured on one second of silence."""
         device = next(self.model.parameters()).device
         return self.embed(torch.zeros(1, 16000, device=device)).shape[1]
 
     @property
     def is_random(self) -> bool:
-        """Whether its speech encoder started from random weights."""
+        """Whether the speech encoder started from random weights."""
         return bool(getattr(self.model, "is_random", False))
 
 
@@ -141,7 +141,7 @@ class Embedder(WaveEmbedder):
 
 
 def _skip_empty_padding(model: torch.nn.Module) -> None:
-    """Switch off the padding of convolutions of one frame.
+    """Disable the padding of convolutions whose kernel is one frame.
 
     SpeechBrain's reflection padding copies its input even when it adds no
     frames, and autograd keeps the copy: a fifth of the memory of ECAPA's
@@ -154,7 +154,7 @@ def _skip_empty_padding(model: torch.nn.Module) -> None:
 
 
 def _published(yaml_text: str, model: torch.nn.Module) -> str:
-    """YAML text with the model's ``published_arguments``, if it has any.
+    """Return YAML text with the model's ``published_arguments``, if any.
 
     For instance the architecture of a pre-trained encoder in place of its
     source: a published model must load offline, with the folder's weights.
@@ -244,7 +244,7 @@ def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
 
 
 def published_state(embedder: WaveEmbedder) -> dict[str, torch.Tensor]:
-    """Weights of an embedder's model as they are saved, on the CPU.
+    """Return the weights of an embedder's model to save, on the CPU.
 
     Example
     -------
@@ -332,7 +332,7 @@ def load_weights(embedder: Embedder, folder: PathLike) -> None:
 def batches_of_one_length(
     lengths: Iterable[int], max_frames: int
 ) -> Iterator[list[int]]:
-    """Batches of utterances of exactly one length, so that none is padded.
+    """Yield batches of utterances of equal length, so that none is padded.
 
     Padding changes every frame of a group-norm WavLM, and ECAPA's statistics;
     without it, an embedding does not depend on the rest of the batch.

@@ -77,7 +77,7 @@ class Crops(NamedTuple):
 
 
 def cut_lengths(manifest: Manifest, grain: int) -> np.ndarray:
-    """Samples [N] of each utterance when cut to a multiple of ``grain``."""
+    """Return lengths [N] of utterances cut to multiples of ``grain``."""
     lengths = manifest.stop - manifest.start
     return np.where(lengths < grain, lengths, lengths - lengths % grain)
 
@@ -158,7 +158,7 @@ def embed_manifest(
     max_batch_seconds: float = 240.0,
     grain: int = 1,
 ) -> np.ndarray:
-    """Embed all utterances, in memory, sharing the work among processes.
+    """Embed all utterances in memory; the processes share the work.
 
     Arguments
     ---------

@@ -79,7 +79,7 @@ class DINOHead(torch.nn.Module):
         torch.nn.init.kaiming_uniform_(self.prototypes, a=5**0.5)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Cosines of embeddings with the prototypes.
+        """Return the cosines of embeddings with the prototypes.
 
         Arguments
         ---------
@@ -94,7 +94,7 @@ class DINOHead(torch.nn.Module):
         return self.cosines(self.expand(embeddings))
 
     def expand(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Output of the MLP.
+        """Return the output of the MLP.
 
         Arguments
         ---------
@@ -111,7 +111,7 @@ class DINOHead(torch.nn.Module):
             return self.mlp(embeddings.float())
 
     def cosines(self, expansion: torch.Tensor) -> torch.Tensor:
-        """Cosines [B, K] of the outputs of `expand` with the prototypes."""
+        """Return cosines [B, K] of the outputs of `expand` with prototypes."""
         with single_precision(expansion):
             hidden = F.normalize(self.bottleneck(expansion.float()), dim=1)
             # One kernel each way; the backward of `normalize` takes three
@@ -130,7 +130,7 @@ class Outputs(NamedTuple):
 
 
 class Projector(torch.nn.Module):
-    """Embedder and DINO head, applied to crops of several lengths.
+    """Embedder and DINO head, for crops of several lengths.
 
     Arguments
     ---------
@@ -155,7 +155,7 @@ class Projector(torch.nn.Module):
         self.head = head
 
     def forward(self, *crops: torch.Tensor) -> Outputs:
-        """Outputs for crops.
+        """Return the outputs for crops.
 
         Arguments
         ---------
@@ -176,7 +176,7 @@ class Projector(torch.nn.Module):
 
 
 class Projection(torch.nn.Module):
-    """SimCLR's projection head: an MLP between embedding and loss, or none.
+    """SimCLR's projection head between embedding and loss: an MLP or none.
 
     Chen et al., "A simple framework for contrastive learning of visual
     representations", ICML 2020, section 4.2, with BatchNorm and two hidden

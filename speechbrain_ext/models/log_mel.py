@@ -1,4 +1,4 @@
-"""Log-mel features of w2v-BERT 2.0, on the device, in batches.
+"""Log-mel features of w2v-BERT 2.0, computed in batches on the device.
 
 ``SeamlessM4TFeatureExtractor`` computes the same on the CPU, one utterance at
 a time: Kaldi's filter banks (25 ms every 10 ms, 80 bands), each band
@@ -17,7 +17,7 @@ FLOOR = 2.0**-23
 
 
 class LogMel(torch.nn.Module):
-    """Log-mel features of waveforms, the input of w2v-BERT 2.0.
+    """Log-mel features of waveforms, as w2v-BERT 2.0 expects them.
 
     Example
     -------
@@ -47,12 +47,12 @@ class LogMel(torch.nn.Module):
 
     @property
     def n_samples(self) -> int:
-        """Shortest utterance in samples: two frames, for variance and pair."""
+        """Length of the shortest usable utterance, in samples: two frames."""
         return LENGTH + HOP
 
     @torch.no_grad()
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Features [B, T', 160] of samples from -1 to 1 [B, T]."""
+        """Return features [B, T', 160] of samples [B, T] from -1 to 1."""
         with torch.autocast(wavs.device.type, enabled=False):
             # Kaldi works with 16-bit integers.
             frames = wavs.float().unfold(1, LENGTH, HOP) * 2.0**15

@@ -24,7 +24,7 @@ SCALE = 2.0
 
 
 class LowRankLinear(torch.nn.Module):
-    """Frozen linear layer and a trained low-rank product: (W + 2 B A) x + b.
+    """Frozen linear layer plus a trained low-rank one: (W + 2 B A) x + b.
 
     B starts at zero: the output is at first that of the frozen layer. The
     plain layer's state dict can be loaded too; B is then zero again.
@@ -57,14 +57,14 @@ class LowRankLinear(torch.nn.Module):
         torch.nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output [..., outputs] for ``x`` [..., inputs]."""
+        """Return the output [..., outputs] for ``x`` [..., inputs]."""
         linear = torch.nn.functional.linear
         change = linear(linear(x, self.lora_a), self.lora_b)
         return linear(x, self.weight, self.bias) + SCALE * change
 
     @torch.no_grad()
     def merged(self) -> torch.Tensor:
-        """Single matrix [outputs, inputs] with the same effect."""
+        """Return the single matrix [outputs, inputs] with the same effect."""
         return self.weight + SCALE * self.lora_b @ self.lora_a
 
     def _load_from_state_dict(
@@ -78,7 +78,7 @@ class LowRankLinear(torch.nn.Module):
 def add_lora(
     model: torch.nn.Module, rank: int, targets: Collection[str] = TARGETS
 ) -> None:
-    """Replace linear layers of a model by `LowRankLinear`, by their names.
+    """Replace the named linear layers of a model by `LowRankLinear`.
 
     Arguments
     ---------
@@ -114,7 +114,7 @@ def add_lora(
 
 
 def merged_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """State dict of the plain model with the same output.
+    """Return the state dict of a plain model with the same output.
 
     Example
     -------

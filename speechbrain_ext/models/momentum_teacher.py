@@ -1,4 +1,4 @@
-"""Momentum teacher: its weights are a running mean of the student's."""
+"""Momentum teacher: a moving average of the student's weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from speechbrain_ext.utils.compat import foreach_lerp_
 
 
 class MomentumTeacher(torch.nn.Module):
-    """Copy of a student whose weights are an exponential mean of its own.
+    """Copy of a student with an exponential moving average of its weights.
 
     He et al., "Momentum contrast for unsupervised visual representation
     learning", CVPR 2020, Eq. 2; the teacher of DINO (Caron et al., ICCV 2021,
@@ -45,7 +45,7 @@ class MomentumTeacher(torch.nn.Module):
 
     @torch.no_grad()
     def forward(self, *args: torch.Tensor) -> torch.Tensor:
-        """Output of the copy, without gradients.
+        """Return the output of the copy, without gradients.
 
         Arguments
         ---------
@@ -61,7 +61,7 @@ class MomentumTeacher(torch.nn.Module):
 
     @torch.no_grad()
     def update(self, student: torch.nn.Module, momentum: float) -> None:
-        """Move the weights: theta_t <- m theta_t + (1 - m) theta_s.
+        """Update the weights: theta_t <- m theta_t + (1 - m) theta_s.
 
         Arguments
         ---------

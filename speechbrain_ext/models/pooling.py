@@ -1,4 +1,4 @@
-"""Poolings: hidden states of all layers to one embedding an utterance."""
+"""Poolings from the hidden states of all layers to one embedding."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MHFA(torch.nn.Module):
         embedding_size: int = 256,
     ):
         super().__init__()
-        # Two vectors, so that they get no weight decay.
+        # Two vectors, so that they are exempt from weight decay.
         self.key_layers = torch.nn.Parameter(torch.ones(n_layers))
         self.value_layers = torch.nn.Parameter(torch.ones(n_layers))
         self.key = torch.nn.Linear(input_size, compression_size)
@@ -65,7 +65,7 @@ class MHFA(torch.nn.Module):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Embeddings of utterances without padding.
+        """Return embeddings of utterances without padding.
 
         Arguments
         ---------
@@ -86,12 +86,12 @@ class MHFA(torch.nn.Module):
         return self.output(heads.flatten(1))
 
     def _logits(self, keys: torch.Tensor) -> torch.Tensor:
-        """Attention logits [B, T', H] of keys [B, T', compression_size]."""
+        """Return logits [B, T', H] of keys [B, T', compression_size]."""
         return self.attention(keys)
 
 
 class ContextAwareMHFA(MHFA):
-    """MHFA whose queries see the frames around the one that they weight.
+    """MHFA whose queries also use the neighbours of each weighted frame.
 
     Peng et al., "CA-MHFA: a context-aware multi-head factorized attentive
     pooling for SSL-based speaker verification", ICASSP 2025. In place of
@@ -185,7 +185,7 @@ class WeightedSum(torch.nn.Module):
         self.layer_weights = torch.nn.Parameter(torch.zeros(n_layers))
 
     def average(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Average [B, T', C] of hidden states [L + 1, B, T', C]."""
+        """Return the average [B, T', C] of hidden states [L + 1, B, T', C]."""
         weights = self.layer_weights.softmax(dim=0)
         return torch.einsum("l,lbtc->btc", weights, hidden)
 
@@ -241,7 +241,7 @@ class WeightedSumECAPA(WeightedSum):
         )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Embeddings of utterances without padding.
+        """Return embeddings of utterances without padding.
 
         Arguments
         ---------
@@ -270,7 +270,7 @@ class MeanAndDeviation(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Statistics [B, 1, 2 C] of frames [B, T, C] without padding."""
+        """Return statistics [B, 1, 2 C] of frames [B, T, C] without padding."""
         variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
         # The gradient of the root is infinite at 0.
         return torch.cat([mean, variance.clamp(min=1e-10).sqrt()], dim=2)
@@ -321,11 +321,11 @@ class WeightedSumTDNN(WeightedSum):
             tdnn_channels=[width] * 4 + [width_last],
             lin_neurons=embedding_size,
         )
-        # SpeechBrain's own adds noise, in evaluation too.
+        # SpeechBrain's statistics pooling adds noise, in evaluation too.
         self.tdnn.blocks[-2] = MeanAndDeviation()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Embeddings of utterances without padding.
+        """Return embeddings of utterances without padding.
 
         Arguments
         ---------

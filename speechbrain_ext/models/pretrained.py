@@ -1,4 +1,4 @@
-"""Self-supervised speech models of transformers, loaded or made.
+"""Self-supervised transformer speech models: loading and construction.
 
 The source is a hub id, a local folder, an official WavLM file or a plain
 config (random weights). LayerDrop and SpecAugment, which are for pre-training
@@ -56,7 +56,7 @@ ARCHITECTURE = (
 def load_model(
     source: PathLike | None, config: Mapping[str, Any] | None
 ) -> tuple[PreTrainedModel, bool]:
-    """Load or make a speech model; say whether its audio is normalised.
+    """Load or make a speech model; return whether it normalises its audio.
 
     Arguments
     ---------
@@ -114,7 +114,7 @@ def load_model(
 
 
 def architecture(config: PretrainedConfig) -> dict[str, Any]:
-    """Fields of a config, as plain values, that make the same model again.
+    """Return the config fields that make the same model, as plain values.
 
     Example
     -------
@@ -228,7 +228,7 @@ def _check_complete(source: str, missing_keys: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Silence the warning about the unused vector of SpecAugment."""
+    """Silence the warning about the unused mask vector of SpecAugment."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -243,7 +243,7 @@ def _wants_normalized(
     try:
         extractor = AutoFeatureExtractor.from_pretrained(source, **options)
     except (OSError, ValueError):
-        # Without a preprocessor_config.json: as the models were released.
+        # Without a preprocessor_config.json: the default of the release.
         return getattr(config, "feat_extract_norm", None) == "layer"
-    # The one of w2v-BERT 2.0 makes log-mel features and has no such field.
+    # w2v-BERT 2.0's makes log-mel features and has no such field.
     return bool(getattr(extractor, "do_normalize", False))

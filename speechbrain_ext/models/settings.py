@@ -9,7 +9,7 @@ from speechbrain_ext.utils.settings import Settings, setting
 
 @dataclasses.dataclass(kw_only=True)
 class ExtractEmbeddings(Settings):
-    """Embeddings of whole utterances, and of crops if asked."""
+    """Settings of extraction: embeddings of utterances, optionally of crops."""
 
     recipe = "extract_embeddings"
 
@@ -37,7 +37,7 @@ class ExtractEmbeddings(Settings):
 
 @dataclasses.dataclass(kw_only=True)
 class WhitenEmbedder(Settings):
-    """An embedder whose output is whitened by its last layer."""
+    """Settings of whitening an embedder by its last layer."""
 
     recipe = "whiten_embedder"
 

@@ -1,4 +1,4 @@
-"""Speech encoder and speaker encoder: hidden states of all layers, pooled.
+"""Speech encoder (all hidden states) and speaker encoder (pooled).
 
 The speech encoder is WavLM (Chen et al., IEEE JSTSP 2022), HuBERT, wav2vec
 2.0, UniSpeech-SAT or w2v-BERT 2.0, from `speechbrain_ext.models.pretrained`.
@@ -23,7 +23,7 @@ FREEZE = ("all", "front", "cnn", "none")
 
 
 class SpeechEncoder(torch.nn.Module):
-    """Pre-trained speech encoder: waveforms to hidden states of all layers.
+    """Pre-trained speech encoder: hidden states of all layers.
 
     WavLM (Chen et al., IEEE JSTSP 2022) or another kind of
     `speechbrain_ext.models.pretrained.KINDS`. LayerDrop and SpecAugment are
@@ -75,7 +75,7 @@ class SpeechEncoder(torch.nn.Module):
     True
     """
 
-    # Of transformers, whose modules mypy cannot see through.
+    # Typed as Any: mypy cannot see through transformers' modules.
     model: Any
 
     def __init__(
@@ -109,7 +109,7 @@ class SpeechEncoder(torch.nn.Module):
 
     @property
     def n_layers(self) -> int:
-        """Number of hidden states: the transformer layers and their input."""
+        """Number of hidden states: the layers and the input of the first."""
         return self.model.config.num_hidden_layers + 1
 
     @property
@@ -124,7 +124,7 @@ class SpeechEncoder(torch.nn.Module):
         return {**fields, "do_normalize": self.do_normalize}
 
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Hidden states of waveforms of one length, without padding.
+        """Return hidden states of waveforms of one length, without padding.
 
         Arguments
         ---------
@@ -163,7 +163,7 @@ class SpeechEncoder(torch.nn.Module):
             return torch.stack(states)
 
     def train(self, mode: bool = True) -> SpeechEncoder:
-        """Set train mode of trained parts; frozen ones stay in eval mode."""
+        """Set train mode; frozen parts stay in eval mode."""
         super().train(mode)
         if self.freeze in ("all", "front"):
             self.model.eval()
@@ -174,7 +174,7 @@ class SpeechEncoder(torch.nn.Module):
         return self
 
     def _front(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Input of the first transformer layer [B, T', C]."""
+        """Return the input of the first transformer layer [B, T', C]."""
         model, encoder = self.model, self.model.encoder
         with self._tracked(self.freeze not in ("all", "front")):
             if self.log_mel is not None:
@@ -184,7 +184,7 @@ class SpeechEncoder(torch.nn.Module):
             with self._tracked(self.freeze == "none"):
                 x = convolve(model.feature_extractor, wavs)
             x = model.feature_projection(x)
-            # HuBERT's gives the projection alone.
+            # HuBERT's projection returns one value instead of two.
             x = x[0] if isinstance(x, tuple) else x
             x = x + encoder.pos_conv_embed(x)
             if not model.config.do_stable_layer_norm:
@@ -192,7 +192,7 @@ class SpeechEncoder(torch.nn.Module):
             return encoder.dropout(x)
 
     def _shared(self, x: torch.Tensor) -> dict[str, Any]:
-        """Further arguments of all layers: how positions enter attention."""
+        """Return the arguments that all layers share, such as positions."""
         encoder = self.model.encoder
         if self.model.config.model_type == "wavlm":
             first = encoder.layers[0].attention
@@ -203,7 +203,7 @@ class SpeechEncoder(torch.nn.Module):
 
     @staticmethod
     def _tracked(wanted: bool) -> torch.set_grad_enabled:
-        """Gradients where they are wanted and the caller has them on."""
+        """Enable gradients if they are wanted and enabled in the caller."""
         return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
 
     @property
@@ -218,7 +218,7 @@ class SpeechEncoder(torch.nn.Module):
         if self.freeze == "cnn" and not self._has_no_cnn:
             model.feature_extractor.requires_grad_(False)
         if getattr(model.config, "do_stable_layer_norm", False):
-            # It follows the last hidden state.
+            # This layer norm follows the last hidden state.
             model.encoder.layer_norm.requires_grad_(False)
         if self.lora_rank:
             add_lora(model.encoder.layers, self.lora_rank)
@@ -308,12 +308,12 @@ class SpeakerEncoder(torch.nn.Module):
 
     @property
     def is_random(self) -> bool:
-        """Whether training began from random, not pre-trained, weights."""
+        """Whether training began from random weights."""
         return bool(self.random_start)
 
     @property
     def published_arguments(self) -> dict[str, Any]:
-        """Arguments of a saved embedder: no source, no low-rank matrices."""
+        """Arguments to save: no source, no low-rank matrices."""
         return {
             "encoder_source": None,
             "encoder_config": self.encoder.plain_config,
@@ -321,13 +321,13 @@ class SpeakerEncoder(torch.nn.Module):
         }
 
     def published_state(self) -> dict[str, torch.Tensor]:
-        """The weights that go with `published_arguments`."""
+        """Return the weights that fit `published_arguments`."""
         return merged_state(self)
 
     def forward(
         self, wavs: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Embeddings of waveforms.
+        """Return embeddings of waveforms.
 
         Arguments
         ---------
@@ -351,7 +351,7 @@ class SpeakerEncoder(torch.nn.Module):
 
 
 class RawWaveform(torch.nn.Module):
-    """Identity in place of features and of their normalisation.
+    """Identity that replaces features and their normalisation.
 
     SpeechBrain's ``SpeakerRecognition`` calls both; a speech encoder needs
     neither.

@@ -1,4 +1,4 @@
-"""WavLM's self-attention with a gated relative position bias, fused.
+"""Fused self-attention of WavLM, with gated relative position bias.
 
 Chen et al., "WavLM", IEEE JSTSP 2022, Eqs. 1-5. The weights are those of
 ``transformers``; the attention is PyTorch's fused one, and the bias is computed
@@ -15,7 +15,7 @@ from transformers import WavLMModel
 
 
 class GatedAttention(torch.nn.Module):
-    """Fused replacement of transformers' ``WavLMAttention``, same weights.
+    """Fused replacement of transformers' ``WavLMAttention``.
 
     Every frame gates the bias of its own row:
 
@@ -57,7 +57,7 @@ class GatedAttention(torch.nn.Module):
             self.rel_attn_embed = attention.rel_attn_embed
 
     def position_bias(self, n_frames: int) -> torch.Tensor:
-        """Bias d_{j - i} of every pair of frames [heads, T', T']."""
+        """Return the bias d_{j - i} of all pairs of frames [heads, T', T']."""
         device = self.rel_attn_embed.weight.device
         distances = torch.arange(1 - n_frames, n_frames, device=device)
         buckets = bucket(distances, self.n_buckets, self.max_distance)
@@ -65,7 +65,7 @@ class GatedAttention(torch.nn.Module):
         return diagonals.unfold(1, n_frames, 1).flip(1)
 
     def gate(self, heads: torch.Tensor) -> torch.Tensor:
-        """Gates g [B, heads, T', 1] of frames [B, heads, T', d]."""
+        """Return gates g [B, heads, T', 1] of frames [B, heads, T', d]."""
         linear = self.gru_rel_pos_linear
         # The eight outputs are summed in two groups of four; so are weights.
         weight = linear.weight.view(2, 4, -1).sum(1)
@@ -81,7 +81,7 @@ class GatedAttention(torch.nn.Module):
         position_bias: torch.Tensor | None = None,
         **unused: Any,
     ) -> tuple[torch.Tensor, None, torch.Tensor]:
-        """As ``WavLMAttention``, without masks: no batch has padding.
+        """Compute what ``WavLMAttention`` does, for batches without padding.
 
         Arguments
         ---------
@@ -121,7 +121,7 @@ class GatedAttention(torch.nn.Module):
 def bucket(
     distances: torch.Tensor, n_buckets: int, max_distance: int
 ) -> torch.Tensor:
-    """Buckets of relative positions (Raffel et al., JMLR 2020).
+    """Return the buckets of relative positions (Raffel et al., JMLR 2020).
 
     Half of the buckets are for later frames. In each half, the first half of
     the buckets holds one distance each; the others widen with the distance, up
@@ -158,6 +158,6 @@ def bucket(
 
 
 def fuse_attention(model: WavLMModel) -> None:
-    """Replace the attention of all layers of a WavLM by `GatedAttention`."""
+    """Replace the attention of all WavLM layers by `GatedAttention`."""
     for layer in model.encoder.layers:
         layer.attention = GatedAttention(layer.attention)

@@ -1,4 +1,4 @@
-"""Microsoft's WavLM files, converted to the form of ``transformers``.
+"""Conversion of Microsoft's WavLM files to ``transformers`` format.
 
 An official ``.pt`` is a dict of ``cfg`` (plain values, fairseq's names) and
 ``model`` (a state dict). The tables below map its names.
@@ -79,7 +79,7 @@ _NAMES = [
 def read_official(
     path: PathLike,
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Config fields and weights of an official WavLM file.
+    """Read config fields and weights of an official WavLM file.
 
     Arguments
     ---------
@@ -138,7 +138,7 @@ def read_official(
 
 
 def official_to_transformers(name: str) -> str:
-    """Name in transformers of an official weight.
+    """Return the name in transformers of an official weight.
 
     Example
     -------
@@ -181,5 +181,5 @@ def _conv_layers(node: ast.AST) -> list[tuple[int, int, int]]:
 
 
 def is_official(source: PathLike) -> bool:
-    """Whether a source names an official file, by its suffix."""
+    """Return whether a source is an official file, by its suffix."""
     return Path(source).suffix == ".pt"

@@ -1,4 +1,4 @@
-"""Parts of the training recipes: one Brain base, its data, its diagnostics.
+"""Parts of the training recipes: a Brain base class, data, diagnostics.
 
 May import from: augment, clustering, dataio, losses, models, utils,
 verification.

@@ -1,4 +1,4 @@
-"""The Brain base of the three trainings.
+"""Base class of the Brains of the three training recipes.
 
 Optimiser groups and their schedule, clipping, a check for finite losses,
 checkpoints within an epoch, several processes that train as one, statistics to
@@ -48,7 +48,7 @@ _MOST_NAMES = 8
 
 
 class TrainingData(NamedTuple):
-    """What a training reads."""
+    """Utterances, crops and sampler of a training."""
 
     manifest: Manifest  # the utterances that are trained on
     whole: Manifest  # these and those that are held out
@@ -58,14 +58,14 @@ class TrainingData(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What `compute_objectives` of a training's Brain returns."""
+    """Return value of `compute_objectives`: the loss and extra outputs."""
 
     loss: torch.Tensor  # scalar, with gradients
     facts: tuple[torch.Tensor, ...] = ()  # what the step's statistics need
 
 
 class TrainingBrain(sb.Brain):
-    """Brain with all that a training needs and a resumed one goes on from.
+    """Brain with the state of a training, so that it can be resumed.
 
     Arguments
     ---------
@@ -110,7 +110,7 @@ class TrainingBrain(sb.Brain):
         modules = dict(networks.modules)
         if self.mean_embedder is not None:
             modules["mean_embedder"] = self.mean_embedder
-        # As they are, whereas `modules` may wrap them for several processes.
+        # Unwrapped, whereas `modules` may wrap them for several processes.
         self.parts = SimpleNamespace(**modules)
         self.trained, self.head = networks.trained, networks.head
         self.epochs = objects["epoch_counter"](settings.n_epochs)
@@ -132,31 +132,31 @@ class TrainingBrain(sb.Brain):
         self.validation = build_validation(settings)
         self.train_loggers = _train_loggers(objects["train_logger"], folder)
 
-    # What a recipe's Brain says of its training.
+    # Methods that a recipe's Brain overrides.
 
     def epoch_statistics(self, epoch: int, loss: float) -> dict[str, float]:
-        """Return the statistics of an epoch, of which ``loss`` is the mean."""
+        """Return the statistics of an epoch; ``loss`` is the mean loss."""
         raise NotImplementedError
 
     def step_statistics(
         self, outputs: Any, objective: Objective
     ) -> dict[str, float]:
-        """Return the statistics of a step that was made."""
+        """Return the statistics of the step that was just made."""
         raise NotImplementedError
 
     def before_step(self) -> None:
         """Change gradients before they are clipped."""
 
     def after_step(self) -> None:
-        """Update what follows the trained weights."""
+        """Update what depends on the trained weights, such as a teacher."""
 
     def on_epoch_end(self, epoch: int) -> None:
-        """Write what else an epoch leaves, before its checkpoint."""
+        """Write the other files of an epoch, before its checkpoint."""
 
-    # Batches.
+    # Training on batches.
 
     def fit_batch(self, batch: Any) -> torch.Tensor:
-        """Fit a batch; its loss, that of this process alone."""
+        """Train on a batch; return the loss of this process."""
         should_step = self.step % self.grad_accumulation_factor == 0
         self.on_fit_batch_start(batch, should_step)
         with self.no_sync(not should_step):
@@ -177,7 +177,7 @@ class TrainingBrain(sb.Brain):
 
     @property
     def batch_number(self) -> int:
-        """Number of the batch in the whole training: a key for dropout."""
+        """Number of the batch in the whole training, which seeds dropout."""
         return (self.epochs.current - 1) * self.n_batches + self.step
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
@@ -185,7 +185,7 @@ class TrainingBrain(sb.Brain):
         seed_step(self.settings.seed, self.batch_number, get_rank() or 0)
 
     def require_finite(self, loss: torch.Tensor, names: list[str]) -> None:
-        """Raise InputError, with the batch's utterances, at a loss like nan."""
+        """Raise InputError, with the utterances, if the loss is not finite."""
         if torch.isfinite(loss):
             return
         place = f"epoch {self.epochs.current}, batch {self.step}"
@@ -200,19 +200,19 @@ class TrainingBrain(sb.Brain):
         )
 
     def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
-        """Average the loss over processes, so that each reports the same."""
+        """Average the loss over processes, so that all report the same one."""
         loss = process_mean(loss, self.device)
         return super().update_average(loss, avg_loss)
 
     def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
-        # Gradients being accumulated are in no checkpoint.
+        # Accumulated gradients are not part of a checkpoint.
         wanted = super()._should_save_intra_epoch_ckpt(*args)
         return wanted and self.step % self.grad_accumulation_factor == 0
 
     # The optimiser.
 
     def init_optimizers(self) -> None:
-        """Make one optimiser over groups, each with its own peak rate."""
+        """Make one optimiser whose groups each have their own peak rate."""
         settings = self.settings
         groups = parameter_groups(
             self.trained.model,
@@ -227,11 +227,11 @@ class TrainingBrain(sb.Brain):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of the optimiser in an epoch."""
+        """Number of optimiser steps in an epoch."""
         return self.n_batches // self.grad_accumulation_factor
 
     def lr_factor(self, step: int) -> float:
-        """Return all rates of a step, from 0, relative to their peaks."""
+        """Return the factor of all peak rates at a step, counted from 0."""
         settings = self.settings
         return self.lr_schedule(
             step,
@@ -242,13 +242,13 @@ class TrainingBrain(sb.Brain):
         )
 
     def set_rates(self) -> None:
-        """Set each group's rate for the step to come."""
+        """Set each group's learning rate for the next step."""
         factor = self.lr_factor(self.optimizer_step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
 
     def optimizers_step(self) -> None:
-        """Step with the scheduled rates and clipped gradients."""
+        """Make an optimiser step with scheduled rates and clipped gradients."""
         self.set_rates()
         self.scaler.unscale_(self.optimizer)
         self.before_step()
@@ -260,7 +260,7 @@ class TrainingBrain(sb.Brain):
         self.optimizer_step += 1
 
     def clip_gradients(self) -> None:
-        """Clip gradients by their common norm, or each tensor's by its own."""
+        """Clip gradients by their common norm, or each by its own norm."""
         if self.max_grad_norm <= 0:
             return
         groups = self.optimizer.param_groups
@@ -279,7 +279,7 @@ class TrainingBrain(sb.Brain):
         super()._wrap_distributed()
 
     def on_fit_start(self) -> None:
-        """Resume, then open the step logger where the training goes on."""
+        """Resume, then open the step logger at the resumed step."""
         super().on_fit_start()
         self.step_logger = StepLogger(
             self.folder / "tensorboard",
@@ -288,13 +288,13 @@ class TrainingBrain(sb.Brain):
         )
 
     def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
-        """Set the epoch for which crops are drawn."""
+        """Set the epoch that decides the random crops."""
         self.data.crop.epoch = epoch
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: Any = None
     ) -> None:
-        """Log an epoch and checkpoint everything that changed."""
+        """Log the epoch and save a checkpoint of all state that changed."""
         settings = self.settings
         first = settings.n_epochs - settings.n_averaged_epochs + 1
         if self.mean_embedder is not None and epoch >= first:
@@ -312,14 +312,14 @@ class TrainingBrain(sb.Brain):
         if hasattr(self.epochs, "update_metric"):
             loss = statistics["loss"]
             self.epochs.update_metric(statistics.get("valid_error", loss))
-        # What the checkpoint resumes is the epoch to come.
+        # A checkpoint resumes at the next epoch.
         self.step, self.avg_train_loss = 0, 0.0
         self.checkpointer.save_and_keep_only(
             meta={"epoch": epoch}, num_to_keep=1
         )
 
     def log_epoch(self, epoch: int, statistics: dict[str, float]) -> None:
-        """Give an epoch's statistics to the curve and to all loggers."""
+        """Write an epoch's statistics to the curve and to all loggers."""
         self.curve.append(epoch=epoch, **statistics)
         self.step_logger.epoch(self.optimizer_step, statistics)
         words = ", ".join(f"{k} {v:.4g}" for k, v in statistics.items())
@@ -342,7 +342,7 @@ class TrainingBrain(sb.Brain):
         )
 
     def loader_options(self) -> dict[str, int]:
-        """Options of a loader of this process's part of a batch."""
+        """Return the options of a loader for this process's part of a batch."""
         return {
             "batch_size": self.settings.batch_size // n_processes(),
             "num_workers": self.settings.num_workers,
@@ -350,20 +350,20 @@ class TrainingBrain(sb.Brain):
 
     @property
     def finished(self) -> Any:
-        """The embedder that the training was for."""
+        """Return the embedder that the training produces."""
         mean = self.mean_embedder
-        # None is averaged where --debug or early stopping ended the run.
+        # The average is empty if --debug or early stopping ended the run.
         if mean is None or not mean.n_averaged:
             return self.embedder
         return mean.module
 
     def save(self) -> list[str]:
-        """Write the embedder; the files that the training leaves."""
+        """Write the embedder and other files; return their names."""
         names = save_embedder(self.folder / "embedder", self.finished)
         return [*(f"embedder/{name}" for name in names), CURVE]
 
     def summary(self) -> dict[str, Any]:
-        """Return what a stage record says of the training."""
+        """Return the facts of the training for its stage record."""
         return {
             "n_utterances": len(self.data.whole),
             "hours": float(self.data.whole.duration.sum() / 3600),
@@ -373,7 +373,7 @@ class TrainingBrain(sb.Brain):
 
 
 def read_training_manifest(settings: TrainingSettings) -> Manifest:
-    """Read the manifest of a training, and check that its audio is there.
+    """Read the manifest of a training and check that its audio exists.
 
     Raises
     ------
@@ -403,7 +403,7 @@ def _check_batch(size: int, n_utterances: int) -> None:
 def _mean_embedder(
     settings: TrainingSettings, embedder: torch.nn.Module
 ) -> AveragedModel | None:
-    """What averages the last epochs' embedders; None for the last alone."""
+    """Make the average of the last epochs' embedders; None for the last one."""
     if settings.n_averaged_epochs == 1:
         return None
     mean = AveragedModel(embedder, use_buffers=True)
@@ -411,9 +411,9 @@ def _mean_embedder(
 
 
 def _train_loggers(wired: Any, folder: Path) -> list[tuple[Any, dict]]:
-    """Loggers of epochs, each with its options: our file, and the YAML's."""
+    """Make the loggers of epochs, with options: our file, and the YAML's."""
     own = FileTrainLogger(folder / TRAIN_LOG, precision=4)
-    # `log.txt` has its own line.
+    # The training writes its own line to `log.txt`.
     found: list[tuple[Any, dict]] = [(own, {"verbose": False})]
     if wired is not None:
         found.append((wired if hasattr(wired, "log_stats") else wired(), {}))

@@ -1,4 +1,4 @@
-"""The networks of a contrastive training, SimCLR or MoCo."""
+"""Networks of contrastive training, SimCLR or MoCo."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Compared(NamedTuple):
 
 
 class ContrastiveNet(torch.nn.Module):
-    """Embedder and projection, applied to views.
+    """Embedder and projection head, applied to views.
 
     Arguments
     ---------
@@ -50,7 +50,7 @@ class ContrastiveNet(torch.nn.Module):
         self.projection = projection
 
     def forward(self, views: torch.Tensor) -> Compared:
-        """Compute the outputs for views [V, B, T], which are one batch."""
+        """Compute the outputs for views [V, B, T], as one batch."""
         embeddings = self.embedder(views.flatten(0, 1))
         projections = self.projection(embeddings)
         shape = views.shape[:2]
@@ -113,7 +113,7 @@ def build_contrastive(
 def build_positives(
     settings: TrainContrastive, manifest: Manifest
 ) -> Positives | None:
-    """Build what draws positives of other utterances; None for their own.
+    """Build the sampler of positives; None if each is of its own utterance.
 
     Raises
     ------
@@ -129,12 +129,12 @@ def build_positives(
 
 
 def _check_queue(settings: TrainContrastive, n_utterances: int) -> None:
-    """Refuse a queue that outlives an epoch: an utterance would meet itself."""
+    """Raise InputError if a queue can hold keys of the same utterance."""
     n_keys, size = settings.n_keys, settings.batch_size
     if n_keys > n_utterances:
         fewer = max(n_utterances // (2 * size), 1) * size
         raise InputError(
             f"n_keys is {n_keys} and there are {n_utterances} utterances; "
-            "MoCo's queue must not hold keys of the very utterance that is "
-            f"compared, as negatives; give few, e.g. --n_keys={fewer}"
+            "MoCo's queue must not hold keys of the compared utterance as "
+            f"negatives; give fewer, e.g. --n_keys={fewer}"
         )

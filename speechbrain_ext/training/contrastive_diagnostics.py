@@ -17,7 +17,7 @@ STATISTICS = "loss alignment uniformity".split()
 
 
 def alignment(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    r"""Mean squared distance of positives on the sphere.
+    r"""Return the mean squared distance between positives on the sphere.
 
     .. math:: \frac{1}{N} \sum_i \|f(x_i) - f(y_i)\|^2
 
@@ -43,7 +43,7 @@ def alignment(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def uniformity(embeddings: torch.Tensor) -> torch.Tensor:
-    r"""Evenness of embeddings on the sphere.
+    r"""Return how evenly the embeddings cover the sphere.
 
     .. math:: \log \frac{1}{N (N - 1)} \sum_{i \neq j}
         e^{-2 \|f(x_i) - f(x_j)\|^2}
@@ -70,7 +70,7 @@ def uniformity(embeddings: torch.Tensor) -> torch.Tensor:
 
 
 class ContrastiveDiagnostics(EpochStatistics):
-    """Loss, alignment and uniformity of an epoch, and the embeddings' spread.
+    """Loss, alignment, uniformity and spread of embeddings over an epoch.
 
     Arguments
     ---------
@@ -93,7 +93,7 @@ class ContrastiveDiagnostics(EpochStatistics):
     def update(
         self, loss: torch.Tensor, first: torch.Tensor, second: torch.Tensor
     ) -> dict[str, float]:
-        """Count a step.
+        """Add the statistics of a step.
 
         Arguments
         ---------

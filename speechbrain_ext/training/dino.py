@@ -1,4 +1,4 @@
-"""The networks and the schedules of a DINO training."""
+"""Networks and schedules of DINO training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from speechbrain_ext.training.settings import TrainDino
 def build_dino(
     settings: TrainDino, objects: Mapping[str, Any], n_utterances: int
 ) -> Networks:
-    """Build the networks of a DINO training, in the order of their draws.
+    """Build the networks of DINO training, in the order of random draws.
 
     Arguments
     ---------
@@ -59,7 +59,7 @@ def build_dino(
 
 
 class StepValues(NamedTuple):
-    """What a step of DINO is made with, besides its rates."""
+    """Scheduled values of a DINO step, besides the learning rates."""
 
     momentum: float  # of the teacher
     teacher_temperature: float  # tau_t
@@ -95,7 +95,7 @@ class DinoSchedules:
         self.steps_per_epoch = steps_per_epoch
 
     def at(self, step: int) -> StepValues:
-        """Return the values of an optimiser step, counted from 0."""
+        """Return the values for an optimiser step, counted from 0."""
         settings, one_epoch = self.settings, self.steps_per_epoch
         return StepValues(
             cosine(step, settings.n_epochs * one_epoch, settings.momentum, 1.0),

@@ -1,4 +1,4 @@
-"""Diagnostics of DINO that need no labels, and its collapse.
+"""Label-free diagnostics of DINO, and detection of its collapse.
 
 DINO collapses in two ways (Caron et al., ICCV 2021, section 5.3): every
 target p becomes the uniform distribution, or all become the same prototype.
@@ -28,11 +28,11 @@ STATISTICS = "loss kl entropy information prototypes center_norm".split()
 
 
 class CollapseError(InputError):
-    """Error that ends a training that has collapsed."""
+    """Error that stops a collapsed training."""
 
 
 def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
-    """Convert a patience in epochs to steps: one or more, or None.
+    """Convert a patience in epochs to at least one step; None stays None.
 
     Example
     -------
@@ -45,7 +45,7 @@ def patience_steps(epochs: float | None, steps_per_epoch: int) -> int | None:
 
 
 class DinoDiagnostics(EpochStatistics):
-    """Statistics of an epoch; a collapse ends the run.
+    """Statistics of a DINO epoch; raises `CollapseError` on collapse.
 
     Arguments
     ---------
@@ -56,7 +56,8 @@ class DinoDiagnostics(EpochStatistics):
     patience : int or None
         Collapsed steps in a row that end the run; None: none do.
     uniform_gap : float
-        Targets whose mean entropy is within so many nats of ln K are uniform.
+        Targets are uniform if their mean entropy is within this many nats of
+        ln K.
         At the start of training, cosines with prototypes in 256 dimensions
         over 0.04 leave 1.2 nats.
     one_hot_usage : float
@@ -107,7 +108,7 @@ class DinoDiagnostics(EpochStatistics):
         embeddings: torch.Tensor,
         center: torch.Tensor,
     ) -> dict[str, float]:
-        """Count a step.
+        """Add the statistics of a step.
 
         Arguments
         ---------
@@ -155,7 +156,7 @@ class DinoDiagnostics(EpochStatistics):
         if self.patience is None or self.n_collapsed < self.patience:
             return
         if uniform:
-            way = "uniform: every prototype is as likely"
+            way = "uniform: all prototypes are equally likely"
             remedy = (
                 "lower --teacher_temperature below the loss's "
                 "student_temperature (0.04 and 0.1 are usual)"
@@ -167,12 +168,12 @@ class DinoDiagnostics(EpochStatistics):
                 "--teacher_temperature"
             )
         message = (
-            f"DINO has collapsed ({way}): for {self.patience} steps or more "
-            f"the teacher's targets have had an entropy like {entropy:.3f} "
-            f"(ln K is {self.uniform:.3f}) and used prototypes like "
-            f"{n_used:.1f}, loss {statistics['loss']:.3f}; {remedy}, lower "
-            "--lr or raise --batch_size, and start anew with --overwrite=true, "
-            "or go on with a greater --collapse_patience"
+            f"DINO has collapsed ({way}): for {self.patience} steps or more, "
+            f"the teacher's targets have had an entropy of about {entropy:.3f} "
+            f"(ln K is {self.uniform:.3f}) and used about {n_used:.1f} "
+            f"prototypes; the loss is {statistics['loss']:.3f}; {remedy}, "
+            "lower --lr or raise --batch_size, and start anew with "
+            "--overwrite=true, or continue with a larger --collapse_patience"
         )
         logger.error(message)
         raise CollapseError(message)

@@ -1,4 +1,4 @@
-"""Statistics of an epoch that need no labels, accumulated step by step."""
+"""Label-free statistics of an epoch, accumulated step by step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from speechbrain_ext.utils.distributed import process_mean
 
 
 class EpochStatistics(torch.nn.Module):
-    """Means of the steps' statistics, and the spread of the embeddings.
+    """Means of the steps' statistics, and the spread of embeddings.
 
     Everything is accumulated in buffers, the same in all processes, so that
     a checkpoint in mid-epoch resumes it.
@@ -85,7 +85,7 @@ class EpochStatistics(torch.nn.Module):
         return dict(zip(self.names, step.tolist(), strict=True))
 
     def close(self) -> dict[str, float]:
-        """Return the statistics of the epoch, and begin another.
+        """Return the statistics of the epoch and reset them.
 
         Returns
         -------

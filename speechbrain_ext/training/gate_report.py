@@ -1,4 +1,4 @@
-"""Files on what the loss gate did: history, plots, label states."""
+"""Files about the loss gate: its history, plots and label states."""
 
 from __future__ import annotations
 

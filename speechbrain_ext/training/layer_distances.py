@@ -45,7 +45,7 @@ class LayerDistances:
         self.began = copy.deepcopy(self.weights())
 
     def weights(self) -> dict[str, list[torch.Tensor]]:
-        """Return the weights by layer, from the front to the last."""
+        """Return the weights of each layer, from the CNN to the last layer."""
         buffers = {name for name, _ in self.encoder.named_buffers()}
         found: dict[str, list[torch.Tensor]] = {FRONT: []}
         for name, weight in merged_state(self.encoder).items():
@@ -53,13 +53,13 @@ class LayerDistances:
                 continue
             number = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
             layer = f"layer_{int(number[1]) + 1}" if number else FRONT
-            # On the CPU: needed once an epoch.
+            # On the CPU, as they are needed once an epoch only.
             found.setdefault(layer, []).append(weight.cpu())
         return found
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
-        """Compute the distances by layer, from the front to the last."""
+        """Compute the distance of each layer, from the CNN to the last one."""
         return {
             layer: _distance(now, self.began[layer])
             for layer, now in self.weights().items()
@@ -75,7 +75,7 @@ def _distance(weights: list[torch.Tensor], began: list[torch.Tensor]) -> float:
 
 
 def of_embedder(model: torch.nn.Module) -> LayerDistances | None:
-    """Make the distances of a model's encoder; None if it is frozen or absent.
+    """Return distances for a model's encoder; None if frozen or absent.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""The networks of a training: what learns, and what is kept of it."""
+"""Networks of a training: those that learn, and the one that is kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Networks(NamedTuple):
-    """Everything of a training that has weights or state."""
+    """Modules of a training that have weights or state."""
 
     modules: dict[str, Any]  # by name; checkpointed
     trained: Any  # the embedder that learns
@@ -23,8 +23,10 @@ class Networks(NamedTuple):
 
 
 def new_embedder(settings: TrainingSettings) -> Embedder:
-    """Build the embedder of a training, with a warning if it is random."""
+    """Build the embedder to train; warn if its weights are random."""
     embedder = build_embedder(settings.embedder_yaml, settings.embedder)
     if embedder.is_random:
-        logger.warning("random WavLM: its training began without pre-training")
+        logger.warning(
+            "random WavLM: it starts from random weights, not pre-trained"
+        )
     return embedder

@@ -1,4 +1,4 @@
-"""Positives by TRUE speakers, a diagnostic.
+"""Sampling of positives by TRUE speakers, as a diagnostic.
 
 Miara, Lepage and Dehak, Interspeech 2024, compare positives of the same file
 with positives of other files of the speaker. A model that is trained so has
@@ -15,7 +15,7 @@ from speechbrain_ext.utils.keyed_random import step_seed
 
 
 class OraclePositives(Positives):
-    """Sampler of positives of the same true speaker, anew for every epoch.
+    """Sampler of positives of the same true speaker, redrawn each epoch.
 
     Negatives stay what they are without labels: a batch that holds further
     utterances of the speaker pushes them away, often where speakers are few.
@@ -45,7 +45,7 @@ class OraclePositives(Positives):
 
 
 def draw_others(labels: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Draw another row of the same label for each row; its own if it is alone.
+    """Draw another row of the same label for each row, itself if alone.
 
     Arguments
     ---------

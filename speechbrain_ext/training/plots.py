@@ -31,7 +31,7 @@ def training_curves(
     curves: Mapping[str, pd.DataFrame | Sequence[tuple[float, float]]],
     column: str = "loss",
 ) -> Figure:
-    """Plot one panel a training: losses of different stages do not compare.
+    """Plot one panel for each training; losses of stages do not compare.
 
     Arguments
     ---------
@@ -165,7 +165,7 @@ def contrastive_diagnostics(curve: pd.DataFrame) -> Figure:
 def _pairs_by_epoch(
     curve: pd.DataFrame, panels: Sequence[tuple[str, ...]]
 ) -> Figure:
-    """Plot four panels of columns by epoch; a panel's last word is its unit."""
+    """Plot columns by epoch in four panels; a title's last word is its unit."""
     figure = Figure(figsize=(8, 5))
     grid = figure.subplots(2, 2, sharex=True).flat
     for axes, (*columns, unit) in zip(grid, panels, strict=True):
@@ -182,7 +182,7 @@ def _pairs_by_epoch(
 
 
 def layer_distances(table: pd.DataFrame) -> Figure:
-    """Plot the distance of each layer of an encoder, a line an epoch.
+    """Plot the distance of each encoder layer, one line for each epoch.
 
     The figure of Miara et al., Interspeech 2024, on what a loss changes of
     WavLM.
@@ -297,7 +297,7 @@ def _gate_panel(axes: Axes, entry: Mapping[str, Any]) -> None:
         for values, colour, dash in zip(pair, COLOURS, DASHES, strict=False):
             axes.plot(x, values, color=colour, linestyle=dash)
     if entry["threshold"] is not None:
-        # Dotted: of an earlier epoch, since this one gave none.
+        # Dotted: the threshold of an earlier epoch, since this one gave none.
         dash = "-" if entry["is_new"] else ":"
         axes.axvline(entry["threshold"], color="black", linestyle=dash)
     axes.set_title(
@@ -314,7 +314,7 @@ def _threshold_in_words(entry: Mapping[str, Any]) -> str:
 
 
 def gate_shares(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Plot the threshold by epoch, and the shares kept and corrected.
+    """Plot by epoch the threshold and the shares kept and corrected.
 
     Arguments
     ---------
@@ -380,7 +380,7 @@ def _series(name: str, curve: Any, column: str) -> tuple[NDArray, NDArray]:
         if wanted not in curve.columns:
             raise InputError(
                 f"the training curve of {name} has no column {wanted!r}; it "
-                f"has {list(curve.columns)}"
+                f"has {list(curve.columns)}; give a curve that has the column"
             )
     need(curve, f"epoch in {name}")
     return curve["epoch"].to_numpy(), curve[column].to_numpy()

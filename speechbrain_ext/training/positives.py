@@ -1,4 +1,4 @@
-"""Self-supervised positive sampling (SSPS): positives of other utterances.
+"""Self-supervised positive sampling (SSPS): positives from neighbours.
 
 Two crops of one utterance share its channel, and a model may learn that.
 Lepage and Dehak, "SSPS: Self-Supervised Positive Sampling for Robust
@@ -25,7 +25,7 @@ from speechbrain_ext.utils.vectors import unit_rows
 
 
 class Positives(torch.nn.Module):
-    """Rows of the utterances' positives, drawn anew for every epoch.
+    """Row of each utterance's positive, redrawn each epoch.
 
     The rows are a buffer: a checkpoint in mid-epoch resumes with them.
 
@@ -49,7 +49,7 @@ class Positives(torch.nn.Module):
         self.register_buffer("epoch", torch.tensor(-1))
 
     def draw(self, embeddings: np.ndarray | None, epoch: int) -> None:
-        """Draw the rows; the first process does it for all.
+        """Draw the rows in the first process and share them with all.
 
         Arguments
         ---------
@@ -68,7 +68,7 @@ class Positives(torch.nn.Module):
 
 
 class PositiveSampler(Positives):
-    """Sampler of positives from clusters near an utterance's own (SSPS).
+    """Sampler of positives from clusters near the utterance's own (SSPS).
 
     Arguments
     ---------
@@ -125,7 +125,7 @@ class PositiveSampler(Positives):
 def ssps_positives(
     settings: ViewSettings, n_utterances: int
 ) -> PositiveSampler:
-    """Build the sampler of a recipe's SSPS settings."""
+    """Build the positive sampler that a recipe's SSPS settings describe."""
     return PositiveSampler(
         n_utterances,
         settings.ssps_clusters,
@@ -135,7 +135,7 @@ def ssps_positives(
 
 
 def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
-    """Find the M clusters nearest each of K, by the cosines of centroids.
+    """Find the M nearest clusters of each of K, by cosines of centroids.
 
     Arguments
     ---------
@@ -164,7 +164,7 @@ def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
     index.add(unit)
     found = index.search(unit, n_neighbours + 1)[1]
     others = found != own
-    # Where other centroids are the same as its own, that may be missing.
+    # If other centroids equal its own, its own may be missing.
     others[others.all(axis=1), -1] = False
     return found[others].reshape(-1, n_neighbours)
 
@@ -172,7 +172,7 @@ def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
 def draw_rows(
     labels: np.ndarray, near: np.ndarray, uniform: np.ndarray
 ) -> np.ndarray:
-    """Draw a member of a near cluster for each utterance.
+    """Draw a member of a nearby cluster for each utterance.
 
     Arguments
     ---------

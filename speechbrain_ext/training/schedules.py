@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def cosine(
     step: int, n_steps: int, start: float, end: float, n_warmup: int = 0
 ) -> float:
-    """Value of a linear warm-up to ``start``, then of a half-cosine to ``end``.
+    """Linear warm-up to ``start``, then half a cosine down to ``end``.
 
     Loshchilov and Hutter, "SGDR", ICLR 2017, Eq. 5 without restarts; the
     learning rate and teacher momentum of Caron et al., ICCV 2021.
@@ -44,7 +44,7 @@ def cosine(
 
 
 def linear(step: int, n_steps: int, start: float, end: float) -> float:
-    """Value of a straight line from ``start`` to ``end``, then ``end``.
+    """Linear change from ``start`` to ``end``, then constant ``end``.
 
     The teacher's temperature of Caron et al., ICCV 2021 (appendix).
 
@@ -79,7 +79,7 @@ def linear(step: int, n_steps: int, start: float, end: float) -> float:
 def exponential(
     step: int, n_steps: int, start: float, end: float, n_warmup: int = 0
 ) -> float:
-    """Value of a linear warm-up, then of a geometric fall to ``end``.
+    """Linear warm-up to ``start``, then geometric decay to ``end``.
 
     A constant factor a step; "x 0.95 per epoch" over n epochs is
     ``end = 0.95**n * start``, spread evenly over the steps.
@@ -113,7 +113,7 @@ def exponential(
 
 
 def _progress(step: int, n_steps: int, n_warmup: int) -> float:
-    """Share of the steps after the warm-up that are over, 0 to 1."""
+    """Return the completed share of the steps after warm-up, 0 to 1."""
     # The last step gets 1 itself.
     span = max(n_steps - 1 - n_warmup, 1)
     return min((step - n_warmup) / span, 1.0)
@@ -122,7 +122,7 @@ def _progress(step: int, n_steps: int, n_warmup: int) -> float:
 def margin_at(
     step: int, steps_per_epoch: int, margin: float, rise: Sequence[int] | None
 ) -> float:
-    """Margin of an optimiser step.
+    """Return the margin for an optimiser step.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Settings of the three trainings: DINO, contrastive and speaker training."""
+"""Settings of the three trainings: DINO, contrastive, supervised."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _CONTRAST = {
 
 
 def _given(wired: Any) -> dict[str, Any]:
-    """Arguments of an object of the YAML, its class under ``"!"``."""
+    """Return the arguments of a YAML object, with its class under ``"!"``."""
     return wired
 
 
 @dataclasses.dataclass(kw_only=True)
 class TrainingSettings(Settings):
-    """What the three trainings share."""
+    """Settings that all three trainings share."""
 
     manifest_kind: ClassVar[str] = "utterances"
     # SpeechBrain's run options that would change nothing.
@@ -128,7 +128,7 @@ class TrainingSettings(Settings):
     )
     n_averaged_epochs: int = setting(
         1,
-        "the embedder is the mean of those after so many last epochs",
+        "number of last epochs whose embedders are averaged",
         low=1,
         group=LEARNING,
     )
@@ -172,7 +172,7 @@ class TrainingSettings(Settings):
     )
 
     def check_together(self) -> None:
-        """Refuse values of several keys that do not go together."""
+        """Raise InputError for values that contradict each other."""
         weights = _given(self.augment).get("probabilities")
         if weights is not None and (len(weights) != 5 or not sum(weights)):
             raise InputError(
@@ -188,21 +188,21 @@ class TrainingSettings(Settings):
             )
 
     def inputs(self) -> dict[str, str]:
-        """Files that decide the result, by name."""
+        """Return the files that decide the result, by name."""
         return {
             "train_annotation": self.train_annotation,
             "embedder_yaml": str(find_yaml(self.embedder_yaml)),
         }
 
     def record(self) -> dict[str, Any]:
-        """Values that decide the result, and whether there is augmentation."""
+        """Return the values that decide the result, and whether it augments."""
         augmented = self.augment_folder is not None
         return {**super().record(), "augmented": augmented}
 
 
 @dataclasses.dataclass(kw_only=True)
 class ViewSettings(TrainingSettings):
-    """What the two trainings without labels share."""
+    """Settings that the two trainings without labels share."""
 
     momentum: float = setting(
         0.996,
@@ -221,7 +221,7 @@ class ViewSettings(TrainingSettings):
     )
     n_averaged_epochs: int = setting(
         10,
-        "the embedder is the mean of those after so many last epochs",
+        "number of last epochs whose embedders are averaged",
         low=1,
         group=LEARNING,
     )
@@ -247,7 +247,7 @@ class ViewSettings(TrainingSettings):
     )
 
     def check_together(self) -> None:
-        """Refuse values of several keys that do not go together."""
+        """Raise InputError for values that contradict each other."""
         super().check_together()
         n_epochs = self.n_ssps_epochs
         if (self.positives == "ssps") != bool(n_epochs):
@@ -278,7 +278,7 @@ class ViewSettings(TrainingSettings):
 
 @dataclasses.dataclass(kw_only=True)
 class TrainDino(ViewSettings):
-    """DINO with multi-crop views."""
+    """Settings of DINO training with multi-crop views."""
 
     recipe = "train_dino"
 
@@ -377,7 +377,7 @@ class TrainDino(ViewSettings):
     )
 
     def check_together(self) -> None:
-        """Refuse values of several keys that do not go together."""
+        """Raise InputError for values that contradict each other."""
         super().check_together()
         if self.n_global + self.n_local < 2:
             raise InputError(
@@ -399,7 +399,7 @@ class TrainDino(ViewSettings):
 
 @dataclasses.dataclass(kw_only=True)
 class TrainContrastive(ViewSettings):
-    """SimCLR or MoCo."""
+    """Settings of contrastive training, SimCLR or MoCo."""
 
     recipe = "train_contrastive"
 
@@ -474,13 +474,13 @@ class TrainContrastive(ViewSettings):
 
     @classmethod
     def default_of(cls, key: str, given: Mapping[str, Any]) -> Any:
-        """Default of a key; that of the loss depends on the method."""
+        """Return the default of a key; that of a loss depends on the method."""
         if key == "loss" and given.get("method") == "moco":
             return Wired("!name:speechbrain_ext.losses.MoCoLoss")
         return super().default_of(key, given)
 
     def check_together(self) -> None:
-        """Refuse values of several keys that do not go together."""
+        """Raise InputError for values that contradict each other."""
         super().check_together()
         self._check_oracle()
         self._check_method()
@@ -495,7 +495,7 @@ class TrainContrastive(ViewSettings):
         if self.positives != "oracle" and self.oracle is not None:
             raise InputError(
                 f"oracle is {self.oracle!r} and positives {self.positives!r}; "
-                "these read no true speakers; leave --oracle out"
+                "such positives read no true speakers; leave --oracle out"
             )
 
     def _check_method(self) -> None:
@@ -503,8 +503,9 @@ class TrainContrastive(ViewSettings):
         if self.method == "moco" and (n_keys < size or n_keys % size):
             nearest = max(round(n_keys / size), 1) * size
             raise InputError(
-                f"n_keys is {n_keys} and batch_size {size}; whole batches "
-                f"leave MoCo's queue; give a multiple, e.g. --n_keys={nearest}"
+                f"n_keys is {n_keys} and batch_size {size}; MoCo's queue must "
+                "hold whole batches; give a multiple of batch_size, e.g. "
+                f"--n_keys={nearest}"
             )
         other = {"simclr": "MoCoLoss", "moco": "NTXentLoss"}[self.method]
         if (
@@ -518,14 +519,14 @@ class TrainContrastive(ViewSettings):
             )
 
     def inputs(self) -> dict[str, str]:
-        """Files that decide the result, by name."""
+        """Return the files that decide the result, by name."""
         oracle = {} if self.oracle is None else {"oracle": self.oracle}
         return {**super().inputs(), **oracle}
 
 
 @dataclasses.dataclass(kw_only=True)
 class TrainSpeaker(TrainingSettings):
-    """Classification of (pseudo-)speakers with a margin."""
+    """Settings of training with a margin classifier of (pseudo-)speakers."""
 
     recipe = "train_speaker"
     manifest_kind = "pseudo_labels"
@@ -632,7 +633,7 @@ class TrainSpeaker(TrainingSettings):
     )
 
     def check_together(self) -> None:
-        """Refuse values of several keys that do not go together."""
+        """Raise InputError for values that contradict each other."""
         super().check_together()
         rise = self.margin_rise
         if rise is not None and (len(rise) != 2 or rise[0] > rise[1]):
@@ -653,7 +654,7 @@ class TrainSpeaker(TrainingSettings):
             )
 
     def inputs(self) -> dict[str, str]:
-        """Files that decide the result, by name."""
+        """Return the files that decide the result, by name."""
         found = super().inputs()
         if self.init_from is not None:
             found["init_from"] = f"{self.init_from}/embedding_model.ckpt"

@@ -1,4 +1,4 @@
-"""The networks of a supervised training, and the data that it reads."""
+"""Networks and data of supervised training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def build_speaker(
     manifest: Manifest,
     n_classes: int,
 ) -> Networks:
-    """Build the networks of a supervised training.
+    """Build the networks of supervised training.
 
     Arguments
     ---------
@@ -64,7 +64,7 @@ def build_speaker(
 
 
 def initialise(settings: TrainSpeaker, networks: Networks) -> L2SP | None:
-    """Load the weights to start from, and make the penalty that holds them.
+    """Load the initial weights, and make the L2-SP penalty toward them.
 
     Pre-trained is the encoder as it came from its source, before
     ``init_from``; of a model without an encoder, all of ``init_from``.
@@ -113,7 +113,7 @@ def _penalty(settings: TrainSpeaker, module: torch.nn.Module) -> L2SP:
 
 
 def _load_classifier(classifier: torch.nn.Module, path: str) -> None:
-    """Load a classifier of the same pseudo-speakers."""
+    """Load a classifier that was trained on the same pseudo-speakers."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     wanted = {k: list(v.shape) for k, v in classifier.state_dict().items()}
     found = {k: list(v.shape) for k, v in state.items()}
@@ -146,7 +146,7 @@ def _noisy_labels(
 
 
 def speaker_names(manifest: Manifest) -> list[str]:
-    """Return the classes, sorted.
+    """Return the names of the classes, sorted.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def speaker_names(manifest: Manifest) -> list[str]:
 def labelled_crops(
     manifest: Manifest, crop: RandomCrop, names: list[str]
 ) -> DynamicItemDataset:
-    """Build a dataset of one random crop [T] and the class of each utterance.
+    """Build a dataset of one random crop [T] and one class per utterance.
 
     Arguments
     ---------
@@ -203,7 +203,7 @@ def labelled_crops(
 def speaker_sampler(
     settings: TrainSpeaker, manifest: Manifest
 ) -> CappedSampler | ReproducibleRandomSampler:
-    """Build the sampler of an epoch: all utterances, or so many a speaker."""
+    """Build the sampler: all utterances, or at most n of each speaker."""
     if settings.max_per_class is not None:
         return CappedSampler(
             manifest.spk_id, settings.max_per_class, settings.seed
@@ -212,7 +212,7 @@ def speaker_sampler(
 
 
 def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
-    r"""Confidence of clustering in each label, from its ``margin``.
+    r"""Return the confidence in each cluster label, from its ``margin``.
 
     .. math:: k_i = \min(1, \max(0, m_i / m^*))
 

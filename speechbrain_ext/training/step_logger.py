@@ -1,4 +1,4 @@
-"""Statistics of steps: a line under the progress bar, and TensorBoard."""
+"""Logging of steps: a line under the progress bar, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speechbrain_ext.utils.files import PathLike
 
 
 class StepLogger:
-    """Logger that shows every step and writes some of them to TensorBoard.
+    """Logger that shows every step and writes some steps to TensorBoard.
 
     Only the main process logs.
 
@@ -24,7 +24,7 @@ class StepLogger:
         The step that training starts or resumes from. What a killed run wrote
         of later steps is hidden.
     interval : int
-        Every so many steps are written.
+        Interval in steps between the steps that are written.
     shown : bool
         Whether to show the line.
 

@@ -1,4 +1,4 @@
-"""The training curve: one row an epoch, checkpointed, written as CSV."""
+"""Training curve: one row for each epoch, checkpointed, written as CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from speechbrain_ext.utils.files import PathLike, atomic_path
 
 @register_checkpoint_hooks
 class TrainCurve:
-    """Statistics by epoch, each row once, whatever is killed and resumed.
+    """Statistics by epoch, each row once even after kills and resumes.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""EER on a trial list while training: it is logged and decides nothing."""
+"""EER on a trial list during training; it is logged only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speechbrain_ext.verification.metrics import equal_error_rate
 
 
 class TrialValidation:
-    """EER of an embedder, scored by cosine on one trial list.
+    """EER of an embedder by cosine on one trial list.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ class TrialValidation:
         check_known(self.trials, self.manifest.ids, str(annotation))
 
     def percent(self, embedder: Embedder, num_workers: int = 0) -> float:
-        """Compute the EER in percent; processes share the work."""
+        """Compute the EER in percent; the processes share the work."""
         embeddings = embed_manifest(embedder, self.manifest, None, num_workers)
         scores = cosine_scores(
             embeddings,
@@ -52,7 +52,7 @@ class TrialValidation:
 
 
 def build_validation(settings: TrainingSettings) -> TrialValidation | None:
-    """Build the validation of a recipe's ``eer_*`` settings, if it has any.
+    """Build the validation that ``eer_*`` settings describe, or None.
 
     Arguments
     ---------

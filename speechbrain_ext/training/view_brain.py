@@ -1,4 +1,4 @@
-"""The Brain base of trainings on views of utterances, without labels."""
+"""Base class of Brains that train on views of unlabelled utterances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from speechbrain_ext.utils.keyed_random import crop_keys
 
 
 class ViewBrain(TrainingBrain):
-    """Training on crops of utterances and, in its last epochs, of positives.
+    """Brain that trains on crops and, in its last epochs, on positives.
 
     Arguments are those of `TrainingBrain`. The networks' modules have
     ``student``, ``diagnostics`` and, with positives of other utterances,
@@ -27,11 +27,11 @@ class ViewBrain(TrainingBrain):
     settings: ViewSettings
 
     def chosen(self, views: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return those views of a batch that the loss needs."""
+        """Return the views of a batch that the loss needs."""
         return views
 
     def augmented_views(self, batch: Any) -> dict[str, torch.Tensor]:
-        """Return views [V, B, T] by name, each crop augmented by itself."""
+        """Return views [V, B, T] by name, each crop augmented separately."""
         views = self.chosen(batch_views(batch))
         if self.augment is None:
             return views
@@ -46,22 +46,22 @@ class ViewBrain(TrainingBrain):
 
     @property
     def n_positive_epochs(self) -> int:
-        """Last epochs with positives of other utterances."""
+        """Number of last epochs whose positives are of other utterances."""
         settings = self.settings
         of = {"ssps": settings.n_ssps_epochs, "oracle": settings.n_epochs}
         return of.get(settings.positives, 0)
 
     def epoch_statistics(self, epoch: int, loss: float) -> dict[str, float]:
-        """Return the diagnostics of an epoch, its mean loss among them."""
+        """Return the diagnostics of an epoch, including its mean loss."""
         return self.parts.diagnostics.close()
 
     def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
-        """Draw the epoch's positives, if it has any."""
+        """Draw the epoch's positives, if it uses any."""
         super().on_stage_start(stage, epoch)
         if epoch <= self.settings.n_epochs - self.n_positive_epochs:
             return
         positives = self.parts.positives
-        # A run that is resumed within the epoch has them already.
+        # A run that resumes within the epoch has loaded them already.
         if int(positives.epoch) != epoch:
             known = positives.by_embeddings
             embeddings = self.embed_training_set() if known else None
@@ -70,7 +70,7 @@ class ViewBrain(TrainingBrain):
         dataset.use_positives(positives.rows.cpu().numpy())
 
     def embed_training_set(self) -> np.ndarray:
-        """Embed the clean training utterances: [N, D]."""
+        """Embed the training utterances without augmentation: [N, D]."""
         return embed_manifest(
             self.embedder,
             self.data.manifest,

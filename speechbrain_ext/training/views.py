@@ -1,4 +1,4 @@
-"""Views of an utterance: random crops, and those of its positive."""
+"""Views of an utterance: random crops of it and of its positive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIEWS = ("global_crops", "local_crops", "positive_crops")
 
 
 def batch_views(batch: Any) -> dict[str, torch.Tensor]:
-    """Return the `VIEWS` that a batch has, each [V, B, T]."""
+    """Return the `VIEWS` that a batch contains, each [V, B, T]."""
     return {
         name: getattr(batch, name).data.transpose(0, 1)
         for name in VIEWS
@@ -33,7 +33,7 @@ def augment_views(
     augment: Callable[[torch.Tensor, np.ndarray], torch.Tensor],
     keys: np.ndarray,
 ) -> dict[str, torch.Tensor]:
-    """Augment each crop by itself.
+    """Augment each crop separately.
 
     Arguments
     ---------
@@ -69,7 +69,7 @@ def augment_views(
 
 
 class ViewData(DynamicItemDataset):
-    """Dataset of global crops [G, T_g], local [L, T_l], a positive's [G, T_g].
+    """Dataset of global [G, T_g], local [L, T_l] and positive [G, T_g] crops.
 
     Arguments
     ---------
@@ -99,7 +99,7 @@ class ViewData(DynamicItemDataset):
         def positive_pipeline(utterance):
             row = self.positives[manifest.rows_of([utterance])[0]]
             entry = manifest[manifest.ids[row]]
-            # Other crops than those of the positive's own turn.
+            # Different crops from those drawn when the positive is the anchor.
             name = f"positive of {utterance}"
             positive_crop.epoch = crop.epoch
             place = entry["wav"], entry["start"], entry["stop"]
@@ -109,7 +109,7 @@ class ViewData(DynamicItemDataset):
         super().__init__(manifest, pipelines, ["id", *self.names])
 
     def use_positives(self, rows: np.ndarray) -> None:
-        """From now on, give each utterance a positive: rows [N]."""
+        """Give each utterance a positive, rows [N], from now on."""
         self.positives = rows
         self.set_output_keys(["id", *self.names, VIEWS[2]])
 
@@ -120,7 +120,7 @@ def view_data(
     lengths: list[int],
     n_global: int,
 ) -> TrainingData:
-    """Build what a training on views reads.
+    """Build the data of a training on views.
 
     Arguments
     ---------
@@ -135,13 +135,13 @@ def view_data(
     """
     crop = RandomCrop(lengths, settings.seed)
     dataset = ViewData(manifest, crop, n_global)
-    # With `shuffle`, several processes would draw another order than one.
+    # With `shuffle`, several processes would draw a different order.
     sampler = ReproducibleRandomSampler(dataset, settings.seed)
     return TrainingData(manifest, manifest, dataset, crop, sampler)
 
 
 def crop_lengths(settings: TrainDino, manifest: Manifest) -> list[int]:
-    """Return the samples of each crop of an utterance, global crops first."""
+    """Return the lengths of an utterance's crops in samples, global first."""
     frames = check_crop(manifest, settings.global_crop, "global_crop")
     lengths = [frames] * settings.n_global
     if settings.n_local:

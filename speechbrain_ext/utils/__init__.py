@@ -1,4 +1,4 @@
-"""Files, errors, settings, keyed randomness, processes, arrays, plots.
+"""Errors, files, settings, keyed randomness, processes, arrays, plots.
 
 Nothing here knows of speech.
 

@@ -17,7 +17,7 @@ def run(main: Callable[..., Any]) -> None:
     try:
         main()
     except InputError as error:
-        # One raised by a loader's worker arrives inside its stack.
+        # An error in a loader's worker arrives inside its traceback.
         text = str(error).split("InputError: ")[-1].strip()
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)

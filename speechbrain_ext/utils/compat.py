@@ -1,4 +1,4 @@
-"""Private and undocumented names of the libraries that the package builds on.
+"""Private and undocumented names of libraries that the package uses.
 
 Each is named here once. ``tests/unit/utils/test_compat.py`` has a test of what
 we rely on for each: a new version that removes or changes one fails there.

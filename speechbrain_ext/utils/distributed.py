@@ -1,4 +1,4 @@
-"""Training on several processes as on one: shared statistics and losses.
+"""Statistics and losses shared by the processes of one training.
 
 Each process has a part of the batch. What a batch as a whole decides (the
 statistics of BatchNorm, the loss that is reported) is computed over them all.
@@ -59,7 +59,7 @@ class SharedBatchNorm(_NormBase):
         if count < 2:
             raise ValueError("BatchNorm trains on two values a channel or more")
         x = x - mean.view(shape)
-        # In two passes: squares of what is far from zero would cancel.
+        # In two passes: squares of values far from zero would cancel.
         variance = process_sum(x.square().sum(axes)) / count
         self._track(mean, variance * count / (count - 1))
         x = x * torch.rsqrt(variance + self.eps).view(shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Error for input that breaks a rule; it says value, rule and way out.
+    """Error for input that breaks a rule; states value, rule and way out.
 
     Recipes print it without a traceback and exit with status 2.
     """

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, JSON, and hashes."""
+"""Atomic writing of files, reading of JSON, and hashes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PathLike = str | os.PathLike
 
 @contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
-    """Give a temporary name that becomes ``path`` if the block succeeds.
+    """Yield a temporary name that becomes ``path`` if the block succeeds.
 
     Arguments
     ---------
@@ -86,7 +86,7 @@ def read_json(path: PathLike) -> Any:
             f"{path} line {error.lineno}: not JSON ({error.msg}); delete it "
             "and run the stage that writes it again"
         ) from None
-    # Not UTF-8, a number of thousands of digits, nested without end.
+    # Not UTF-8, a number with thousands of digits, or nested too deeply.
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not JSON ({error}); delete it and run the stage that "

@@ -1,4 +1,4 @@
-"""Rows grouped by their label: who is in a group, and at which place."""
+"""Rows grouped by label: the members of each group and their places."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Members(NamedTuple):
-    """Rows of each group: those of k are ``rows[starts[k]:][:sizes[k]]``.
+    """Rows of each group; those of group k: ``rows[starts[k]:][:sizes[k]]``.
 
     Arguments
     ---------
@@ -54,7 +54,7 @@ def members(groups: Sequence | np.ndarray, n_groups: int = 0) -> Members:
 def place_in_group(
     groups: Sequence | np.ndarray, order: np.ndarray | None = None
 ) -> np.ndarray:
-    """Place of each row among the rows of its group, from 0.
+    """Return the place of each row among the rows of its group, from 0.
 
     Arguments
     ---------

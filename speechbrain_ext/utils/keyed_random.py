@@ -36,7 +36,7 @@ def hash_key(*parts: int | str) -> int:
 
 
 def splitmix64(keys: np.ndarray, n: int) -> np.ndarray:
-    """Give the first outputs of SplitMix64, one generator a key.
+    """Return the first outputs of SplitMix64, one generator for each key.
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
     OOPSLA 2014: output i mixes the bits of key + i * gamma, so that all
@@ -67,7 +67,7 @@ def splitmix64(keys: np.ndarray, n: int) -> np.ndarray:
 
 
 def uniforms(keys: np.ndarray, n: int) -> np.ndarray:
-    """Give uniform numbers, each a pure function of its key and column.
+    """Return uniform numbers, each a pure function of its key and column.
 
     Arguments
     ---------
@@ -93,7 +93,7 @@ def uniforms(keys: np.ndarray, n: int) -> np.ndarray:
 def crop_keys(
     seed: int, epoch: int, utterances: Sequence[str], n_views: int
 ) -> np.ndarray:
-    """Make the augmentation's key of each crop of each utterance.
+    """Make the random key of each crop of each utterance.
 
     A crop's key is that of its utterance and view, whatever else is in the
     batch. The streams have nothing in common with those of crop positions.

@@ -1,4 +1,4 @@
-"""Lazy re-exports: a room's public names, each imported when first used."""
+"""Lazy exports: a package's public names, each imported at first use."""
 
 from __future__ import annotations
 

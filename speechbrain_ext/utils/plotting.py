@@ -1,4 +1,4 @@
-"""Style of all plots, and how they are written.
+"""Style of all plots, and functions that write them.
 
 Plots are made without pyplot's global state; each has a label
 (``Figure.get_label``), a sentence that says in words what it shows: the
@@ -20,7 +20,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
 
 DPI = 160
-# Okabe and Ito's palette less its yellow: told apart by colour-blind eyes.
+# Okabe and Ito's palette without yellow: safe for colour-blind readers.
 COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000".split()
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX"
@@ -42,7 +42,7 @@ def save_figure(figure: Figure, folder: PathLike, stem: str) -> list[str]:
     """
     names = [f"{stem}.png", f"{stem}.svg"]
     save_png(figure, Path(folder) / names[0])
-    # Neither the date nor a random name: same figure, same bytes.
+    # Without date and random names, the same plot gives the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": stem}):
         with atomic_path(Path(folder) / names[1]) as part:
             figure.savefig(part, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""What a result was made from: hashes of files, versions of packages."""
+"""Origin of a result: hashes of files and versions of packages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = (
 
 
 def describe_file(path: PathLike) -> dict[str, Any]:
-    """Give name, size and SHA-256 of an input or output file."""
+    """Return name, size and SHA-256 of an input or output file."""
     path = Path(path)
     if not path.is_file():
         raise InputError(
@@ -39,7 +39,7 @@ def describe_file(path: PathLike) -> dict[str, Any]:
 
 
 def describe_yaml(path: PathLike) -> dict[str, Any]:
-    """Name, size and SHA-256 of a YAML that is read, with its bases.
+    """Return name, size and SHA-256 of a YAML, including its bases.
 
     A YAML without a base is described as any file. With one, size and hash are
     those of its text merged with its bases, so that a change of a base counts.
@@ -77,7 +77,7 @@ def describe_yaml(path: PathLike) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of Python and of the packages that decide a result."""
+    """Return the versions of Python and of packages that affect results."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Typed settings: one class a recipe, the only source about its keys.
+"""Typed settings: one class for each recipe defines all its keys.
 
 A settings class is a dataclass whose fields are made by `setting`: type,
 default, range, documentation, whether a value is the path of an input, and
@@ -23,7 +23,7 @@ REQUIRED: Any = dataclasses.MISSING
 
 
 class Wired(str):
-    """An object that a YAML builds: ``!name:`` or ``!new:`` and its arguments.
+    """Object that a YAML builds: ``!name:`` or ``!new:`` and its arguments.
 
     As a default it is the YAML text, for instance
     ``"!name:torch.optim.AdamW {weight_decay: 0.01}"``.
@@ -32,7 +32,7 @@ class Wired(str):
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is known of one key.
+    """Name, type, default, range and description of one key.
 
     Arguments
     ---------
@@ -45,7 +45,7 @@ class Setting:
     doc : str
         What it is, with its unit.
     low, high : float, optional
-        Least and greatest value.
+        Smallest and largest value.
     above, below : float, optional
         Values that are just too small, or too large.
     path : bool
@@ -75,7 +75,7 @@ class Setting:
 
     @property
     def rule(self) -> str:
-        """What a value must be, in words."""
+        """Rule that a value must fulfil, in words."""
         return " or ".join(self._rules(self.kind))
 
     @property
@@ -117,7 +117,7 @@ class Setting:
         return " and".join(found)
 
     def check(self, value: Any) -> Any:
-        """The value in its type.
+        """Return the value converted to its type; raise InputError if unfit.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Setting:
 
     @property
     def way_out(self) -> str:
-        """What to type instead."""
+        """Advice on what to type instead."""
         key, *inner = self.name.split(".")
         if self.default in (REQUIRED, None) or isinstance(self.default, Wired):
             return f"correct --{key}"
@@ -195,7 +195,7 @@ class Setting:
 
 
 class _Unfit(Exception):
-    """A value is not of a type, or out of range."""
+    """Error for a value of a wrong type or out of range."""
 
 
 _WORDS: dict[Any, str] = {
@@ -221,14 +221,14 @@ def _of_type(value: Any, kind: type) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as one would type it in YAML."""
+    """Return a value as one would type it in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value) if isinstance(value, (str, list, dict)) else str(value)
 
 
 def _number(value: float) -> str:
-    """A bound without needless digits, and whole where it is."""
+    """Format a bound with no needless digits."""
     return str(int(value)) if value == int(value) else str(value)
 
 
@@ -245,7 +245,7 @@ def setting(
     group: str = "",
     arguments: Mapping[str, Setting] | None = None,
 ) -> Any:
-    """A field of a settings class; for the arguments see `Setting`."""
+    """Define a key of a settings class; for the arguments see `Setting`."""
     facts = {
         "doc": doc,
         "low": low,
@@ -275,7 +275,7 @@ def argument(
     above: float | None = None,
     below: float | None = None,
 ) -> Setting:
-    """Type and range of an argument of an object of the YAML.
+    """Define type and range of an argument of an object of the YAML.
 
     Example
     -------
@@ -288,7 +288,7 @@ def argument(
 
 @dataclasses.dataclass(kw_only=True)
 class Settings:
-    """Base of all settings classes: what every recipe has.
+    """Base of all settings classes, with the keys that every recipe has.
 
     Example
     -------
@@ -305,7 +305,7 @@ class Settings:
     """
 
     recipe: ClassVar[str] = ""
-    # SpeechBrain's run options that the recipe refuses, and why.
+    # SpeechBrain's run options that the recipe rejects, with the reason.
     refused_options: ClassVar[Mapping[str, str]] = {}
 
     seed: int = setting(
@@ -317,17 +317,17 @@ class Settings:
     )
 
     def check_together(self) -> None:
-        """Refuse values that are fit alone and not together."""
+        """Raise InputError for values that contradict each other."""
 
     @classmethod
     def keys(cls) -> dict[str, Setting]:
-        """Everything known of each key, in the order of the class."""
+        """Return the `Setting` of each key, in the order of the class."""
         # A class is hashable, though its instances are not.
         return _keys(cls)  # type: ignore[arg-type]
 
     @classmethod
     def default_of(cls, key: str, given: Mapping[str, Any]) -> Any:
-        """Default of a key, `REQUIRED` without one.
+        """Return the default of a key, `REQUIRED` if it has none.
 
         A class may let it depend on the values that are given.
         """
@@ -336,7 +336,7 @@ class Settings:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Any:
-        """Settings from the values of a resolved YAML, each checked.
+        """Make settings from the values of a resolved YAML, each checked.
 
         Arguments
         ---------
@@ -367,7 +367,7 @@ class Settings:
         return made
 
     def record(self) -> dict[str, Any]:
-        """Values that decide the result and are no paths of inputs."""
+        """Return the values that decide the result, without paths of inputs."""
         return {
             key: getattr(self, key)
             for key, fact in self.keys().items()
@@ -387,7 +387,7 @@ def _keys(cls: type) -> dict[str, Setting]:
 def unknown_key(
     owner: str, key: str, value: Any, known: Mapping[str, Any] | Iterator[str]
 ) -> InputError:
-    """The error for a key that nobody reads, with its nearest neighbour.
+    """Return the error for an unknown key, with the most similar known key.
 
     Example
     -------
@@ -403,7 +403,7 @@ def unknown_key(
 
 
 def missing_key(owner: str, fact: Setting) -> InputError:
-    """The error for a key that must be given."""
+    """Return the error for a missing key that has no default."""
     return InputError(
         f"{fact.name} is not given; {owner} needs it ({fact.doc}); give "
         f"--{fact.name}=..."

@@ -32,14 +32,14 @@ def as_matrix(values: Any) -> NDArray:
         values = values.detach().cpu().float().numpy()
     if values.ndim != 2:
         raise InputError(
-            f"embeddings have shape {list(values.shape)}; one row an "
-            "utterance [N, D] is needed"
+            f"embeddings have shape {list(values.shape)}; they must be "
+            "[N, D]; give one row for each utterance"
         )
     return values
 
 
 def checked_rows(rows: NDArray, n_rows: int) -> NDArray:
-    """Raise InputError unless all rows are there; give them as an array.
+    """Return rows as an array; raise InputError unless all of them exist.
 
     Raises
     ------
@@ -57,7 +57,8 @@ def checked_rows(rows: NDArray, n_rows: int) -> NDArray:
         trial = int(np.flatnonzero(bad)[0])
         raise InputError(
             f"trial {trial} uses embedding row {rows[trial]} of {n_rows}; "
-            "the trials and the embeddings are not of the same utterances"
+            "trials and embeddings must be of the same utterances; give the "
+            "embeddings of this list"
         )
     return rows
 
@@ -174,7 +175,7 @@ def row_blocks(
 
 
 def check_vectors(x: np.ndarray) -> np.ndarray:
-    """Convert vectors [N, D] to float32; refuse those without clusters.
+    """Convert vectors [N, D] to float32; refuse any that cannot be clustered.
 
     Raises
     ------
@@ -184,20 +185,20 @@ def check_vectors(x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x, dtype=np.float32)
     if x.ndim != 2 or len(x) < 2:
         raise InputError(
-            f"vectors of shape {x.shape}: clustering takes [N, D] with N of "
-            "2 or more"
+            f"vectors have shape {x.shape}; clustering takes [N, D] with N of "
+            "2 or more; give more vectors"
         )
     blocks = [x[rows] for rows in row_blocks(len(x), x[0].size)]
     bad = ~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks])
     if bad.any():
         raise InputError(
             f"{int(bad.sum())} of {len(x)} vectors hold NaN or infinity, the "
-            f"first is row {int(np.argmax(bad))}; the embedder has diverged: "
-            "train it again at a lower rate"
+            f"first is row {int(np.argmax(bad))}; the embedder has diverged; "
+            "train it again at a lower learning rate"
         )
     if all((block == x[0]).all() for block in blocks):
         raise InputError(
-            f"all {len(x)} vectors are equal: the embedder has collapsed; "
+            f"all {len(x)} vectors are equal; the embedder has collapsed; "
             "look at its training log and train it again"
         )
     return x

@@ -21,7 +21,7 @@ _FLOOR = 1e-3
 
 
 class Whitening(NamedTuple):
-    """A row x becomes ``(x - mean) @ matrix``: shapes [D] and [D, D]."""
+    """Whitening transform: x becomes ``(x - mean) @ matrix``, [D], [D, D]."""
 
     mean: np.ndarray
     matrix: np.ndarray

@@ -1,4 +1,4 @@
-"""One function over many items, on several threads or processes."""
+"""Function calls over many items, in several threads or processes."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ def _each(
     function: Callable[[Any], Any], threads: bool, items: Sequence[Any]
 ) -> list[Any]:
     if not threads:
-        # A forked worker must not wait for OpenMP threads of its parent.
+        # A forked worker must not wait for its parent's OpenMP threads.
         torch.set_num_threads(1)
     return [function(item) for item in items]

@@ -28,7 +28,7 @@ BASE = "base"  # key of a YAML that changes another one
 
 
 def find_yaml(name: PathLike, named_in: PathLike | None = None) -> Path:
-    """The YAML file that a name stands for.
+    """Find the YAML file that a name stands for.
 
     Arguments
     ---------
@@ -69,7 +69,7 @@ def find_yaml(name: PathLike, named_in: PathLike | None = None) -> Path:
 
 
 def read_yaml(path: PathLike) -> CommentedMap:
-    """A YAML file as a tree with its tags, nothing built.
+    """Read a YAML file as a tree with its tags; nothing is built.
 
     A file with the key ``base`` holds changes to the YAML that it names, which
     may have a base of its own. Of a list, each changes the ones before it.
@@ -83,7 +83,7 @@ def read_yaml(path: PathLike) -> CommentedMap:
 
 
 def has_base(path: PathLike) -> bool:
-    """Whether a YAML file holds changes to another one."""
+    """Return whether a YAML file holds changes to another one."""
     return BASE in _read_alone(find_yaml(path))
 
 
@@ -91,7 +91,9 @@ def _read_alone(path: Path) -> CommentedMap:
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
+        raise InputError(
+            f"{path} is not YAML ({error}); correct that line"
+        ) from None
     if not isinstance(tree, CommentedMap):
         raise InputError(f"{path} is not a YAML map; give lines `key: value`")
     return tree
@@ -110,7 +112,7 @@ def _read_yaml(path: Path, above: tuple[Path, ...]) -> CommentedMap:
 
 
 def merged(tree: Any, changes: Any) -> Any:
-    """A tree with changes, itself left as it is.
+    """Return a changed copy of a tree.
 
     Maps are changed key by key. A map with another tag, a list or a scalar
     takes the place of what was there; a map without a tag changes the
@@ -135,7 +137,7 @@ def merged(tree: Any, changes: Any) -> Any:
         if both and tag_of(value) in (None, tag_of(old)):
             new[key] = merged(old, value)
         elif _is_named(old) and isinstance(value, dict) and not tag_of(value):
-            # `!name:a.b` without arguments so far is no map yet.
+            # `!name:a.b` without arguments is not a map yet.
             new[key] = CommentedMap(value)
             new[key].yaml_set_ctag(getattr(old, "ctag", old.tag))
         else:
@@ -144,24 +146,24 @@ def merged(tree: Any, changes: Any) -> Any:
 
 
 def _is_named(node: Any) -> bool:
-    """Whether a node names a class or function."""
+    """Return whether a node names a class or function."""
     return (tag_of(node) or "").startswith(("!name:", "!new:", "!apply:"))
 
 
 def tag_of(node: Any) -> str | None:
-    """The tag of a node, such as ``!name:torch.optim.SGD``; None without."""
+    """Return a node's tag, such as ``!name:torch.optim.SGD``, or None."""
     tag = getattr(getattr(node, "tag", None), "value", None)
     return None if tag is None or tag.startswith("tag:yaml.org") else str(tag)
 
 
 def parse_yaml(text: str) -> CommentedMap:
-    """YAML text as a tree with its tags, nothing built."""
+    """Parse YAML text as a tree with its tags; nothing is built."""
     tree = YAML().load(text)
     return CommentedMap() if tree is None else tree
 
 
 def plain(node: Any, tags: bool = False) -> Any:
-    """A YAML tree as built-in types.
+    """Convert a YAML tree to built-in types.
 
     Arguments
     ---------
@@ -196,7 +198,7 @@ def plain(node: Any, tags: bool = False) -> Any:
 
 
 def dumped(tree: Any) -> str:
-    """A tree as text that every YAML reader reads alike.
+    """Write a tree as text that every YAML reader reads alike.
 
     PyYAML takes ``5e-3`` for text: floats are written with a point. Maps have
     a line for each key.
@@ -228,7 +230,7 @@ def _normalised(node: Any) -> Any:
 
 
 def resolved(tree: Any, path: PathLike) -> str:
-    """Text of a tree whose references are resolved; ``path`` names it."""
+    """Resolve a tree's references and return text; errors name ``path``."""
     try:
         return resolve_references(io.StringIO(dumped(tree))).getvalue()
     except (ValueError, KeyError, SyntaxError, TypeError) as error:
@@ -239,14 +241,14 @@ def resolved(tree: Any, path: PathLike) -> str:
 
 
 def resolve(path: PathLike, overrides: Any = None) -> str:
-    """YAML text with its base, overrides applied and references resolved."""
+    """Apply base and overrides to YAML text and resolve its references."""
     if isinstance(overrides, str):
         overrides = parse_options(overrides)
     return resolved(merged(read_yaml(path), overrides or {}), path)
 
 
 def build_objects(text: str, path: PathLike) -> dict[str, Any]:
-    """The objects of a resolved YAML; a wrong argument is one line.
+    """Build the objects of a resolved YAML; report errors in one line.
 
     Arguments
     ---------
@@ -265,7 +267,7 @@ def build_objects(text: str, path: PathLike) -> dict[str, Any]:
 
 
 def parse_options(text: str) -> CommentedMap:
-    """Options of a command line, as SpeechBrain hands them on, as a tree."""
+    """Parse command-line options, as SpeechBrain passes them, into a tree."""
     try:
         return parse_yaml(text)
     except MarkedYAMLError as error:
@@ -276,7 +278,7 @@ def parse_options(text: str) -> CommentedMap:
 
 
 def check_overrides(path: PathLike, tree: dict, overrides: Any) -> None:
-    """Refuse overrides of keys, nested ones too, that a YAML lacks.
+    """Raise InputError if overrides name keys that a YAML lacks.
 
     Raises
     ------
@@ -297,7 +299,7 @@ def _check_nested(path: PathLike, tree: Any, given: dict, above: str) -> None:
         if key not in tree:
             raise _unknown(path, f"{above}{key}", key, tree)
         inner = tree[key]
-        # An empty map is open: its reader checks what is put there.
+        # An empty map is open: its reader checks its keys.
         if isinstance(value, dict) and isinstance(inner, dict) and inner:
             _check_nested(path, inner, value, f"{above}{key}.")
 
@@ -309,7 +311,7 @@ def _unknown(path: PathLike, name: str, key: str, known: Any) -> InputError:
 
 
 def check_changes(key: str, path: PathLike, changes: Any) -> None:
-    """Refuse changes to a YAML that are misspelt or of another type.
+    """Raise InputError for changes that are misspelt or of a wrong type.
 
     The type is that of the YAML's own value. Counts of 1 or more stay so;
     text may also be null; what an object allows beyond that, its constructor
@@ -357,7 +359,7 @@ def _check_changes(name: str, path: PathLike, tree: Any, changes: Any) -> None:
 
 
 def _like(name: str, own: Any) -> Setting:
-    """Rule for the values that may take the place of a YAML's own."""
+    """Return the rule for values that may replace a YAML's own."""
     example = None if isinstance(own, dict) else plain(own)
     if isinstance(own, list):
         # A list may have another length, and hold references.

@@ -1,4 +1,4 @@
-"""Trials to scores, error rates, intervals and result records.
+"""Scoring of trials, error rates, confidence intervals, result records.
 
 May import from: dataio, utils.
 """

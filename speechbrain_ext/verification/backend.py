@@ -1,4 +1,4 @@
-"""Names of back-ends: how scores are normalised, then calibrated.
+"""Back-ends by name: score normalisation, then calibration.
 
 A back-end is named ``raw``, or by a normalisation (``z-norm``, ``t-norm``,
 ``s-norm``, ``as-norm``), and may end in ``+linear`` (calibrated) or ``+qmf``
@@ -35,12 +35,12 @@ class Backend(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name as a user gives it: ``as-norm+qmf``."""
+        """Name as a user types it, such as ``as-norm+qmf``."""
         return "+".join(filter(None, self))
 
     @property
     def needs_cohort(self) -> bool:
-        """Whether scores are compared with those of a cohort."""
+        """Whether the back-end compares scores with those of a cohort."""
         return self.norm != RAW or self.calibration == "qmf"
 
 

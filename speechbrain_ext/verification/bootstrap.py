@@ -38,7 +38,7 @@ _WEIGHTS_AT_ONCE = 2**22  # 16 MB for each of a few arrays
 
 @dataclass(frozen=True)
 class Units:
-    """Units that a bootstrap draws, and the two units of each trial.
+    """Units that a bootstrap draws, and both units of each trial.
 
     ``name`` is ``speakers``, ``utterances`` or ``trials``; ``enrol`` and
     ``test`` [N] number the units, from 0, of the two sides of each trial.
@@ -68,7 +68,7 @@ class Units:
 
 
 def single_trials(n_trials: int) -> Units:
-    """Make each trial a unit of its own.
+    """Make each trial its own unit.
 
     Example
     -------
@@ -79,7 +79,7 @@ def single_trials(n_trials: int) -> Units:
 
 
 class Replicates(NamedTuple):
-    """Error rates of each drawing: EER [R] and costs, not normalised [P, R]."""
+    """Error rates of each drawing: EER [R] and unnormalised costs [P, R]."""
 
     eer: NDArray
     costs: NDArray
@@ -151,7 +151,8 @@ def replicates(
     if not len(eer):
         raise InputError(
             f"no drawing of {units.count} {units.name} has both target and "
-            "non-target trials; give a list of more of them"
+            "non-target trials; an error rate needs both; give a list with "
+            f"more {units.name}"
         )
     return Replicates(eer, np.concatenate(costs, axis=1))
 
@@ -159,8 +160,8 @@ def replicates(
 def _check_replicates(n_replicates: int) -> None:
     if n_replicates < 1:
         raise InputError(
-            f"n_bootstrap is {n_replicates}, at least 1 is needed; 1000 "
-            "gives steady intervals"
+            f"n_bootstrap is {n_replicates}; it must be 1 or more; give 1000 "
+            "for stable intervals"
         )
 
 
@@ -200,7 +201,7 @@ def _drawings(
 def _bins(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> tuple[NDArray, int]:
-    """Sort trials [N] into bins between thresholds; return the number too."""
+    """Sort trials [N] into bins between thresholds; return also their count."""
     p_miss, p_fa, thresholds = error_rates(scores, labels)
     kept = thresholds[thin(p_miss, p_fa, _MAX_THRESHOLDS)]
     return np.searchsorted(kept, checked_trials(scores, labels)[0]), len(kept)
@@ -209,7 +210,7 @@ def _bins(
 def _multiplicities(
     generator: np.random.Generator, n_units: int, size: int
 ) -> NDArray:
-    """Draw units; count each, with a last column of ones [R, U + 1]."""
+    """Draw units and count each; the last column is ones [R, U + 1]."""
     drawn = generator.integers(0, n_units, (size, n_units))
     drawn += n_units * np.arange(size)[:, None]
     counts = np.ones((size, n_units + 1), dtype=np.int32)
@@ -221,7 +222,7 @@ def _multiplicities(
 def interval(
     values: NDArray, estimate: float, n_units: int, level: float = 0.95
 ) -> tuple[float, float]:
-    r"""Compute the ends of an expanded, bias-corrected percentile interval.
+    r"""Compute an expanded, bias-corrected percentile interval.
 
     With z the normal quantile of the drawings' share below the estimate, the
     ends are the quantiles of the drawings at
@@ -240,7 +241,7 @@ def interval(
     estimate : float
         Of the list itself.
     n_units : int
-        What was drawn: so many speakers, utterances or trials.
+        What was drawn: the number of speakers, utterances or trials.
     level : float
         Share of lists whose interval shall hold the true value.
 
@@ -257,7 +258,7 @@ def interval(
     """
     n_drawn = len(values)
     below = np.mean(values < estimate) + np.mean(values == estimate) / 2
-    # An estimate that no drawing is below says no more than one drawing can.
+    # A share of 0 or 1 is clipped by half a drawing.
     shift = ndtri(np.clip(below, 0.5 / n_drawn, 1 - 0.5 / n_drawn))
     reach = np.array([-1, 1]) * _reach(n_units, level)
     low, high = np.quantile(values, ndtr(2 * shift + reach))
@@ -266,7 +267,7 @@ def interval(
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """How much higher a rate of the second system is than of the first.
+    """Difference of an error rate: the second system minus the first.
 
     Arguments
     ---------
@@ -309,7 +310,7 @@ def difference(
     estimates: tuple[float, float],
     n_units: int,
 ) -> Difference:
-    """Paired bootstrap of two systems on one list.
+    """Compare two systems on one list by a paired bootstrap.
 
     Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR
     performance evaluation", ICASSP 2004, with speakers for sentences. The
@@ -324,7 +325,7 @@ def difference(
     estimates : tuple of float
         Both rates of the list itself.
     n_units : int
-        What was drawn: so many speakers or utterances.
+        What was drawn: the number of speakers or utterances.
 
     Returns
     -------
@@ -348,6 +349,6 @@ def difference(
 
 
 def _reach(n_units: int, level: float) -> float:
-    """Half width of an interval in standard deviations: 1.96 for many units."""
+    """Return half an interval in standard deviations, about 1.96."""
     n_free = max(n_units - 1, 1)
     return stdtrit(n_free, (1 + level) / 2) * np.sqrt(1 + 1 / n_free)

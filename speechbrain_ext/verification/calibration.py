@@ -19,7 +19,7 @@ from speechbrain_ext.verification.metrics import check_costs, checked_trials
 
 logger = logging.getLogger(__name__)
 
-# Weight of the squared weights: nothing, but where the classes separate.
+# Weight of the L2 penalty: negligible unless the classes separate.
 _PENALTY = 1e-6
 
 
@@ -116,8 +116,8 @@ def fit_calibration(
     if weights[0] <= 0:
         logger.warning(
             f"calibration gives the score the weight {weights[0]:.3g}: in its "
-            "trials a higher score does not mean more alike; look at their "
-            "labels, or leave the calibration out"
+            "trials, a higher score does not mean a likelier target; check "
+            "their labels, or leave the calibration out"
         )
     offset = float(model.intercept_[0] - weights @ centre - logit(p_target))
     return Calibration(tuple(names), weights, offset)

@@ -1,4 +1,4 @@
-"""Trials drawn from pseudo-labels, for a calibration to learn from.
+"""Trials drawn from pseudo-labels to fit a calibration.
 
 Pseudo-speakers stand for speakers. Two utterances of one recording share
 their channel, as those of a test trial do not, so they make no trial where
@@ -17,11 +17,11 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.groups import members
 from speechbrain_ext.verification.trial_speakers import recordings_of
 
-_ROUNDS = 20  # drawings, after which few new pairs are left to find
+_ROUNDS = 20  # attempts, after which few new pairs are left to find
 
 
 class DrawnTrials(NamedTuple):
-    """Trials: rows of both sides and labels (1: target), all [M]."""
+    """Rows of both sides of trials, and labels (1: target), all [M]."""
 
     enrol: NDArray
     test: NDArray
@@ -31,7 +31,7 @@ class DrawnTrials(NamedTuple):
 def label_trials(
     labels: Manifest, n_trials: int, recordings: bool, seed: int = 0
 ) -> tuple[DrawnTrials, str]:
-    """Draw trials from a manifest, of different recordings if there are any.
+    """Draw trials from a manifest, across recordings where possible.
 
     Arguments
     ---------
@@ -77,7 +77,7 @@ def draw_trials(
     recordings: NDArray | None = None,
     seed: int = 0,
 ) -> DrawnTrials:
-    """Draw up to ``n_trials`` target and as many non-target pairs, each once.
+    """Draw up to ``n_trials`` unique target pairs and as many non-target.
 
     A target pair is an utterance, each being as likely, and another of its
     speaker; a non-target pair is any two of different speakers.
@@ -137,7 +137,7 @@ def _pairs(
     n_wanted: int,
     same: bool,
 ) -> NDArray:
-    """Draw different pairs of rows [M, 2], each with its smaller row first."""
+    """Draw unique pairs of rows [M, 2], the smaller row first."""
     rows, first, size = members(speaker)
     found = np.empty(0, dtype=np.int64)
     for _ in range(_ROUNDS):

@@ -1,4 +1,4 @@
-"""Cllr: the cost of log-likelihood ratios, as they are and at best.
+"""Cllr, the cost of log-likelihood ratios, and its minimum.
 
 Brummer and du Preez, "Application-independent evaluation of speaker
 detection", Computer Speech and Language 2006, in bits: 0 is a perfect
@@ -55,7 +55,7 @@ def cllr(
 def min_cllr(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> float:
-    """Compute Cllr after the best calibration that keeps the scores' order.
+    """Compute the minimum Cllr over calibrations that keep the order.
 
     Pool adjacent violators gives it (`metrics.isotonic_shares`); it needs
     the labels, so this is a bound and no system's cost.
@@ -88,7 +88,7 @@ def min_cllr(
 
 
 def _bits(share: NDArray, probability: NDArray) -> float:
-    """Average -log2 of a probability over the scores that have a share."""
+    """Average -log2 of a probability over scores, weighted by their share."""
     there = share > 0
     # With equal priors the posterior of a class is 1 / (1 + e^-llr). Never
     # below a probability's least float: pooling keeps it above 0 here.

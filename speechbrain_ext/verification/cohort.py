@@ -43,7 +43,7 @@ def read_cohort(
     kind : str
         ``means``, one of each pseudo-speaker, or ``utterances``.
     n_cohort : int, optional
-        So many of them, drawn at random; all when None or when there are
+        Number of them, drawn at random; all when None or when there are
         fewer.
     whitening : tuple of numpy.ndarray, optional
         Of each embedding: mean [D] and matrix [D, D].
@@ -71,10 +71,14 @@ def read_cohort(
            [0. , 1. ]], dtype=float32)
     """
     if kind not in KINDS:
-        raise InputError(f"cohort is {kind!r}; it is one of {list(KINDS)}")
+        raise InputError(
+            f"cohort is {kind!r}; it must be one of {list(KINDS)}; correct "
+            "--cohort"
+        )
     if n_cohort is not None and n_cohort < 2:
         raise InputError(
-            f"n_cohort is {n_cohort}; give 2 or more, or null for all"
+            f"n_cohort is {n_cohort}; it must be 2 or more, or null for all; "
+            "correct --n_cohort"
         )
     embeddings, index = read_embeddings(folder)
     if kind == "utterances":
@@ -94,7 +98,7 @@ def read_cohort(
 
 
 def _drawn(rows: NDArray, n_wanted: int | None, seed: int) -> NDArray:
-    """Draw ``n_wanted`` of the rows, kept in order; all if None or too few."""
+    """Draw ``n_wanted`` rows in their order; all if None or too few exist."""
     if n_wanted is None or n_wanted >= len(rows):
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), n_wanted, False)

@@ -125,7 +125,7 @@ class Comparison:
         )
 
     def write(self, path: PathLike) -> None:
-        """Write it as JSON, atomically."""
+        """Write the comparison as JSON, atomically."""
         write_json(path, {"kind": "comparison", **dataclasses.asdict(self)})
 
     def in_words(self) -> str:
@@ -151,7 +151,7 @@ class Comparison:
 
 
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
-    """Make rows of text, one a comparison.
+    """Return rows of text, one for each comparison.
 
     Example
     -------

@@ -127,7 +127,7 @@ def cosine_scores(
 def used_vectors(
     embeddings: NDArray | torch.Tensor, enrol_rows: NDArray, test_rows: NDArray
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Find unit vectors [U, D] of the trials' utterances, and rows of them.
+    """Return unit vectors [U, D] of the trials' utterances, and rows of both.
 
     Arguments
     ---------

@@ -15,7 +15,7 @@ from sklearn.isotonic import isotonic_regression
 
 from speechbrain_ext.utils.errors import InputError
 
-# What the two equal error rates are called in a result.
+# Names of the two equal error rates in a result.
 EER_DEFINITION = "SpeechBrain: mean of both error rates where nearest"
 HULL_DEFINITION = "where the ROC's convex hull has equal error rates"
 
@@ -145,7 +145,7 @@ class Shares(NamedTuple):
 def isotonic_shares(
     scores: ArrayLike | torch.Tensor, labels: ArrayLike | torch.Tensor
 ) -> Shares:
-    """Pool adjacent violators: the best calibration that keeps the order.
+    """Fit the best monotonic calibration by pooling adjacent violators.
 
     Fawcett and Niculescu-Mizil, "PAV and the ROC convex hull", Machine
     Learning 2007: where the posterior steps are the vertices of the hull.
@@ -246,7 +246,7 @@ def hull_vertices(
 
 
 def crossing(p_miss: NDArray, p_fa: NDArray) -> NDArray:
-    """Find where two error rates meet, interpolated between thresholds.
+    """Find where two error rates cross, interpolated between thresholds.
 
     Arguments
     ---------
@@ -281,7 +281,7 @@ def min_dcf(
     c_miss: float = 1,
     c_fa: float = 1,
 ) -> tuple[float, float]:
-    """Compute the minimum detection cost, not normalised, and its threshold.
+    """Compute the unnormalised minimum detection cost and its threshold.
 
     The cost is ``c_miss * p_miss * p_target + c_fa * p_fa * (1 - p_target)``
     as in ``speechbrain.utils.metric_stats.minDCF``. Papers report it divided
@@ -329,7 +329,7 @@ def min_dcf(
 def _cost(
     p_miss: NDArray, p_fa: NDArray, p_target: float, c_miss: float, c_fa: float
 ) -> NDArray:
-    # Python floats, for a NumPy scalar would widen the float32 of SpeechBrain.
+    # Python floats: a NumPy scalar would widen SpeechBrain's float32.
     return float(c_miss) * p_miss * float(p_target) + float(
         c_fa
     ) * p_fa * float(1 - p_target)
@@ -338,10 +338,10 @@ def _cost(
 def normalised_dcf(
     cost: float, p_target: float = 0.01, c_miss: float = 1, c_fa: float = 1
 ) -> float:
-    """Divide a detection cost by that of the better constant answer.
+    """Divide a detection cost by that of the best constant decision.
 
     NIST's normalisation, ``cost / min(c_miss * p_target, c_fa * (1 -
-    p_target))``: 1 is a system that hears nothing. The minDCF of papers and
+    p_target))``: 1 is a constant decision. The minDCF of papers and
     of our result files is this one.
 
     Arguments
@@ -372,7 +372,7 @@ def actual_dcf(
     c_miss: float = 1,
     c_fa: float = 1,
 ) -> float:
-    """Compute the detection cost at Bayes' threshold, normalised.
+    """Compute the normalised detection cost at Bayes' threshold.
 
     A trial is accepted when its log-likelihood ratio is above
     ``log(c_fa * (1 - p_target) / (c_miss * p_target))``: what the scores
@@ -413,7 +413,7 @@ def actual_dcf(
 
 
 def thin(p_miss: NDArray, p_fa: NDArray, max_points: int) -> NDArray:
-    """Choose points of a DET curve that keep its shape at every scale.
+    """Choose points of a DET curve that preserve its shape at every scale.
 
     Arguments
     ---------
@@ -449,13 +449,13 @@ def thin(p_miss: NDArray, p_fa: NDArray, max_points: int) -> NDArray:
 def check_costs(p_target: float, c_miss: float, c_fa: float) -> None:
     if not 0 < p_target < 1:
         raise InputError(
-            f"p_target is {p_target}, a probability between 0 and 1 is "
-            "needed; the usual value is 0.01"
+            f"p_target is {p_target}; it must be a probability between 0 and "
+            "1; correct it, the usual value is 0.01"
         )
     if not (c_miss > 0 and c_fa > 0):
         raise InputError(
-            f"c_miss is {c_miss} and c_fa is {c_fa}, both must be positive; "
-            "the usual value is 1"
+            f"c_miss is {c_miss} and c_fa is {c_fa}; both must be positive; "
+            "correct them, the usual value is 1"
         )
 
 
@@ -488,7 +488,7 @@ def checked_trials(scores: Any, labels: Any) -> tuple[NDArray, NDArray]:
         only = "non-target" if n_target == 0 else "target"
         raise InputError(
             f"all {len(classes)} trials are {only} trials; error rates need "
-            "both classes, give a list that has both"
+            "both classes; give a list that has both"
         )
     return values, classes.astype(bool)
 

@@ -1,4 +1,4 @@
-"""Plots of scores: EER by round, DET, histograms, calibration."""
+"""Plots of scores: EER by round, DET curves, histograms, calibration."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _errorbars(
     systems: list[str],
     n_lists: int,
 ) -> None:
-    # Side by side, so that the intervals of two lists do not cover.
+    # Side by side, so that the intervals of two lists do not overlap.
     offset = 0.12 * (number - (n_lists - 1) / 2)
     x = np.array([systems.index(r.system.name) for r in members]) + offset
     eer = np.array([result.eer.value for result in members])
@@ -126,7 +126,7 @@ def _errorbars(
         label=name,
     )
     if n_lists > 1:
-        return  # the numbers of several lists would cover each other
+        return  # the numbers of several lists would overlap
     for position, value, end in zip(x, eer, high, strict=True):
         axes.annotate(
             f"{value:.2f}",
@@ -174,7 +174,7 @@ def det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     figure = Figure(figsize=(6.0, 6.4))
     axes = figure.subplots()
     eers = {name: equal_error_rate(*pair)[0] for name, pair in systems.items()}
-    # No probit shows a rate of 0: it lies on the edge, below half a trial.
+    # A probit axis cannot show a rate of 0: it is drawn below half a trial.
     largest = max(_larger_class(labels) for _, labels in systems.values())
     high = 0.6 if max(eers.values()) < 0.3 else 0.9
     curves = {name: _det_points(*pair) for name, pair in systems.items()}
@@ -212,13 +212,13 @@ def _det_points(
 ) -> tuple[NDArray, NDArray]:
     p_miss, p_fa, _ = error_rates(scores, labels)
     kept = thin(p_miss, p_fa, _DET_POINTS)
-    # The curve starts by accepting everything, which no score does.
+    # The first point accepts everything: no score is its threshold.
     p_miss = np.concatenate([[0], p_miss[kept]])
     return p_miss, np.concatenate([[1], p_fa[kept]])
 
 
 def _least_visible(p_miss: NDArray, p_fa: NDArray, high: float) -> float:
-    """Find the smallest rate of a curve where the other is ``high`` or less."""
+    """Find a curve's smallest rate where the other is at most ``high``."""
     at_left, at_right = p_fa[p_miss <= high], p_miss[p_fa <= high]
     return float(min(at_left.min(), at_right.min()))
 
@@ -288,7 +288,7 @@ def score_histograms(
 
 
 def _histogram(axes: Axes, scores: ArrayLike, labels: ArrayLike) -> str:
-    """Draw the histogram of one system; return what it shows in words."""
+    """Draw the histogram of one system and describe it in words."""
     _, threshold = equal_error_rate(scores, labels)
     values = np.asarray(scores)
     is_target = np.asarray(labels) == 1
@@ -372,9 +372,9 @@ def bayes_errors(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
 def _costs_by_prior(
     llrs: ArrayLike, labels: ArrayLike, odds: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Find actual and least cost [P] at prior log-odds [P], normalised."""
+    """Return actual and minimum normalised costs [P] at prior log-odds [P]."""
     p_miss, p_fa, thresholds = error_rates(llrs, labels)
-    # At a threshold of -odds: what is at most that is rejected.
+    # The threshold is -odds: scores up to it are rejected.
     at = np.searchsorted(thresholds, -odds, side="right")
     miss, alarm = np.append(0, p_miss)[at], np.append(1, p_fa)[at]
     prior = 1 / (1 + np.exp(-odds))

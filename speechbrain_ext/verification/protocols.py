@@ -1,4 +1,4 @@
-"""Test utterances prepared for comparison, by one of two protocols.
+"""Test utterances prepared for scoring, under one of two protocols.
 
 ``full`` compares whole utterances by cosine. ``crops``, that of Miara, Lepage
 and Dehak (Interspeech 2024, as released), is the mean of two scores: the mean
@@ -43,12 +43,12 @@ class Voices(NamedTuple):
     n_crops: int
 
     def rows_of(self, ids: NDArray) -> NDArray:
-        """Find the row of each ID [M]; all must be there."""
+        """Find the row of each ID [M]; all IDs must exist."""
         return pd.Index(self.ids).get_indexer(pd.Index(ids))
 
 
 def check_protocol(protocol: str) -> None:
-    """Raise InputError if a protocol is neither ``full`` nor ``crops``.
+    """Raise InputError if a protocol is not ``full`` or ``crops``.
 
     Example
     -------
@@ -67,7 +67,7 @@ def read_voices(
     protocol: str = "full",
     whitening: tuple[NDArray, NDArray] | None = None,
 ) -> Voices:
-    """Read utterances of an embeddings folder, prepared for comparison.
+    """Read the utterances of an embeddings folder, prepared for scoring.
 
     Arguments
     ---------
@@ -131,7 +131,7 @@ def _read_crops(folder: PathLike, n_rows: int) -> NDArray:
 
 
 def as_cohort(units: NDArray, n_crops: int) -> NDArray:
-    """Shape cohort vectors [C, D] for comparison with `Voices`.
+    """Reshape cohort vectors [C, D] for comparison with `Voices`.
 
     A cohort has whole utterances alone: under the crops protocol both halves
     of a voice meet the same vector.

@@ -19,7 +19,7 @@ def quality_measures(
     enrol_rows: NDArray,
     test_rows: NDArray,
 ) -> tuple[list[str], NDArray]:
-    """Take the smaller and the larger measure of each trial's two sides.
+    """Return the smaller and the larger measure of each trial's two sides.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Estimates, and what frozen records need to check and restore themselves."""
+"""Estimates with intervals, and checks and restoring of records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechbrain_ext.utils.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A number with the ends of its interval.
+    """Number with the ends of its confidence interval.
 
     Arguments
     ---------
@@ -52,7 +52,7 @@ class Estimate:
 
     @classmethod
     def around(cls, value: float, ends: tuple[float, float]) -> Estimate:
-        """Make an estimate; ends that miss the value are widened to hold it.
+        """Make an estimate, with its interval widened to contain the value.
 
         All drawings of a short list may lie on one side of its own value.
 
@@ -71,7 +71,7 @@ class Estimate:
 def check_number(
     name: str, value: Any, low: float = -math.inf, high: float = math.inf
 ) -> None:
-    """Raise InputError if a value is no finite number from ``low`` to ``high``.
+    """Raise InputError unless a value is a number from ``low`` to ``high``.
 
     Example
     -------
@@ -80,7 +80,7 @@ def check_number(
     speechbrain_ext.utils.errors.InputError: cllr is -0.1; it must be a ...
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # The comparison refuses NaN.
+    # The comparison is false for NaN.
     if not is_number or not low <= value <= high or math.isinf(value):
         ends = [f"of {low:g} or more"] if low > -math.inf else []
         ends += [f"of {high:g} or less"] if high < math.inf else []
@@ -89,7 +89,7 @@ def check_number(
 
 
 def check_count(name: str, value: Any) -> None:
-    """Raise InputError if a value is no whole number of 0 or more.
+    """Raise InputError unless a value is a whole number of 0 or more.
 
     Example
     -------
@@ -104,7 +104,7 @@ def check_count(name: str, value: Any) -> None:
 
 
 def from_plain(kind: Any, value: Any) -> Any:
-    """Restore a record from the plain values that JSON holds.
+    """Restore a record from plain JSON values.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Result records: error rates of a system on a trial list.
+"""Result records: error rates of one system on one trial list.
 
 Numbers of ours reach a table only through a result file that a run wrote;
 numbers of others come from ``yardsticks.json`` with their source and are
@@ -51,9 +51,9 @@ YARDSTICKS = "yardsticks.json"
 _RESULT, _YARDSTICKS = "result", "yardsticks"
 # Rounding of float32 costs may exceed 1, the cost of a constant answer.
 _MOST = 1 + 1e-6
-# The prior of the second minimum cost, beside a result's own.
+# Prior of the second minimum cost, besides a result's own prior.
 _SECOND_PRIOR = 0.05
-# Facts of a stage record that a reader of a result must know, in words.
+# Facts of a stage record that each result must state, in words.
 CAVEATS = {
     "synthetic": (
         "the voices are synthetic: nothing here says anything about real speech"
@@ -68,7 +68,7 @@ CAVEATS = {
 
 @dataclasses.dataclass(frozen=True)
 class TrialFacts:
-    """A trial list.
+    """Facts about a trial list: name, hash and counts.
 
     Arguments
     ---------
@@ -95,7 +95,7 @@ class TrialFacts:
 
 @dataclasses.dataclass(frozen=True)
 class SystemFacts:
-    """A system: how it was trained and how its scores are made.
+    """Facts about a system: its training and its scoring.
 
     Arguments
     ---------
@@ -150,7 +150,7 @@ class SystemFacts:
 
 @dataclasses.dataclass(frozen=True)
 class LabelFacts:
-    """Pseudo-labels of a system, against true speakers if these are known.
+    """Statistics of a system's pseudo-labels, against the truth if known.
 
     Arguments
     ---------
@@ -176,7 +176,7 @@ class LabelFacts:
 
 @dataclasses.dataclass(frozen=True)
 class GateFacts:
-    """What the loss gate of a training did in its last epoch.
+    """Statistics of the loss gate in the last epoch of a training.
 
     Arguments
     ---------
@@ -195,7 +195,7 @@ class GateFacts:
 
 @dataclasses.dataclass(frozen=True)
 class BootstrapFacts:
-    """How the intervals of a result were drawn.
+    """Facts about the bootstrap that gave the intervals of a result.
 
     Arguments
     ---------
@@ -222,7 +222,7 @@ def _definitions() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one system scored on one trial list, and all that decides it.
+    """Error rates of one system on one trial list, and their origin.
 
     To measure scores of your own, use `Result.of_scores`.
 
@@ -403,7 +403,7 @@ class Result:
         )
 
     def write(self, path: PathLike) -> None:
-        """Write it as JSON, atomically."""
+        """Write the result as JSON, atomically."""
         write_json(path, {"kind": _RESULT, **dataclasses.asdict(self)})
 
 
@@ -442,7 +442,7 @@ def _error_rates(
 def _information(
     scores: ArrayLike, labels: NDArray, p_target: float, calibrated: bool
 ) -> dict[str, Any]:
-    """Measure min Cllr and, of log-likelihood ratios, their costs."""
+    """Measure min Cllr and, for log-likelihood ratios, the actual costs."""
     found = {"min_cllr": min_cllr(scores, labels)}
     if calibrated:
         found["cllr"] = cllr(scores, labels)
@@ -453,7 +453,7 @@ def _information(
 
 @dataclasses.dataclass(frozen=True)
 class Yardstick:
-    """Published number that is shown beside ours.
+    """Published number to show beside ours.
 
     Arguments
     ---------
@@ -493,14 +493,14 @@ def read_result(path: PathLike) -> Result:
     value = read_json(path)
     if not isinstance(value, dict) or value.pop("kind", None) != _RESULT:
         raise InputError(
-            f"{path} is not a result file; score_trials writes them as "
-            "result_<list>.json"
+            f"{path} is not a result file; score_trials writes such files as "
+            "result_<list>.json; give one of them"
         )
     return _record(Result, value, path)
 
 
 def read_results(folder: PathLike) -> list[Result]:
-    """Read the result files below a folder; other JSON is passed over.
+    """Read the result files below a folder; skip other JSON files.
 
     Arguments
     ---------
@@ -526,7 +526,7 @@ def read_results(folder: PathLike) -> list[Result]:
 
 
 def read_yardsticks(path: PathLike) -> list[Yardstick]:
-    """Read published numbers, in file order."""
+    """Read published numbers, in the order of the file."""
     value = read_json(path)
     if not isinstance(value, dict) or value.get("kind") != _YARDSTICKS:
         raise InputError(

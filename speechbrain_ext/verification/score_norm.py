@@ -72,7 +72,7 @@ def cohort_statistics(
     block = max(_SCORES_AT_ONCE // len(cohort), 1)
     mean = np.empty(len(vectors), dtype=np.float32)
     std = np.empty(len(vectors), dtype=np.float32)
-    # Short lists need no bar.
+    # Short lists need no progress bar.
     for first in tqdm(range(0, len(vectors), block), desc="cohort", delay=2):
         part = slice(first, first + block)
         scores = (torch.from_numpy(vectors[part]) @ others).numpy()
@@ -163,7 +163,7 @@ def normalised(
     test_rows: NDArray,
     kind: str,
 ) -> NDArray:
-    r"""Express scores in deviations from those of a cohort.
+    r"""Return scores as deviations from the cohort's scores.
 
     With the mean and the deviation of the cohort scores of the enrolment
     (e) and of the test utterance (t),

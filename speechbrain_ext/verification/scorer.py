@@ -77,7 +77,7 @@ class Scorer:
         return cohort_statistics(self.voices.vectors, self.cohort, top_k)
 
     def scores(self, norm: str, enrol: NDArray, test: NDArray) -> NDArray:
-        """Score trials [M], given as rows of the voices on either side [M]."""
+        """Score trials [M], given as rows of utterances on both sides [M]."""
         raw = inner_products(self.voices.vectors, enrol, test)
         if norm == RAW:
             return raw
@@ -87,7 +87,7 @@ class Scorer:
     def features(
         self, backend: Backend, enrol: NDArray, test: NDArray
     ) -> tuple[list[str], NDArray]:
-        """Compute the features of a calibration: names [F], values [M, F]."""
+        """Compute the inputs of a calibration: names [F] and values [M, F]."""
         score = self.scores(backend.norm, enrol, test)[:, None]
         if backend.calibration != "qmf":
             return ["score"], score
@@ -97,7 +97,7 @@ class Scorer:
     def _measures(self) -> dict[str, NDArray]:
         if self.durations is None:
             raise InputError(
-                "qmf takes durations; give --annotation, the manifest of the "
+                "qmf needs durations; give --annotation, the manifest of the "
                 "utterances"
             )
         return {
@@ -114,7 +114,7 @@ class Scorer:
         labels: ArrayLike,
         p_target: float,
     ) -> Calibration:
-        """Learn a back-end's calibration from trials of these voices."""
+        """Learn a back-end's calibration from trials of these utterances."""
         names, features = self.features(backend, enrol, test)
         return fit_calibration(features, labels, names, p_target)
 
@@ -125,7 +125,7 @@ class Scorer:
         enrol: NDArray,
         test: NDArray,
     ) -> NDArray:
-        """Score trials [M] by a back-end; calibrated scores are ratios."""
+        """Score trials [M] by a back-end; calibrated ones give ratios."""
         if calibration is None:
             return self.scores(backend.norm, enrol, test)
         return calibration(self.features(backend, enrol, test)[1])

@@ -18,7 +18,7 @@ _RESULT = "what the result files say of the system"
 
 @dataclasses.dataclass(kw_only=True)
 class ScoreTrials(Settings):
-    """Verification scores of trial lists, their error rates and plots."""
+    """Settings of scoring: trial lists, back-ends, error rates and plots."""
 
     recipe = "score_trials"
 
@@ -159,7 +159,7 @@ class ScoreTrials(Settings):
     )
 
     def check_together(self) -> None:
-        """Raise InputError if values do not fit together."""
+        """Raise InputError for values that contradict each other."""
         self.lists()
         if sorted(set(self.duration_edges)) != self.duration_edges:
             raise InputError(
@@ -180,7 +180,7 @@ class ScoreTrials(Settings):
                 self._need("calibration_annotation", "their manifest")
 
     def lists(self) -> dict[str, str]:
-        """Collect the paths of the trial lists by name (a path's is its stem).
+        """Return the paths of the trial lists by name (default: the stem).
 
         Raises
         ------
@@ -241,7 +241,7 @@ class ScoreTrials(Settings):
         return any(b.needs_cohort for b in self.parsed_backends())
 
     def _need(self, key: str, what: str) -> None:
-        """Raise InputError if a setting is null that the others need."""
+        """Raise InputError if a setting that others need is null."""
         if getattr(self, key) is None:
             whiten = "null" if self.whiten is None else f"{self.whiten:g}"
             raise InputError(
@@ -252,7 +252,7 @@ class ScoreTrials(Settings):
 
 @dataclasses.dataclass(kw_only=True)
 class CompareScores(Settings):
-    """Paired bootstrap of two systems on one trial list."""
+    """Settings of a paired comparison of two systems on one trial list."""
 
     recipe = "compare_scores"
 
@@ -278,6 +278,6 @@ class CompareScores(Settings):
     n_bootstrap: int = setting(1000, "bootstrap samples", low=1)
 
     def check_together(self) -> None:
-        """Raise InputError if score_trials has no such back-end."""
+        """Raise InputError if score_trials does not know the back-end."""
         parse_backends(self.first_backend, "first_backend")
         parse_backends(self.second_backend, "second_backend")

@@ -1,4 +1,4 @@
-"""Groups of trials: by session, by duration, by any column about speakers.
+"""Groups of trials, by session, duration or metadata of speakers.
 
 A group's error rates need both classes. Where all trials of a group are
 targets, as those of one session are, they are set against all the non-target
@@ -33,7 +33,7 @@ from speechbrain_ext.verification.trial_speakers import sessions_of
 
 SESSION, DURATION = "session", "duration"
 _KEYS = ("ID", "spk_id")
-_LEAST = 10  # trials of a class that a rate is given for
+_LEAST = 10  # trials that each class needs before a rate is given
 
 
 class Group(NamedTuple):
@@ -81,7 +81,7 @@ class GroupRates:
 
 
 def read_metadata(path: PathLike) -> pd.DataFrame:
-    """Read a CSV with a row an utterance (``ID``) or speaker (``spk_id``).
+    """Read a CSV with one row per utterance (``ID``) or speaker (``spk_id``).
 
     Arguments
     ---------
@@ -113,18 +113,21 @@ def read_metadata(path: PathLike) -> pd.DataFrame:
             f"{path}: no such metadata; give a CSV with a column ID or spk_id"
         ) from None
     except (ValueError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path} is not a CSV: {error}") from None
+        raise InputError(
+            f"{path} is not a CSV ({error}); correct the file"
+        ) from None
     key = next((name for name in _KEYS if name in table.columns), None)
     if key is None or len(table.columns) < 2:
         raise InputError(
             f"{path} has columns {list(table.columns)}; it needs ID or spk_id "
-            "and at least one more"
+            "and at least one more; add them"
         )
     again = table[key].duplicated()
     if again.any():
         row = int(np.flatnonzero(again)[0])
         raise InputError(
-            f"{path} row {row + 2}: {key} {table[key][row]!r} is there twice"
+            f"{path} row {row + 2}: {key} {table[key][row]!r} is there twice; "
+            "keep one of the rows"
         )
     return table.set_index(key)
 
@@ -136,7 +139,7 @@ def groups_of(
     edges: Sequence[float] = (),
     metadata: pd.DataFrame | None = None,
 ) -> list[Group]:
-    """Group the trials of a list by all that is known of them.
+    """Group the trials of a list by each known property.
 
     Arguments
     ---------
@@ -191,7 +194,7 @@ def groups_of(
         Group(by, str(kind), _with_both(values[by] == kind, trials.labels))
         for by in values
         for kind in kinds[by]
-        if len(kinds[by]) > 1  # one group alone is the list
+        if len(kinds[by]) > 1  # a single group equals the list
     ]
 
 
@@ -252,7 +255,7 @@ def measured(
 
 
 def _with_both(chosen: NDArray, labels: NDArray) -> NDArray:
-    """Add all non-target trials to a group that has none."""
+    """Add all non-target trials to a group without any."""
     nontarget = labels == 0
     return chosen if (chosen & nontarget).any() else chosen | nontarget
 
@@ -278,14 +281,15 @@ def _facts(
             raise InputError(
                 f"{trials.source} line {trials.lines[unknown[0]]}: "
                 f"{metadata.index.name} {side[unknown[0]]!r} is not in the "
-                f"metadata ({len(unknown):,} such line(s)); complete them"
+                f"metadata ({len(unknown):,} such line(s)); add the missing "
+                "rows"
             )
     columns = {name: metadata[name].to_numpy() for name in metadata.columns}
     return {name: (v[rows[0]], v[rows[1]]) for name, v in columns.items()}
 
 
 def _pairs(enrol: NDArray, test: NDArray) -> NDArray:
-    """Join the values of both sides, in either order, as ``f - m`` [N]."""
+    """Join the values of both sides, unordered, as ``f - m`` [N]."""
     enrol, test = enrol.astype(str), test.astype(str)
     first = np.where(enrol < test, enrol, test)
     last = np.where(enrol < test, test, enrol)
@@ -302,7 +306,7 @@ def _check_edges(edges: Sequence[float]) -> None:
 
 
 def _duration_names(edges: Sequence[float]) -> list[str]:
-    """Name the groups, from the shortest duration to the longest."""
+    """Name the groups of duration, from the shortest to the longest."""
     bounds = [f"{edge:g}" for edge in edges]
     between = [
         f"{low} to {high} s"

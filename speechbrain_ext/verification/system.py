@@ -34,7 +34,7 @@ _OPTIONAL_FILES = (
 
 
 class System:
-    """Everything that turns embeddings into scores.
+    """Scoring system: everything that turns embeddings into scores.
 
     Arguments
     ---------
@@ -124,11 +124,11 @@ class System:
     def score(
         self, scorer: Scorer, backend: Backend, *sides: np.ndarray
     ) -> np.ndarray:
-        """Score trials [M], given as rows of the scorer's voices."""
+        """Score trials [M], given as rows of the scorer's utterances."""
         return scorer.apply(backend, self.calibrations.get(backend), *sides)
 
     def calibrations_as_data(self) -> dict[str, dict[str, Any]]:
-        """Calibrations by the names of their back-ends, as plain values."""
+        """Return the calibrations by back-end name, as plain values."""
         return {
             backend.name: {
                 "names": list(found.names),
@@ -140,7 +140,7 @@ class System:
         }
 
     def describe(self, backend: Backend, n_crops: int) -> dict[str, Any]:
-        """Describe how scores were made, for `SystemFacts`."""
+        """Describe the scoring, for `SystemFacts`."""
         norm, learnt, protocol = "none", "none", str(self.settings.protocol)
         if backend.norm != RAW and self.cohort is not None:
             norm = f"{backend.norm}, {len(self.cohort.vectors)} "
@@ -175,7 +175,7 @@ def read_optional(path: str | None, kind: str) -> Manifest | None:
 
 
 def input_files(settings: ScoreTrials) -> dict[str, PathLike]:
-    """List the files that score_trials reads, by their names in its record.
+    """List the files that score_trials reads, by their record names.
 
     Arguments
     ---------

@@ -21,14 +21,14 @@ from speechbrain_ext.verification.subgroups import GroupRates
 
 TABLE = "TABLE.md"
 _EMPTY = "–"
-# Columns that are said once, above the table, where all its rows agree.
+# Columns that move above the table if all its rows agree.
 _IN_HEADING = ("protocol", "training utterances", "device")
 
 
 def tables(
     results: Sequence[Result], yardsticks: Sequence[Yardstick] = ()
 ) -> dict[str, list[dict[str, str]]]:
-    """Make rows of text, one table a run and trial list.
+    """Return rows of text, one table for each run and trial list.
 
     A system's rows stand together, the raw scores' first; calibrated scores
     have a further table. What is the same in all rows is in the heading.
@@ -91,7 +91,7 @@ def tables(
 
 
 def _costs(result: Result) -> dict[str, str]:
-    """Make a row of what log-likelihood ratios cost, and would at best."""
+    """Return a row with actual and minimum costs of likelihood ratios."""
     return {
         "system": result.system.name,
         "scores": scores_of(result),
@@ -107,7 +107,7 @@ def _costs(result: Result) -> dict[str, str]:
 def breakdown_tables(
     results: Sequence[Result],
 ) -> dict[str, list[dict[str, str]]]:
-    """Make rows of the EER of groups, one table a run, list and property.
+    """Return EERs of groups, one table for each run, list and property.
 
     Arguments
     ---------
@@ -146,7 +146,7 @@ def _group_eer(group: GroupRates) -> str:
 
 
 def in_order(results: Sequence[Result]) -> list[Result]:
-    """Sort results by system; in each, raw, normalised, then calibrated."""
+    """Sort results by system, then raw, normalised, calibrated scores."""
     systems = list(dict.fromkeys(result.system.name for result in results))
     return sorted(
         results,
@@ -159,13 +159,13 @@ def in_order(results: Sequence[Result]) -> list[Result]:
 
 
 def scores_of(result: Result) -> str:
-    """Name a result's back-end, in records without one too."""
+    """Return a result's back-end, also for old records without one."""
     norm = result.system.score_norm.split(",")[0]
     return result.system.backend or norm.replace("none", "")
 
 
 def _where(result: Result) -> str:
-    """Name a result's run (if it has one), corpus and list."""
+    """Return the name of a result's run (if any), corpus and list."""
     place = f"{result.trials.corpus}, {result.trials.name}"
     run = result.system.run
     return f"{run}: {place}" if run else place
@@ -212,7 +212,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _said_once(rows: list[dict[str, str]]) -> list[str]:
-    """Move columns in which all rows agree into the heading."""
+    """Move columns whose rows all agree into the heading."""
     words = []
     for name in _IN_HEADING if len(rows) > 1 else ():
         value = rows[0][name]
@@ -264,7 +264,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def write_table(folder: PathLike) -> None:
-    """Render the results of all runs into ``TABLE.md``.
+    """Write the results of all runs into ``TABLE.md``.
 
     Arguments
     ---------

@@ -83,13 +83,13 @@ def _told(trials: TrialList, oracle: Manifest) -> tuple[NDArray, NDArray]:
 
 
 def _part(ids: NDArray, depth: int) -> NDArray:
-    """Cut the last ``depth - 1`` parts off each ID [N]."""
+    """Remove the last ``depth - 1`` parts of each ID [N]."""
     names = pd.Series(ids, dtype=object).str.rsplit("/", n=depth - 1)
     return names.str[0].to_numpy(dtype=object)
 
 
 def recordings_of(ids: NDArray) -> NDArray:
-    """Name the recording that each utterance is of, by VoxCeleb's naming.
+    """Return the recording of each utterance, from VoxCeleb's IDs.
 
     Arguments
     ---------
@@ -121,7 +121,7 @@ def recordings_of(ids: NDArray) -> NDArray:
 
 
 def sessions_of(trials: TrialList) -> tuple[NDArray, NDArray] | None:
-    """Find the recording of each side of each trial, if the IDs tell.
+    """Find the recording of each side of each trial, if the IDs contain it.
 
     Arguments
     ---------
@@ -150,7 +150,7 @@ def sessions_of(trials: TrialList) -> tuple[NDArray, NDArray] | None:
 
 
 def units_of(trials: TrialList, oracle: Manifest | None = None) -> Units:
-    """Make the bootstrap units of a list: its speakers, else its utterances.
+    """Return a list's bootstrap units: its speakers, else its utterances.
 
     Arguments
     ---------

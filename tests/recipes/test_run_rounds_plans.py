@@ -113,7 +113,7 @@ def test_true_speakers_in_a_bootstrap_are_refused_wherever_they_stand(
             f"--output_folder={tmp_path / 'run'}",
         )
         assert done.returncode == 2
-        assert "would owe to true speakers" in done.stderr
+        assert "must not use true speakers" in done.stderr
         assert not (tmp_path / "run").exists()
 
 

@@ -47,7 +47,7 @@ def test_rounds_go_on_while_churn_falls_until_max_rounds():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_rounds": "many"}, "n_rounds is 'many': it must be auto"),
+        ({"n_rounds": "many"}, "n_rounds is 'many'; it must be auto"),
         ({"n_rounds": -1}, "n_rounds is -1"),
         ({"max_rounds": 0}, "max_rounds is 0"),
         ({"churn_tolerance": 1.0}, "churn_tolerance is 1.0"),

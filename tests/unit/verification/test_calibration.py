@@ -91,7 +91,7 @@ def test_a_warning_tells_of_scores_that_say_nothing(kind, caplog):
     scores, labels, _ = draw(50, 50)
     scores = -scores if kind == "upside down" else np.ones(100)
     found = fit_calibration(scores[:, None], labels)
-    assert "a higher score does not mean more alike" in caplog.text
+    assert "a higher score does not mean a likelier target" in caplog.text
     assert np.isfinite(found(scores[:, None])).all()
 
 
