@@ -55,6 +55,16 @@ def print_plan(plan: Plan) -> None:
         print("  then, while churn falls, further rounds; see max_rounds")
 
 
+def check_first(steps: list[Step[Any]], name: str | None) -> None:
+    """Raise InputError if ``from_stage`` names no step of the plan."""
+    names = [step.name for step in steps]
+    if name is not None and name not in names:
+        raise InputError(
+            f"from_stage is {name!r}; this plan has no such step; give one "
+            f"of {names}"
+        )
+
+
 def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
     """Move the folders of a step and of all later steps aside, once.
 
@@ -62,11 +72,6 @@ def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
     again after a kill goes on instead of starting over again.
     """
     names = [step.name for step in steps]
-    if name not in names:
-        raise InputError(
-            f"from_stage is {name!r}; this plan has no such step; give one "
-            f"of {names}"
-        )
     if note.exists() and read_json(note) == {"from_stage": name}:
         return
     # In reverse order: after a kill in between, earlier steps remain.
@@ -149,6 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     longest = longest_plan(settings)
     check_plan(longest)
     first = settings.from_stage
+    check_first(longest.steps, first)
     if settings.overwrite:
         first = longest.steps[0].name
     note = Path(settings.output_folder) / "restart.json"

@@ -8,7 +8,10 @@ from speechbrain_ext.experiment.late_values import stand_ins
 from speechbrain_ext.experiment.launch import RECIPES, recipe_script
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan
-from speechbrain_ext.experiment.recipe_settings import settings_of
+from speechbrain_ext.experiment.recipe_settings import (
+    RECIPE_SETTINGS,
+    settings_of,
+)
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Role, Step
 from speechbrain_ext.utils.errors import InputError
@@ -42,7 +45,8 @@ def check_plan(plan: Plan) -> None:
         if not recipe_script(step.recipe).is_file():
             raise InputError(
                 f"stages.{step.kind.stage}.recipe is {step.recipe!r}; "
-                f"{RECIPES} has no such recipe; correct it"
+                f"{RECIPES} has no such recipe; give one of "
+                f"{sorted(RECIPE_SETTINGS)}"
             )
         try:
             kind = settings_of(step.recipe)

@@ -45,7 +45,10 @@ class DINOLoss(torch.nn.Module):
     Notes
     -----
     The head is `speechbrain_ext.models.DINOHead`, the teacher a
-    `speechbrain_ext.models.MomentumTeacher`.
+    `speechbrain_ext.models.MomentumTeacher`. The centre is a buffer: put the
+    loss among the modules of a Brain, for its device and its checkpoints.
+
+    A head takes the crops [B, D] of one view at a time; stack its outputs.
 
     Example
     -------
@@ -56,6 +59,17 @@ class DINOLoss(torch.nn.Module):
     >>> value.backward()
     >>> bool(value > 0)
     True
+
+    With networks, and views of unequal length:
+
+    >>> from speechbrain_ext.models import DINOHead, MHFA, MomentumTeacher
+    >>> head = DINOHead(256, hidden_size=8, bottleneck_size=4, n_prototypes=16)
+    >>> network = torch.nn.Sequential(MHFA(n_layers=3, input_size=8), head)
+    >>> mean_of = MomentumTeacher(network)
+    >>> views = [torch.randn(3, 4, frames, 8) for frames in (50, 50, 20, 20)]
+    >>> teacher = torch.stack([mean_of(view) for view in views[:2]])
+    >>> student = torch.stack([network(view) for view in views])
+    >>> loss(student, teacher).backward()
     """
 
     center: torch.Tensor

@@ -131,9 +131,10 @@ class LossGate(torch.nn.Module):
             Indices of this process's utterances [B], int64, from 0 to N - 1;
             none twice in an epoch.
         losses : torch.Tensor
-            Losses of their own labels [B], 0 or more.
+            Losses of their own labels [B], 0 or more, as a criterion returns
+            them; what is recorded has no gradient.
         epoch : int
-            Number of the epoch, from 1.
+            Number of the epoch, from 1; others may have been left out.
         drawn : torch.Tensor, optional
             Losses of labels drawn at random among the others [B]; needed by
             the fit ``"drawn"``.
@@ -162,7 +163,8 @@ class LossGate(torch.nn.Module):
         Returns
         -------
         torch.Tensor
-            [B], from 0 to 1.
+            [B], from 0 to 1, without gradient; the loss of the batch is the
+            mean of weight times loss.
         """
         x = self._scaled(log_losses)
         if not self.soft or self.mixture is None:
@@ -176,7 +178,7 @@ class LossGate(torch.nn.Module):
         Arguments
         ---------
         epoch : int
-            The epoch that ends.
+            The epoch that ends. One without losses keeps the threshold.
 
         Returns
         -------

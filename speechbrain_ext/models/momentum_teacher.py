@@ -19,10 +19,13 @@ class MomentumTeacher(torch.nn.Module):
     Arguments
     ---------
     student : torch.nn.Module
-        The network to copy.
+        The network to copy; for DINO the embedder and its head together.
 
     Notes
     -----
+    The copy is the attribute ``model``. Its weights take no gradient, so that
+    it may be among the modules of a Brain, whose optimiser leaves it alone.
+
     The teacher stays in train mode while it teaches, as in the original: its
     BatchNorm normalises by the batch and its running statistics are those of
     the crops it saw itself. They are therefore not averaged from the

@@ -128,10 +128,20 @@ class Setting:
         try:
             return self._as(self.kind, value)
         except _Unfit:
+            if _origin(self.kind) is dict and isinstance(value, dict):
+                for key, inside in value.items():
+                    self._inside(key).check(inside)
             raise InputError(
-                f"{self.name} is {shown(value)}; it must be {self.rule}; "
+                f"{self.name} is {_brief(value)}; it must be {self.rule}; "
                 f"{self.way_out}"
             ) from None
+
+    def _inside(self, key: Any) -> Setting:
+        """What is known of a value of a map."""
+        kind = typing.get_args(self.kind)[1]
+        return dataclasses.replace(
+            self, name=f"{self.name}.{key}", kind=kind, default=REQUIRED
+        )
 
     @property
     def way_out(self) -> str:
@@ -225,6 +235,12 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value) if isinstance(value, (str, list, dict)) else str(value)
+
+
+def _brief(value: Any) -> str:
+    """A value as typed, cut where a message would no longer be a line."""
+    text = shown(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _number(value: float) -> str:
@@ -398,7 +414,7 @@ def unknown_key(
     near = difflib.get_close_matches(key, names, 1)
     way = f"did you mean --{near[0]}?" if near else f"it has {sorted(names)}"
     return InputError(
-        f"{key} is {shown(value)}; {owner} has no such key; {way}"
+        f"{key} is {_brief(value)}; {owner} has no such key; {way}"
     )
 
 

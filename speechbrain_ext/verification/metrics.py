@@ -84,7 +84,7 @@ def equal_error_rate(
     scores : array or torch.Tensor
         One score a trial [N]; higher means more alike.
     labels : array or torch.Tensor
-        1 for target, 0 for non-target [N].
+        1 or true for target, 0 or false for non-target [N].
 
     Returns
     -------

@@ -15,7 +15,10 @@ from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.yaml_trees import read_yaml
 
 WRONG = [
-    ("--from_stage=round9/model", "from_stage is 'round9/model'; this plan"),
+    (
+        "--dry_run=True --from_stage=round9/model",
+        "from_stage is 'round9/model'; this plan",
+    ),
     (
         "--round_init=previous",
         "round_init is 'previous'; it must be bootstrap or null",
@@ -59,7 +62,7 @@ WRONG = [
         "ablations.none.gate is 5; it must be hard or soft or null; correct "
         "ablations.none.gate",
     ),
-    ("--ablations={none: gate}", "ablations is {'none': 'gate'}; it must be"),
+    ("--ablations={none: gate}", "ablations.none is 'gate'; it must be"),
     ("--backends=[raw, rwa]", "backends is "),
     ("--protocol=crop", "protocol is 'crop'; it must be full or crops"),
     ("--whiten_scores=2", "whiten_scores is 2; it must be a number"),

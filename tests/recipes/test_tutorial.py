@@ -43,12 +43,12 @@ OWN_BRAIN = ROOT / "tutorials" / "own_brain.py"
 def test_own_brain_learns_voices_without_labels():
     main = runpy.run_path(str(OWN_BRAIN))["main"]
     untrained, dino, clusters = main()
-    assert dino < 0.9 * untrained
-    assert 0 < clusters < untrained
+    assert dino < 0.7 * untrained
+    assert clusters < 0.7 * untrained
+    assert main() == [untrained, dino, clusters]
 
 
 def test_own_brain_uses_public_names_only():
-    """And voices, which stand for a data set of one's own."""
     modules = {
         node.module
         for node in ast.walk(ast.parse(OWN_BRAIN.read_text("utf-8")))
@@ -57,7 +57,6 @@ def test_own_brain_uses_public_names_only():
     }
     assert modules == {
         "speechbrain_ext.clustering",
-        "speechbrain_ext.dataio.synthetic_voices",
         "speechbrain_ext.losses",
         "speechbrain_ext.models",
         "speechbrain_ext.verification",

@@ -111,3 +111,31 @@ def test_defaults_that_are_lists_are_not_shared():
     first = made()
     first.widths.append(9)
     assert made().widths == [8]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Plan(Settings):
+    """Stages by name."""
+
+    recipe = "plan"
+    stages: dict[str, dict] = setting({}, "by name")
+
+
+def said_of(**values):
+    with pytest.raises(InputError) as error:
+        Plan.from_values({"output_folder": "x", **values})
+    return str(error.value)
+
+
+def test_a_wrong_value_in_a_map_is_named_without_its_neighbours():
+    said = said_of(stages={"labels": {"set": {}}, "train": 3})
+    assert said == (
+        "stages.train is 3; it must be a map {...}; correct --stages"
+    )
+
+
+def test_a_long_value_is_cut():
+    long = {f"stage{n}": {} for n in range(99)}
+    said = said_of(stage=long)
+    assert said.startswith("stage is {'stage0': {}") and "...; plan has" in said
+    assert len(said) < 200
