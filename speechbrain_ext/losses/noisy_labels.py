@@ -327,9 +327,7 @@ class NoisyLabels(torch.nn.Module):
         if self.gate is None:
             return {}
         corrected = self.corrected.cpu().numpy()
-        new = np.array([*names, ""], dtype=object)[
-            np.maximum(corrected, _NONE)
-        ]
+        new = np.array([*names, ""], dtype=object)[np.maximum(corrected, _NONE)]
         given = self.given.cpu().numpy()
         return {
             "ID": ids,
