@@ -102,9 +102,10 @@ def test_an_interval_that_rests_on_one_speaker_is_warned_of(corpus):
     oracle.to_csv(folder / "oracle.csv", index=False)
     score_trials.main(arguments(folder, oracle=folder / "oracle.csv"))
     words = "all target trials are of one speaker"
-    assert f"dev: {words}; intervals" in (
-        folder / "scores" / "log.txt"
-    ).read_text()
+    assert (
+        f"dev: {words}; intervals"
+        in (folder / "scores" / "log.txt").read_text()
+    )
     result = read_result(folder / "scores" / "result_dev_raw.json")
     assert f"{words}: it tells nothing of others" in result.bootstrap.words
 
