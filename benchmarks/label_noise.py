@@ -207,10 +207,11 @@ def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
     new = table.corrected.to_numpy()
     moved = new != ""
     right = np.array([names.get(label, "") for label in new]) == speakers
+    used = kept | table.confirmed.to_numpy() | (moved & right)
     return {
         "wrong": share_of(wrong, np.ones_like(wrong)),
         "caught (of wrong)": share_of(~kept, wrong),
-        "lost (of right)": share_of(~kept & ~(moved & right), ~wrong),
+        "lost (of right)": share_of(~used, ~wrong),
         "put right (of wrong)": share_of(moved & right, wrong),
         "put wrong (of all)": share_of(moved & ~right, np.ones_like(wrong)),
     }

@@ -23,6 +23,7 @@ from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.verification.bootstrap import LONE, lone_units
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.cosine import read_trials
 from speechbrain_ext.verification.results import Result, read_result
@@ -50,11 +51,12 @@ def main(argv: list[str] | None = None) -> None:
     (scores, first), (others, second) = (
         read_side(folder, stem, trials) for folder, stem in sides
     )
+    units = units_of(trials, oracle)
     found = Comparison.of_scores(
         scores,
         others,
         trials.labels,
-        units_of(trials, oracle),
+        units,
         settings.p_target,
         settings.n_bootstrap,
         settings.seed,
@@ -64,6 +66,9 @@ def main(argv: list[str] | None = None) -> None:
         trials_sha256=trials.summary()["sha256"],
     )
     logger.info(found.in_words())
+    lone = lone_units(units, trials.labels)
+    if lone:
+        logger.warning(f"{name}: {lone}; {LONE}")
     found.write(recipe.folder / "comparison.json")
     recipe.finish(["comparison.json"])
 

@@ -35,6 +35,7 @@ from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import atomic_path, read_json
 from speechbrain_ext.utils.plotting import save_figure
+from speechbrain_ext.verification.bootstrap import LONE, lone_units
 from speechbrain_ext.verification.cosine import read_trials
 from speechbrain_ext.verification.plots import (
     bayes_errors,
@@ -60,6 +61,9 @@ from speechbrain_ext.verification.trial_speakers import speakers_of, units_of
 
 logger = logging.getLogger(__name__)
 
+# Facts of a training's stage record, and what they are called in a result.
+GATE = {"kept": "kept", "corrected": "corrected", "gate": "kind"}
+
 
 def main(argv: list[str] | None = None) -> None:
     """Check all inputs, then score list by list."""
@@ -70,6 +74,10 @@ def main(argv: list[str] | None = None) -> None:
         return
     lists = read_lists(settings)
     measures = [measures_of(settings, trials) for trials in lists]
+    for measure in measures:
+        lone = lone_units(measure["units"], measure["labels"])
+        if lone:
+            logger.warning(f"{measure['trials']}: {lone}; {LONE}")
     system = System(settings)
     ids = np.unique(np.concatenate([trials.ids() for trials in lists]))
     manifest = read_optional(settings.annotation, "utterances")
@@ -153,7 +161,7 @@ def training_facts(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     record = read_json(path)
-    keys = ("n_utterances", "kept", "corrected", *CAVEATS)
+    keys = ("n_utterances", *GATE, "never_acted", *CAVEATS)
     found = {key: record.get(key) for key in keys}
     return {key: v for key, v in found.items() if v is not None}
 
@@ -168,6 +176,7 @@ def system_facts(
         "name": settings.system,
         "device": settings.train_device or "",
         "n_train": trained.get("n_utterances"),
+        "never_acted": tuple(trained.get("never_acted", ())),
     }
     caveat = settings.caveat or ""
     for fact, words in CAVEATS.items():
@@ -180,14 +189,18 @@ def label_facts(settings: ScoreTrials) -> LabelFacts | None:
     """Read the statistics of the pseudo-labels to report."""
     if settings.clusters is None:
         return None
-    found = read_json(settings.clusters)["statistics"]
-    return LabelFacts(**{k: found.get(k) for k in ("nmi", "ari", "n_clusters")})
+    summary = read_json(settings.clusters)
+    found = summary["statistics"]
+    found = {k: found.get(k) for k in ("nmi", "ari", "n_clusters")}
+    weighted = summary.get("parameters", {}).get("weighted")
+    return LabelFacts(**found, weighted=weighted)
 
 
 def gate_facts(trained: dict[str, Any]) -> GateFacts | None:
-    """Collect the statistics of the training's loss gate, if it had one."""
-    shares = {k: trained[k] for k in ("kept", "corrected") if k in trained}
-    return GateFacts(**shares) if shares else None
+    """Collect what the loss gate of the training did; None: unknown."""
+    found = {field: trained.get(key) for key, field in GATE.items()}
+    known = {field: v for field, v in found.items() if v is not None}
+    return GateFacts(**known) if known else None
 
 
 def write_outputs(

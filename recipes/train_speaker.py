@@ -35,7 +35,10 @@ from speechbrain_ext.training.brain import (
     TrainingBrain,
     TrainingData,
 )
-from speechbrain_ext.training.gate_report import write_gate_files
+from speechbrain_ext.training.gate_report import (
+    never_acted,
+    write_gate_files,
+)
 from speechbrain_ext.training.networks import Networks
 from speechbrain_ext.training.schedules import margin_at
 from speechbrain_ext.training.settings import TrainSpeaker
@@ -187,7 +190,13 @@ class SpeakerBrain(TrainingBrain):
         """Return the facts of the training for its stage record."""
         last = self.curve.rows[-1]
         found = {k: last.get(k) for k in ("valid_error", "kept", "corrected")}
-        return {**super().summary(), "n_classes": len(self.names), **found}
+        return {
+            **super().summary(),
+            "n_classes": len(self.names),
+            "gate": self.settings.gate or "none",
+            **found,
+            "never_acted": never_acted(self.curve.rows),
+        }
 
 
 def build_brain(recipe: RecipeRun, manifest: Manifest) -> SpeakerBrain:

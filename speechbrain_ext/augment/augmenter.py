@@ -8,9 +8,11 @@ a crop is augmented alike in any batch, in any process and in a resumed run.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -76,11 +78,11 @@ class Augment(torch.nn.Module):
         Probability, from 0 to 1, that a crop with music, babble or noise is
         reverberated too, before the sound is added.
     music_snr : sequence of float
-        Range of the signal-to-noise ratio of music, dB.
+        Lowest and highest signal-to-noise ratio of music, dB.
     babble_snr : sequence of float
-        Range of the signal-to-noise ratio of babble, dB.
+        Lowest and highest signal-to-noise ratio of babble, dB.
     noise_snr : sequence of float
-        Range of the signal-to-noise ratio of noise, dB.
+        Lowest and highest signal-to-noise ratio of noise, dB.
     n_talkers : sequence of int
         Least and most talkers in a babble.
     max_hours : float
@@ -134,6 +136,11 @@ class Augment(torch.nn.Module):
     ):
         super().__init__()
         check_range(filter_db)
+        _check_pair("music_snr", music_snr, "[5, 15]")
+        _check_pair("babble_snr", babble_snr, "[13, 20]")
+        _check_pair("noise_snr", noise_snr, "[0, 15]")
+        _check_pair("n_talkers", n_talkers, "[3, 8]", whole=True)
+        _check_hours(max_hours)
         _check_probability("reverb_prob", reverb_prob)
         _check_probability("filter_prob", filter_prob)
         self.filter_prob, self.filter_db = filter_prob, filter_db
@@ -253,8 +260,42 @@ class Augment(torch.nn.Module):
         )
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number; true and false are none."""
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
+
+
+def _check_pair(name: str, value: Any, usual: str, whole: bool = False) -> None:
+    """Raise InputError if a range is not its lowest and highest value."""
+    good = (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and len(value) == 2
+        and all(map(_is_number, value))
+        and value[0] <= value[1]
+    )
+    rule = "[lowest, highest] in dB"
+    if whole:
+        rule = "[least, most], whole numbers of 1 or more"
+        good = good and all(n == int(n) and n >= 1 for n in value)
+    if not good:
+        raise InputError(
+            f"{name} is {value}; it must be {rule}; correct --augment, for "
+            f"example --augment='{{{name}: {usual}}}'"
+        )
+
+
+def _check_hours(value: Any) -> None:
+    if not _is_number(value) or value <= 0:
+        raise InputError(
+            f"max_hours is {value}; it must be a number above 0; correct "
+            "--augment, for example --augment='{max_hours: 8}'"
+        )
+
+
 def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
+    if not _is_number(value) or not 0 <= value <= 1:
         raise InputError(
             f"{name} is {value}; it must be from 0 to 1; correct --augment, "
             f"for example --augment='{{{name}: 0.5}}'"

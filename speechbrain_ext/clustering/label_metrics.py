@@ -17,6 +17,7 @@ from sklearn.metrics import (
 from sklearn.metrics.cluster import contingency_matrix
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.precision import full_precision
 
 _BLOCK = 2**23  # cosines held at once
 
@@ -86,6 +87,7 @@ class Fit(NamedTuple):
     margin: np.ndarray
 
 
+@full_precision()
 def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
     """Compute each utterance's cosine to its own centroid, and its margin.
 

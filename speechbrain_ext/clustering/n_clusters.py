@@ -24,6 +24,7 @@ from speechbrain_ext.clustering.n_clusters_curves import (
     silhouette_curve,
 )
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.precision import full_precision
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Choice(NamedTuple):
         }
 
 
+@full_precision()
 def choose_n_clusters(
     tree: np.ndarray,
     x: np.ndarray,

@@ -34,15 +34,16 @@ class MakePseudoLabels(Settings):
     whiten: float | None = setting(
         None,
         "power of the deviation that each principal component is divided by "
-        "(0.75 was best on MiniVox's DINO); null: embeddings as they are",
+        "(0.75 was chosen by looking at MiniVox); null: embeddings as they are",
         low=0,
         high=1,
     )
     weighted: bool = setting(
         True,
-        "whether a centroid weighs as many as its utterances in Ward's tree: "
-        "better where n_clusters is near the true number; false, the "
-        "paper's, where it is well above",
+        "whether a centroid weighs as many as its utterances in Ward's tree; "
+        "false is the paper's; by synthetic embeddings (results/benchmarks/"
+        "clustering.json) true suits an n_clusters near the true number, "
+        "false one that is well above",
     )
     n_iterations: int = setting(25, "iterations of k-means, at most", low=1)
     n_restarts: int = setting(
@@ -51,8 +52,7 @@ class MakePseudoLabels(Settings):
     assignment: Literal["exact", "approximate"] = setting(
         "exact",
         "exact compares each utterance with each centroid, on a GPU if there "
-        "is one; approximate looks near by: on a CPU 10 times faster at "
-        "50,000 centroids and within 1 % of the cost",
+        "is one; approximate looks near by, for many centroids on a CPU",
     )
 
     n_clusters: int | Literal["auto"] = setting(

@@ -45,8 +45,8 @@ _WORDS = {
     "n_clusters": "{:,} clusters",
     "churn": "churn {:.3f}",
     "nmi": "NMI {:.3f} with the true speakers",
-    "kept": "{:.1%} of labels kept",
-    "corrected": "{:.1%} corrected",
+    "kept": "{:.2%} of labels kept",
+    "corrected": "{:.2%} corrected",
     "embedding_size": "{} values each",
 }
 _SETTINGS = ("n_epochs", "seed", "whiten")
@@ -224,6 +224,10 @@ def caveats(story: Story) -> list[str]:
     found = [result.system.caveat for result in story.results]
     for step in story.lineage:
         found += [words for fact, words in CAVEATS.items() if step.get(fact)]
+        found += [
+            f"{words} ({step['folder']})"
+            for words in step.get("never_acted", ())
+        ]
     if lacking(story.lineage):
         found.append(
             "not all steps that led to the model are known, nor whether true "
@@ -284,6 +288,7 @@ def step_in_words(step: Mapping[str, Any]) -> list[str]:
         for name in _SETTINGS
         if settings.get(name) is not None
     ]
+    found += step.get("never_acted", ())
     if step.get("true_labels"):
         found.append("true labels")
     if step.get("oracle_positives"):

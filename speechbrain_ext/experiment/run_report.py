@@ -26,7 +26,11 @@ from speechbrain_ext.experiment.run_results import (
 )
 from speechbrain_ext.experiment.steps import Role
 from speechbrain_ext.verification.comparison import comparison_rows
-from speechbrain_ext.verification.results import YARDSTICKS, read_yardsticks
+from speechbrain_ext.verification.results import (
+    YARDSTICKS,
+    Result,
+    read_yardsticks,
+)
 from speechbrain_ext.verification.tables import (
     TABLE,
     breakdown_tables,
@@ -78,7 +82,7 @@ def write_run_report(plan: Plan) -> Path:
         f"Run {settings.run}",
         introduction(plan, scored),
         shown,
-        [result.system.caveat for result in results],
+        caveats_of(results),
         sections,
     )
     if results:
@@ -86,6 +90,22 @@ def write_run_report(plan: Plan) -> Path:
         print(f"table:  {folder / TABLE}")
     print(f"report: {page}")
     return page
+
+
+def caveats_of(results: Sequence[Result]) -> list[str]:
+    """What a reader must know before the numbers, of all rows.
+
+    Example
+    -------
+    >>> caveats_of([])
+    []
+    """
+    idle = [
+        f"{result.system.name}: {words}"
+        for result in results
+        for words in result.system.never_acted
+    ]
+    return [*(result.system.caveat for result in results), *idle]
 
 
 def write_results(plan: Plan, scored: Sequence[Scored]) -> list[Compared]:

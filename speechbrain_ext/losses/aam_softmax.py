@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import linear, normalize, softplus
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.precision import single_precision
 
 
 class AAMSoftmax(torch.nn.Module):
@@ -128,7 +129,7 @@ class AAMSoftmax(torch.nn.Module):
         torch.Tensor
             [B, C], float32; of a class's prototypes the nearest one counts.
         """
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with single_precision(embeddings):
             prototypes = normalize(self.prototypes, dim=2)
             cosines = linear(
                 normalize(embeddings.float()), prototypes.flatten(0, 1)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from speechbrain_ext.losses.aam_softmax import add_angle
 from speechbrain_ext.utils.distributed import gathered, joined, n_processes
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.precision import single_precision
 
 MARGINS = ("additive", "angular")
 
@@ -152,7 +153,7 @@ class NTXentLoss(torch.nn.Module):
         torch.Tensor
             Scalar, float32.
         """
-        with torch.autocast(first.device.type, enabled=False):
+        with single_precision(first):
             own = F.normalize(torch.cat([first, second]).float(), dim=1)
             cosines = own @ joined(own).T
             n_rows = len(own)
@@ -276,7 +277,7 @@ class MoCoLoss(torch.nn.Module):
         torch.Tensor
             Scalar, float32.
         """
-        with torch.autocast(queries.device.type, enabled=False):
+        with single_precision(queries):
             queries = F.normalize(queries.float(), dim=2)
             others = F.normalize(keys.detach().float(), dim=2).flip(0)
             queues = [self.second.keys, self.first.keys]

@@ -21,6 +21,9 @@ from speechbrain_ext.utils.keyed_random import hash_key, uniforms
 
 GATES = (None, "hard", "soft")
 _RATE = 0.1
+# Where an utterance has no new label: none was looked for or the network was
+# not confident; or it was confident of the label that the utterance had.
+_NONE, _CONFIRMED = -1, -2
 
 
 class Temperature(torch.nn.Module):
@@ -100,8 +103,10 @@ class NoisyLabels(torch.nn.Module):
 
     - without correction: sum of w_i k_i l_i, over the sum of w_i k_i;
     - from ``correct_from_epoch`` on: sum of w_i k_i l_i of the utterances that
-      keep their labels, plus that of l_i with the new label of those that are
-      rejected (w_i < 1/2) and confident of another label, over the batch size.
+      keep their labels, plus that of l_i with the label of which the network
+      is confident of those that are rejected (w_i < 1/2), over the batch
+      size. If it is another label, the utterance is corrected; if it is the
+      label that was rejected, that label is confirmed.
 
     With a hard gate these are DLG and DLG-LC. Sums are over all processes.
     Call `decide` for each batch and `close` after each epoch.
@@ -184,10 +189,10 @@ class NoisyLabels(torch.nn.Module):
         dtype = torch.get_default_dtype()
         known = torch.as_tensor(confidence, dtype=dtype)
         self.register_buffer("confidence", known, persistent=False)
-        # Last weight of each label from the gate, and its new label or -1.
+        # Last weight of each label from the gate, and its new label if any.
         n_gated = 0 if gate is None else n_utterances
         self.register_buffer("given", torch.ones(n_gated))
-        corrected = torch.full((n_gated,), -1)
+        corrected = torch.full((n_gated,), _NONE)
         self.register_buffer("corrected", corrected)
 
     @torch.no_grad()
@@ -240,7 +245,7 @@ class NoisyLabels(torch.nn.Module):
         if epoch >= self.gate_from_epoch:
             gate = self.gate.weights(log_losses)
         weights = weights * gate
-        new = torch.full_like(labels, -1)
+        new = torch.full_like(labels, _NONE)
         first = self.correct_from_epoch
         if first is not None:
             self.temperature.update(cosines, labels, (gate >= 0.5).float())
@@ -251,7 +256,7 @@ class NoisyLabels(torch.nn.Module):
         if rejected.any():
             cosines = classifier.cosines(embed_clean(rejected))
             new[rejected] = self._guesses(cosines)
-        self._note(rows, gate, new)
+        self._note(rows, gate, torch.where(new == labels, _CONFIRMED, new))
         weights = torch.where(new >= 0, 1.0, weights)
         return torch.where(new >= 0, new, labels), weights / len(rows)
 
@@ -260,7 +265,7 @@ class NoisyLabels(torch.nn.Module):
         labels, confident = correct_labels(
             cosines, self.temperature.value, self.correct_confidence
         )
-        return torch.where(confident, labels, -1)
+        return torch.where(confident, labels, _NONE)
 
     def _note(
         self, rows: torch.Tensor, gate: torch.Tensor, new: torch.Tensor
@@ -281,8 +286,9 @@ class NoisyLabels(torch.nn.Module):
         -------
         dict of str to float
             Shares of its utterances whose labels were ``kept`` (weight 1/2
-            or more) and ``corrected``; with correction also ``temperature``;
-            empty without a gate. The gate's history has them too.
+            or more) and, with correction, ``corrected`` (changed to another
+            label; a confirmed one is not), and the ``temperature``; empty
+            without a gate. The gate's history has them too.
         """
         if self.gate is None:
             return {}
@@ -313,13 +319,15 @@ class NoisyLabels(torch.nn.Module):
         dict of str to sequence
             ``ID``; the ``epoch`` in which it was seen last (0: never) and
             its ``log_loss`` then; the ``weight`` of its label, ``kept``
-            (weight 1/2 or more) and the ``corrected`` label, empty if there
-            is none. Empty without a gate.
+            (weight 1/2 or more); the ``corrected`` label, empty if it was
+            not changed; and whether it was ``confirmed`` (rejected by the
+            gate, but the network is confident of it: trained on in full).
+            Empty without a gate.
         """
         if self.gate is None:
             return {}
         corrected = self.corrected.cpu().numpy()
-        new = np.array([*names, ""], dtype=object)[corrected]
+        new = np.array([*names, ""], dtype=object)[np.maximum(corrected, _NONE)]
         given = self.given.cpu().numpy()
         return {
             "ID": ids,
@@ -328,6 +336,7 @@ class NoisyLabels(torch.nn.Module):
             "weight": given.round(4),
             "kept": given >= 0.5,
             "corrected": new,
+            "confirmed": corrected == _CONFIRMED,
         }
 
 

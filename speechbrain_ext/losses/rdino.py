@@ -16,6 +16,7 @@ import torch.distributed.nn.functional
 
 from speechbrain_ext.utils.distributed import joined
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.precision import single_precision
 
 
 def rdino_regularizer(
@@ -71,7 +72,7 @@ def rdino_regularizer(
     >>> round(rdino_regularizer(one_point).item(), 3)
     4.95
     """
-    with torch.autocast(expansion.device.type, enabled=False):
+    with single_precision(expansion):
         rows = joined(expansion.float().mean(0))
         if len(rows) < 2:
             raise InputError(

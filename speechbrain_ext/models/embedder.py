@@ -20,6 +20,7 @@ from speechbrain.nnet.CNN import Conv1d
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path, write_text
+from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.yaml_trees import check_changes, resolve
 
 MODEL = "embedding_model.ckpt"
@@ -73,8 +74,9 @@ class WaveEmbedder(torch.nn.Module):
         return self.model(feats).flatten(1)
 
     @torch.no_grad()
+    @full_precision()
     def embed(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Return embeddings, computed in eval mode without gradients.
+        """Return embeddings, in eval mode, without gradients and TF32.
 
         Arguments
         ---------

@@ -19,6 +19,17 @@ _AUGMENT = {
     "filter_prob": argument(float, low=0, high=1),
     "filter_db": argument(float, above=0),
     "max_hours": argument(float, above=0),
+    "noise_snr": argument(list[float]),
+    "music_snr": argument(list[float]),
+    "babble_snr": argument(list[float]),
+    "n_talkers": argument(list[int], low=1),
+}
+# Ranges among them, and what is usual.
+_RANGES = {
+    "noise_snr": [0, 15],
+    "music_snr": [5, 15],
+    "babble_snr": [13, 20],
+    "n_talkers": [3, 8],
 }
 _CONTRAST = {
     "temperature": argument(float, above=0),
@@ -180,6 +191,13 @@ class TrainingSettings(Settings):
                 "weights (clean, rir, music, babble, noise), one of them above "
                 "0; for example --augment='{probabilities: [1, 1, 1, 1, 1]}'"
             )
+        for name, usual in _RANGES.items():
+            ends = _given(self.augment).get(name)
+            if ends is not None and (len(ends) != 2 or ends[0] > ends[1]):
+                raise InputError(
+                    f"augment.{name} is {list(ends)}; it must be [lowest, "
+                    f"highest]; for example --augment='{{{name}: {usual}}}'"
+                )
         if self.eer_trials is not None and self.eer_annotation is None:
             raise InputError(
                 f"eer_trials is {self.eer_trials!r} and eer_annotation is "

@@ -34,6 +34,10 @@ from speechbrain_ext.verification.records import Estimate, check_number
 # More distinct scores than this are thinned.
 _MAX_THRESHOLDS = 4096
 _WEIGHTS_AT_ONCE = 2**22  # 16 MB for each of a few arrays
+# Said where a list's trials rest on one speaker, or one utterance.
+LONE = (
+    "intervals and p-values tell nothing of others; give a list of more of them"
+)
 
 
 @dataclass(frozen=True)
@@ -284,8 +288,41 @@ class Difference(Estimate):
         check_number("p_value", self.p_value, 0, 1)
 
 
-def interval_in_words(units: Units, n_replicates: int) -> str:
-    """Describe an interval for a reader.
+def lone_units(units: Units, labels: ArrayLike) -> str:
+    """Say which trials rest on a single unit, whose interval says nothing.
+
+    Arguments
+    ---------
+    units : Units
+        What is drawn.
+    labels : array
+        1 for target, 0 for non-target [N].
+
+    Returns
+    -------
+    str
+        Empty if neither class does.
+
+    Example
+    -------
+    >>> one = Units("speakers", np.array([0, 0]), np.array([0, 1]))
+    >>> lone_units(one, [1, 0])
+    'all target trials are of one speaker'
+    """
+    classes = np.asarray(labels)
+    for name, chosen in (
+        ("target", classes == 1),
+        ("non-target", classes == 0),
+    ):
+        if chosen.any() and units.of(chosen).count == 1:
+            return f"all {name} trials are of one {units.name[:-1]}"
+    return ""
+
+
+def interval_in_words(
+    units: Units, n_replicates: int, labels: ArrayLike | None = None
+) -> str:
+    """Describe an interval for a reader, and warn of one on a single unit.
 
     Example
     -------
@@ -298,10 +335,12 @@ def interval_in_words(units: Units, n_replicates: int) -> str:
         "utterances": "; speakers are not known, so it may be too narrow",
         "trials": "; speakers are not drawn, so it is too narrow",
     }
-    return (
+    words = (
         f"95 % bootstrap over {units.count:,} {units.name} (bias-corrected "
         f"percentiles, {n_replicates:,} drawings){lacking[units.name]}"
     )
+    lone = "" if labels is None else lone_units(units, labels)
+    return f"{words}; {lone}: it tells nothing of others" if lone else words
 
 
 def difference(

@@ -119,7 +119,7 @@ class Comparison:
                 (costs[0], costs[1]),
                 units.count,
             ),
-            interval=interval_in_words(units, n_bootstrap),
+            interval=interval_in_words(units, n_bootstrap, labels),
             seed=seed,
             **facts,
         )

@@ -285,7 +285,10 @@ def min_dcf(
 
     The cost is ``c_miss * p_miss * p_target + c_fa * p_fa * (1 - p_target)``
     as in ``speechbrain.utils.metric_stats.minDCF``. Papers report it divided
-    by the cost of the better constant answer: see `normalised_dcf`.
+    by the cost of the better constant answer: see `normalised_dcf`. Accepting
+    everything is a decision too, which SpeechBrain does not count: where it
+    is the cheapest, as it may be for ``p_target`` above 1/2, SpeechBrain's
+    cost is higher.
 
     Arguments
     ---------
@@ -303,9 +306,11 @@ def min_dcf(
     Returns
     -------
     cost : float
-        At most ``c_miss * p_target``, the cost of rejecting everything.
+        At most ``c_miss * p_target``, the cost of rejecting everything, and
+        ``c_fa * (1 - p_target)``, that of accepting everything.
     threshold : float
-        The lowest that reaches it, in units of the scores.
+        The lowest that reaches it, in units of the scores; just below the
+        lowest score where accepting everything is the cheapest.
 
     Raises
     ------
@@ -323,6 +328,9 @@ def min_dcf(
     miss, alarm = p_miss.astype(np.float32), p_fa.astype(np.float32)
     cost = _cost(miss, alarm, p_target, c_miss, c_fa)
     best = int(np.argmin(cost))
+    accept_all = float(c_fa) * float(1 - p_target)
+    if accept_all < float(cost[best]):
+        return accept_all, float(np.nextafter(thresholds[0], -np.inf))
     return float(cost[best]), float(thresholds[best])
 
 

@@ -119,6 +119,9 @@ class SystemFacts:
         Training time.
     caveat : str
         What a reader must know: toy data, encoder of random weights, ...
+    never_acted : tuple of str
+        Options of its training that changed nothing, in words: the row says
+        nothing about them.
 
     Example
     -------
@@ -140,6 +143,7 @@ class SystemFacts:
     device: str = ""
     seconds: float | None = None
     caveat: str = ""
+    never_acted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_train is not None:
@@ -159,11 +163,14 @@ class LabelFacts:
         0 to 1, and adjusted Rand index, from -1 to 1.
     n_clusters : int or None
         Number of pseudo-speakers.
+    weighted : bool or None
+        Whether a centroid weighed as many as its utterances in Ward's tree.
     """
 
     nmi: float | None = None
     ari: float | None = None
     n_clusters: int | None = None
+    weighted: bool | None = None
 
     def __post_init__(self) -> None:
         if self.nmi is not None:
@@ -178,14 +185,19 @@ class LabelFacts:
 class GateFacts:
     """Statistics of the loss gate in the last epoch of a training.
 
+    None is unknown.
+
     Arguments
     ---------
     kept, corrected : float or None
-        Shares of the labels, from 0 to 1.
+        Shares of the labels that were kept and that were changed, 0 to 1.
+    kind : str or None
+        ``hard``, ``soft``, or ``none`` for a training without a gate.
     """
 
     kept: float | None = None
     corrected: float | None = None
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("kept", "corrected"):
@@ -205,11 +217,14 @@ class BootstrapFacts:
         Seed of the draws.
     n_units : int or None
         How many speakers, utterances or trials are drawn.
+    unit : str
+        ``speakers``, ``utterances`` or ``trials``; empty if unknown.
     """
 
     words: str
     seed: int = 0
     n_units: int | None = None
+    unit: str = ""
 
     def __post_init__(self) -> None:
         if self.n_units is not None:
@@ -393,7 +408,10 @@ class Result:
             system=SystemFacts(system) if isinstance(system, str) else system,
             p_target=p_target,
             bootstrap=BootstrapFacts(
-                interval_in_words(units, n_bootstrap), seed, units.count
+                interval_in_words(units, n_bootstrap, classes),
+                seed,
+                units.count,
+                units.name,
             ),
             labels=pseudo_labels,
             gate=gate,

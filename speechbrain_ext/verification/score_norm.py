@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.vectors import (
     as_matrix,
     inner_products,
@@ -34,6 +35,7 @@ class CohortStatistics(NamedTuple):
     std: NDArray
 
 
+@full_precision()
 def cohort_statistics(
     vectors: NDArray, cohort: NDArray, top_k: int | None = None
 ) -> CohortStatistics:

@@ -21,8 +21,9 @@ from speechbrain_ext.verification.subgroups import GroupRates
 
 TABLE = "TABLE.md"
 _EMPTY = "–"
+_YES_NO = {None: "", True: "yes", False: "no"}
 # Columns that move above the table if all its rows agree.
-_IN_HEADING = ("protocol", "training utterances", "device")
+_IN_HEADING = ("training utterances", "device")
 
 
 def tables(
@@ -53,9 +54,9 @@ def tables(
     ... )
     >>> tables([result])
     {'toy, dev (2 targets, 2 non-targets)':
-        [{'system': 'DINO', 'EER %': '0.00 [0.00, 0.00]',
-          'minDCF': '0.0000 [0.0000, 0.0000]',
-          'minDCF, p=0.05': '0.0000'}]}
+        [{'system': 'DINO', 'protocol': 'full',
+          'EER %': '0.00 [0.00, 0.00]', 'minDCF': '0.0000 [0.0000, 0.0000]',
+          'minDCF, p=0.05': '0.0000', 'interval': '4 trials (too narrow)'}]}
     """
     groups: dict[tuple, list[Result]] = {}
     for result in results:
@@ -178,20 +179,47 @@ def _row(result: Result) -> dict[str, str]:
     return {
         "system": system.name,
         "scores": scores_of(result),
-        "protocol": "" if system.protocol == "full" else system.protocol,
+        "protocol": system.protocol,
         "EER %": f"{result.eer:.2f}",
         "minDCF": f"{result.min_dcf:.4f}{prior}",
         "minDCF, p=0.05": _number(_value(result.min_dcf_05), ".4f"),
         "NMI": _number(labels.nmi, ".3f"),
         "ARI": _number(labels.ari, ".3f"),
         "clusters": _number(labels.n_clusters, ",d"),
-        "labels kept": _number(gate.kept, ".1%"),
-        "labels corrected": _number(gate.corrected, ".1%"),
+        "weighted": _YES_NO[labels.weighted],
+        "labels kept": kept_in_words(gate),
+        "labels corrected": _number(gate.corrected, ".2%"),
         "training utterances": _number(system.n_train, ",d"),
         "device": system.device,
         "seconds": _number(system.seconds, ",.0f"),
-        "caveat": system.caveat,
+        "interval": interval_of(result),
+        "caveat": "; ".join(filter(None, [*system.never_acted, system.caveat])),
     }
+
+
+def kept_in_words(gate: GateFacts) -> str:
+    """Describe what share of labels a gate kept; empty if unknown.
+
+    Example
+    -------
+    >>> kept_in_words(GateFacts(0.8)), kept_in_words(GateFacts(kind="none"))
+    ('80.00%', 'no gate')
+    """
+    return "no gate" if gate.kind == "none" else _number(gate.kept, ".2%")
+
+
+def interval_of(result: Result) -> str:
+    """Name what a result's intervals draw, and how many; empty if unknown.
+
+    Intervals over speakers say what other speakers would give; those over
+    single trials are too narrow, for trials of one speaker are alike.
+    """
+    drawn = result.bootstrap
+    if not drawn.unit:
+        return ""
+    count = "" if drawn.n_units is None else f"{drawn.n_units:,} "
+    narrow = {"speakers": "", "utterances": " (may be too narrow)"}
+    return f"{count}{drawn.unit}{narrow.get(drawn.unit, ' (too narrow)')}"
 
 
 def _cited_row(yardstick: Yardstick) -> dict[str, str]:
@@ -242,9 +270,9 @@ def render_table(
     >>> print(render_table([result]))
     ## toy, dev (2 targets, 2 non-targets)
     <BLANKLINE>
-    | system | EER % | minDCF | minDCF, p=0.05 |
-    |---|---|---|---|
-    | DINO | 0.00 [0.00, 0.00] | 0.0000 [0.0000, 0.0000] | 0.0000 |
+    | system | protocol | EER % | minDCF | minDCF, p=0.05 | interval |
+    |---|---|---|---|---|---|
+    | DINO | full | 0.00 [0.00, 0.00] | ... | 0.0000 | 4 trials (too narrow) |
     <BLANKLINE>
     """
     parts = []
@@ -290,6 +318,12 @@ def write_table(folder: PathLike) -> None:
         "# Results\n\nWritten from the result files of this folder by "
         "`speechbrain_ext.verification.tables.write_table`; do not edit.\n\n"
         f"Square brackets: {brackets}. minDCF is normalised (1: a system "
-        "that hears nothing), at p_target 0.01 unless said.\n\n"
+        "that hears nothing), at p_target 0.01 unless said. An interval over "
+        "speakers tells what other speakers would give; one over single "
+        "trials is too narrow. weighted: whether a centroid weighs as many as "
+        "its utterances in Ward's tree. labels kept, corrected: by the loss "
+        "gate, in the last epoch of the training. An empty cell is unknown or "
+        "does not apply. A difference between two rows is shown only where "
+        "the run's `comparisons` folder has a paired test of it.\n\n"
     )
     write_text(folder / TABLE, text + render_table(results, yardsticks))

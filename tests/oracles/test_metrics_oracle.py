@@ -20,6 +20,7 @@ from speechbrain_ext.verification.metrics import (
     equal_error_rate,
     isotonic_shares,
     min_dcf,
+    normalised_dcf,
 )
 
 KINDS = ("continuous", "tied", "two values", "neighbouring floats")
@@ -95,7 +96,38 @@ def test_equal_to_speechbrain_to_the_last_bit(kind, n_trials, dtype):
             {"p_target": 0.5, "c_miss": 10, "c_fa": 0.5},
         ):
             ours = min_dcf(scores, labels, **costs)
-            assert ours == minDCF(targets, others, **costs)
+            theirs = minDCF(targets, others, **costs)
+            # Theirs does not count accepting everything.
+            prior, c_fa = costs.get("p_target", 0.01), costs.get("c_fa", 1)
+            if theirs[0] > c_fa * (1 - prior):
+                assert ours[0] == c_fa * (1 - prior)
+                assert ours[1] < scores.min()
+            else:
+                assert ours == theirs
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("n_trials", [2, 5, 17, 40])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("p_target", [0.01, 0.5, 0.75, 0.99])
+def test_accepting_everything_is_a_decision(p_target, kind, n_trials, seed):
+    for sign in (1, -1):  # scores that help, and scores that mislead
+        scores, labels = draw(kind, n_trials, np.float64, seed)
+        scores *= sign
+        rates = [*naive_rates(scores, labels), (Fraction(0), Fraction(1))]
+        prior = Fraction(p_target)
+        expected = min(m * prior + a * (1 - prior) for m, a in rates)
+        cost, threshold = min_dcf(scores, labels, p_target)
+        assert cost == pytest.approx(float(expected), rel=1e-6)
+        constant = float(expected / min(prior, 1 - prior))
+        normalised = normalised_dcf(cost, p_target)
+        assert normalised == pytest.approx(constant, rel=1e-6)
+        assert normalised <= 1 + 1e-6
+        # The threshold decides so that this is the cost.
+        p_miss = (scores[labels == 1] <= threshold).mean()
+        p_fa = (scores[labels == 0] > threshold).mean()
+        reached = p_miss * p_target + p_fa * (1 - p_target)
+        assert reached == pytest.approx(cost, rel=1e-6)
 
 
 def naive_hull_eer(scores, labels):

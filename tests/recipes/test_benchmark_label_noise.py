@@ -67,7 +67,8 @@ def test_found_wrong_labels_are_counted_against_the_truth(judged):
     states = {
         "ID": ["f", "e", "d", "c", "b", "a"],
         "kept": [False, True, False, False, True, True],
-        "corrected": ["A", "", "B", "B", "", ""],
+        "corrected": ["A", "", "", "B", "", ""],
+        "confirmed": [False, False, True, False, False, False],
     }
     pd.DataFrame(states).to_csv(judged / "states.csv", index=False)
     assert label_noise.caught(
@@ -75,7 +76,7 @@ def test_found_wrong_labels_are_counted_against_the_truth(judged):
     ) == {
         "wrong": pytest.approx(2 / 6, abs=1e-4),
         "caught (of wrong)": 0.5,
-        # d was rejected and given back its own label.
+        # d was rejected and its own label confirmed.
         "lost (of right)": 0.25,
         "put right (of wrong)": 0.5,
         "put wrong (of all)": pytest.approx(1 / 6, abs=1e-4),

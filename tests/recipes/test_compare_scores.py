@@ -141,3 +141,31 @@ def test_bad_input_is_one_clear_message(corpus, spoil, overrides, message):
     with pytest.raises(InputError, match=message):
         compare_scores.main(arguments(corpus, **overrides))
     assert not (corpus / "out" / "comparison.json").exists()
+
+
+def test_trials_of_one_speaker_are_warned_of(corpus):
+    oracle = pd.read_csv(corpus / "oracle.csv").set_index("ID").spk_id
+    lines = (corpus / "dev.txt").read_text().splitlines()
+    targets = [n for n in lines if n[0] == "1" and oracle[n.split()[1]] == "s0"]
+    chosen = targets + [n for n in lines if n[0] == "0"]
+    (corpus / "dev.txt").write_text("\n".join(chosen) + "\n")
+    rows = [lines.index(line) for line in chosen]
+    trials = read_trials(corpus / "dev.txt")
+    for name in "ab":
+        path = corpus / name / "scores_dev_raw.npy"
+        scores = np.load(path)[rows]
+        np.save(path, scores)
+        result_of(
+            scores,
+            trials.labels,
+            n_bootstrap=5,
+            trials="dev",
+            sha256=trials.summary()["sha256"],
+            backend="raw",
+        ).write(corpus / name / "result_dev_raw.json")
+    compare_scores.main(arguments(corpus))
+    words = "all target trials are of one speaker"
+    log = (corpus / "out" / "log.txt").read_text()
+    assert f"dev: {words}; intervals and p-values" in log
+    found = json.loads((corpus / "out" / "comparison.json").read_text())
+    assert words in found["interval"]

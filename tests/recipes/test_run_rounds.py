@@ -90,6 +90,15 @@ def test_the_results_name_their_corpus_and_training_size(chain):
     assert {row.system.n_train for row in rows} == {24}
     assert {row.system.caveat for row in rows} == {"synthetic voices"}
     assert rows[0].labels.nmi is not None
+    assert {row.labels.weighted for row in rows if row.labels} <= {True, False}
+    assert {row.bootstrap.unit for row in rows} == {"speakers"}
+    # A training on labels tells what its gate did; a bootstrap has no gate.
+    kinds = {row.system.name: row.gate and row.gate.kind for row in rows}
+    assert kinds.pop("DINO") is None
+    assert set(kinds.values()) <= {"hard", "soft", "none"}
+    for row in rows:
+        gated = row.gate is not None and row.gate.kind != "none"
+        assert not gated or row.gate.kept is not None
     assert (folder / "results" / "TABLE.md").exists()
 
 

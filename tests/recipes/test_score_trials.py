@@ -91,6 +91,25 @@ def test_scores_are_cosines_in_the_order_of_the_list(corpus):
     assert not list((folder / "scores").glob("calibration_*"))
 
 
+def test_an_interval_that_rests_on_one_speaker_is_warned_of(corpus):
+    folder, *_ = corpus
+    lines = (folder / "dev.txt").read_text().splitlines(keepends=True)
+    kept = [n for n in lines if n[0] == "0" or n.count("/0/") == 2]
+    (folder / "dev.txt").write_text("".join(kept))
+    index = pd.read_csv(folder / "test" / "embeddings.csv")
+    oracle = pd.DataFrame({"ID": index.ID})
+    oracle["spk_id"] = index.ID.str.split("/").str[1]
+    oracle.to_csv(folder / "oracle.csv", index=False)
+    score_trials.main(arguments(folder, oracle=folder / "oracle.csv"))
+    words = "all target trials are of one speaker"
+    assert (
+        f"dev: {words}; intervals"
+        in (folder / "scores" / "log.txt").read_text()
+    )
+    result = read_result(folder / "scores" / "result_dev_raw.json")
+    assert f"{words}: it tells nothing of others" in result.bootstrap.words
+
+
 def test_a_finished_folder_is_left_alone(corpus):
     folder, *_ = corpus
     score_trials.main(arguments(folder))
@@ -372,11 +391,13 @@ def test_names_with_spaces_and_windows_line_ends_are_scored(corpus):
 def test_the_result_tells_where_the_system_came_from(corpus, caveat):
     folder, *_ = corpus
     receipt = {"n_utterances": 99, "seconds": 12.5, "random_encoder": True}
-    receipt |= {"kept": 0.75, "corrected": 0.25}
+    receipt |= {"kept": 0.75, "corrected": 0.25, "gate": "soft"}
+    receipt["never_acted"] = ["x never acted"]
     receipt["oracle_positives"] = True
     (folder / "stage.json").write_text(json.dumps(receipt))
     statistics = {"n_clusters": 7, "nmi": 0.9, "ari": 0.8, "purity": 0.9}
-    clusters = json.dumps({"statistics": statistics, "sizes": [1]})
+    facts = {"statistics": statistics, "parameters": {"weighted": False}}
+    clusters = json.dumps({**facts, "sizes": [1]})
     (folder / "clusters.json").write_text(clusters)
     score_trials.main(
         arguments(
@@ -392,8 +413,10 @@ def test_the_result_tells_where_the_system_came_from(corpus, caveat):
     assert result.system.n_train == 99
     # The time of a training is no part of what its scores are.
     assert result.system.seconds is None
-    assert result.labels == LabelFacts(nmi=0.9, ari=0.8, n_clusters=7)
-    assert result.gate == GateFacts(kept=0.75, corrected=0.25)
+    assert result.labels == LabelFacts(0.9, 0.8, 7, weighted=False)
+    assert result.gate == GateFacts(0.75, 0.25, kind="soft")
+    assert result.system.never_acted == ("x never acted",)
+    assert result.bootstrap.unit == "speakers"
     words = [
         caveat,
         "encoder of random weights, not pre-trained",

@@ -109,6 +109,7 @@ def test_curve_and_stage_record_have_the_gates_shares(gated):
     receipt = json.loads((gated / "stage.json").read_text())
     assert receipt["kept"] == curve.kept.iloc[-1]
     assert receipt["corrected"] == curve.corrected.iloc[-1]
+    assert (receipt["gate"], receipt["never_acted"]) == ("hard", [])
     files = {"gate.json", "gate_fits.png", "gate_shares.png"}
     assert files | {"label_states.csv"} <= receipt["outputs"].keys()
     history = json.loads((gated / "gate.json").read_text())
@@ -118,6 +119,9 @@ def test_curve_and_stage_record_have_the_gates_shares(gated):
 
 def test_without_a_gate_no_gate_files_are_written(corpus, tmp_path):
     train_speaker.main(arguments(corpus, tmp_path / "out", n_epochs=1))
+    receipt = json.loads((tmp_path / "out" / "stage.json").read_text())
+    assert (receipt["gate"], receipt["never_acted"]) == ("none", [])
+    assert receipt.get("kept") is None
     curve = pd.read_csv(tmp_path / "out" / "train_curve.csv")
     assert curve.columns.tolist() == ["epoch", "loss", "lr"]
     assert not (tmp_path / "out" / "gate.json").exists()

@@ -1,12 +1,15 @@
 """Augmentation: what is added, how loud, to which crop, from which seed."""
 
+import inspect
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_ext.augment.augmenter import (
     Augment,
@@ -455,3 +458,45 @@ def test_without_a_folder_there_is_no_augmentation(folder, caplog):
         assert from_folder(Augment, None) is None
     assert "training without augmentation" in caplog.text
     assert isinstance(from_folder(Augment, folder), Augment)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (name, value)
+        for name in ("noise_snr", "music_snr", "babble_snr", "n_talkers")
+        for value in (5, [5], [1, 2, 3], [9, 3], "15", [1, "x"], [1, math.nan])
+    ]
+    + [("n_talkers", [0, 3]), ("n_talkers", [1.5, 3]), ("noise_snr", None)]
+    + [("max_hours", hours) for hours in (0, -1, "8", None, True, math.inf)]
+    + [("reverb_prob", "x"), ("filter_prob", 1.5)],
+)
+def test_arguments_that_cannot_be_are_refused_in_a_line(folder, name, value):
+    with pytest.raises(
+        InputError, match=f"^{name} is .*must be.*--augment"
+    ) as e:
+        Augment(folder, **{name: value})
+    assert "\n" not in str(e.value)
+
+
+def test_the_defaults_are_those_of_the_recipe():
+    """Snyder et al. 2018, and the paper: noise 0-15, music 5-15, 13-20 dB."""
+    defaults = inspect.signature(Augment).parameters
+    ranges = {n: tuple(defaults[f"{n}_snr"].default) for n in RANGES}
+    assert ranges == RANGES
+    assert defaults["max_hours"].default == 8.0
+
+
+def test_bank_and_ranges_are_set_in_yaml(folder, caplog):
+    """By a leaf or on the command line, as any object of a YAML."""
+    text = """
+augment: !name:speechbrain_ext.augment.Augment
+    noise_snr: [1, 2]
+    music_snr: [3, 4]
+    babble_snr: [5.5, 6]
+    max_hours: 0.0001
+"""
+    augment = from_folder(load_hyperpyyaml(text)["augment"], folder)
+    assert augment.snr[2:].tolist() == [[3, 4], [5.5, 6], [1, 2]]
+    assert len(augment.noise) < 6
+    assert "max_hours=0.0001" in caplog.text

@@ -106,6 +106,13 @@ def test_caveats_come_first(facts, word):
     assert word not in model_card(story([result()], [step("x")]))
 
 
+def test_an_option_that_never_acted_is_said():
+    idle = ["gate never acted: kept 100 %"]
+    text = model_card(story([result()], [step("train", never_acted=idle)]))
+    assert "- gate never acted: kept 100 % (train)" in text
+    assert "| train | train | gate never acted: kept 100 % |" in text
+
+
 def test_each_step_has_a_row_with_its_counts():
     lineage = [
         step("prepare", n_train=1200, hours_train=2.34),
@@ -115,7 +122,7 @@ def test_each_step_has_a_row_with_its_counts():
     text = model_card(story([result()], lineage))
     assert "| prepare | prepare | 1,200 training utterances, 2.3 h |" in text
     assert "| labels | labels | 60 clusters, seed 7 |" in text
-    assert "| train_speaker | 1,200 utterances, 91.0% of labels kept |" in text
+    assert "| train_speaker | 1,200 utterances, 91.00% of labels kept |" in text
     assert "Trainings on labels: 1." in text
 
 

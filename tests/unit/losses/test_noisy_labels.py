@@ -188,13 +188,42 @@ def test_statistics_are_over_the_epochs_utterances():
         correct_confidence=0.01,
         temperature=0.3,
     )
-    noisy.decide(1, rows, labels, embeddings, loss, Clean(embeddings))
+    found, _ = noisy.decide(
+        1, rows, labels, embeddings, loss, Clean(embeddings)
+    )
     figures = noisy.close(1)
     kept = float((loss(embeddings, labels).log() <= threshold).float().mean())
     assert figures["kept"] == pytest.approx(kept)
-    assert figures["corrected"] == pytest.approx(1 - kept)
+    changed = float((found != labels).float().mean())
+    assert figures["corrected"] == pytest.approx(changed)
     assert figures["temperature"] == pytest.approx(0.3)
     assert noisy.gate.history[-1]["kept"] == figures["kept"]
+
+
+def test_only_changed_labels_count_as_corrected():
+    """Four classes at right angles; clean crops lie on classes 0, 1, 2, 3.
+
+    Their softmax at temperature 1/4 is e^4 / (e^4 + 3) = 0.948 sure. All of
+    the labels 0, 0, 2, 0 are rejected: the first and third are confirmed and
+    the second and fourth become 1 and 3, so that half are corrected.
+    """
+    loss = AAMSoftmax(embedding_size=4, n_classes=4)
+    with torch.no_grad():
+        loss.prototypes.copy_(torch.eye(4)[:, None])
+    noisy = gated(-math.inf, correct_from_epoch=1, temperature=0.25)
+    rows, labels = torch.arange(4), torch.tensor([0, 0, 2, 0])
+    clean = torch.eye(4)
+    found, factors = noisy.decide(
+        1, rows, labels, torch.randn(4, 4), loss, lambda mask: clean[mask]
+    )
+    assert found.tolist() == [0, 1, 2, 3]
+    assert factors.tolist() == [0.25] * 4  # confirmed labels are trained on
+    statistics = noisy.close(1)
+    assert (statistics["kept"], statistics["corrected"]) == (0.0, 0.5)
+    names, ids = [f"s{c}" for c in range(4)], np.arange(N)
+    states = pd.DataFrame(noisy.states(ids, names)).iloc[:4]
+    assert states.corrected.tolist() == ["", "s1", "", "s3"]
+    assert states.confirmed.tolist() == [True, False, True, False]
 
 
 def test_states_have_the_decision_for_each_utterance():
@@ -217,11 +246,14 @@ def test_states_have_the_decision_for_each_utterance():
     log_losses = loss(embeddings, labels).log()
     np.testing.assert_allclose(seen.log_loss, log_losses.detach(), atol=1e-4)
     assert seen.kept.tolist() == (log_losses <= threshold).tolist()
+    changed = (found != labels).numpy()
     expected = [
-        "" if kept else names[label]
-        for kept, label in zip(seen.kept, found.tolist(), strict=True)
+        names[label] if is_changed else ""
+        for is_changed, label in zip(changed, found.tolist(), strict=True)
     ]
     assert seen.corrected.tolist() == expected
+    # With so low a confidence, what is rejected and unchanged is confirmed.
+    assert seen.confirmed.tolist() == (~seen.kept & ~changed).tolist()
 
 
 def test_a_checkpoint_has_all_but_the_confidences():

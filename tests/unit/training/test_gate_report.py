@@ -30,9 +30,11 @@ def test_history_plots_and_label_states_are_written(tmp_path):
         "weight",
         "kept",
         "corrected",
+        "confirmed",
     ]
     assert states.ID.tolist() == ids.tolist()
     assert states.kept.all() and (states.corrected == "").all()
+    assert not states.confirmed.any()
     for name in ("gate_fits.png", "gate_shares.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 

@@ -15,6 +15,8 @@ from speechbrain_ext.verification.bootstrap import (
     Units,
     difference,
     interval,
+    interval_in_words,
+    lone_units,
     replicates,
     single_trials,
 )
@@ -220,3 +222,14 @@ def test_few_units_widen_an_interval():
 def test_an_estimate_outside_its_drawings_has_an_interval():
     low, high = interval(np.ones(100), 2.0, 30)
     assert (low, high) == (1, 1)
+
+
+def test_trials_of_one_speaker_are_named():
+    # Targets are of speaker 0 alone; the non-targets of speakers 0, 1 and 2.
+    units = Units("speakers", np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]))
+    labels = [1, 1, 0, 0]
+    assert lone_units(units, labels) == "all target trials are of one speaker"
+    assert "tells nothing of others" in interval_in_words(units, 9, labels)
+    more = Units("speakers", np.array([0, 1, 0, 1]), np.array([0, 1, 1, 2]))
+    assert lone_units(more, labels) == ""
+    assert "of others" not in interval_in_words(more, 9, labels)

@@ -10,7 +10,12 @@ import pytest
 from result_records import result_of
 
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.verification.results import GateFacts, Yardstick
+from speechbrain_ext.verification.bootstrap import Units
+from speechbrain_ext.verification.results import (
+    BootstrapFacts,
+    GateFacts,
+    Yardstick,
+)
 from speechbrain_ext.verification.subgroups import Group
 from speechbrain_ext.verification.tables import (
     breakdown_tables,
@@ -116,10 +121,10 @@ def test_a_column_of_equal_values_moves_into_the_heading():
     rows = [result(**facts), result(system="round 1", **facts)]
     ((heading, found),) = tables(rows).items()
     assert heading.endswith(
-        "non-targets); protocol: full, whitened 0; training utterances: 24; "
-        "device: CPU"
+        "non-targets); training utterances: 24; device: CPU"
     )
-    assert not {"device", "protocol", "training utterances"} & set(found[0])
+    assert not {"device", "training utterances"} & set(found[0])
+    assert [row["protocol"] for row in found] == ["full, whitened 0"] * 2
     rows[1] = result(system="round 1", **{**facts, "device": "GPU"})
     ((heading, found),) = tables(rows).items()
     assert [row["device"] for row in found] == ["CPU", "GPU"]
@@ -160,8 +165,39 @@ def test_a_folder_without_results_is_refused(tmp_path):
 def test_what_a_gate_did_is_shown():
     gate = GateFacts(kept=0.8125, corrected=0.1)
     (rows,) = tables([result(gate=gate), result(system="round 1")]).values()
-    assert [row["labels kept"] for row in rows] == ["81.2%", "–"]
-    assert rows[0]["labels corrected"] == "10.0%"
+    assert [row["labels kept"] for row in rows] == ["81.25%", "–"]
+    assert rows[0]["labels corrected"] == "10.00%"
+
+
+def test_a_training_without_a_gate_is_not_unknown():
+    facts = [GateFacts(kind="none"), None, GateFacts(1.0, 0.0, "hard")]
+    ((rows),) = tables([result(gate=gate) for gate in facts]).values()
+    assert [r["labels kept"] for r in rows] == ["no gate", "–", "100.00%"]
+
+
+def test_a_row_whose_option_never_acted_is_marked():
+    idle = ("gate never acted: kept 100 %",)
+    rows = [result(never_acted=idle, caveat="toy"), result(system="b")]
+    (first, second), *_ = tables(rows).values()
+    assert first["caveat"] == "gate never acted: kept 100 %; toy"
+    assert second["caveat"] == "–"
+
+
+def test_every_row_says_what_its_interval_draws():
+    pairs = np.arange(200) // 20
+    rows = [
+        result(units=Units(n, pairs, pairs)) for n in ("speakers", "trials")
+    ]
+    old = dataclasses.replace(rows[0], bootstrap=BootstrapFacts("unknown"))
+    (found,) = tables([*rows, old]).values()
+    shown = [row["interval"] for row in found]
+    assert shown == ["10 speakers", "10 trials (too narrow)", "–"]
+
+
+def test_how_centroids_weighed_is_shown():
+    rows = [result(weighted=w, nmi=0.5) for w in (True, False, None)]
+    (found,) = tables(rows).values()
+    assert [row["weighted"] for row in found] == ["yes", "no", "–"]
 
 
 def test_the_table_of_the_project_is_up_to_date(tmp_path):
