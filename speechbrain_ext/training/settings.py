@@ -544,6 +544,11 @@ class TrainSpeaker(TrainingSettings):
         low=1,
         group=DATA,
     )
+    one_per_class: bool = setting(
+        False,
+        "whether utterances of a batch are all of different speakers",
+        group=DATA,
+    )
 
     init_from: str | None = setting(
         None,
