@@ -593,9 +593,11 @@ class TrainSpeaker(TrainingSettings):
     gate: Literal["hard", "soft"] | None = setting(
         None, "leave out, or weigh, labels of high loss", group=LABELS
     )
-    gate_fit: Literal["mixture", "drawn"] = setting(
+    gate_fit: Literal["mixture", "valley", "drawn"] = setting(
         "mixture",
-        "of log losses; drawn: beside losses of labels drawn at random",
+        "two Gaussians of log losses, as published; valley: no threshold "
+        "where their density has none; drawn: beside losses of labels drawn "
+        "at random",
         group=LABELS,
     )
     gate_from_epoch: int = setting(
