@@ -239,6 +239,9 @@ class ViewSettings(TrainingSettings):
         low=1,
         group=LABELS,
     )
+    ssps_iterations: int = setting(
+        25, "iterations of SSPS's k-means, at most", low=1, group=LABELS
+    )
     ssps_neighbours: int = setting(
         1,
         "nearest clusters that positives are from; 0: the own one",
