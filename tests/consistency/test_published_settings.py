@@ -173,7 +173,9 @@ def resolved_values(settings) -> dict:
 
 def shares(augment) -> dict[str, float]:
     """Share of each kind of crop; sounds are one where some have rir too."""
-    weights = [w / sum(augment["probabilities"]) for w in augment["probabilities"]]
+    weights = [
+        w / sum(augment["probabilities"]) for w in augment["probabilities"]
+    ]
     both = augment["reverb_prob"]
     kinds = dict(zip(Augment.KINDS, weights, strict=True))
     if not both:
