@@ -52,6 +52,9 @@ def fall(first: float, last: float, peak: float) -> list[float]:
     return [peak * 0.95 ** (n - 1) for n in range(int(first), int(last) + 1)]
 
 
+# The sources have nothing of the kind.
+NONE = "not mentioned"
+
 MHFA = "train_speaker_wavlm_mhfa"
 FROZEN = "train_speaker_wavlm_mhfa_frozen"
 DINO, SIMCLR = "train_dino_ecapa", "train_contrastive_ecapa"
@@ -70,12 +73,12 @@ PAPER = {
     "Trained parts of the encoder": (["layers"], "2 [C]"),
     "embedder.lora_rank": (0, "2 [C]: layers themselves are trained"),
     "loss.scale": (30.0, "2 [C]"),
-    "loss.n_subcentres": (1, "2 [C]"),
-    "loss.inter_top_k": (0, "2 [C]"),
+    "loss.n_subcentres": (1, NONE),
+    "loss.inter_top_k": (0, NONE),
     "opt_class.!": ("!name:torch.optim.AdamW", "2 [C]"),
     "opt_class.weight_decay": (0.01, "2 [C]"),
     "layer_decay": (1.0, "2 [C]: off"),
-    "n_warmup_epochs": (0, "2 [C]"),
+    "n_warmup_epochs": (0, NONE),
     "l2_sp_weight": (0.01, "2 [C]"),
     "l2_sp_form": ("normalised", "2 [C]; slides: squared"),
     "gate": ("hard", "2 [C]"),
@@ -84,10 +87,10 @@ PAPER = {
     "correct_confidence": (0.5, "2 [C]"),
     "max_per_class": (500, "8 [C]"),
     "one_per_class": (True, "8 [C]"),
-    "valid_fraction": (0.0, "2 [C]: nothing is held out"),
-    "max_grad_norm": (0.0, "2 [C]: no clipping"),
-    "label_confidence": (None, "2 [C]"),
-    "n_averaged_epochs": (1, "2 [C]"),
+    "valid_fraction": (0.0, NONE),
+    "max_grad_norm": (0.0, NONE),
+    "label_confidence": (None, NONE),
+    "n_averaged_epochs": (1, NONE),
     "Shares of augmentation": (
         dict.fromkeys(("clean", "rir", "music", "babble", "noise"), 0.2),
         "2 [C]: one of five",
@@ -163,7 +166,7 @@ PUBLISHED = {
             **PAPER,
             "crop": (3.015, "2 [C]; slides: 3 s and 2 s"),
             "loss.margin": (0.2, "2 [C]"),
-            "margin_rise": (None, "2 [C]"),
+            "margin_rise": (None, NONE),
             "n_epochs": (15, "2 [C]"),
             "batch_size": (240, "2 [C]: 120 on each of 2 GPUs"),
             "gate_from_epoch": (5, "2 [C]"),
@@ -197,8 +200,8 @@ PUBLISHED = {
             "n_centroids": (50000, "2 [C]"),
             "n_clusters": (7500, "2 [C]"),
             "weighted": (False, "8"),
-            "whiten": (None, "2 [C]"),
-            "min_cluster_size": (1, "2 [C]"),
+            "whiten": (None, NONE),
+            "min_cluster_size": (1, NONE),
         },
     ),
     "paper, crops that are scored": Published(
