@@ -60,6 +60,8 @@ SMALL_BACK_ENDS = {
     "MHFA": {"n_heads": 8, "compression_size": 32, "embedding_size": 64},
 }
 SMALL_ECAPA = {
+    "n_mels": 80,
+    "std_norm": False,
     "width": 32,
     "width_last": 96,
     "attention_channels": 32,
@@ -165,6 +167,8 @@ def do_cell(
         LEAF[cell["encoder"]],
         train_annotation=str(corpus / "train.csv"),
         method=cell["method"],
+        # Alike in all cells: each of five kinds as likely.
+        augment={"probabilities": [1, 1, 1, 1, 1], "reverb_prob": 0.0},
         n_keys=arguments.n_keys,
         crop=arguments.crop,
         batch_size=arguments.batch_size,

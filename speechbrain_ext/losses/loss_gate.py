@@ -28,7 +28,7 @@ from speechbrain_ext.utils.errors import InputError
 # Log of the smallest positive float32, in place of log(0).
 _LEAST = math.log(torch.finfo(torch.float32).tiny)
 _BINS = 60
-FITS = ("mixture", "drawn")
+FITS = ("mixture", "valley", "drawn")
 
 
 class LossGate(torch.nn.Module):
@@ -39,10 +39,12 @@ class LossGate(torch.nn.Module):
     `record` the losses of every batch and ask for its `weights`; `close` the
     epoch to get the threshold of the next one.
 
-    There are two ways to find the Gaussians of right and of wrong labels:
+    There are three ways to find the Gaussians of right and of wrong labels:
 
-    - ``"mixture"``, that of DLG: both are fitted to the log losses, by EM. If
-      their density has no valley there is one mode only, and no threshold.
+    - ``"mixture"``, that of DLG: both are fitted to the log losses, by EM.
+    - ``"valley"``, of this package: as ``"mixture"``, but a density without a
+      valley between the means is taken for one mode, which gives no threshold.
+      Two Gaussians fit a single skewed mode best too, and then cross in it.
     - ``"drawn"``, of this package: the loss of each utterance for another
       label, drawn at random, is recorded too. It shows how wrong labels look,
       so that their Gaussian and their share need not be guessed
@@ -56,9 +58,9 @@ class LossGate(torch.nn.Module):
 
     Every process holds all losses, so that a checkpoint can be resumed by any
     number of processes. Losses of zero have weight 1 and are left out of the
-    fit. Where a fit gives no threshold (few losses, one mode, one Gaussian
-    likelier all the way between the means), the last threshold stays; before
-    the first one, all weights are 1.
+    fit. Where a fit gives no threshold (few losses, one Gaussian likelier all
+    the way between the means), the last threshold stays; before the first one,
+    all weights are 1.
 
     Arguments
     ---------
@@ -70,12 +72,12 @@ class LossGate(torch.nn.Module):
         reflective learning through self-distillation and online clustering for
         speaker representation learning", 2024).
     fit : str
-        ``"mixture"`` or ``"drawn"``.
+        ``"mixture"``, ``"valley"`` or ``"drawn"``.
 
     Raises
     ------
     InputError
-        ``fit`` is neither.
+        ``fit`` is none of these.
 
     Example
     -------
@@ -100,7 +102,7 @@ class LossGate(torch.nn.Module):
         super().__init__()
         if fit not in FITS:
             raise InputError(
-                f"gate_fit is {fit!r}; it must be one of {' and '.join(FITS)}; "
+                f"gate_fit is {fit!r}; it must be one of {', '.join(FITS)}; "
                 "correct --gate_fit"
             )
         self.soft = soft
@@ -195,7 +197,8 @@ class LossGate(torch.nn.Module):
             drawn = self._scaled(self.log_drawn[seen]).double().cpu().numpy()
             mixture, crossing = from_first_process(_fit_drawn, x, drawn)
         else:
-            mixture, crossing = from_first_process(_fit_mixture, x)
+            valley = self.fit == "valley"
+            mixture, crossing = from_first_process(_fit_mixture, x, valley)
         if crossing is not None:
             self.threshold, self.mixture = crossing, mixture
         counts, edges = np.histogram(x, bins=_BINS)
@@ -242,10 +245,12 @@ def _log(losses: torch.Tensor) -> torch.Tensor:
     return losses.float().log().clamp(min=_LEAST)
 
 
-def _fit_mixture(x: np.ndarray) -> tuple[Mixture | None, float | None]:
-    """Fit two Gaussians; return them, and their crossing if bimodal."""
+def _fit_mixture(
+    x: np.ndarray, valley: bool
+) -> tuple[Mixture | None, float | None]:
+    """Fit two Gaussians; return them, and their crossing if there is one."""
     mixture = fit_mixture(x)
-    if mixture is None or not mixture.has_two_modes():
+    if mixture is None or (valley and not mixture.has_two_modes()):
         return mixture, None
     return mixture, mixture.crossing()
 

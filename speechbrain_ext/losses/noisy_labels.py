@@ -6,6 +6,7 @@ the labels to train on and a factor for each loss.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ from speechbrain_ext.losses.loss_gate import LossGate, correct_labels
 from speechbrain_ext.utils.distributed import gathered, n_processes, process_sum
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import hash_key, uniforms
+
+logger = logging.getLogger(__name__)
 
 GATES = (None, "hard", "soft")
 _RATE = 0.1
@@ -302,6 +305,8 @@ class NoisyLabels(torch.nn.Module):
         # These belong to the threshold that is being replaced.
         self.gate.close(epoch)
         self.gate.history[-1].update(statistics)
+        if epoch + 1 >= self.gate_from_epoch:
+            _say_if_no_threshold(self.gate)
         return statistics
 
     def states(self, ids: np.ndarray, names: list[str]) -> dict[str, Any]:
@@ -338,6 +343,20 @@ class NoisyLabels(torch.nn.Module):
             "corrected": new,
             "confirmed": corrected == _CONFIRMED,
         }
+
+
+def _say_if_no_threshold(gate: LossGate) -> None:
+    """Warn if the last epoch's losses gave no threshold for the next one."""
+    last = gate.history[-1]
+    if last["is_new"]:
+        return
+    stays = "there is none yet, so that the gate keeps all labels"
+    if last["threshold"] is not None:
+        stays = f"the last one, {last['threshold']:.4g}, stays"
+    logger.warning(
+        f"epoch {last['epoch']}: NO THRESHOLD for the gate in its losses "
+        f"(gate_fit {gate.fit}: nothing crosses between two means); {stays}"
+    )
 
 
 def other_labels(

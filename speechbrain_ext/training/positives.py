@@ -81,6 +81,8 @@ class PositiveSampler(Positives):
         it is from the utterance's own.
     seed : int
         With the epoch, it decides clusters and draws.
+    n_iterations : int
+        Iterations of k-means, at most.
 
     Raises
     ------
@@ -99,7 +101,12 @@ class PositiveSampler(Positives):
     by_embeddings = True
 
     def __init__(
-        self, n_utterances: int, n_clusters: int, n_neighbours: int, seed: int
+        self,
+        n_utterances: int,
+        n_clusters: int,
+        n_neighbours: int,
+        seed: int,
+        n_iterations: int = 25,
     ):
         super().__init__(n_utterances, seed)
         if not 0 <= n_neighbours < n_clusters <= n_utterances:
@@ -110,13 +117,16 @@ class PositiveSampler(Positives):
                 "--ssps_clusters or --ssps_neighbours"
             )
         self.n_clusters = n_clusters
+        self.n_iterations = n_iterations
         self.n_neighbours = n_neighbours
 
     def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
         if embeddings is None:
             raise ValueError("clusters are of embeddings")
         seed = step_seed(self.seed, epoch)
-        found = kmeans(unit_rows(embeddings), self.n_clusters, seed)
+        found = kmeans(
+            unit_rows(embeddings), self.n_clusters, seed, self.n_iterations
+        )
         near = nearest_clusters(found.centroids, self.n_neighbours)
         uniform = np.random.default_rng(seed).random((len(embeddings), 2))
         return draw_rows(found.labels, near, uniform)
@@ -131,6 +141,7 @@ def ssps_positives(
         settings.ssps_clusters,
         settings.ssps_neighbours,
         settings.seed,
+        settings.ssps_iterations,
     )
 
 

@@ -77,12 +77,18 @@ def linear(step: int, n_steps: int, start: float, end: float) -> float:
 
 
 def exponential(
-    step: int, n_steps: int, start: float, end: float, n_warmup: int = 0
+    step: int,
+    n_steps: int,
+    start: float,
+    end: float,
+    n_warmup: int = 0,
+    n_stairs: int = 0,
 ) -> float:
     """Linear warm-up to ``start``, then geometric decay to ``end``.
 
-    A constant factor a step; "x 0.95 per epoch" over n epochs is
-    ``end = 0.95**n * start``, spread evenly over the steps.
+    It falls by a constant factor a step or, with ``n_stairs``, a stair. A fall
+    by 0.95 after each of n epochs is ``n_stairs = n`` and
+    ``end = 0.95**(n - 1) * start``: the first epoch has ``start``.
 
     Arguments
     ---------
@@ -96,6 +102,9 @@ def exponential(
         Value at the last step and after, positive.
     n_warmup : int
         Steps of warm-up.
+    n_stairs : int
+        Parts of equal length, after the warm-up, in each of which the value
+        is constant; 0: it falls from step to step.
 
     Returns
     -------
@@ -106,9 +115,14 @@ def exponential(
     -------
     >>> [round(exponential(s, 5, 1.0, 0.01, 2), 3) for s in range(6)]
     [0.0, 0.5, 1.0, 0.1, 0.01, 0.01]
+    >>> [exponential(s, 6, 1.0, 0.25, n_stairs=3) for s in range(7)]
+    [1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.25]
     """
     if step < n_warmup:
         return start * step / n_warmup
+    if n_stairs:
+        stair = (step - n_warmup) * n_stairs // max(n_steps - n_warmup, 1)
+        step, n_steps, n_warmup = min(stair, n_stairs - 1), n_stairs, 0
     return start * (end / start) ** _progress(step, n_steps, n_warmup)
 
 

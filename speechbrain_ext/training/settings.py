@@ -257,6 +257,9 @@ class ViewSettings(TrainingSettings):
         low=1,
         group=LABELS,
     )
+    ssps_iterations: int = setting(
+        25, "iterations of SSPS's k-means, at most", low=1, group=LABELS
+    )
     ssps_neighbours: int = setting(
         1,
         "nearest clusters that positives are from; 0: the own one",
@@ -563,6 +566,11 @@ class TrainSpeaker(TrainingSettings):
         low=1,
         group=DATA,
     )
+    one_per_class: bool = setting(
+        False,
+        "whether utterances of a batch are all of different speakers",
+        group=DATA,
+    )
 
     init_from: str | None = setting(
         None,
@@ -607,9 +615,11 @@ class TrainSpeaker(TrainingSettings):
     gate: Literal["hard", "soft"] | None = setting(
         None, "leave out, or weigh, labels of high loss", group=LABELS
     )
-    gate_fit: Literal["mixture", "drawn"] = setting(
+    gate_fit: Literal["mixture", "valley", "drawn"] = setting(
         "mixture",
-        "of log losses; drawn: beside losses of labels drawn at random",
+        "two Gaussians of log losses, as published; valley: no threshold "
+        "where their density has none; drawn: beside losses of labels drawn "
+        "at random",
         group=LABELS,
     )
     gate_from_epoch: int = setting(

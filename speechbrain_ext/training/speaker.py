@@ -13,7 +13,7 @@ from speechbrain.dataio.sampler import ReproducibleRandomSampler
 
 from speechbrain_ext.dataio.audio import RandomCrop
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.dataio.samplers import CappedSampler
+from speechbrain_ext.dataio.samplers import CappedSampler, DistinctClassSampler
 from speechbrain_ext.losses.l2_sp import L2SP
 from speechbrain_ext.losses.noisy_labels import NoisyLabels
 from speechbrain_ext.models.embedder import Embedder, load_weights
@@ -203,7 +203,20 @@ def labelled_crops(
 def speaker_sampler(
     settings: TrainSpeaker, manifest: Manifest
 ) -> CappedSampler | ReproducibleRandomSampler:
-    """Build the sampler: all utterances, or at most n of each speaker."""
+    """Build the sampler of an epoch: all utterances, or n of each speaker.
+
+    Raises
+    ------
+    InputError
+        Batches are to have distinct speakers and there are too few.
+    """
+    if settings.one_per_class:
+        return DistinctClassSampler(
+            manifest.spk_id,
+            settings.batch_size,
+            settings.seed,
+            settings.max_per_class,
+        )
     if settings.max_per_class is not None:
         return CappedSampler(
             manifest.spk_id, settings.max_per_class, settings.seed

@@ -1,17 +1,34 @@
-"""The overrides in a leaf's first lines are ones that it takes."""
+"""Leaves, overrides in their first lines, and the paper's plan are published.
 
+`published_settings` has what was published; here what claims to be it is
+resolved as a run does, and compared value by value.
+"""
+
+import inspect
 import shlex
 
 import pytest
 import torch
 import training_leaf
 from house import leaves
+from published_settings import PUBLISHED
 from tiny_wavlm import TINY
 
+from speechbrain_ext.augment import Augment
+from speechbrain_ext.experiment.leaf import read_leaf
+from speechbrain_ext.experiment.plan import load_plan
+from speechbrain_ext.experiment.recipe_settings import settings_of
+from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.models.pooling import MHFA
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
+from speechbrain_ext.training import schedules
 from speechbrain_ext.training.optim import parameter_groups
-from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
+from speechbrain_ext.utils.yaml_trees import (
+    merged,
+    parse_yaml,
+    plain,
+    read_yaml,
+)
 
 LEAVES = {leaf.stem: leaf for leaf in leaves()}
 # What a setting says again for its reader's sake.
@@ -51,10 +68,10 @@ def test_leaves_have_published_settings_in_their_heads():
         for stem, _ in SETTINGS
     }
     assert counts == {
-        "train_contrastive_ecapa": [1, 3, 1],
+        "train_contrastive_ecapa": [1, 4, 1],
         "train_contrastive_wavlm": [1, 1, 1],
-        "train_dino_ecapa": [3, 7, 8],
-        "train_speaker_wavlm_mhfa": [7, 9, 11],
+        "train_dino_ecapa": [3, 8, 9],
+        "train_speaker_wavlm_mhfa": [2, 10, 11, 13],
     }
 
 
@@ -75,13 +92,234 @@ def test_a_published_setting_changes_the_leaf(stem, name):
 RATED = [(s, n) for s, n in SETTINGS if "lr_parts" in published(LEAVES[s])[n]]
 
 
+def groups_of(settings) -> tuple[SpeakerEncoder, list[dict]]:
+    """A tiny model and the groups that the optimiser would be given."""
+    freeze = embedder_values(settings)["freeze"]
+    model = SpeakerEncoder(None, TINY, MHFA, freeze=freeze)
+    classifier = torch.nn.Linear(2, 2)
+    return model, parameter_groups(
+        model, classifier, settings.lr, settings.lr_parts, settings.layer_decay
+    )
+
+
 @pytest.mark.parametrize(("stem", "name"), RATED)
 def test_parts_with_a_rate_of_their_own_are_parts_of_a_wavlm(stem, name):
     overrides = published(LEAVES[stem])[name]
-    rates = {k: float(v) for k, v in overrides["lr_parts"].items()}
-    freeze = overrides["embedder"]["freeze"]
-    model = SpeakerEncoder(None, TINY, MHFA, freeze=freeze)
-    classifier = torch.nn.Linear(2, 2)
-    lr = float(overrides["lr"])
-    groups = parameter_groups(model, classifier, lr, rates)
-    assert {group["lr"] for group in groups} == {lr, *rates.values()}
+    settings = training_leaf.read(stem, **overrides).settings
+    _, groups = groups_of(settings)
+    rates = {float(rate) for rate in overrides["lr_parts"].values()}
+    # No rate of the leaf's own is left beside those that were given.
+    assert {group["lr"] for group in groups} == {settings.lr, *rates}
+
+
+def embedder_values(settings) -> dict:
+    """Values of the embedder's YAML, with the changes to it."""
+    return plain(merged(read_yaml(settings.embedder_yaml), settings.embedder))
+
+
+def settings_that_claim(claim):
+    """Settings of a leaf with its overrides, or of a step of a plan."""
+    if claim.step is None:
+        heads = published(LEAVES[claim.name])
+        overrides = {}
+        if claim.override is not None:
+            (name,) = [n for n in heads if n.startswith(claim.override)]
+            overrides = heads[name]
+        return training_leaf.read(claim.name, **overrides).settings
+    return settings_of_step(plan_steps(claim.name)[claim.step])
+
+
+def settings_of_step(step):
+    """Settings that a step of a plan is run with."""
+    given = {**step.options, **dict.fromkeys(step.late, "x")}
+    given["output_folder"] = "x"
+    return read_leaf(settings_of(step.recipe), step.hparams, given).settings
+
+
+def plan_steps(name) -> dict:
+    given = dict.fromkeys(("data_folder", "augment_folder"), "x")
+    plan = read_leaf(RunRounds, f"plans/{name}.yaml", given).settings
+    return {step.name: step for step in load_plan(plan).steps}
+
+
+def flat(values, above="") -> dict:
+    """Values by dotted key."""
+    found = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value and key != "lr_parts":
+            found |= flat(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value
+    return found
+
+
+def resolved_values(settings) -> dict:
+    """All values of a recipe, and what follows from them."""
+    found = flat(vars(settings))
+    if hasattr(settings, "backends"):
+        backends = settings.backends
+        first = backends if isinstance(backends, str) else backends[0]
+        return {**found, "First back-end": first}
+    if hasattr(settings, "lr_schedule"):
+        embedder = embedder_values(settings)
+        found |= {f"embedder.{key}": value for key, value in embedder.items()}
+        defaults = inspect.signature(Augment).parameters
+        own = {k: p.default for k, p in defaults.items()} | settings.augment
+        found |= {f"augment.{key}": value for key, value in own.items()}
+        found |= {"Shares of augmentation": shares(own)} | rates(settings)
+        found |= of_views(settings) | of_speakers(settings)
+    return found
+
+
+def shares(augment) -> dict[str, float]:
+    """Share of each kind of crop; sounds are one where some have rir too."""
+    weights = [
+        w / sum(augment["probabilities"]) for w in augment["probabilities"]
+    ]
+    both = augment["reverb_prob"]
+    kinds = dict(zip(Augment.KINDS, weights, strict=True))
+    if not both:
+        return kinds
+    sound = sum(kinds.pop(kind) for kind in ("music", "babble", "noise"))
+    return {**kinds, "sound": (1 - both) * sound, "sound + rir": both * sound}
+
+
+def rates(settings) -> dict:
+    """Rates in the middle of each epoch, and in the last step."""
+    arguments = dict(settings.lr_schedule)
+    schedule = getattr(schedules, arguments.pop("!").rpartition(".")[2])
+    per_epoch = 100
+
+    def rate(step):
+        return schedule(
+            step,
+            settings.n_epochs * per_epoch,
+            start=1.0,
+            end=settings.lr_end,
+            n_warmup=settings.n_warmup_epochs * per_epoch,
+            **arguments,
+        )
+
+    middles = [rate(n * per_epoch + 50) for n in range(settings.n_epochs)]
+    last = settings.lr * rate(settings.n_epochs * per_epoch - 1)
+    encoder = settings.lr_parts.get("encoder", settings.lr)
+    return {
+        "Rates": [settings.lr * factor for factor in middles],
+        "Rates of the encoder": [encoder * factor for factor in middles],
+        "Last rate": last,
+        "Rate for a batch of 256": settings.lr * 256 / settings.batch_size,
+    }
+
+
+def of_views(settings) -> dict:
+    """What follows from the values of a training without labels."""
+    if not hasattr(settings, "n_temperature_epochs"):
+        return {}
+    rise = settings.n_temperature_epochs / settings.n_epochs
+    return {
+        "Share of the temperature's rise": rise,
+        "Has a VICReg term": settings.regularizer_weight > 0,
+    }
+
+
+def of_speakers(settings) -> dict:
+    """What follows from the values of a WavLM with MHFA."""
+    found = embedder_values(settings)
+    if "compression_size" not in found:
+        return {}
+    model, groups = groups_of(settings)
+    rate_of = {id(p): g["lr"] for g in groups for p in g["params"]}
+    by_part = {}
+    for name, parameter in model.encoder.named_parameters():
+        if parameter.requires_grad:
+            parts = name.split(".")
+            known = [p for p in ("feature_extractor", "layers") if p in parts]
+            part = known[0] if known else "others"
+            by_part.setdefault(part, set()).add(rate_of[id(parameter)])
+    cnn, layers = (by_part.get(k) for k in ("feature_extractor", "layers"))
+    sizes = {k: found[k] for k in ("n_heads", "compression_size")}
+    mhfa = MHFA(13, 768, embedding_size=found["embedding_size"], **sizes)
+    n_parameters = sum(p.numel() for p in mhfa.parameters())
+    return {
+        "Trained parts of the encoder": sorted(by_part),
+        "Rate of the CNN, relative to its neighbours'": (
+            max(cnn) / max(layers) if cnn else None
+        ),
+        "Million parameters of MHFA": round(n_parameters / 1e6, 2),
+        "Has sub-centres": settings.loss["n_subcentres"] > 1,
+        "Has inter-top-k": settings.loss["inter_top_k"] > 0,
+    }
+
+
+CLAIMS = [
+    pytest.param(setting, claim, id=f"{name}: {claim.step or claim.name}")
+    for name, setting in PUBLISHED.items()
+    for claim in setting.claims
+]
+
+
+@pytest.mark.parametrize(("setting", "claim"), CLAIMS)
+def test_what_claims_a_published_setting_has_its_values(setting, claim):
+    found = resolved_values(settings_that_claim(claim))
+    wrong = {
+        key: (found.get(key, "missing"), value, source)
+        for key, (value, source) in setting.values.items()
+        if not is_equal(found.get(key, "missing"), value)
+    }
+    assert not wrong
+
+
+def is_equal(found, value) -> bool:
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return found is value or found == value
+    if isinstance(found, str):
+        return False
+    if isinstance(value, tuple):
+        found = tuple(found)
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return found == value
+    return found == pytest.approx(value, rel=1e-5)
+
+
+def test_every_published_override_is_compared():
+    """Those of the first lines that name a published error rate."""
+    claimed = {
+        (claim.name, claim.override)
+        for setting in PUBLISHED.values()
+        for claim in setting.claims
+    }
+    for stem, name in SETTINGS:
+        if "%)" in name and "MoCo" not in name or "BUT" in name:
+            assert any(
+                stem == leaf and override and name.startswith(override)
+                for leaf, override in claimed
+            ), name
+
+
+def test_the_paper_trains_wavlm_three_times_before_the_large_margin():
+    models = [n for n in plan_steps("voxceleb") if n.endswith("/model")]
+    assert models == [
+        "bootstrap/model",
+        "ablation1/model",
+        "ablation2/model",
+        "round1/model",
+        "round2/model",
+        "round3/model",
+        "large_margin/model",
+        "topline/model",
+        "topline_tuned/model",
+    ]
+
+
+def test_the_rows_of_the_paper_add_the_gate_and_then_correction():
+    steps = plan_steps("voxceleb")
+    rows = [
+        settings_of_step(steps[f"{system}/model"])
+        for system in ("ablation1", "ablation2", "round1")
+    ]
+    assert [(r.gate, r.correct_from_epoch) for r in rows] == [
+        (None, None),
+        ("hard", None),
+        ("hard", 9),
+    ]
+    assert len({r.train_annotation for r in rows}) == 1

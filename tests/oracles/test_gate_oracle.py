@@ -103,9 +103,9 @@ def test_the_posterior_of_the_lower_is_bayes_between_the_means(seed):
     assert (np.diff(found) <= 1e-12).all()
 
 
-def gated(log_losses, before=None):
+def gated(log_losses, before=None, fit="mixture"):
     """A gate that has closed an epoch of such log losses, or two."""
-    gate = LossGate(len(log_losses))
+    gate = LossGate(len(log_losses), fit=fit)
     epochs = [log_losses] if before is None else [before, log_losses]
     for epoch, values in enumerate(epochs, start=1):
         losses = torch.from_numpy(np.exp(values)).float()
@@ -114,9 +114,10 @@ def gated(log_losses, before=None):
     return gate
 
 
-def test_the_threshold_is_the_crossing_of_the_fit():
+@pytest.mark.parametrize("fit", ["mixture", "valley"])
+def test_the_threshold_is_the_crossing_of_the_fit(fit):
     values = two_modes(400, 0.3, 4.0)
-    gate = gated(values)
+    gate = gated(values, fit=fit)
     mixture = fit_mixture(values)
     assert gate.threshold == pytest.approx(mixture.crossing(), abs=1e-4)
     kept = gate.weights(gate.log_losses)
@@ -134,19 +135,40 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("name", DEGENERATE)
-def test_without_a_threshold_everything_is_kept(name):
-    gate = gated(DEGENERATE[name])
+# The published fit is content with a crossing, in one mode too.
+WITHOUT = [
+    *(("valley", name) for name in DEGENERATE),
+    *(("mixture", name) for name in ("all the same", "no root")),
+]
+
+
+@pytest.mark.parametrize(("fit", "name"), WITHOUT)
+def test_without_a_threshold_everything_is_kept(fit, name):
+    gate = gated(DEGENERATE[name], fit=fit)
     assert gate.threshold == math.inf
     assert gate.weights(gate.log_losses).all()
 
 
-@pytest.mark.parametrize("name", DEGENERATE)
-def test_without_a_new_threshold_the_last_one_stays(name):
+@pytest.mark.parametrize(("fit", "name"), WITHOUT)
+def test_without_a_new_threshold_the_last_one_stays(fit, name):
     before = two_modes(400, 0.3, 4.0)
-    gate = gated(DEGENERATE[name], before)
+    gate = gated(DEGENERATE[name], before, fit)
     assert gate.threshold == gated(before).threshold
     assert [entry["is_new"] for entry in gate.history] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["one mode", "one skewed mode"])
+def test_the_published_fit_has_no_rule_but_the_crossing(name):
+    values = DEGENERATE[name]
+    mixture = fit_mixture(values)
+    assert not mixture.has_two_modes()
+    crossing = mixture.crossing()
+    expected = math.inf if crossing is None else crossing
+    assert gated(values).threshold == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_published_fit_crosses_within_one_skewed_mode():
+    assert gated(DEGENERATE["one skewed mode"]).threshold < math.inf
 
 
 @pytest.mark.parametrize("n", [1, 2, 9])

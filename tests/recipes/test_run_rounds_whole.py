@@ -21,6 +21,8 @@ def test_debug_runs_every_step_of_the_papers_plan(tmp_path):
     ]
     assert list(dict.fromkeys(system["name"] for system in systems)) == [
         "DINO",
+        "+ pseudo-labels",
+        "+ loss gate",
         "round 1",
         "round 2",
         "+ large margin",

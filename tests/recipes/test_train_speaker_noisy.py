@@ -337,6 +337,7 @@ def test_layer_decay_lowers_the_rates_of_lower_layers(
         ({"loss": "{inter_top_k: 4}"}, "inter_top_k is 4"),
         ({"max_per_class": 0}, "max_per_class is 0"),
         ({"max_per_class": 1}, "utterances of an epoch, which are 4"),
+        ({"one_per_class": "true"}, "the training has 4; lower --batch_size"),
         ({"layer_decay": 0.9}, "has 0 transformer layers"),
         ({"l2_sp_weight": 0.01}, "give --init_from"),
     ],

@@ -82,7 +82,8 @@ MORE = {
 # SimCLR, whose negatives are of all processes, with the same.
 SIMCLR = {**MORE, "method": "simclr", "loss": "{margin: 0.1}"}
 
-# Gate, correction, weights and a capped sampler: six batches an epoch.
+# Gate, correction, weights, a capped sampler and distinct speakers: six batches
+# an epoch.
 NOISY = {
     "valid_fraction": 0,
     "n_epochs": 6,
@@ -93,6 +94,7 @@ NOISY = {
     "correct_confidence": 0.3,
     "label_confidence": 0.2,
     "max_per_class": 6,
+    "one_per_class": "true",
     "margin_rise": "[1, 2]",
 }
 

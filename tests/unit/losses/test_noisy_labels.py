@@ -329,3 +329,36 @@ def test_the_losses_of_other_labels_are_recorded():
     others = other_labels(rows, labels, C, 1)
     expected = loss(embeddings, others).log()
     torch.testing.assert_close(noisy.gate.log_drawn[rows], expected)
+
+
+def closed_epochs(losses, gate_from_epoch=2, n_epochs=2):
+    """What a gate did over epochs of such losses."""
+    noisy = NoisyLabels(
+        len(losses), gate="hard", gate_from_epoch=gate_from_epoch
+    )
+    for epoch in range(1, n_epochs + 1):
+        noisy.gate.record(torch.arange(len(losses)), losses, epoch)
+        noisy.close(epoch)
+    return noisy
+
+
+def test_an_epoch_without_a_threshold_is_warned_of_by_name(caplog):
+    closed_epochs(torch.ones(40))
+    first, second = caplog.messages
+    assert first.startswith("epoch 1: NO THRESHOLD for the gate")
+    assert second.startswith("epoch 2: NO THRESHOLD for the gate")
+    assert "keeps all labels" in first and "gate_fit mixture" in first
+
+
+def test_the_warning_says_which_threshold_stays(caplog):
+    low, high = torch.linspace(0.1, 0.4, 40), torch.linspace(7, 12, 20)
+    noisy = closed_epochs(torch.cat([low, high]))
+    assert not caplog.messages
+    noisy.gate.record(torch.arange(60), torch.ones(60), 3)
+    noisy.close(3)
+    assert f"{noisy.gate.threshold:.4g}, stays" in caplog.text
+
+
+def test_epochs_before_the_gate_may_be_without_a_threshold(caplog):
+    closed_epochs(torch.ones(40), gate_from_epoch=4)
+    assert not caplog.messages

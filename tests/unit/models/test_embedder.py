@@ -328,3 +328,18 @@ def test_batches_hold_one_length_and_every_row_once():
     for batch in batches:
         assert len({lengths[row] for row in batch}) == 1
         assert len(batch) == 1 or sum(lengths[row] for row in batch) <= 18
+
+
+@pytest.mark.parametrize(
+    ("name", "n_mels"), [("ecapa_512", 80), ("ecapa_512_40mel", 40)]
+)
+def test_bands_are_normalised_as_by_instance_norm(name, n_mels):
+    embedder = build_embedder(f"embedders/{name}.yaml", {"width": 8})
+    bands = embedder.features(torch.randn(2, 8000))
+    assert bands.shape[2] == n_mels
+    norm = torch.nn.InstanceNorm1d(n_mels)
+    expected = norm(bands.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(
+        embedder.norm(bands, torch.ones(2)), expected, rtol=1e-3, atol=1e-3
+    )
+    assert embedder.embedding_size == 512

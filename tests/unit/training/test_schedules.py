@@ -54,3 +54,21 @@ def test_a_rise_in_the_first_epoch_starts_with_it():
     assert margin_at(0, 4, 0.2, [1, 1]) == 0
     assert margin_at(3, 4, 0.2, [1, 1]) == pytest.approx(0.15)
     assert margin_at(4, 4, 0.2, [1, 1]) == 0.2
+
+
+@pytest.mark.parametrize("n_warmup", [0, 4])
+def test_a_fall_in_stairs_is_that_of_epochs(n_warmup):
+    """x 0.95 after each of five epochs of seven steps, as PyTorch's StepLR."""
+    end = 0.95**4
+    n_steps = n_warmup + 35
+    values = [
+        exponential(step, n_steps, 3.0, 3 * end, n_warmup, n_stairs=5)
+        for step in range(n_warmup, n_steps)
+    ]
+    expected = [3 * 0.95 ** (step // 7) for step in range(35)]
+    assert values == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_stair_is_constant():
+    values = [exponential(s, 4, 3.0, 0.5, n_stairs=1) for s in range(6)]
+    assert values == [3.0] * 6

@@ -98,18 +98,27 @@ def test_what_does_not_decide_the_result_is_not_on_record():
 
 
 @pytest.mark.parametrize(
-    ("stem", "changes", "names"),
+    ("stem", "embedder", "changes", "names"),
     [
-        (DINO, {}, set()),
-        (SIMCLR, {"positives": "oracle", "oracle": "o.csv"}, {"oracle"}),
+        (DINO, "ecapa_512", {}, set()),
+        (
+            SIMCLR,
+            "ecapa_512_40mel",
+            {"positives": "oracle", "oracle": "o.csv"},
+            {"oracle"},
+        ),
         (
             SPEAKER,
+            "ecapa",
             {"init_from": "e", "init_classifier": "c.ckpt"},
             {"init_from", "init_classifier"},
         ),
     ],
 )
-def test_inputs_are_all_files_that_decide_the_result(stem, changes, names):
+def test_inputs_are_all_files_that_decide_the_result(
+    stem, embedder, changes, names
+):
     found = training_leaf.read(stem, **changes).settings.inputs()
     assert found.keys() == {"train_annotation", "embedder_yaml", *names}
-    assert found["embedder_yaml"].endswith("hparams/embedders/ecapa.yaml")
+    path = f"hparams/embedders/{embedder}.yaml"
+    assert found["embedder_yaml"].endswith(path)

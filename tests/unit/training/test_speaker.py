@@ -51,8 +51,9 @@ def test_the_papers_leaf_has_gate_correction_and_l2_penalty():
     assert noisy.gate.fit == "mixture" and not noisy.gate.soft
     assert (noisy.gate_from_epoch, noisy.correct_from_epoch) == (5, 9)
     assert noisy.correct_confidence == 0.5
-    assert not noisy.temperature.is_fixed
-    assert (l2_sp.weight, l2_sp.form) == (0.01, "squared")
+    assert noisy.temperature.is_fixed
+    assert noisy.temperature.value.item() == pytest.approx(0.1)
+    assert (l2_sp.weight, l2_sp.form) == (0.01, "normalised")
     encoder = modules["embedder"].model.encoder
     trained = [p for p in encoder.parameters() if p.requires_grad]
     assert len(trained) == len(l2_sp.parameters) > 0
