@@ -24,7 +24,7 @@ check: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy speechbrain_ext recipes
-	$(RUN) -m pytest --quiet tests/consistency
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --quiet -n 2 tests/consistency
 
 environment: $(READY)
 	@echo "$(VENV)"
