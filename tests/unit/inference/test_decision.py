@@ -21,8 +21,8 @@ def test_at_the_threshold_both_answers_are_equally_likely(prior):
         (("8", -4.0, 0.5), "weight is '8'; it must be a number"),
         ((8.0, math.inf, 0.5), "offset is inf"),
         ((8.0, -4.0, True), "prior is True"),
-        ((8.0, -4.0, 0), "prior is 0; give the probability"),
-        ((8.0, -4.0, 1), "prior is 1; give the probability"),
+        ((8.0, -4.0, 0), "prior is 0; it must be a probability"),
+        ((8.0, -4.0, 1), "prior is 1; it must be a probability"),
         ((-8.0, -4.0, 0.5), "a higher score would mean less alike"),
     ],
 )

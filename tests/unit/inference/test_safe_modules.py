@@ -28,6 +28,8 @@ ECAPA = {
 HEADS = {"n_heads": 2, "compression_size": 4, "embedding_size": 8}
 PARTS = {
     "ecapa": ECAPA,
+    "ecapa_512": ECAPA,
+    "ecapa_512_40mel": ECAPA,
     "encoder_mhfa": {**RANDOM, **HEADS},
     "encoder_camhfa": {**RANDOM, **HEADS},
     "encoder_ecapa": {**RANDOM, **ECAPA},

@@ -46,7 +46,7 @@ MOCO = {"method": "moco", "batch_size": 8}
         (SPEAKER, {"margin_rise": [5, 2]}, "margin_rise is [5, 2]"),
         (SPEAKER, {"margin_rise": [3]}, "margin_rise is [3]"),
         (SPEAKER, {"correct_from_epoch": 9}, "gate null and gate_from_epoch 5"),
-        (SPEAKER, {"lr_parts": {"encoder": -1}}, "lr_parts is"),
+        (SPEAKER, {"lr_parts": {"encoder": -1}}, "lr_parts.encoder is -1"),
         (SPEAKER, {"loss": {"scale": 0}}, "loss.scale is 0"),
     ],
 )
