@@ -8,9 +8,9 @@ from typing import Literal
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, setting
 
-_CLUSTERS = "Their number"
-_CLEANING = "Which utterances are kept"
-_REPORT = "What is reported"
+_CLUSTERS = "number of clusters"
+_CLEANING = "which utterances are kept"
+_REPORT = "what is reported"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -20,44 +20,52 @@ class MakePseudoLabels(Settings):
     recipe = "make_pseudo_labels"
 
     embeddings_folder: str = setting(
-        doc="holds embeddings.npy and embeddings.csv", path=True
+        doc="folder with embeddings.npy and embeddings.csv of the training "
+        "utterances",
+        path=True,
     )
     train_annotation: str = setting(
-        doc="train.csv, the utterances to label", path=True
+        doc="train.csv, the manifest of the utterances to label", path=True
     )
     n_centroids: int | None = setting(
         50000,
-        "clusters of k-means, which Ward's method then joins; null: Ward's "
-        "method joins the utterances themselves",
+        "number of k-means centroids, which Ward's method then merges; null "
+        "runs Ward's method on the utterances themselves",
         low=2,
     )
     whiten: float | None = setting(
         None,
-        "power of the deviation that each principal component is divided by "
-        "(0.75 was chosen by looking at MiniVox); null: embeddings as they are",
+        "exponent of whitening: each principal component is divided by this "
+        "power of its standard deviation (0.75 was chosen by looking at "
+        "MiniVox); null: no whitening",
         low=0,
         high=1,
     )
     weighted: bool = setting(
         True,
-        "whether a centroid weighs as many as its utterances in Ward's tree; "
-        "false is the paper's; by synthetic embeddings (results/benchmarks/"
-        "clustering.json) true suits an n_clusters near the true number, "
-        "false one that is well above",
+        "true weights each centroid in Ward's tree by its number of "
+        "utterances, false weights all alike as in the paper; on synthetic "
+        "embeddings (results/benchmarks/clustering.json) true suits an "
+        "n_clusters near the true number of speakers, false one well above "
+        "it",
     )
-    n_iterations: int = setting(25, "iterations of k-means, at most", low=1)
+    n_iterations: int = setting(
+        25, "maximum number of k-means iterations", low=1
+    )
     n_restarts: int = setting(
-        1, "runs of k-means, of which the best is kept", low=1
+        1, "number of k-means runs, of which the best is kept", low=1
     )
     assignment: Literal["exact", "approximate"] = setting(
         "exact",
-        "exact compares each utterance with each centroid, on a GPU if there "
-        "is one; approximate looks near by, for many centroids on a CPU",
+        "search for the nearest centroid: exact compares each utterance "
+        "with every centroid, on a GPU if there is one; approximate "
+        "searches an index, for many centroids on a CPU",
     )
 
     n_clusters: int | Literal["auto"] = setting(
         "auto",
-        "pseudo-speakers; auto: judged from Ward's tree",
+        "number of clusters (pseudo-speakers); auto estimates it from "
+        "Ward's tree",
         low=2,
         group=_CLUSTERS,
     )
@@ -65,21 +73,23 @@ class MakePseudoLabels(Settings):
         "consensus", "agreement", "silhouette", "gap", "cosine"
     ] = setting(
         "consensus",
-        "what auto goes by: consensus (of the next two), agreement (of two "
-        "halves of the data), silhouette, gap (between merges) or cosine "
-        "(between what is merged)",
+        "criterion of n_clusters=auto: agreement (of clusterings of two "
+        "halves of the data), silhouette, consensus (of these two), gap "
+        "(between the distances of merges) or cosine (between merged "
+        "clusters)",
         group=_CLUSTERS,
     )
     n_clusters_range: list[int] | None = setting(
         None,
-        "[least, most] that auto considers; null: 1 to 50 % of the vectors "
-        "that Ward's method joins",
+        "[smallest, largest] number of clusters that n_clusters=auto "
+        "considers; null: 1 to 50 % of the vectors that Ward's method "
+        "merges",
         low=2,
         group=_CLUSTERS,
     )
     cosine_threshold: float = setting(
         0.5,
-        "for the criterion cosine: merges below it are not made",
+        "lowest cosine at which criterion=cosine still merges two clusters",
         low=-1,
         high=1,
         group=_CLUSTERS,
@@ -87,41 +97,45 @@ class MakePseudoLabels(Settings):
 
     min_cluster_size: int = setting(
         1,
-        "utterances of smaller clusters go to dropped.csv",
+        "smallest cluster that is kept, in utterances; those of smaller "
+        "ones go to dropped.csv",
         low=1,
         group=_CLEANING,
     )
     min_margin: float | None = setting(
         None,
-        "so do utterances of a smaller margin (difference of cosines)",
+        "smallest margin of a kept utterance (its cosine to its own cluster "
+        "minus that to the next); null: no limit",
         low=-2,
         high=2,
         group=_CLEANING,
     )
     max_cluster_size: int | None = setting(
         None,
-        "so do utterances beyond it, those of least margin",
+        "largest number of utterances kept per cluster, those of the "
+        "largest margins; null: no limit",
         low=1,
         group=_CLEANING,
     )
 
     oracle: str | None = setting(
         None,
-        "oracle.csv, to report NMI, ARI and the like; labels never depend on "
-        "it",
+        "oracle.csv with the true speakers, to report NMI, ARI and the "
+        "like; labels never depend on it; null: no such report",
         path=True,
         group=_REPORT,
     )
     previous_labels: str | None = setting(
         None,
-        "pseudo_labels.csv of the round before, to report how many "
-        "utterances changed cluster",
+        "pseudo_labels.csv of the previous round, to report the share of "
+        "utterances that changed cluster; null: not reported",
         path=True,
         group=_REPORT,
     )
     stability_seed: int | None = setting(
         None,
-        "cluster again with this seed and report the agreement",
+        "seed of a second clustering, to report how well the two agree; "
+        "null: not done",
         low=0,
         high=2**32 - 1,
         group=_REPORT,

@@ -20,24 +20,39 @@ class PrepareToy(Settings):
 
     recipe = "prepare_toy"
 
-    n_speakers: int = setting(60, "speakers for training", low=1)
-    n_test_speakers: int = setting(20, "other speakers, for trials", low=2)
+    n_speakers: int = setting(60, "number of training speakers", low=1)
+    n_test_speakers: int = setting(
+        20, "number of test speakers, none of them a training speaker", low=2
+    )
     n_sessions: int = setting(
-        4, "sessions of each speaker, each with its own channel", low=2
+        4, "number of sessions per speaker, each with its own channel", low=2
     )
-    n_utterances: int = setting(4, "utterances of each session", low=1)
+    n_utterances: int = setting(4, "number of utterances per session", low=1)
     min_seconds: float = setting(
-        2.5, "shortest utterance (s); lengths are drawn in tenths", low=0.1
+        2.5,
+        "length of the shortest utterance in seconds; lengths are drawn in "
+        "tenths of a second",
+        low=0.1,
     )
-    max_seconds: float = setting(3.5, "longest utterance (s)", low=0.1)
+    max_seconds: float = setting(
+        3.5, "length of the longest utterance in seconds", low=0.1
+    )
     n_trials: int = setting(
-        6000, "trials; half are targets, or as many as there are", low=2
+        6000,
+        "number of trials; half are target trials, or as many as there are",
+        low=2,
     )
     n_sounds: int = setting(
-        12, "noises, pieces of music, babble talkers and rooms, each", low=1
+        12,
+        "number of noises, of music pieces, of babble talkers and of room "
+        "responses, each",
+        low=1,
     )
     num_workers: int = setting(
-        2, "processes that synthesise", low=0, decides=False
+        2,
+        "number of processes that synthesise; 0: the main process alone",
+        low=0,
+        decides=False,
     )
 
     def check_together(self) -> None:
@@ -55,17 +70,20 @@ class _PrepareFiles(Settings):
     """Settings that preparing any folder of audio files needs."""
 
     data_folder: str = setting(
-        doc="the audio; $data_root in the manifests stands for it", path=True
+        doc="folder of the audio, which $data_root in the manifests stands for",
+        path=True,
     )
     min_duration: float = setting(
-        1.0, "shorter training files are rejected (s)", low=0
+        1.0, "length in seconds below which a training file is rejected", low=0
     )
     convert_to_wav: bool = setting(
-        False, "true writes 16 kHz mono PCM16 copies below output_folder"
+        False,
+        "true writes 16 kHz mono PCM16 copies of all files below output_folder",
     )
     num_workers: int = setting(
         4,
-        "threads that read headers, or processes that convert",
+        "number of threads that read file headers, or of processes that "
+        "convert",
         low=0,
         decides=False,
     )
@@ -79,12 +97,12 @@ class PrepareFolder(_PrepareFiles):
 
     # Not `path`: manifests name test files by their path from data_folder.
     test_folder: str | None = setting(
-        None, "files kept out of training, for trials"
+        None, "folder of files kept out of training, for trials; null: none"
     )
     trials: dict[str, str] = setting(
         {},
-        "name and path of lists of lines `label enrol test`, whose files are "
-        "named by their path below test_folder",
+        "map from names to paths of trial lists with lines `label enrol "
+        "test`, which name files by their path below test_folder",
         path=True,
     )
 
@@ -105,15 +123,18 @@ class PrepareVoxCeleb(_PrepareFiles):
 
     # Not `path`: the manifests contain these names.
     train_wav: str | list[str] = setting(
-        "dev/aac", "training files: folder, or folders, below data_folder"
+        "dev/aac",
+        "folder of the training files below data_folder, or a list of folders",
     )
     test_wav: str | list[str] | None = setting(
-        "wav", "the same for test files; null for training files only"
+        "wav",
+        "folder of the test files below data_folder, or a list of folders; "
+        "null: training files only",
     )
     trials: dict[str, str] = setting(
         {},
-        "name of each trial list, and its path below data_folder or its "
-        "address; {} for official_trials",
+        "map from names of trial lists to paths below data_folder or URLs; "
+        "{} takes official_trials",
         path=True,
     )
     official_trials: dict[str, str] = setting(
@@ -122,7 +143,7 @@ class PrepareVoxCeleb(_PrepareFiles):
             "E": f"{_OFFICIAL}/list_test_all2.txt",
             "H": f"{_OFFICIAL}/list_test_hard2.txt",
         },
-        "the lists of VoxCeleb1, cleaned",
+        "map from names to URLs of the cleaned trial lists of VoxCeleb1",
         path=True,
     )
 
@@ -134,9 +155,11 @@ class MakeOracleLabels(Settings):
     recipe = "make_oracle_labels"
 
     train_annotation: str = setting(
-        doc="train.csv, the utterances to label", path=True
+        doc="train.csv, the manifest of the utterances to label", path=True
     )
-    oracle: str = setting(doc="oracle.csv of the same corpus", path=True)
+    oracle: str = setting(
+        doc="oracle.csv with the true speakers of the same corpus", path=True
+    )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -146,12 +169,14 @@ class ConvertEmbeddings(Settings):
     recipe = "convert_embeddings"
 
     embeddings: str = setting(
-        doc="folder of extract_embeddings, a .npy with its .csv beside it, a "
-        ".pt or an .ark",
+        doc="embeddings to convert: a folder of extract_embeddings, a .npy "
+        "with its .csv beside it, a .pt or an .ark",
         path=True,
     )
-    from_format: EmbeddingFormat = setting("npy", "format that is read")
-    to_format: EmbeddingFormat = setting(doc="format that is written")
+    from_format: EmbeddingFormat = setting(
+        "npy", "format of the embeddings to convert"
+    )
+    to_format: EmbeddingFormat = setting(doc="format to write")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -161,19 +186,24 @@ class ConvertLabels(Settings):
     recipe = "convert_labels"
 
     labels: str = setting(
-        doc="file, or folder of Kaldi or wespeaker", path=True
+        doc="labels to convert: a file, or a folder in Kaldi's or wespeaker's "
+        "format",
+        path=True,
     )
-    from_format: LabelFormat = setting("speechbrain", "format that is read")
-    to_format: LabelFormat = setting(doc="format that is written")
+    from_format: LabelFormat = setting(
+        "speechbrain", "format of the labels to convert"
+    )
+    to_format: LabelFormat = setting(doc="format to write")
     train_annotation: str | None = setting(
         None,
-        "train.csv: where the audio is and how long; not needed from "
-        "speechbrain",
+        "train.csv with the audio path and length of each utterance; null "
+        "will do if from_format is speechbrain",
         path=True,
     )
     data_folder: str | None = setting(
         None,
-        "what $data_root stands for; needed to write kaldi and wespeaker",
+        "folder that $data_root in the manifest stands for; needed to write "
+        "kaldi and wespeaker",
         path=True,
     )
 

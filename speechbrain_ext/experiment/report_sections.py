@@ -72,10 +72,10 @@ def score_sections(scored: Sequence[Scored]) -> list[Section]:
         }
         words = f"Trial list {name}, {backend} scores"
         title = f"{name}, {backend}"
-        caption = f"{words}. A dot marks the equal error rate."
+        caption = f"{words}. A dot marks the equal error rate (EER)."
         sections.append(Section(f"DET, {title}", caption, det(systems)))
         if "+" in backend:
-            caption = f"{words}: what a user's threshold costs."
+            caption = f"{words}: actual cost by target prior; dashed: minimum."
             figure = bayes_errors(systems)
             sections.append(Section(f"Calibration, {title}", caption, figure))
         if backend == scorings[0][1]:  # the first one only
@@ -102,8 +102,8 @@ def churn_sections(plan: Plan) -> list[Section]:
     if not churns:
         return []
     caption = (
-        "Share of training utterances outside of the clusters that match "
-        "those of the round before: no true label is used."
+        "Share of training utterances that changed cluster since the round "
+        "before. No true labels are used."
     )
     chosen = round_system(plan.rounds.chosen).name
     return [Section("Churn", caption, churn_by_round(churns, chosen))]
@@ -115,7 +115,7 @@ def cluster_sections(steps: Sequence[Step[Any]]) -> list[Section]:
     if not clustered:
         return []
     sizes = {name: clusters["sizes"] for name, clusters in clustered.items()}
-    caption = "Utterances of each pseudo-speaker, largest first."
+    caption = "Number of utterances per pseudo-speaker, largest first."
     section = Section("Cluster sizes", caption, cluster_sizes(sizes))
     return [section, *number_sections(steps)]
 
@@ -131,7 +131,7 @@ def _clustered(steps: Sequence[Step[Any]]) -> dict[str, dict[str, Any]]:
 
 def number_sections(steps: Sequence[Step[Any]]) -> list[Section]:
     """Plot the criteria that chose the number of clusters, if any did."""
-    caption = "Criteria that need no labels, by the number of clusters."
+    caption = "Label-free criteria by the number of clusters."
     sections: list[Section] = []
     for name, clusters in _clustered(steps).items():
         choice = clusters.get("choice")
@@ -172,9 +172,9 @@ def _map(
 ) -> list[Section]:
     """Plot one map, coloured by clusters and, if known, by speakers."""
     caption = (
-        "Training utterances of some of the larger clusters (or, where they "
-        "are known, of some speakers), t-SNE. Near means alike; distances "
-        "between groups mean nothing."
+        "t-SNE of training utterances from some of the larger clusters or, "
+        "where true speakers are known, from some speakers. Near points are "
+        "similar; distances between groups mean nothing."
     )
     labels = read_manifest(step.artifacts.labels, "pseudo_labels")
     panels = {"cluster": labels.spk_id}
@@ -207,7 +207,7 @@ def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:
     curves = {
         step.system.name: pd.read_csv(step.artifacts.curve) for step in models
     }
-    caption = "Mean training loss of each epoch, one panel a model."
+    caption = "Mean training loss by epoch, one panel per model."
     sections = [Section("Training", caption, training_curves(curves))]
     for step in models:
         sections += health_sections(step, curves[step.system.name])
@@ -221,14 +221,14 @@ def health_sections(
     if "effective_rank" not in curve:
         return []
     name = step.system.name
-    caption = "Statistics that need no labels; a collapse would show in them."
+    caption = "Label-free statistics by epoch, in which a collapse would show."
     if "uniformity" in curve:
         figure = contrastive_diagnostics(curve)
     else:
         figure = dino_diagnostics(curve, step.artifacts.facts()["ln_k"])
     sections = [Section(f"Health, {name}", caption, figure)]
     if step.artifacts.layer_distances.exists():
-        caption = "Relative distance of each layer from where it began."
+        caption = "Relative distance of each layer from its initial weights."
         figure = layer_distances(pd.read_csv(step.artifacts.layer_distances))
         sections.append(Section(f"Layers, {name}", caption, figure))
     return sections
@@ -242,9 +242,13 @@ def gate_sections(models: Sequence[Step[ModelArtifacts]]) -> list[Section]:
             continue
         name = step.system.name
         history = read_json(step.artifacts.gate)
-        caption = "Losses in each epoch: two Gaussians, and where they cross."
+        caption = (
+            "Losses in each epoch, two fitted Gaussians and the threshold."
+        )
         sections.append(Section(f"Gate, {name}", caption, gate_fits(history)))
-        caption = "Threshold, and shares of labels kept and corrected."
+        caption = (
+            "Loss threshold, and shares of labels kept and corrected, by epoch."
+        )
         figure = gate_shares(history)
         sections.append(Section(f"Gate by epoch, {name}", caption, figure))
     return sections

@@ -39,115 +39,148 @@ class RunRounds(Settings):
 
     recipe = "run_rounds"
 
-    run: str = setting(doc="name of the run: its rows share a table")
+    run: str = setting(doc="name of the run; results of one run share a table")
     dry_run: bool = setting(
-        False, "true prints the plan and stops", decides=False
+        False, "true prints the planned steps and stops", decides=False
     )
     from_stage: str | None = setting(
-        None, "a step to do again, with all that follow", decides=False
+        None,
+        "first step to run again, with all steps after it; null: only steps "
+        "that are not up to date",
+        decides=False,
     )
     launcher: list[str] = setting(
         [],
-        "words that start a training, e.g. [torchrun, --standalone]",
+        "command that starts each training, word by word, e.g. [torchrun, "
+        "--standalone]; []: none",
         decides=False,
     )
 
     data_folder: str | None = setting(
-        None, "the corpus; null: prepare makes it", path=True, group="corpus"
+        None,
+        "folder of the corpus; null: the stage prepare makes the corpus",
+        path=True,
+        group="corpus",
     )
     augment_folder: str | None = setting(
         None,
-        "holds noise, music, speech and rir; null: no augmentation",
+        "folder with noise, music, speech and rir for augmentation; null: "
+        "no augmentation",
         path=True,
         group="corpus",
     )
     results_folder: str = setting(
-        "results", "where result files and tables go", decides=False
+        "results", "folder for result files and tables", decides=False
     )
-    corpus: str = setting("", "name of the test corpus in tables")
-    caveat: str = setting("", "what readers must know, e.g. toy data")
-    train_device: str = setting("", "where models are trained, for tables")
+    corpus: str = setting("", "name of the test corpus in result tables")
+    caveat: str = setting(
+        "", "caveat that readers of the results must know, e.g. toy data"
+    )
+    train_device: str = setting(
+        "", "hardware that models are trained on, as shown in result tables"
+    )
 
     bootstrap_name: str = setting(
-        "DINO", "row label of the bootstrap", group="rounds"
+        "DINO",
+        "name of the bootstrap (the training without labels) in result tables",
+        group="rounds",
     )
     n_rounds: int | Literal["auto"] = setting(
         2,
-        "auto: until churn, the share of utterances that change cluster, "
-        "hardly falls",
+        "number of rounds of clustering and training; auto stops when "
+        "churn, the share of utterances that change cluster, hardly falls",
         low=0,
         group="rounds",
     )
-    max_rounds: int = setting(6, "the most, when auto", low=1, group="rounds")
+    max_rounds: int = setting(
+        6, "maximum number of rounds with n_rounds=auto", low=1, group="rounds"
+    )
     churn_tolerance: float = setting(
         0.1,
-        "auto stops when churn falls by no more than this share",
+        "relative fall in churn, as a fraction, at or below which "
+        "n_rounds=auto stops",
         low=0,
         below=1,
         group="rounds",
     )
     churn_floor: float = setting(
         0.02,
-        "auto stops when no more than this share of utterances moves",
+        "churn (share of utterances that change cluster) at or below which "
+        "n_rounds=auto stops",
         low=0,
         below=1,
         group="rounds",
     )
     ablations: dict[str, dict] = setting(
         {},
-        "by name, values that round 1 is trained with once more",
+        "map from ablation names to the values changed when round 1 is "
+        "trained again",
         group="rounds",
     )
     round_init: Literal["bootstrap"] | None = setting(
         None,
-        "weights that each round starts from; null: the encoder's own",
+        "initial weights of each round; bootstrap: those of the bootstrap's "
+        "embedder; null: the round's embedder as its YAML builds it",
         group="rounds",
     )
     large_margin: bool = setting(
-        True, "tune the last round's model with a larger margin"
+        True, "true fine-tunes the model of the last round with a larger margin"
     )
     topline: bool = setting(
-        True, "train on true labels too: the supervised upper bound"
+        True, "true also trains on true labels, as the supervised upper bound"
     )
-    export: bool = setting(True, "make the folder that is shared")
+    export: bool = setting(
+        True, "true exports the final model to a folder that can be shared"
+    )
 
     scored: bool = setting(
         True,
-        "false: no trial lists, so no scores, no topline and no export",
+        "false: there are no trial lists, so no scores, no topline and no "
+        "export",
         group="scores",
     )
     protocol: Literal["full", "crops"] = setting(
         "full",
-        "what is compared: whole utterances, or also crops of each",
+        "what a trial compares: full, whole utterances; crops, also crops "
+        "of each utterance",
         group="scores",
     )
     backends: str | list[str] = setting(
         ["raw", "as-norm"],
-        "a row each: see score_trials",
+        "scoring back-ends, each with a table row of its own; see backends "
+        "of score_trials",
         group="scores",
     )
     whiten_scores: float | None = setting(
         None,
-        "whitening of the scores and of the final model",
+        "exponent of partial whitening before scoring and in the exported "
+        "model; null: no whitening",
         low=0,
         high=1,
         group="scores",
     )
 
     n_clusters: int | Literal["auto"] = setting(
-        "auto", "pseudo-speakers; auto: judged from the tree", low=2
+        "auto",
+        "number of clusters (pseudo-speakers); auto estimates it from "
+        "Ward's tree",
+        low=2,
     )
     embedder: dict = setting(
-        {}, "values to change of the bootstrap's embedder", group="models"
+        {},
+        "values to change in the YAML of the bootstrap's embedder",
+        group="models",
     )
     round_embedder: dict | None = setting(
         None,
-        "values to change of the rounds' embedder; null: those of embedder",
+        "values to change in the YAML of the rounds' embedder; null: those "
+        "of the key embedder",
         group="models",
     )
     stages: dict[str, dict] = setting(
         {},
-        "of each stage: recipe, hparams (its YAML) and set (values to change)",
+        "map from stages to recipe, hparams (the recipe's YAML) and set "
+        "(values to change in it)",
         group="stages",
     )
 

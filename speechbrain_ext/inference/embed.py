@@ -58,11 +58,20 @@ def main(argv: list[str] | None = None) -> None:
         "python -m speechbrain_ext.inference.embed",
         description="Embed all audio files below a folder.",
     )
-    parser.add_argument("model", help="folder, or id on the hub")
-    parser.add_argument("folder", help="wav, flac, ogg, opus or mp3 below it")
-    parser.add_argument("output", help="out.npy; out.csv is written beside it")
-    parser.add_argument("--device", help="cpu, cuda:0, ...")
-    parser.add_argument("--num_workers", type=int, default=0)
+    parser.add_argument("model", help="model folder, or its id on the hub")
+    parser.add_argument("folder", help="folder of audio files, at any depth")
+    parser.add_argument(
+        "output", help="OUT.npy to write; OUT.csv names its rows"
+    )
+    parser.add_argument(
+        "--device", help="device to compute on: cpu, cuda:0, ..."
+    )
+    parser.add_argument(
+        "--num_workers",
+        type=int,
+        default=0,
+        help="number of processes that read audio; 0: the main process alone",
+    )
     given = parser.parse_args(argv)
     output = checked_output(given.output)
     manifest, n_files = usable_files(given.folder)

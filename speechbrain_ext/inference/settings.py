@@ -14,53 +14,60 @@ class ExportModel(Settings):
     recipe = "export_model"
 
     embedder_folder: str = setting(
-        doc="what a train recipe or whiten_embedder wrote", path=True
+        doc="folder of the embedder, written by a train recipe or "
+        "whiten_embedder",
+        path=True,
     )
     embeddings_folder: str = setting(
-        doc="embeddings of the test utterances, by that embedder", path=True
+        doc="folder of this embedder's embeddings of the test utterances",
+        path=True,
     )
     scores_folder: str = setting(
-        doc="scores of those, from score_trials with raw and raw+linear",
+        doc="folder of the scores of these embeddings, from score_trials with "
+        "the back-ends raw and raw+linear",
         path=True,
     )
     run_folder: str | None = setting(
         None,
-        "folder above all stages, for the card's history; null: the folder "
-        "that holds embedder_folder",
+        "folder that holds the folders of all stages, for the training "
+        "history in the card; null: the folder that holds embedder_folder",
         path=True,
     )
     prior: float = setting(
         0.5,
-        "probability of one speaker for which the threshold decides",
+        "prior probability of the same speaker at which the decision "
+        "threshold is set",
         above=0,
         below=1,
     )
     title: str = setting(
-        "Speaker embeddings learnt without labels", "title of the card"
+        "Speaker embeddings learnt without labels", "title of the model card"
     )
     license: str = setting(
-        "apache-2.0", "of the weights; mind that of the training data"
+        "apache-2.0",
+        "licence of the weights; check that the licence of the training "
+        "data permits it",
     )
     datasets: list[str] = setting(
-        [], "ids of the training data on the hub, if it is there"
+        [], "ids of the training data sets on the hub; []: none"
     )
 
     push: str | None = setting(
         None,
-        "owner/name on the hub to upload to; log in by hf auth login or "
-        "HF_TOKEN; null: no upload",
+        "owner/name of the hub repository to upload to; log in by hf auth "
+        "login or HF_TOKEN; null: no upload",
         decides=False,
         group="upload",
     )
     private: bool = setting(
         True,
-        "whether a repository that is created is private",
+        "true makes a newly created hub repository private",
         decides=False,
         group="upload",
     )
     dry_run: bool = setting(
         False,
-        "true lists what would be uploaded",
+        "true lists what would be uploaded and uploads nothing",
         decides=False,
         group="upload",
     )

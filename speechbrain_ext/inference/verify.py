@@ -23,14 +23,18 @@ def main(argv: list[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         "python -m speechbrain_ext.inference.verify",
-        description="Tell whether two files are of one speaker.",
+        description="Tell whether two files are of the same speaker.",
     )
-    parser.add_argument("model", help="folder, or id on the hub")
-    parser.add_argument("first", help="an audio file")
-    parser.add_argument("second", help="an audio file")
-    parser.add_argument("--device", help="cpu, cuda:0, ...")
+    parser.add_argument("model", help="model folder, or its id on the hub")
+    parser.add_argument("first", help="first audio file")
+    parser.add_argument("second", help="second audio file")
     parser.add_argument(
-        "--prior", type=float, help="probability of one speaker beforehand"
+        "--device", help="device to compute on: cpu, cuda:0, ..."
+    )
+    parser.add_argument(
+        "--prior",
+        type=float,
+        help="prior probability of the same speaker; default: the model's",
     )
     given = parser.parse_args(argv)
     verifier = SpeakerVerifier.from_pretrained(given.model, given.device)

@@ -14,24 +14,37 @@ class ExtractEmbeddings(Settings):
     recipe = "extract_embeddings"
 
     embedder_folder: str = setting(
-        doc="holds hyperparams.yaml and embedding_model.ckpt", path=True
+        doc="folder of the embedder, with hyperparams.yaml and "
+        "embedding_model.ckpt",
+        path=True,
     )
-    annotation: str = setting(doc="train.csv or test.csv", path=True)
+    annotation: str = setting(
+        doc="manifest of the utterances to embed, train.csv or test.csv",
+        path=True,
+    )
     data_folder: str = setting(
-        doc="what $data_root in the manifest stands for", path=True
+        doc="folder that $data_root in the manifest stands for", path=True
     )
     n_crops: int = setting(
-        0, "crops of each utterance to embed too; 15 as in the paper", low=0
+        0,
+        "number of crops of each utterance to embed as well; 0: none; 15 in "
+        "the paper",
+        low=0,
     )
-    crop: float = setting(4.0, "their length in seconds", above=0)
+    crop: float = setting(4.0, "length of a crop in seconds", above=0)
     max_batch_seconds: float = setting(
-        120.0, "audio in a batch of utterances of one length", above=0
+        120.0,
+        "seconds of audio in a batch, whose utterances are all of one length",
+        above=0,
     )
     chunk_size: int = setting(
-        5000, "utterances computed between two writes", low=1
+        5000, "number of utterances computed between two writes to disk", low=1
     )
     num_workers: int = setting(
-        2, "processes that read audio", low=0, decides=False
+        2,
+        "number of processes that read audio; 0: the main process alone",
+        low=0,
+        decides=False,
     )
 
 
@@ -42,15 +55,18 @@ class WhitenEmbedder(Settings):
     recipe = "whiten_embedder"
 
     embedder_folder: str = setting(
-        doc="holds hyperparams.yaml and embedding_model.ckpt", path=True
+        doc="folder of the embedder, with hyperparams.yaml and "
+        "embedding_model.ckpt",
+        path=True,
     )
     embeddings_folder: str = setting(
-        doc="its embeddings of its training utterances", path=True
+        doc="folder of this embedder's embeddings of its training utterances",
+        path=True,
     )
     whiten: float = setting(
         0.5,
-        "power of the deviation that each principal component is divided by: "
-        "0 centres only, 1 makes all directions alike",
+        "exponent of whitening: each principal component is divided by this "
+        "power of its standard deviation; 0 only centres, 1 whitens fully",
         low=0,
         high=1,
     )

@@ -60,14 +60,21 @@ class TrainingSettings(Settings):
         doc="manifest of the training utterances", path=True, group=DATA
     )
     data_folder: str = setting(
-        doc="what $data_root in manifests stands for", path=True, group=DATA
+        doc="folder that $data_root in the manifest stands for",
+        path=True,
+        group=DATA,
     )
     num_workers: int = setting(
-        4, "processes that read audio", low=0, decides=False, group=DATA
+        4,
+        "number of processes that read audio; 0: the main process alone",
+        low=0,
+        decides=False,
+        group=DATA,
     )
     augment_folder: str | None = setting(
         None,
-        "holds noise, music, speech, rir; null: no augmentation",
+        "folder with noise, music, speech and rir for augmentation; null: "
+        "no augmentation",
         path=True,
         group=DATA,
     )
@@ -80,78 +87,100 @@ class TrainingSettings(Settings):
 
     embedder_yaml: str = setting(
         "hparams/embedders/ecapa.yaml",
-        "the embedder's YAML",
+        "YAML file of the embedder",
         path=True,
         group=MODEL,
     )
     embedder: dict[str, Any] = setting(
-        {}, "values of the embedder's YAML to change", group=MODEL
+        {}, "values to change in the embedder's YAML", group=MODEL
     )
 
-    n_epochs: int = setting(80, "epochs", low=1, group=LEARNING)
+    n_epochs: int = setting(
+        80, "number of training epochs", low=1, group=LEARNING
+    )
     n_warmup_epochs: int = setting(
-        0, "epochs of linear warm-up of the rates", low=0, group=LEARNING
+        0,
+        "number of epochs of linear learning-rate warm-up; 0: none",
+        low=0,
+        group=LEARNING,
     )
     batch_size: int = setting(
-        128, "utterances in a batch of all processes", low=2, group=LEARNING
+        128,
+        "number of utterances in a batch, over all processes together",
+        low=2,
+        group=LEARNING,
     )
     grad_accumulation_factor: int = setting(
-        1, "batches whose gradients make one step", low=1, group=LEARNING
+        1,
+        "number of batches whose gradients make one optimiser step",
+        low=1,
+        group=LEARNING,
     )
     lr: float = setting(
-        1e-3, "peak rate of all that lr_parts leaves out", low=0, group=LEARNING
+        1e-3,
+        "peak learning rate of all parameters that lr_parts does not name",
+        low=0,
+        group=LEARNING,
     )
     lr_end: float = setting(
         0.01,
-        "rate at the last step, relative to the peak",
+        "learning rate at the last step, as a fraction of the peak",
         low=0,
         group=LEARNING,
     )
     lr_schedule: Wired = setting(
         Wired("!name:speechbrain_ext.training.cosine"),
-        "rate of a step: (step, n_steps, start=, end=, n_warmup=) to a number",
+        "learning-rate schedule: a function (step, n_steps, start=, end=, "
+        "n_warmup=) that returns the rate",
         group=LEARNING,
     )
     lr_parts: dict[str, float] = setting(
         {},
-        "peak rate by (dotted) part of the embedding model",
+        "map from parts of the embedding model, by dotted name, to peak "
+        "learning rates",
         low=0,
         group=LEARNING,
     )
     layer_decay: float = setting(
         1.0,
-        "factor of the rate from each transformer layer to the one below",
+        "factor of the learning rate from each transformer layer to the one "
+        "below; 1: all equal",
         above=0,
         group=LEARNING,
     )
     opt_class: Wired = setting(
         Wired("!name:torch.optim.AdamW {weight_decay: 0.01}"),
-        "optimiser; its weight decay is for matrices alone",
+        "optimiser; its weight decay applies to matrices only",
         group=LEARNING,
     )
     max_grad_norm: float = setting(
-        5.0, "norm that gradients may have; 0: any", low=0, group=LEARNING
+        5.0,
+        "gradient norm above which gradients are clipped; 0: no clipping",
+        low=0,
+        group=LEARNING,
     )
     clip_per_tensor: bool = setting(
         False,
-        "whether each tensor's gradient is clipped by itself",
+        "true clips the gradient of each tensor by its own norm, false all "
+        "by their joint norm",
         group=LEARNING,
     )
     n_averaged_epochs: int = setting(
         1,
-        "number of last epochs whose embedders are averaged",
+        "number of last epochs whose weights are averaged in the saved "
+        "embedder",
         low=1,
         group=LEARNING,
     )
 
     epoch_counter: Wired = setting(
         Wired("!name:speechbrain.utils.epoch_loop.EpochCounter"),
-        "counter of epochs, called with n_epochs",
+        "epoch counter, called with n_epochs",
         group=RUN,
     )
     checkpointer: Wired = setting(
         Wired("!name:speechbrain_ext.training.WholeCheckpointer"),
-        "checkpointer, called with a folder and what it saves",
+        "checkpointer, called with a folder and the objects to save",
         decides=False,
         group=RUN,
     )
@@ -164,22 +193,27 @@ class TrainingSettings(Settings):
     )
     train_logger: Wired | None = setting(
         None,
-        "any of SpeechBrain's loggers, given each epoch's statistics",
+        "SpeechBrain logger that receives the statistics of each epoch; "
+        "null: none",
         decides=False,
         group=RUN,
     )
 
     eer_trials: str | None = setting(
         None,
-        "a trial list, scored while training for information alone",
+        "trial list scored during training, for information only; null: none",
         path=True,
         group=WATCH,
     )
     eer_annotation: str | None = setting(
-        None, "manifest of its utterances", path=True, group=WATCH
+        None, "manifest of the utterances in eer_trials", path=True, group=WATCH
     )
     eer_interval: int = setting(
-        5, "epochs between two scores", low=1, decides=False, group=WATCH
+        5,
+        "number of epochs between two scorings of eer_trials",
+        low=1,
+        decides=False,
+        group=WATCH,
     )
 
     def check_together(self) -> None:
@@ -224,45 +258,59 @@ class ViewSettings(TrainingSettings):
 
     momentum: float = setting(
         0.996,
-        "share of its weights that the momentum encoder keeps in a step",
+        "share of its weights that the momentum encoder (teacher) keeps at "
+        "each step",
         low=0,
         high=1,
         group=LEARNING,
     )
     max_grad_norm: float = setting(
-        3.0, "norm that gradients may have; 0: any", low=0, group=LEARNING
+        3.0,
+        "gradient norm above which gradients are clipped; 0: no clipping",
+        low=0,
+        group=LEARNING,
     )
     clip_per_tensor: bool = setting(
         True,
-        "whether each tensor's gradient is clipped by itself",
+        "true clips the gradient of each tensor by its own norm, false all "
+        "by their joint norm",
         group=LEARNING,
     )
     n_averaged_epochs: int = setting(
         10,
-        "number of last epochs whose embedders are averaged",
+        "number of last epochs whose weights are averaged in the saved "
+        "embedder",
         low=1,
         group=LEARNING,
     )
     positives: Literal["utterance", "ssps"] = setting(
         "utterance",
-        "positives are crops of the same utterance, or SSPS's",
+        "source of positive pairs: crops of the same utterance, or of "
+        "utterances that SSPS (self-supervised positive sampling) pairs",
         group=LABELS,
     )
     n_ssps_epochs: int = setting(
-        0, "last epochs in which positives are SSPS's", low=0, group=LABELS
+        0,
+        "number of last epochs in which SSPS chooses the positives; 0: none",
+        low=0,
+        group=LABELS,
     )
     ssps_clusters: int = setting(
         25000,
-        "clusters of SSPS, about one a recording session",
+        "number of SSPS's k-means clusters, about one per recording session",
         low=1,
         group=LABELS,
     )
     ssps_iterations: int = setting(
-        25, "iterations of SSPS's k-means, at most", low=1, group=LABELS
+        25,
+        "maximum number of iterations of SSPS's k-means",
+        low=1,
+        group=LABELS,
     )
     ssps_neighbours: int = setting(
         1,
-        "nearest clusters that positives are from; 0: the own one",
+        "number of nearest clusters that SSPS draws positives from; 0: the "
+        "utterance's own cluster",
         low=0,
         group=LABELS,
     )
@@ -304,13 +352,23 @@ class TrainDino(ViewSettings):
     recipe = "train_dino"
 
     global_crop: float = setting(
-        4.0, "s, seen by teacher and student", above=0, group=DATA
+        4.0,
+        "length in seconds of a global crop, seen by teacher and student",
+        above=0,
+        group=DATA,
     )
     local_crop: float = setting(
-        2.0, "s, seen by the student alone", above=0, group=DATA
+        2.0,
+        "length in seconds of a local crop, seen by the student only",
+        above=0,
+        group=DATA,
     )
-    n_global: int = setting(2, "global crops", low=1, group=DATA)
-    n_local: int = setting(4, "local crops", low=0, group=DATA)
+    n_global: int = setting(
+        2, "number of global crops per utterance", low=1, group=DATA
+    )
+    n_local: int = setting(
+        4, "number of local crops per utterance", low=0, group=DATA
+    )
 
     head: Wired = setting(
         Wired("!name:speechbrain_ext.models.DINOHead"),
@@ -333,23 +391,32 @@ class TrainDino(ViewSettings):
         group=LEARNING,
     )
     teacher_temperature: float = setting(
-        0.04, "temperature of the teacher's targets", above=0, group=LEARNING
+        0.04,
+        "final softmax temperature of the teacher",
+        above=0,
+        group=LEARNING,
     )
     teacher_temperature_start: float = setting(
         0.04,
-        "where it begins to rise, over n_temperature_epochs",
+        "initial softmax temperature of the teacher, before it rises over "
+        "n_temperature_epochs",
         above=0,
         group=LEARNING,
     )
     n_temperature_epochs: float = setting(
-        0, "epochs of that rise", low=0, group=LEARNING
+        0,
+        "number of epochs over which the teacher's temperature rises; 0: "
+        "constant",
+        low=0,
+        group=LEARNING,
     )
     regularizer: Wired = setting(
         Wired(
             "!name:speechbrain_ext.losses.rdino_regularizer "
             "{variance_weight: 10.0, covariance_weight: 0.125}"
         ),
-        "RDINO's terms of the head's expansion",
+        "RDINO's variance and covariance terms, on the output of the head's "
+        "expander layer",
         arguments={
             "variance_weight": argument(float, low=0),
             "covariance_weight": argument(float, low=0),
@@ -357,41 +424,59 @@ class TrainDino(ViewSettings):
         group=LEARNING,
     )
     regularizer_weight: float = setting(
-        0.0, "weight of RDINO's terms; 0: none", low=0, group=LEARNING
+        0.0,
+        "final weight of RDINO's regularisation; 0: none",
+        low=0,
+        group=LEARNING,
     )
     regularizer_weight_start: float = setting(
         0.0,
-        "where it begins to rise, over n_regularizer_epochs",
+        "initial weight of RDINO's regularisation, before it rises over "
+        "n_regularizer_epochs",
         low=0,
         group=LEARNING,
     )
     n_regularizer_epochs: float = setting(
-        0, "epochs of that rise", low=0, group=LEARNING
+        0,
+        "number of epochs over which the weight of RDINO's regularisation "
+        "rises; 0: constant",
+        low=0,
+        group=LEARNING,
     )
     n_frozen_prototype_epochs: float = setting(
-        1, "first epochs in which prototypes are frozen", low=0, group=LEARNING
+        1,
+        "number of first epochs in which the prototypes are frozen",
+        low=0,
+        group=LEARNING,
     )
 
     n_warmup_epochs: int = setting(
-        10, "epochs of linear warm-up of the rates", low=0, group=LEARNING
+        10,
+        "number of epochs of linear learning-rate warm-up; 0: none",
+        low=0,
+        group=LEARNING,
     )
     lr: float = setting(
-        0.2, "peak rate of all that lr_parts leaves out", low=0, group=LEARNING
+        0.2,
+        "peak learning rate of all parameters that lr_parts does not name",
+        low=0,
+        group=LEARNING,
     )
     lr_end: float = setting(
         5e-5,
-        "rate at the last step, relative to the peak",
+        "learning rate at the last step, as a fraction of the peak",
         low=0,
         group=LEARNING,
     )
     opt_class: Wired = setting(
         Wired("!name:torch.optim.SGD {momentum: 0.9, weight_decay: 5.0e-5}"),
-        "optimiser; its weight decay is for matrices alone",
+        "optimiser; its weight decay applies to matrices only",
         group=LEARNING,
     )
     collapse_patience: float | None = setting(
         1.0,
-        "epochs of collapse that end the run; null: none does",
+        "epochs of collapsed outputs after which the run ends; null: it "
+        "never ends for that",
         above=0,
         decides=False,
         group=RUN,
@@ -424,16 +509,22 @@ class TrainContrastive(ViewSettings):
 
     recipe = "train_contrastive"
 
-    crop: float = setting(2.0, "s, of each of two crops", above=0, group=DATA)
+    crop: float = setting(
+        2.0,
+        "length in seconds of each of the two crops of an utterance",
+        above=0,
+        group=DATA,
+    )
     positives: Literal["utterance", "ssps", "oracle"] = setting(  # type: ignore[assignment]
         "utterance",
-        "positives are crops of the same utterance, SSPS's, or, as a "
-        "diagnostic, of its TRUE speaker",
+        "source of positive pairs: crops of the same utterance, of "
+        "utterances that SSPS (self-supervised positive sampling) pairs or, "
+        "as a diagnostic, of the same TRUE speaker (oracle)",
         group=LABELS,
     )
     oracle: str | None = setting(
         None,
-        "oracle.csv with the true speakers; for positives=oracle alone",
+        "oracle.csv with the true speakers; for positives=oracle only",
         path=True,
         group=LABELS,
     )
@@ -449,47 +540,54 @@ class TrainContrastive(ViewSettings):
     )
     method: Literal["simclr", "moco"] = setting(
         "simclr",
-        "negatives are those of the batch, or of a queue (moco)",
+        "source of negatives: the batch (simclr) or a queue of earlier "
+        "embeddings (moco)",
         group=LEARNING,
     )
     loss: Wired = setting(
         Wired("!name:speechbrain_ext.losses.NTXentLoss"),
-        "loss of two views; with method=moco MoCoLoss, called with the size "
-        "of what is compared and n_keys",
+        "contrastive loss of two views; with method=moco it is MoCoLoss, "
+        "called with the size of the compared vectors and n_keys",
         arguments=_CONTRAST,
         group=LEARNING,
     )
     n_keys: int = setting(
         32768,
-        "keys of MoCo's queue, a multiple of batch_size",
+        "number of keys in MoCo's queue, a multiple of batch_size",
         low=1,
         group=LEARNING,
     )
     momentum: float = setting(
         0.999,
-        "share of its weights that the momentum encoder keeps in a step",
+        "share of its weights that MoCo's momentum encoder keeps at each step",
         low=0,
         high=1,
         group=LEARNING,
     )
-    n_epochs: int = setting(100, "epochs", low=1, group=LEARNING)
+    n_epochs: int = setting(
+        100, "number of training epochs", low=1, group=LEARNING
+    )
     batch_size: int = setting(
-        256, "utterances in a batch of all processes", low=2, group=LEARNING
+        256,
+        "number of utterances in a batch, over all processes together",
+        low=2,
+        group=LEARNING,
     )
     lr_end: float = setting(
         0.95**20,
-        "rate at the last step, relative to the peak",
+        "learning rate at the last step, as a fraction of the peak",
         low=0,
         group=LEARNING,
     )
     lr_schedule: Wired = setting(
         Wired("!name:speechbrain_ext.training.exponential"),
-        "rate of a step: (step, n_steps, start=, end=, n_warmup=) to a number",
+        "learning-rate schedule: a function (step, n_steps, start=, end=, "
+        "n_warmup=) that returns the rate",
         group=LEARNING,
     )
     opt_class: Wired = setting(
         Wired("!name:torch.optim.Adam"),
-        "optimiser; its weight decay is for matrices alone",
+        "optimiser; its weight decay applies to matrices only",
         group=LEARNING,
     )
 
@@ -554,40 +652,47 @@ class TrainSpeaker(TrainingSettings):
 
     valid_fraction: float = setting(
         0.02,
-        "share of each speaker's utterances that only valid_error is of",
+        "share of each speaker's utterances held out of training, to "
+        "measure valid_error; 0: none",
         low=0,
         below=1,
         group=DATA,
     )
-    crop: float = setting(3.0, "s", above=0, group=DATA)
+    crop: float = setting(
+        3.0, "length of a training crop in seconds", above=0, group=DATA
+    )
     max_per_class: int | None = setting(
         None,
-        "utterances of a speaker in an epoch, in turns; null: all",
+        "maximum number of utterances per speaker in an epoch, taken in "
+        "turns; null: all",
         low=1,
         group=DATA,
     )
     one_per_class: bool = setting(
         False,
-        "whether utterances of a batch are all of different speakers",
+        "true fills each batch with utterances of different speakers only",
         group=DATA,
     )
 
     init_from: str | None = setting(
         None,
-        "embedder folder whose weights training starts from",
+        "embedder folder whose weights training starts from; null: those of "
+        "the embedder's YAML",
         path=True,
         group=MODEL,
     )
     init_classifier: str | None = setting(
         None,
-        "classifier.ckpt of a training on the same labels",
+        "classifier.ckpt of an earlier training on the same labels, to "
+        "start from; null: a new classifier",
         path=True,
         group=MODEL,
     )
 
     loss: Wired = setting(
         Wired("!name:speechbrain_ext.losses.AAMSoftmax"),
-        "loss, called with the embedding size and the number of speakers",
+        "classification loss, called with the embedding size and the number "
+        "of speakers",
         arguments={
             "scale": argument(float, above=0),
             "margin": argument(float, low=0),
@@ -599,65 +704,84 @@ class TrainSpeaker(TrainingSettings):
     )
     margin_rise: list[int] | None = setting(
         None,
-        "epochs, e.g. [2, 5], in which the loss's margin rises from 0",
+        "first and last epoch, e.g. [2, 5], of the margin's rise from 0; "
+        "null: full margin throughout",
         low=1,
         group=LEARNING,
     )
     l2_sp_weight: float = setting(
-        0.0, "L2 toward the pre-trained weights; 0: none", low=0, group=LEARNING
+        0.0,
+        "weight of the L2 penalty on the distance from the pre-trained "
+        "weights; 0: none",
+        low=0,
+        group=LEARNING,
     )
     l2_sp_form: Literal["squared", "normalised"] = setting(
         "squared",
-        "its form: as in the paper's slides, or as in its code",
+        "form of the L2 penalty: squared, as in the paper's slides; "
+        "normalised, as in its code",
         group=LEARNING,
     )
 
     gate: Literal["hard", "soft"] | None = setting(
-        None, "leave out, or weigh, labels of high loss", group=LABELS
+        None,
+        "loss gate: hard leaves out utterances of high loss, soft gives "
+        "them less weight; null: no gate",
+        group=LABELS,
     )
     gate_fit: Literal["mixture", "valley", "drawn"] = setting(
         "mixture",
-        "two Gaussians of log losses, as published; valley: no threshold "
-        "where their density has none; drawn: beside losses of labels drawn "
-        "at random",
+        "how the loss gate finds its threshold: mixture fits two Gaussians "
+        "to log losses, as published; valley sets none if their density has "
+        "no valley; drawn compares with the losses of labels drawn at "
+        "random",
         group=LABELS,
     )
     gate_from_epoch: int = setting(
         5,
-        "first epoch that is gated, by the losses of the one before",
+        "first epoch in which the loss gate acts, by the losses of the "
+        "epoch before",
         low=1,
         group=LABELS,
     )
     correct_from_epoch: int | None = setting(
         None,
-        "first epoch in which rejected labels are corrected; null: never",
+        "first epoch in which labels that the gate rejects may be replaced "
+        "by the network's; null: never",
         low=1,
         group=LABELS,
     )
     correct_confidence: float = setting(
         0.5,
-        "softmax above which the network's label is taken",
+        "softmax probability above which the network's label replaces a "
+        "rejected one",
         above=0,
         below=1,
         group=LABELS,
     )
     correct_temperature: Literal["auto"] | float = setting(
         "auto",
-        "temperature of that softmax; auto: calibrated",
+        "temperature of the softmax in label correction; auto: calibrated",
         above=0,
         group=LABELS,
     )
     label_confidence: float | None = setting(
         None,
-        "share of utterances, of least margin in clustering, that count less",
+        "share of utterances, those of least clustering margin, that get "
+        "less weight; null: none",
         above=0,
         below=1,
         group=LABELS,
     )
 
-    n_epochs: int = setting(30, "epochs", low=1, group=LEARNING)
+    n_epochs: int = setting(
+        30, "number of training epochs", low=1, group=LEARNING
+    )
     batch_size: int = setting(
-        240, "utterances in a batch of all processes", low=2, group=LEARNING
+        240,
+        "number of utterances in a batch, over all processes together",
+        low=2,
+        group=LEARNING,
     )
 
     def check_together(self) -> None:

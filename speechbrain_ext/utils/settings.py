@@ -324,12 +324,14 @@ class Settings:
     # SpeechBrain's run options that the recipe rejects, with the reason.
     refused_options: ClassVar[Mapping[str, str]] = {}
 
-    seed: int = setting(
-        1986, "of everything that is drawn", low=0, high=2**32 - 1
+    seed: int = setting(1986, "seed of all random draws", low=0, high=2**32 - 1)
+    output_folder: str = setting(
+        doc="folder that the recipe writes to", decides=False
     )
-    output_folder: str = setting(doc="where the recipe writes", decides=False)
     overwrite: bool = setting(
-        False, "true moves an earlier output_folder aside", decides=False
+        False,
+        "true moves an existing output_folder aside and starts anew",
+        decides=False,
     )
 
     def check_together(self) -> None:

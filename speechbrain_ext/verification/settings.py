@@ -13,7 +13,7 @@ from speechbrain_ext.verification.backend import Backend, parse_backends
 
 _NORM = "score normalisation"
 _CALIBRATION = "calibration"
-_RESULT = "what the result files say of the system"
+_RESULT = "description of the system in the result files"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -23,137 +23,177 @@ class ScoreTrials(Settings):
     recipe = "score_trials"
 
     embeddings_folder: str = setting(
-        doc="embeddings of the test utterances, from extract_embeddings",
+        doc="folder of the embeddings of the test utterances, from "
+        "extract_embeddings",
         path=True,
     )
     trials: str | list[str] | dict[str, str] = setting(
-        doc="trial lists: a path, a list of paths, or {name: path}", path=True
+        doc="trial lists: a path, a list of paths, or a map {name: path}",
+        path=True,
     )
     allow_repeats: bool = setting(
-        False, "true counts a repeated pair each time instead of refusing it"
+        False,
+        "true counts a pair as often as a trial list repeats it; false "
+        "refuses repeated pairs",
     )
     protocol: Literal["full", "crops"] = setting(
         "full",
-        "full compares whole utterances; crops averages in the mean cosine "
-        "of all pairs of crops, as in the paper",
+        "what a score is: full, the cosine of whole utterances; crops, its "
+        "average with the mean cosine of all pairs of crops, as in the "
+        "paper",
     )
     whiten: float | None = setting(
         None,
-        "power of partial whitening, learnt on the embeddings in "
-        "cohort_folder: 0 subtracts their mean, 1 whitens fully; null: none",
+        "exponent of partial whitening, learnt on the embeddings in "
+        "cohort_folder: 0 only centres, 1 whitens fully; null: no whitening",
         low=0,
         high=1,
     )
     backends: str | list[str] = setting(
         "raw",
-        "how scores are processed, each with a result of its own: raw, "
-        "z-norm, t-norm, s-norm or as-norm, alone or followed by +linear "
+        "processing of the scores, with one result for each: raw, z-norm, "
+        "t-norm, s-norm or as-norm, alone or followed by +linear "
         "(calibrated) or +qmf (calibrated with quality measures)",
     )
 
     cohort_folder: str | None = setting(
-        None, "embeddings of the training utterances", path=True, group=_NORM
+        None,
+        "folder of the embeddings of the training utterances, for cohort, "
+        "whitening and calibration",
+        path=True,
+        group=_NORM,
     )
     cohort_labels: str | None = setting(
-        None, "pseudo_labels.csv of them", path=True, group=_NORM
+        None,
+        "pseudo_labels.csv of the utterances in cohort_folder",
+        path=True,
+        group=_NORM,
     )
     cohort: Literal["means", "utterances"] = setting(
-        "means", "one mean a pseudo-speaker, or utterances", group=_NORM
+        "means",
+        "members of the cohort: the mean of each pseudo-speaker, or single "
+        "utterances",
+        group=_NORM,
     )
     n_cohort: int | None = setting(
-        None, "size of a cohort drawn from them; null: all", low=2, group=_NORM
+        None,
+        "number of cohort members, drawn at random; null: all",
+        low=2,
+        group=_NORM,
     )
     top_k: int = setting(
         300,
-        "highest cohort scores of an utterance that as-norm and qmf use",
+        "number of highest cohort scores per utterance that as-norm and qmf "
+        "use",
         low=2,
         group=_NORM,
     )
 
     calibration_labels: str | None = setting(
         None,
-        "pseudo_labels.csv whose pairs calibration learns from; null: "
-        "cohort_labels",
+        "pseudo_labels.csv that defines the pairs calibration learns from; "
+        "null: cohort_labels",
         path=True,
         group=_CALIBRATION,
     )
     n_calibration: int = setting(
-        20000, "pairs of each class", low=1, group=_CALIBRATION
+        20000,
+        "number of target pairs, and of non-target pairs, that calibration "
+        "learns from",
+        low=1,
+        group=_CALIBRATION,
     )
     recordings_in_ids: bool = setting(
         False,
-        "true when IDs are speaker/recording/utterance, as VoxCeleb's: no "
-        "pair is then of one recording",
+        "true if IDs are speaker/recording/utterance, as in VoxCeleb; "
+        "calibration then pairs no utterances of one recording",
         group=_CALIBRATION,
     )
     calibration_trials: str | None = setting(
         None,
-        "trial list that calibration learns from in place of pairs",
+        "trial list that calibration learns from; null: pairs from "
+        "calibration_labels",
         path=True,
         group=_CALIBRATION,
     )
     calibration_folder: str | None = setting(
-        None, "embeddings of its utterances", path=True, group=_CALIBRATION
+        None,
+        "folder of the embeddings of the utterances in calibration_trials",
+        path=True,
+        group=_CALIBRATION,
     )
     calibration_annotation: str | None = setting(
-        None, "their manifest, for qmf", path=True, group=_CALIBRATION
+        None,
+        "manifest of the utterances in calibration_trials, for qmf",
+        path=True,
+        group=_CALIBRATION,
     )
 
     annotation: str | None = setting(
         None,
-        "manifest of the test utterances, for qmf and groups by duration",
+        "manifest of the test utterances, for qmf and results by duration",
         path=True,
     )
     duration_edges: list[float] = setting(
         [4.0, 8.0],
-        "seconds between groups by the shorter side's duration, rising",
+        "rising limits, in seconds, of groups of trials by the duration of "
+        "the shorter side",
         above=0,
     )
     oracle: str | None = setting(
         None,
-        "true speakers to bootstrap over; null: as the IDs tell",
+        "CSV of the true speakers, for bootstrap over speakers; null: "
+        "speakers as the IDs tell",
         path=True,
     )
     metadata: str | None = setting(
         None,
-        "CSV with ID or spk_id and columns to break results down by",
+        "CSV with ID or spk_id and columns to break results down by; null: "
+        "none",
         path=True,
     )
     p_target: float = setting(
         0.01,
-        "prior of a target trial, for minDCF and calibration",
+        "prior probability of a target trial, for minDCF and calibration",
         above=0,
         below=1,
     )
     n_bootstrap: int = setting(
-        1000, "bootstrap samples of the 95 % intervals", low=1
+        1000, "number of bootstrap samples for the 95 % intervals", low=1
     )
 
     run: str | None = setting(
-        "", "name of the run: its rows share a table", group=_RESULT
+        "", "name of the run; results of one run share a table", group=_RESULT
     )
     system: str = setting(
-        "embedder", "row label: DINO, round 1, true labels, ...", group=_RESULT
+        "embedder",
+        "name of the system in result tables, e.g. DINO, round 1 or true "
+        "labels",
+        group=_RESULT,
     )
     corpus: str | None = setting(
-        "", "corpus of the test utterances", group=_RESULT
+        "", "name of the test corpus in result tables", group=_RESULT
     )
     caveat: str | None = setting(
-        "", "what a reader must know, such as toy data", group=_RESULT
+        "",
+        "caveat that readers of the results must know, e.g. toy data",
+        group=_RESULT,
     )
     train_device: str | None = setting(
-        "", "where it was trained, such as 2 CPU cores", group=_RESULT
+        "", "hardware the model was trained on, e.g. 2 CPU cores", group=_RESULT
     )
     train_record: str | None = setting(
         None,
-        "stage.json of the training: its utterances and seconds",
+        "stage.json (stage record) of the training, for its number of "
+        "utterances and its seconds; null: not reported",
         path=True,
         decides=False,
         group=_RESULT,
     )
     clusters: str | None = setting(
         None,
-        "clusters.json to report with it: NMI, ARI and number",
+        "clusters.json of the clustering to report with the scores: NMI, ARI "
+        "and number of clusters; null: not reported",
         path=True,
         group=_RESULT,
     )
@@ -256,26 +296,38 @@ class CompareScores(Settings):
 
     recipe = "compare_scores"
 
-    first: str = setting(doc="a folder that score_trials wrote", path=True)
+    first: str = setting(
+        doc="folder that score_trials wrote for the first system", path=True
+    )
     second: str = setting(
-        doc="another, or the same with another back-end", path=True
+        doc="folder that score_trials wrote for the second system; it may be "
+        "the first one, with another back-end",
+        path=True,
     )
     first_backend: str = setting("raw", "back-end of the first system")
     second_backend: str = setting("raw", "back-end of the second system")
-    trials: str = setting(doc="the trial list that both scored", path=True)
+    trials: str = setting(doc="trial list that both systems scored", path=True)
     name: str | None = setting(
-        None, "its name in the folders; null: the file's stem"
+        None, "name of the trial list in the two folders; null: the file's stem"
     )
-    allow_repeats: bool = setting(False, "as it was scored")
+    allow_repeats: bool = setting(
+        False,
+        "true if the list repeats pairs, and both were scored with "
+        "allow_repeats",
+    )
     oracle: str | None = setting(
         None,
-        "true speakers to bootstrap over; null: as the IDs tell",
+        "CSV of the true speakers, for bootstrap over speakers; null: "
+        "speakers as the IDs tell",
         path=True,
     )
     p_target: float = setting(
-        0.01, "prior of a target trial, for minDCF", above=0, below=1
+        0.01,
+        "prior probability of a target trial, for minDCF",
+        above=0,
+        below=1,
     )
-    n_bootstrap: int = setting(1000, "bootstrap samples", low=1)
+    n_bootstrap: int = setting(1000, "number of bootstrap samples", low=1)
 
     def check_together(self) -> None:
         """Raise InputError if score_trials does not know the back-end."""
