@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 # Run options that decide the result; the others do not change it.
 _DECIDING = (
-    "debug debug_batches debug_epochs precision eval_precision max_grad_norm "
+    "debug debug_batches debug_epochs precision eval_precision auto_mix_prec "
+    "bfloat16_mix_prec max_grad_norm "
     "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
     "remove_vector_weight_decay"
 ).split()

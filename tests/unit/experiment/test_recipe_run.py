@@ -236,6 +236,8 @@ def test_another_class_in_the_yaml_is_another_request(recipe):
     [
         "--debug",
         "--precision=bf16",
+        "--bfloat16_mix_prec",
+        "--auto_mix_prec",
         "--max_grad_norm=1.0",
     ],
 )
