@@ -78,6 +78,14 @@ def test_ablations_train_on_the_first_labels_with_values_of_their_own(settings):
     assert usual["train_annotation"] == wanted
 
 
+def test_an_ablation_changes_maps_of_the_plan_key_by_key(settings):
+    ablations = {"narrow": {"embedder": {"width": 16}}}
+    steps = by_name(changed(settings, ablations=ablations))
+    round1 = steps["round1/model"].options["embedder"]
+    found = steps["ablation1/model"].options["embedder"]
+    assert len(round1) > 1 and found == {**round1, "width": 16}
+
+
 def test_topline_differs_from_round_one_by_its_labels_and_trust_alone(
     settings,
 ):
