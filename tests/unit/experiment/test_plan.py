@@ -300,6 +300,12 @@ def test_a_contrastive_training_may_be_the_bootstrap(settings):
     assert embeddings["embedder_folder"] == str(step.folder / "embedder")
 
 
+@pytest.mark.parametrize("run", ["", ".", "../other", "a/b", " a", "a\nb"])
+def test_the_name_of_a_run_is_that_of_a_folder(run):
+    with pytest.raises(InputError, match="it becomes the name of a folder"):
+        read_plan("quickstart", run=run)
+
+
 def test_a_plan_has_its_stages_and_no_others(settings):
     for kind in ("prepare", "score"):
         stages = {k: v for k, v in settings.stages.items() if k != kind}
