@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
-from speechbrain_ext.utils.yaml_trees import find_yaml
+from speechbrain_ext.utils.yaml_trees import find_yaml, plain, read_yaml
 
 DATA, MODEL, LEARNING = "data", "model", "learning"
 LABELS, RUN, WATCH = "labels", "run", "validation"
+# What transformers reads of a model's folder.
+_MODEL_FILES = {".json", ".bin", ".safetensors"}
 
 _AUGMENT = {
     "probabilities": argument(list[float], low=0),
@@ -210,12 +213,33 @@ class TrainingSettings(Settings):
         return {
             "train_annotation": self.train_annotation,
             "embedder_yaml": str(find_yaml(self.embedder_yaml)),
+            **self._encoder_files(),
         }
+
+    def _encoder_files(self) -> dict[str, str]:
+        """Return the files of a pre-trained encoder that is no hub id."""
+        values = {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
+        source = Path(values.get("encoder_source") or "")
+        if source.is_file():
+            return {"encoder": str(source)}
+        if source == Path() or not source.is_dir():
+            return {}
+        files = [p for p in source.iterdir() if p.suffix in _MODEL_FILES]
+        return {f"encoder {path.name}": str(path) for path in files}
 
     def record(self) -> dict[str, Any]:
         """Return the values that decide the result, and whether it augments."""
+        embedder = dict(self.embedder)
+        source = embedder.get("encoder_source")
+        if source and Path(source).exists():
+            # An input, of which the bytes count and not the place.
+            embedder["encoder_source"] = "local files"
         augmented = self.augment_folder is not None
-        return {**super().record(), "augmented": augmented}
+        return {
+            **super().record(),
+            "embedder": embedder,
+            "augmented": augmented,
+        }
 
 
 @dataclasses.dataclass(kw_only=True)
