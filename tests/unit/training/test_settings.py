@@ -144,3 +144,24 @@ def test_the_bytes_of_a_local_encoder_are_on_record_and_not_its_place(
         assert old.record == new.record
         hub = read("some/id").settings.inputs()
         assert old.settings.inputs().keys() - hub.keys() == inputs
+
+
+def test_sounds_of_augmentation_are_on_record_and_not_their_place(tmp_path):
+    def read(place):
+        rooms = {"rir_folder": str(tmp_path / place / "rooms")}
+        return training_leaf.read(
+            DINO, augment_folder=str(tmp_path / place / "musan"), augment=rooms
+        )
+
+    for place in ("old", "new"):
+        for name in ("musan/a.wav", "rooms/a.wav"):
+            path = tmp_path / place / name
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"sound")
+    old, new = read("old"), read("new")
+    assert old.record == new.record
+    files = old.settings.augment_files()
+    assert files == new.settings.augment_files()
+    (tmp_path / "new" / "rooms" / "a.wav").write_bytes(b"another")
+    assert files != new.settings.augment_files()
+    assert training_leaf.read(DINO).settings.augment_files() == {}
