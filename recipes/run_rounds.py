@@ -83,12 +83,13 @@ def restart_from(steps: list[Step[Any]], name: str, note: Path) -> None:
 
 
 def given_options(run_opts: RunOptions) -> list[str]:
-    """Return the SpeechBrain run options that each step gets."""
+    """Return the words of the SpeechBrain run options that each step gets."""
     words = []
     # A debug plan is already small: its steps run without --debug.
     for key in sorted(run_opts.overridden_args - {"param_file", "debug"}):
         value = run_opts[key]
-        words.append(f"--{key}" if value is True else f"--{key}={value}")
+        if value is not None and value is not False:
+            words.append(f"--{key}" if value is True else f"--{key}={value}")
     return words
 
 
@@ -163,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     print_plan(load_plan(settings))
     if settings.dry_run:
         return
-    options = given_options(recipe.run_opts)
+    options = given_options(recipe.options)
     plan = follow(settings, options)
     write_run_report(plan)
     # The report is kept even if the model cannot be exported.

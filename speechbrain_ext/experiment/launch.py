@@ -14,8 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechbrain.utils.run_opts import RunOptions
+
 from speechbrain_ext.utils.files import PathLike
 
+_OPTIONS = RunOptions().as_dict().keys()
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 # For training on a CPU under load: glibc hands memory back to the kernel after
@@ -72,9 +75,18 @@ def recipe_words(
         *(launcher or [sys.executable]),
         str(recipe_script(recipe)),
         str(hparams),
-        *(f"--{key}={json.dumps(value)}" for key, value in values.items()),
+        *(word for item in values.items() for word in _words(*item)),
         *options,
     ]
+
+
+def _words(key: str, value: Any) -> list[str]:
+    """Return a value as typed; SpeechBrain's own options are not YAML."""
+    if key in _OPTIONS and (value is None or isinstance(value, bool)):
+        return [f"--{key}"] if value else []
+    if key in _OPTIONS and isinstance(value, str):
+        return [f"--{key}={value}"]
+    return [f"--{key}={json.dumps(value)}"]
 
 
 def recipe_environment() -> dict[str, str]:

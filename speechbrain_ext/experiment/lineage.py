@@ -124,7 +124,9 @@ def _visit(
     for name, given in _inputs(record).items():
         _visit(given, makers, found, begun)
         # True speakers come with a corpus; a stage that uses them records it.
-        given_raw = name == "oracle" or given["path"].endswith(_SHARED)
+        # Pre-trained encoders are from elsewhere.
+        raw = name.split()[0] in ("oracle", "encoder")
+        given_raw = raw or given["path"].endswith(_SHARED)
         if given["sha256"] not in makers and not given_raw:
             unknown.append(name)
     found[record["folder"]] = {**record, UNKNOWN: unknown}

@@ -26,6 +26,7 @@ from speechbrain_ext.experiment.artifacts import (
 from speechbrain_ext.experiment.rounds import round_system, rounds_of
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Kind, Late, Role, Step, System
+from speechbrain_ext.utils.yaml_trees import merged
 
 N_CROPS = 15  # of an utterance, under the paper's protocol
 # Values of train_speaker that are for labels that may be wrong.
@@ -133,12 +134,14 @@ class _Builder:
     ) -> Step[A]:
         """Append a step of one of the plan's ``stages``.
 
-        ``change`` wins over what the stage sets, which wins over ``values``.
+        ``change`` wins over what the stage sets, which wins over ``values``;
+        maps, such as the embedder's sizes, are changed key by key.
         """
         stage = self.settings.stage(kind.stage)
         embedder = embedder_of(self.settings, kind.stage)
         sizes = {"embedder": embedder} if embedder else {}
-        given = {**values, **sizes, **stage.set, **(change or {})}
+        given = merged({**values, **sizes}, stage.set)
+        given = merged(given, change or {})
         options = {"seed": self.settings.seed}
         options |= {k: v for k, v in given.items() if not isinstance(v, Late)}
         step = Step(

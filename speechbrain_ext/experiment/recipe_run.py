@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 # Run options that decide the result; the others do not change it.
 _DECIDING = (
-    "debug debug_batches debug_epochs precision eval_precision max_grad_norm "
+    "debug debug_batches debug_epochs precision eval_precision auto_mix_prec "
+    "bfloat16_mix_prec max_grad_norm "
     "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
     "remove_vector_weight_decay"
 ).split()
@@ -88,6 +89,51 @@ def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
     key, kind, value = found.groups()
     rule = {"int": "a whole number", "float": "a number"}.get(kind, kind)
     raise InputError(f"{key} is {value}; it must be {rule}; correct --{key}")
+
+
+def split_command_line(
+    argv: list[str], keys: Iterable[str]
+) -> tuple[list[str], str]:
+    """Split a command line into SpeechBrain's run options and overrides.
+
+    SpeechBrain's own parser turns ``=`` in a value into a blank, and takes
+    ``--max_grad=3`` for an option, which it then ignores. Run options that
+    are also keys of the recipe are checked like keys.
+
+    Arguments
+    ---------
+    argv : list of str
+        The YAML file, run options and overrides.
+    keys : iterable of str
+        The recipe's.
+
+    Returns
+    -------
+    tuple
+        The command line without overrides, and the overrides as YAML.
+
+    Example
+    -------
+    >>> words = ["a.yaml", "--debug", "--seed=1", "--folder", "a=b"]
+    >>> split_command_line(words, [])
+    (['a.yaml', '--debug'], 'seed: 1\\nfolder: a=b')
+    """
+    options = (RunOptions().as_dict().keys() | {"help"}) - set(keys)
+    rest: list[str] = []
+    lines: list[str] = []
+    is_override = False
+    for word in argv:
+        if word.startswith("--"):
+            name, _, value = word[2:].partition("=")
+            is_override = name not in options
+            word = f"{name}: {value}".strip() if is_override else word
+            (lines if is_override else rest).append(word)
+        elif is_override:
+            # A value apart from its key, as in `--seed 1`.
+            lines[-1] += f" {word}"
+        else:
+            rest.append(word)
+    return rest, "\n".join(lines)
 
 
 def _described(path: PathLike) -> dict[str, Any]:
@@ -147,17 +193,10 @@ class RecipeRun:
                 f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
             )
         self._refuse_options(kind, argv)
-        # Run options that are also keys of the recipe are checked like keys.
-        keys = kind.keys().keys() & RunOptions().as_dict().keys()
-        own = [a for a in argv if "=" in a and a.split("=")[0][2:] in keys]
-        argv = [a for a in argv if a not in own]
-        name, self.run_opts, overrides = parse_command_line(argv)
+        argv, overrides = split_command_line(argv, kind.keys())
+        name, self.run_opts, unknown = parse_command_line(argv)
         sb.utils.distributed.ddp_init_group(self.run_opts)
-        given = parse_options(overrides)
-        overridden = self.run_opts.overridden_args & keys
-        given |= {option: self.run_opts[option] for option in overridden}
-        for word in own:
-            given |= parse_options(word[2:].replace("=", ": ", 1))
+        given = parse_options(f"{overrides}\n{unknown}")
         preset = debug if self.run_opts.debug else None
         self.leaf = read_leaf(kind, name, given, preset)
         self.settings: Any = self.leaf.settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from typing import Any, Literal
 
 from speechbrain_ext.utils.errors import InputError
@@ -185,7 +186,12 @@ class RunRounds(Settings):
     )
 
     def check_together(self) -> None:
-        """Raise InputError for unknown, incomplete or missing stages."""
+        """Raise InputError for a wrong name, and wrong or missing stages."""
+        if not re.fullmatch(r"\w[\w .+-]*", self.run):
+            raise InputError(
+                f"run is {self.run!r}; it becomes the name of a folder; use "
+                "letters, digits, blanks and _ . + - only; correct --run"
+            )
         for kind, stage in self.stages.items():
             if kind not in STAGES:
                 raise _no_such_key("stages", kind, stage, STAGES)

@@ -26,8 +26,9 @@ def run_training(
     build : callable
         Builds its Brain for the training manifest.
     """
-    if recipe.is_done(recipe.settings.inputs()):
+    settings = recipe.settings
+    if recipe.is_done(settings.inputs(), **settings.augment_files()):
         return
-    brain = build(recipe, read_training_manifest(recipe.settings))
+    brain = build(recipe, read_training_manifest(settings))
     brain.train()
     recipe.finish(run_on_main(brain.save), **brain.summary())

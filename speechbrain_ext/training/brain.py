@@ -102,7 +102,7 @@ class TrainingBrain(sb.Brain):
         recoverables: Mapping[str, Any] | None = None,
     ):
         self.n_batches = len(data.sampler) // settings.batch_size
-        _check_batch(settings.batch_size, len(data.sampler))
+        _check_batch(settings, len(data.sampler))
         self.settings, self.objects = settings, objects
         self.data, self.folder = data, folder
         self.embedder = networks.kept
@@ -387,7 +387,8 @@ def read_training_manifest(settings: TrainingSettings) -> Manifest:
     return manifest
 
 
-def _check_batch(size: int, n_utterances: int) -> None:
+def _check_batch(settings: TrainingSettings, n_utterances: int) -> None:
+    size, factor = settings.batch_size, settings.grad_accumulation_factor
     if n_utterances < size:
         raise InputError(
             f"batch_size is {size}; it must be at most the utterances of an "
@@ -397,6 +398,12 @@ def _check_batch(size: int, n_utterances: int) -> None:
         raise InputError(
             f"batch_size is {size}; it must be a multiple of the "
             f"{n_processes()} processes that share it; correct --batch_size"
+        )
+    if n_utterances // size < factor:
+        raise InputError(
+            f"grad_accumulation_factor is {factor}; it must be at most the "
+            f"batches of an epoch, which are {n_utterances // size}, or no "
+            "step is ever made; lower --grad_accumulation_factor"
         )
 
 

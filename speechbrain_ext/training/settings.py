@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
-from speechbrain_ext.utils.yaml_trees import find_yaml
+from speechbrain_ext.utils.yaml_trees import find_yaml, plain, read_yaml
 
 DATA, MODEL, LEARNING = "data", "model", "learning"
 LABELS, RUN, WATCH = "labels", "run", "validation"
+# What transformers reads of a model's folder.
+_MODEL_FILES = {".json", ".bin", ".safetensors"}
 
+_OUR_AUGMENT = "!name:speechbrain_ext.augment.Augment"
 _AUGMENT = {
     "probabilities": argument(list[float], low=0),
     "reverb_prob": argument(float, low=0, high=1),
@@ -79,7 +84,7 @@ class TrainingSettings(Settings):
         group=DATA,
     )
     augment: Wired = setting(
-        Wired("!name:speechbrain_ext.augment.Augment"),
+        Wired(_OUR_AUGMENT),
         "augmentation of each crop",
         arguments=_AUGMENT,
         group=DATA,
@@ -244,12 +249,52 @@ class TrainingSettings(Settings):
         return {
             "train_annotation": self.train_annotation,
             "embedder_yaml": str(find_yaml(self.embedder_yaml)),
+            **self._encoder_files(),
         }
+
+    def _encoder_files(self) -> dict[str, str]:
+        """Return the files of a pre-trained encoder that is no hub id."""
+        values = {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
+        source = Path(values.get("encoder_source") or "")
+        if source.is_file():
+            return {"encoder": str(source)}
+        if source == Path() or not source.is_dir():
+            return {}
+        files = [p for p in source.iterdir() if p.suffix in _MODEL_FILES]
+        return {f"encoder {path.name}": str(path) for path in files}
+
+    def augment_files(self) -> dict[str, Any]:
+        """Return a summary of the sounds in folders, for the record."""
+        augment = _given(self.augment)
+        # What files another class reads is not known.
+        if self.augment_folder is None or augment.get("!") != _OUR_AUGMENT:
+            return {}
+        folders = {"sounds": self.augment_folder}
+        if augment.get("rir_folder"):
+            folders["rir"] = augment["rir_folder"]
+        found = {
+            name: list_audio([folder], with_aac=True).summary()
+            for name, folder in folders.items()
+        }
+        return {"augment_files": found}
 
     def record(self) -> dict[str, Any]:
         """Return the values that decide the result, and whether it augments."""
+        augment = dict(_given(self.augment))
+        if augment.get("rir_folder"):
+            augment["rir_folder"] = "a folder"
+        embedder = dict(self.embedder)
+        source = embedder.get("encoder_source")
+        if source and Path(source).exists():
+            # An input, of which the bytes count and not the place.
+            embedder["encoder_source"] = "local files"
         augmented = self.augment_folder is not None
-        return {**super().record(), "augmented": augmented}
+        return {
+            **super().record(),
+            "augment": augment,
+            "embedder": embedder,
+            "augmented": augmented,
+        }
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from small_run import PLAN, call
 from recipes import run_rounds
 from speechbrain_ext.experiment.steps import Kind, Role, System
 from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.yaml_trees import read_yaml
 
@@ -210,3 +211,19 @@ def test_a_failed_step_stops_the_run_and_says_where(tmp_path):
     assert done.returncode == 2
     assert "step corpus ended with status 2" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_run_options_of_a_plan_reach_its_steps(tmp_path, monkeypatch, capsys):
+    plan = tmp_path / "plan.yaml"
+    lines = "precision: bf16\nnoprogressbar: True\njit: False\n"
+    plan.write_text(f"base: plans/quickstart.yaml\n{lines}")
+    given = []
+
+    def fail(step, plan, options):
+        given.extend(options)
+        raise InputError("enough")
+
+    monkeypatch.setattr(run_rounds, "start", fail)
+    with pytest.raises(InputError, match="enough"):
+        run_rounds.main([str(plan), f"--output_folder={tmp_path}/out"])
+    assert given == ["--noprogressbar", "--precision=bf16"]

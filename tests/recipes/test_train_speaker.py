@@ -391,6 +391,7 @@ def test_a_manifest_without_speakers_is_refused(corpus, tmp_path):
     [
         ({"crop": 2.0}, "--crop="),
         ({"batch_size": 64}, "lower --batch_size"),
+        ({"grad_accumulation_factor": 99}, "no step is ever made"),
         ({"valid_fraction": 1.5}, "valid_fraction is 1.5"),
         ({"lr_parts": "{encodr: 1.0}"}, "names 'encodr'"),
         ({"embedder": "{widht: 16}"}, "did you mean 'width'"),

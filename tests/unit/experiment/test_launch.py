@@ -34,6 +34,12 @@ def test_values_are_read_back_as_they_were_given():
     assert plain(parse_options(text)) == values
 
 
+def test_run_options_of_a_stage_are_typed_as_speechbrain_reads_them():
+    values = {"precision": "bf16", "jit": True, "debug": False, "seed": 1}
+    words = recipe_words("train_dino", "leaf.yaml", values)
+    assert words[3:] == ["--precision=bf16", "--jit", "--seed=1"]
+
+
 def test_a_launcher_takes_the_place_of_python():
     launcher = ["torchrun", "--standalone"]
     words = recipe_words("train_dino", "leaf.yaml", {}, launcher)

@@ -118,6 +118,8 @@ def test_inputs_that_no_step_made_are_named(run):
     [
         ("embedder_yaml", "hparams/embedders/ecapa.yaml"),
         ("oracle", "oracle.csv"),
+        ("encoder", "WavLM-Base+.pt"),
+        ("encoder model.safetensors", "wavlm/model.safetensors"),
     ],
 )
 def test_what_trains_nothing_may_come_from_anywhere(tmp_path, name, path):

@@ -78,6 +78,14 @@ def test_ablations_train_on_the_first_labels_with_values_of_their_own(settings):
     assert usual["train_annotation"] == wanted
 
 
+def test_an_ablation_changes_maps_of_the_plan_key_by_key(settings):
+    ablations = {"narrow": {"embedder": {"width": 16}}}
+    steps = by_name(changed(settings, ablations=ablations))
+    round1 = steps["round1/model"].options["embedder"]
+    found = steps["ablation1/model"].options["embedder"]
+    assert len(round1) > 1 and found == {**round1, "width": 16}
+
+
 def test_topline_differs_from_round_one_by_its_labels_and_trust_alone(
     settings,
 ):
@@ -290,6 +298,12 @@ def test_a_contrastive_training_may_be_the_bootstrap(settings):
     }
     embeddings = by_name(settings)["bootstrap/train_embeddings"].options
     assert embeddings["embedder_folder"] == str(step.folder / "embedder")
+
+
+@pytest.mark.parametrize("run", ["", ".", "../other", "a/b", " a", "a\nb"])
+def test_the_name_of_a_run_is_that_of_a_folder(run):
+    with pytest.raises(InputError, match="it becomes the name of a folder"):
+        read_plan("quickstart", run=run)
 
 
 def test_a_plan_has_its_stages_and_no_others(settings):

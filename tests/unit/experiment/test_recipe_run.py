@@ -32,6 +32,8 @@ def recipe(tmp_path):
         ),
         (["--n_words=2", "--n_words=3"], 'duplicate key "n_words"'),
         (["--n_words={a: 1"], "options are not YAML.*close their braces"),
+        (["--max_grad=3"], "max_grad is 3; .* no such key"),
+        (["--prec", "bf16"], "prec is 'bf16'; .* no such key"),
     ],
 )
 def test_a_misspelt_option_stops_before_the_folder_is_made(
@@ -40,6 +42,21 @@ def test_a_misspelt_option_stops_before_the_folder_is_made(
     with pytest.raises(InputError, match=message):
         recipe.run(*options)
     assert not recipe.out.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--debug", "--output_folder=a=1/b=2 c"],
+        ["--output_folder", "a=1/b=2 c", "--debug"],
+        ['--output_folder="a=1/b=2 c"', "--debug"],
+    ],
+)
+def test_a_value_may_hold_equals_signs_and_blanks(recipe, words):
+    argv = [str(recipe.leaf), f"--text={recipe.text}", *words]
+    found = RecipeRun(__file__, recipe.scope().CopyWords, argv)
+    assert found.settings.output_folder == "a=1/b=2 c"
+    assert found.run_opts.debug
 
 
 def test_a_misspelt_key_in_the_yaml_is_named(recipe):
@@ -215,7 +232,14 @@ def test_another_class_in_the_yaml_is_another_request(recipe):
 
 
 @pytest.mark.parametrize(
-    "option", ["--debug", "--precision=bf16", "--max_grad_norm=1.0"]
+    "option",
+    [
+        "--debug",
+        "--precision=bf16",
+        "--bfloat16_mix_prec",
+        "--auto_mix_prec",
+        "--max_grad_norm=1.0",
+    ],
 )
 def test_a_run_option_that_decides_the_result_is_part_of_the_request(
     recipe, option

@@ -122,3 +122,46 @@ def test_inputs_are_all_files_that_decide_the_result(
     assert found.keys() == {"train_annotation", "embedder_yaml", *names}
     path = f"hparams/embedders/{embedder}.yaml"
     assert found["embedder_yaml"].endswith(path)
+
+
+def test_the_bytes_of_a_local_encoder_are_on_record_and_not_its_place(
+    tmp_path,
+):
+    def read(source):
+        embedder = {"encoder_source": str(source)}
+        return training_leaf.read("train_speaker_wavlm_mhfa", embedder=embedder)
+
+    for place in ("old", "new"):
+        (tmp_path / place / "hf").mkdir(parents=True)
+        for name in ("config.json", "model.safetensors", "README.md"):
+            (tmp_path / place / "hf" / name).touch()
+        (tmp_path / place / "WavLM.pt").touch()
+    for name, inputs in (
+        ("hf", {"encoder config.json", "encoder model.safetensors"}),
+        ("WavLM.pt", {"encoder"}),
+    ):
+        old, new = (read(tmp_path / p / name) for p in ("old", "new"))
+        assert old.record == new.record
+        hub = read("some/id").settings.inputs()
+        assert old.settings.inputs().keys() - hub.keys() == inputs
+
+
+def test_sounds_of_augmentation_are_on_record_and_not_their_place(tmp_path):
+    def read(place):
+        rooms = {"rir_folder": str(tmp_path / place / "rooms")}
+        return training_leaf.read(
+            DINO, augment_folder=str(tmp_path / place / "musan"), augment=rooms
+        )
+
+    for place in ("old", "new"):
+        for name in ("musan/a.wav", "rooms/a.wav"):
+            path = tmp_path / place / name
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"sound")
+    old, new = read("old"), read("new")
+    assert old.record == new.record
+    files = old.settings.augment_files()
+    assert files == new.settings.augment_files()
+    (tmp_path / "new" / "rooms" / "a.wav").write_bytes(b"another")
+    assert files != new.settings.augment_files()
+    assert training_leaf.read(DINO).settings.augment_files() == {}
