@@ -584,7 +584,7 @@ def test_impulse_responses_may_lie_elsewhere(corpus, tmp_path):
         augment_folder=corpus / "augment",
         augment="{rir_folder: nowhere}",
     )
-    assert "nowhere holds no recording" in message_of(argv)
+    assert "nowhere: no such folder" in message_of(argv)
 
 
 def test_a_manifest_with_speakers_is_refused(corpus, tmp_path):
