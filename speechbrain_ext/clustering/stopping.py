@@ -9,9 +9,7 @@ rounds only move the same doubtful utterances about.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from speechbrain_ext.utils.errors import InputError
+from typing import NamedTuple
 
 AUTO = "auto"
 
@@ -81,43 +79,3 @@ def decide(
     if n_done >= max_rounds:
         return Rounds(n_done, True, n_done, f"{words}, max_rounds are done")
     return Rounds(n_done + 1, False, n_done, f"{words} may still fall")
-
-
-def check_rounds(settings: dict[str, Any]) -> None:
-    """Raise InputError for an invalid number of rounds or stopping rule.
-
-    Arguments
-    ---------
-    settings : dict
-        A plan YAML, resolved.
-
-    Raises
-    ------
-    InputError
-        Naming the key, its value and the rule.
-
-    Example
-    -------
-    >>> check_rounds({"n_rounds": 2})
-    """
-    n_rounds = settings["n_rounds"]
-    if n_rounds != AUTO:
-        if not isinstance(n_rounds, int) or n_rounds < 0:
-            raise InputError(
-                f"n_rounds is {n_rounds!r}; it must be auto or a whole "
-                "number, 0 or more; correct --n_rounds"
-            )
-        return
-    max_rounds = settings["max_rounds"]
-    if not isinstance(max_rounds, int) or max_rounds < 1:
-        raise InputError(
-            f"max_rounds is {max_rounds!r}; it must be a whole number, 1 or "
-            "more; correct --max_rounds"
-        )
-    for key in ("churn_tolerance", "churn_floor"):
-        value = settings[key]
-        if not isinstance(value, (int, float)) or not 0 <= value < 1:
-            raise InputError(
-                f"{key} is {value!r}; it must be a share, from 0 to below 1; "
-                f"correct --{key}"
-            )

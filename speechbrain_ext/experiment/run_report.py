@@ -93,7 +93,7 @@ def write_run_report(plan: Plan) -> Path:
 
 
 def caveats_of(results: Sequence[Result]) -> list[str]:
-    """What a reader must know before the numbers, of all rows.
+    """List the caveats of all rows, which stand before the numbers.
 
     Example
     -------

@@ -137,7 +137,7 @@ class Setting:
             ) from None
 
     def _inside(self, key: Any) -> Setting:
-        """What is known of a value of a map."""
+        """Setting of the values of a map."""
         kind = typing.get_args(self.kind)[1]
         return dataclasses.replace(
             self, name=f"{self.name}.{key}", kind=kind, default=REQUIRED

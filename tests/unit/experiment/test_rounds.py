@@ -4,6 +4,8 @@ import pytest
 from plans import changed, churn, read_plan
 
 from speechbrain_ext.experiment.rounds import churns_of, rounds_of
+from speechbrain_ext.experiment.settings import RunRounds
+from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.fixture
@@ -33,3 +35,19 @@ def test_a_number_of_rounds_is_taken_as_it_is(settings):
     churn(settings, 1, 0.0)
     found = rounds_of(changed(settings, n_rounds=3))
     assert (found.n_rounds, found.stopped, found.chosen) == (3, True, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_rounds": "many"}, "n_rounds is 'many'; it must be .* auto"),
+        ({"n_rounds": -1}, "n_rounds is -1"),
+        ({"max_rounds": 0}, "max_rounds is 0"),
+        ({"churn_tolerance": 1.0}, "churn_tolerance is 1.0"),
+        ({"churn_floor": "low"}, "churn_floor is 'low'"),
+    ],
+)
+def test_settings_of_rounds_out_of_range_are_refused(change, message):
+    ((key, value),) = change.items()
+    with pytest.raises(InputError, match=message):
+        RunRounds.keys()[key].check(value)
