@@ -4,7 +4,8 @@ To run it:
 > python recipes/prepare_folder.py hparams/prepare_folder.yaml \
     --data_folder=/data/speech --output_folder=exp/speech
 
-Only headers are read, unless files are converted. Files at another rate or
+Only headers are read, unless files are converted; AAC files (m4a) always are,
+by ffmpeg, into wav copies below ``output_folder``. Files at another rate or
 with several channels are kept: they are resampled and mixed when loaded. What
 cannot be used is listed with its reason in ``rejects.csv``. No label is taken
 from any path. With ``test_folder`` and ``trials`` there is a ``test.csv`` too.
@@ -12,15 +13,12 @@ from any path. With ``test_folder`` and ``trials`` there is a ``test.csv`` too.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.dataio.audio_tree import (
-    AudioTree,
-    is_inside,
-    list_audio,
-    refuse_inside,
-)
+from speechbrain_ext.dataio.audio_tree import AudioTree, is_inside
 from speechbrain_ext.dataio.corpus import (
+    find_audio,
     named_files,
     prepare,
 )
@@ -36,17 +34,17 @@ def main(argv: list[str] | None = None) -> None:
     recipe = RecipeRun(__file__, PrepareFolder, argv)
     settings: PrepareFolder = recipe.settings
     folder, test_folder = settings.data_folder, settings.test_folder
-    refuse_inside(recipe.folder, [folder])
     if test_folder and is_inside(folder, test_folder):
         raise InputError(
             f"test_folder {test_folder} holds data_folder {folder}, whose "
             "files are for training; give a folder beside or below it"
         )
-    train = list_audio([folder], exclude=[test_folder] if test_folder else [])
-    test, trials = files_to_score(test_folder, settings.trials)
+    train = find_audio(
+        recipe.folder, [folder], exclude=[test_folder] if test_folder else []
+    )
+    test, trials = files_to_score(recipe.folder, test_folder, settings.trials)
     request: dict[str, Any] = {"train_files": train.summary()}
-    if test is not None and test_folder:
-        refuse_inside(recipe.folder, [test_folder])
+    if test is not None:
         request["test_files"] = test.summary()
         request["trial_lists"] = {some.name: some.summary() for some in trials}
     if recipe.is_done(**request):
@@ -65,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def files_to_score(
-    folder: str | None, sources: dict[str, str]
+    output_folder: Path, folder: str | None, sources: dict[str, str]
 ) -> tuple[AudioTree | None, list[TrialList]]:
     """Find the test files, and read the lists that name them.
 
@@ -73,7 +71,7 @@ def files_to_score(
     """
     if not folder:
         return None, []
-    test = list_audio([folder])
+    test = find_audio(output_folder, [folder])
     if not sources:
         return test, []
     lists = [read_trial_file(*item) for item in sources.items()]

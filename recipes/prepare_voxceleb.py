@@ -4,8 +4,10 @@ To run it:
 > python recipes/prepare_voxceleb.py hparams/prepare_voxceleb.yaml \
     --data_folder=/data/voxceleb --output_folder=exp/voxceleb
 
-Trials name files by their path below ``test_wav``; ``test.csv`` has exactly
-the files that the lists name. True speakers, the first folder of a path, go to
+VoxCeleb2's m4a files are decoded by ffmpeg, in parallel, into wav copies below
+``output_folder``; killed and started again, it goes on. Trials name files by
+their path below ``test_wav``; ``test.csv`` has exactly the files that the lists
+name. True speakers, the first folder of a path, go to
 ``oracle.csv`` and nowhere else.
 """
 
@@ -18,12 +20,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.dataio.audio_tree import (
-    AudioTree,
-    list_audio,
-    refuse_inside,
-)
+from speechbrain_ext.dataio.audio_tree import AudioTree
 from speechbrain_ext.dataio.corpus import (
+    find_audio,
     named_files,
     prepare,
 )
@@ -81,9 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 def _tree(output_folder: Path, root: Path, value: str | list[str]) -> AudioTree:
     """Find the audio below one folder or several, relative to ``root``."""
     names = value if isinstance(value, list) else [value]
-    folders = [root / name for name in names]
-    refuse_inside(output_folder, folders)
-    return list_audio(folders)
+    return find_audio(output_folder, [root / name for name in names])
 
 
 def read_lists(

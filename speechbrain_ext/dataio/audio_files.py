@@ -1,18 +1,24 @@
 """Measurement of audio files, and conversion to 16 kHz mono wav.
 
-Both functions return ``(samples at 16 kHz, reason)``: the reason is empty or
-says why the file cannot be used, for one bad file must not stop a corpus.
+`length_of` and `convert` return ``(samples at 16 kHz, reason)``: the reason is
+empty or says why the file cannot be used, for one bad file must not stop a
+corpus. AAC, which libsndfile does not read, is decoded by ffmpeg.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import signal
+import subprocess
 
 import numpy as np
 import soundfile
 import torch
 
 from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio_tree import is_aac
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
@@ -30,18 +36,13 @@ def length_of(path: str) -> tuple[int, str]:
     >>> length_of("no.wav")
     (0, 'unreadable: No such file or directory')
     """
+    reason = _unusable(path)
+    if reason:
+        return 0, reason
     try:
-        # Manifests are UTF-8.
-        path.encode("utf-8")
-        if not os.path.getsize(path):
-            return 0, "no samples: the file is empty"
         header = soundfile.info(path)
-    except UnicodeEncodeError:
-        return 0, "the file name is not UTF-8"
     except soundfile.LibsndfileError as error:
         return 0, f"unreadable: {error.error_string}"
-    except OSError as error:
-        return 0, f"unreadable: {error.strerror}"
     # libsndfile returns the largest int64 for "unknown".
     if header.frames >= 2**62:
         return 0, "unreadable: the header gives no length"
@@ -49,30 +50,131 @@ def length_of(path: str) -> tuple[int, str]:
     return frames, "" if frames else "no samples: the file is cut short"
 
 
-def convert(job: tuple[str, str]) -> tuple[int, str]:
+def _unusable(path: str) -> str:
+    """Return why a file cannot be used, as far as its name and size tell."""
+    try:
+        # Manifests are UTF-8.
+        path.encode("utf-8")
+        return "" if os.path.getsize(path) else "no samples: the file is empty"
+    except UnicodeEncodeError:
+        return "the file name is not UTF-8"
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def convert(job: tuple[str, str | None]) -> tuple[int, str]:
     """Convert a file to 16 kHz mono PCM16, unless the copy exists.
 
     Arguments
     ---------
-    job : tuple of str
-        The file and the copy to write.
+    job : tuple of (str, str or None)
+        The file and the copy to write; None measures the file alone.
+
+    Raises
+    ------
+    InputError
+        The file is AAC and ffmpeg is missing or was stopped.
     """
     source, target = job
-    frames, reason = length_of(source)
+    if target is None:
+        return length_of(source)
+    reason = _unusable(source) if is_aac(source) else length_of(source)[1]
     if reason:
-        return frames, reason
+        return 0, reason
     if os.path.exists(target):
         return length_of(target)
+    decode = decode_aac if is_aac(source) else _decode
+    samples, reason = decode(source)
+    if not reason and not len(samples):
+        reason = "no samples: the file is cut short"
+    if reason:
+        return 0, reason
+    write_wav(target, samples)
+    return len(samples), ""
+
+
+def _decode(path: str) -> tuple[np.ndarray, str]:
+    """Decode a file that libsndfile reads: samples [T], and a reason."""
+    none = np.empty(0)
     try:
-        wav = read_crop(source)
+        wav = read_crop(path)
     except InputError:
-        return 0, "unreadable: decoding fails, the file is damaged"
+        return none, "unreadable: decoding fails, the file is damaged"
     if not torch.isfinite(wav).all():
-        return 0, "not finite: some samples are NaN or infinite"
-    if not len(wav):
-        return 0, "no samples: the file is cut short"
-    write_wav(target, wav.numpy())
-    return len(wav), ""
+        return none, "not finite: some samples are NaN or infinite"
+    return wav.numpy(), ""
+
+
+def decode_aac(path: str) -> tuple[np.ndarray, str]:
+    """Decode an AAC file by ffmpeg, which ends at the first decoding error.
+
+    Arguments
+    ---------
+    path : str
+        Any file that ffmpeg reads; of its audio streams, the first is taken.
+
+    Returns
+    -------
+    np.ndarray
+        Samples [T] in -1..1, 16 kHz, mono.
+    str
+        Empty, or why it cannot be used: the first line that ffmpeg writes.
+
+    Raises
+    ------
+    InputError
+        ffmpeg is missing or was stopped, which says nothing about the file.
+    """
+    # "file:", for a name with a colon would be taken for an address.
+    command = [*_FFMPEG, "-i", f"file:{path}", *_TO_SAMPLES]
+    try:
+        # A pipe, not a file: what fails is then the source, never the disk.
+        done = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise InputError(
+            f"{path}: ffmpeg cannot be started ({error.strerror}), which "
+            "decodes AAC; install it, the same command then goes on"
+        ) from None
+    if done.returncode in _STOPPED:
+        raise InputError(
+            f"{path}: ffmpeg was stopped (status {done.returncode}); the "
+            "same command goes on from here"
+        )
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        return np.empty(0), f"unreadable: ffmpeg: {_reason(said)}"
+    samples = np.frombuffer(done.stdout, "<i2")
+    return samples / np.float32(32768), ""
+
+
+_FFMPEG = "ffmpeg -nostdin -loglevel error -xerror -threads 1".split()
+_TO_SAMPLES = f"-map 0:a:0 -f s16le -ac 1 -ar {SAMPLE_RATE} pipe:1".split()
+# Status of ffmpeg when a signal ends it, or when it ends at one by itself.
+_STOPPED = {-signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL, 255}
+
+
+def _reason(said: str) -> str:
+    """Return ffmpeg's first line, without the part of ffmpeg that wrote it.
+
+    Example
+    -------
+    >>> _reason("[mov @ 0x55c4] moov atom not found\\nInvalid data")
+    'moov atom not found'
+    """
+    first = said.partition("\n")[0]
+    return re.sub(r"^(\[[^]]*\]\s*)+", "", first) or "no reason given"
+
+
+def ffmpeg_version() -> str | None:
+    """Return the first line of ``ffmpeg -version``; None without ffmpeg."""
+    if shutil.which("ffmpeg") is None:
+        return None
+    said = subprocess.run(
+        ["ffmpeg", "-version"], capture_output=True, stdin=subprocess.DEVNULL
+    )
+    return said.stdout.decode("utf-8", "replace").partition("\n")[0]
 
 
 def write_wav(path: PathLike, samples: np.ndarray) -> None:

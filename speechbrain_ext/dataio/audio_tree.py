@@ -1,4 +1,4 @@
-"""Search for audio files; AAC files raise an error with the ffmpeg line."""
+"""Search for audio files; AAC ones are an error unless they are asked for."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def list_audio(
     exclude : sequence of paths
         Folders to leave out.
     with_aac : bool
-        List AAC files that have no wav beside them, though nothing here reads
-        them, instead of stopping.
+        List AAC files that have no wav beside them, though libsndfile does
+        not read them, instead of stopping.
 
     Returns
     -------
@@ -87,8 +87,8 @@ def list_audio(
     Raises
     ------
     InputError
-        A folder is missing or holds no audio, or AAC that libsndfile cannot
-        read: the message has the ffmpeg line that converts it.
+        A folder is missing or holds no audio, or holds AAC without
+        ``with_aac``: the message says how ffmpeg converts it.
 
     Example
     -------
@@ -129,6 +129,17 @@ def list_audio(
             )
     ids, paths, sizes = zip(*found, strict=True)
     return AudioTree(list(ids), list(paths), list(sizes))
+
+
+def is_aac(path: str) -> bool:
+    """Return whether a file is AAC by its name, which libsndfile cannot read.
+
+    Example
+    -------
+    >>> is_aac("a.M4A"), is_aac("a.wav")
+    (True, False)
+    """
+    return path.lower().endswith(UNREADABLE)
 
 
 def refuse_inside(output_folder: PathLike, folders: Sequence[PathLike]) -> None:
@@ -191,19 +202,20 @@ def _identity(folder: PathLike) -> tuple[int, int]:
 def _aac_alone(paths: list[str]) -> dict[str, None]:
     """List the AAC files without a wav of the same name, in order."""
     there = set(paths)
-    aac = [path for path in paths if path.lower().endswith(UNREADABLE)]
+    aac = [path for path in paths if is_aac(path)]
     return dict.fromkeys(
         p for p in aac if f"{os.path.splitext(p)[0]}.wav" not in there
     )
 
 
 def _refuse_aac(folder: str, aac: dict[str, None]) -> None:
-    """Raise InputError for AAC files, with the command to convert them."""
+    """Raise InputError for AAC files, with the ways to convert them."""
     first = next(iter(aac))
     extension = os.path.splitext(first)[1]
     raise InputError(
         f"{first} is one of {len(aac):,} {extension} file(s) without a "
-        "wav beside them, and AAC cannot be read here; convert them in place "
+        "wav beside them, and AAC needs ffmpeg, which is not on PATH; install "
+        "it and repeat the command, or convert them in place where it is "
         f"with: find {shlex.quote(folder)} -name '*{extension}' -print0 | "
         "xargs -0 -P 8 -I{} sh -c 'ffmpeg -nostdin -loglevel error -y -i "
         '"$1" -ac 1 -ar 16000 "${1%.*}.wav"\' _ {}'

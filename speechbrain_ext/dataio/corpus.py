@@ -1,15 +1,17 @@
 """Manifests of audio files: measuring, rejection and conversion.
 
 Used by the prepare recipes. Lengths come from headers alone; with conversion
-each file is decoded once into 16 kHz mono PCM16. Files at other rates or with
-several channels are not rejected: `audio.read_crop` resamples and mixes them,
-which is why ``start`` and ``stop`` count samples at 16 kHz for every file.
+each file is decoded once into 16 kHz mono PCM16, and AAC files always are.
+Files at other rates or with several channels are not rejected:
+`audio.read_crop` resamples and mixes them, which is why ``start`` and ``stop``
+count samples at 16 kHz for every file.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext.dataio.audio_files import convert, length_of
-from speechbrain_ext.dataio.audio_tree import AudioTree
+from speechbrain_ext.dataio.audio_files import (
+    convert,
+    ffmpeg_version,
+    length_of,
+)
+from speechbrain_ext.dataio.audio_tree import (
+    AudioTree,
+    is_aac,
+    list_audio,
+    refuse_inside,
+)
 from speechbrain_ext.dataio.manifest import (
     DATA_ROOT,
     SAMPLE_RATE,
@@ -51,6 +62,37 @@ class Corpus:
     rejects: pd.DataFrame
 
 
+def find_audio(
+    folder: PathLike,
+    sources: Sequence[PathLike],
+    exclude: Sequence[PathLike] = (),
+) -> AudioTree:
+    """Find the files of a corpus to prepare; AAC files need ffmpeg.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Where the prepared corpus goes. What is finished there needs no ffmpeg.
+    sources, exclude : sequence of paths
+        As of `speechbrain_ext.dataio.audio_tree.list_audio`.
+
+    Returns
+    -------
+    AudioTree
+        Sorted by ID.
+
+    Raises
+    ------
+    InputError
+        ``folder`` is inside a source, a source is missing or holds no audio,
+        or it holds AAC and there is no ffmpeg.
+    """
+    refuse_inside(folder, sources)
+    has_copies = (Path(folder) / WAV_FOLDER).is_dir()
+    can_decode = shutil.which("ffmpeg") is not None
+    return list_audio(sources, exclude, with_aac=has_copies or can_decode)
+
+
 def prepare(
     folder: PathLike,
     data_folder: PathLike,
@@ -69,7 +111,7 @@ def prepare(
         Where they go: ``train.csv``, ``test.csv``, ``rejects.csv`` and
         ``trials/<name>.txt``.
     data_folder : str or os.PathLike
-        What ``$data_root`` stands for when nothing is converted; otherwise
+        What ``$data_root`` stands for when no file is converted; otherwise
         it stands for ``folder``.
     train, test : AudioTree
         The files; ``test`` may be None.
@@ -78,8 +120,9 @@ def prepare(
     min_duration : float
         Shorter training files are rejected, in seconds.
     convert_to_wav : bool
-        Whether to write 16 kHz mono PCM16 copies below ``folder/wav16k``; a
-        copy from an earlier attempt is kept.
+        Whether to write 16 kHz mono PCM16 copies of all files below
+        ``folder/wav16k``, or of AAC files alone; a copy from an earlier
+        attempt is kept.
     num_workers : int
         Threads that read headers, or processes that convert.
 
@@ -95,22 +138,28 @@ def prepare(
         one that is not.
     """
     folder = Path(folder)
-    root = folder if convert_to_wav else Path(data_folder)
-    corpora = {}
-    for part, tree, shortest in (
-        ("train", train, min_duration),
-        ("test", test, 0.0),
-    ):
-        if tree is not None:
-            copies = folder / WAV_FOLDER / part if convert_to_wav else None
-            corpora[part] = measure(tree, root, shortest, num_workers, copies)
+    trees = {"train": train} | ({} if test is None else {"test": test})
+    copies = {
+        part: copies_of(tree, folder / WAV_FOLDER / part, convert_to_wav)
+        for part, tree in trees.items()
+    }
+    is_converted = any(any(names) for names in copies.values())
+    root = folder if is_converted else Path(data_folder)
+    shortest = {"train": min_duration, "test": 0.0}
+    corpora = {
+        part: measure(tree, root, shortest[part], num_workers, copies[part])
+        for part, tree in trees.items()
+    }
     names = _write(folder, corpora)
     for some in trials:
         known = corpora["test"].rows["ID"]
         check_known(some, known, f"test.csv, see {folder / 'rejects.csv'}")
         names.append(f"trials/{some.name}.txt")
         some.write(folder / names[-1])
-    return names, _facts(root, folder, corpora, trials)
+    facts = _facts(root, folder, corpora, trials)
+    if any(is_aac(path) for tree in trees.values() for path in tree.paths):
+        facts["ffmpeg"] = ffmpeg_version()
+    return names, facts
 
 
 def named_files(
@@ -148,7 +197,7 @@ def measure(
     root: PathLike,
     min_duration: float,
     num_workers: int,
-    wav_folder: PathLike | None = None,
+    copies: Sequence[str | None] | None = None,
 ) -> Corpus:
     """Measure all files, with a reason for each that cannot be used.
 
@@ -162,22 +211,22 @@ def measure(
         Shorter files are rejected, in seconds.
     num_workers : int
         Threads that read headers, or processes that convert.
-    wav_folder : str or os.PathLike, optional
-        Where copies go; the rows then name the copies.
+    copies : sequence of str or None, optional
+        Copy to write of each file, which its row then names; None: none.
 
     Returns
     -------
     Corpus
         In the order of the tree.
     """
-    if wav_folder is None:
+    if copies is None or not any(copies):
         wavs = tree.paths
         results = in_parallel(
             length_of, wavs, num_workers, "headers", threads=True
         )
     else:
-        wavs = _copies(tree, Path(wav_folder))
-        jobs = list(zip(tree.paths, wavs, strict=True))
+        jobs = list(zip(tree.paths, copies, strict=True))
+        wavs = [copy or path for path, copy in jobs]
         results = in_parallel(convert, jobs, num_workers, "to wav")
     frames = np.array([n for n, _ in results], dtype="int64")
     reasons = np.array([reason for _, reason in results], dtype=object)
@@ -209,19 +258,52 @@ def _sort_out(
     return Corpus(pd.DataFrame(rows), pd.DataFrame(rejects))
 
 
-def _copies(tree: AudioTree, folder: Path) -> list[str]:
-    """Return unique names of copies [N]; a.flac and a.wav must differ."""
+def copies_of(
+    tree: AudioTree, folder: PathLike, convert_to_wav: bool
+) -> list[str | None]:
+    """Return the copy to write of each file, or None if it stays as it is.
+
+    Arguments
+    ---------
+    tree : AudioTree
+        The files [N].
+    folder : str or os.PathLike
+        Where the copies go.
+    convert_to_wav : bool
+        Whether all files are copied, or AAC alone.
+
+    Returns
+    -------
+    list of str or None
+        [N], each name once: ``a.flac`` and ``a.wav`` must differ.
+
+    Raises
+    ------
+    InputError
+        Two files would have the same copy.
+
+    Example
+    -------
+    >>> tree = AudioTree(["a.m4a", "b.wav"], ["x/a.m4a", "x/b.wav"], [1, 1])
+    >>> copies_of(tree, "wav16k", convert_to_wav=False)
+    ['wav16k/a.m4a.wav', None]
+    """
     names = [
         name if name.lower().endswith(".wav") else f"{name}.wav"
         for name in tree.ids
     ]
+    chosen = [convert_to_wav or is_aac(name) for name in tree.ids]
+    # AAC alone: no two names with the same extension added are equal.
     twice = pd.Index(names).duplicated()
-    if twice.any():
+    if convert_to_wav and twice.any():
         name = names[int(np.flatnonzero(twice)[0])]
         raise InputError(
             f"two files would be converted to {name}; rename one of them"
         )
-    return [str(folder / name) for name in names]
+    return [
+        str(Path(folder) / name) if is_chosen else None
+        for name, is_chosen in zip(names, chosen, strict=True)
+    ]
 
 
 def _rooted(path: str, root: PathLike) -> str:

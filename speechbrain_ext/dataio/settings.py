@@ -78,7 +78,8 @@ class _PrepareFiles(Settings):
     )
     convert_to_wav: bool = setting(
         False,
-        "true writes 16 kHz mono PCM16 copies of all files below output_folder",
+        "true writes 16 kHz mono PCM16 copies of all files below "
+        "output_folder, false of AAC files (m4a) alone, which ffmpeg decodes",
     )
     num_workers: int = setting(
         4,

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import soundfile
 import warm
+from fake_ffmpeg import FakeFfmpeg, hide_ffmpeg, write_m4a
 
 from recipes import prepare_folder
 from speechbrain_ext.dataio.audio import read_crop
@@ -132,17 +133,38 @@ def test_a_changed_list_is_not_answered_with_the_old_manifest(data, tmp_path):
         _prepare(data, out, **more)
 
 
+def test_m4a_files_are_decoded_for_training_and_test(
+    data, tmp_path, monkeypatch
+):
+    ffmpeg = FakeFfmpeg(tmp_path / "bin", monkeypatch)
+    write_m4a(data / "spk2" / "d.m4a", 24000)
+    write_m4a(tmp_path / "test" / "x.m4a", 8000)
+    out = _prepare(data, tmp_path / "out", test_folder=tmp_path / "test")
+    assert ffmpeg.decoded == ["d.m4a", "x.m4a"]
+    root = read_json(out / "stage.json")["data_root"]
+    for name, stop in (("train", 24000), ("test", 8000)):
+        manifest = read_manifest(out / f"{name}.csv", "utterances", root)
+        for path in manifest.paths():
+            assert len(read_crop(path)) == stop
+    # Finished, it needs ffmpeg no more.
+    ffmpeg.remove()
+    _prepare(data, out, test_folder=tmp_path / "test")
+
+
 def _bad(tmp_path, data, said, **changes):
     with pytest.raises(InputError, match=said):
         _prepare(data, tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
 
 
-def test_folders_without_audio_are_refused_before_any_work(tmp_path):
+def test_folders_without_audio_are_refused_before_any_work(
+    tmp_path, monkeypatch
+):
     (tmp_path / "empty").mkdir()
     _bad(tmp_path, tmp_path / "empty", "empty: no audio file below")
     _bad(tmp_path, tmp_path / "none", "none: no such folder")
     (tmp_path / "empty" / "a.m4a").touch()
+    hide_ffmpeg(monkeypatch, tmp_path / "nothing")
     _bad(tmp_path, tmp_path / "empty", r"one of 1 \.m4a .*ffmpeg -nost")
 
 

@@ -2,12 +2,17 @@
 
 import functools
 import http.server
+import os
+import signal
+import sys
 import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import warm
+from fake_ffmpeg import FakeFfmpeg, hide_ffmpeg, write_m4a
 
 from recipes import prepare_voxceleb
 from speechbrain_ext.dataio.audio import read_crop
@@ -211,10 +216,55 @@ def test_impossible_requests_are_refused_before_any_work(data, tmp_path):
     )
 
 
-def test_m4a_files_are_answered_with_the_ffmpeg_line(data, tmp_path):
-    (data / "dev" / "aac" / "a" / "x").mkdir(parents=True)
-    (data / "dev" / "aac" / "a" / "x" / "1.m4a").touch()
-    _bad(data, tmp_path, "ffmpeg .* -ar 16000", train_wav="dev/aac")
+def test_m4a_files_without_ffmpeg_are_one_clear_error(
+    data, tmp_path, monkeypatch
+):
+    hide_ffmpeg(monkeypatch, tmp_path / "none")
+    write_m4a(data / "dev" / "aac" / "a" / "x" / "1.m4a", 32000)
+    said = "needs ffmpeg, .* install it .*ffmpeg .* -ar 16000"
+    _bad(data, tmp_path, said, train_wav="dev/aac")
+
+
+def test_a_killed_decoding_goes_on_where_it_was(data, tmp_path, monkeypatch):
+    """As VoxCeleb is unpacked: m4a to train on, wav to test with."""
+    ffmpeg = FakeFfmpeg(tmp_path / "bin", monkeypatch)
+    aac = data / "dev" / "aac"
+    contents = [32000, 30000, "damaged", "deadly", 20000, 20001, 20002, 20003]
+    for number, what in enumerate(contents):
+        write_m4a(aac / f"id{number}" / "x" / f"{number}.m4a", what)
+    before = {p: p.stat().st_mtime_ns for p in aac.rglob("*")}
+    words = [sys.executable, "recipes/prepare_voxceleb.py", LEAF]
+    options = {
+        "data_folder": data,
+        "output_folder": tmp_path / "out",
+        "train_wav": "dev/aac",
+        "test_wav": "test/wav",
+        "trials": "{O: meta/o.txt}",
+        "num_workers": 2,
+    }
+    words += [f"--{key}={value}" for key, value in options.items()]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    killed = warm.run(words, env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    out = tmp_path / "out"
+    assert not (out / "train.csv").exists()
+    begun = {p.name[:5] for p in out.rglob("wav16k/*/*/*/*.wav")}
+    done = warm.run(words, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "to wav" in done.stderr
+    # Nothing that has a copy was decoded twice, and something had one.
+    copied = [name for name in ffmpeg.decoded if name in begun]
+    assert copied and len(set(copied)) == len(copied)
+    manifest = read_manifest(out / "train.csv", "utterances", out)
+    assert list(manifest.stop)[:2] == [32000, 30000]
+    assert len(manifest) == 7
+    rejects = pd.read_csv(out / "rejects.csv")
+    assert list(rejects["reason"]) == [
+        "unreadable: ffmpeg: moov atom not found"
+    ]
+    assert before == {p: p.stat().st_mtime_ns for p in aac.rglob("*")}
+    test = read_manifest(out / "test.csv", "utterances", out)
+    assert all(len(read_crop(path)) == 20000 for path in test.paths())
 
 
 def test_test_speakers_in_training_are_warned_of(data, tmp_path, caplog):

@@ -1,11 +1,23 @@
 """Lengths come from headers, and copies are 16 kHz mono PCM16."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 import soundfile
+from fake_ffmpeg import FakeFfmpeg, hide_ffmpeg, write_m4a
 
+from speechbrain_ext.dataio import audio_files
 from speechbrain_ext.dataio.audio import read_crop
-from speechbrain_ext.dataio.audio_files import convert, length_of, write_wav
+from speechbrain_ext.dataio.audio_files import (
+    convert,
+    decode_aac,
+    ffmpeg_version,
+    length_of,
+    write_wav,
+)
+from speechbrain_ext.utils.errors import InputError
 
 _FORMATS = {
     "a.wav": {},
@@ -102,3 +114,110 @@ def test_damage_behind_a_good_header_is_found(tmp_path):
     frames, reason = convert((source, str(target)))
     assert frames == 0 and "damaged" in reason
     assert not target.exists()
+
+
+# --- AAC --------------------------------------------------------------------
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch):
+    return FakeFfmpeg(tmp_path / "bin", monkeypatch)
+
+
+def test_an_m4a_is_decoded_once(tmp_path, ffmpeg):
+    source, target = tmp_path / "a b.m4a", tmp_path / "out" / "a b.m4a.wav"
+    write_m4a(source, 12345)
+    for _ in range(2):
+        assert convert((str(source), str(target))) == (12345, "")
+    assert ffmpeg.decoded == ["a b.m4a"]
+    samples, rate = soundfile.read(target, dtype="int16")
+    assert rate == 16000 and set(samples) == {0x0201}
+    assert source.read_text() == "12345\n"
+
+
+def test_a_file_without_a_copy_is_only_measured(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(900), 16000)
+    assert convert((str(tmp_path / "a.wav"), None)) == (900, "")
+
+
+def test_a_damaged_m4a_has_the_reason_of_ffmpeg_in_one_line(tmp_path, ffmpeg):
+    write_m4a(tmp_path / "a.m4a", "damaged")
+    target = tmp_path / "a.wav"
+    found = convert((str(tmp_path / "a.m4a"), str(target)))
+    assert found == (0, "unreadable: ffmpeg: moov atom not found")
+    assert not target.exists()
+
+
+def test_m4a_without_samples_are_rejected(tmp_path, ffmpeg):
+    write_m4a(tmp_path / "a.m4a", 0)
+    (tmp_path / "empty.m4a").touch()
+    for name, why in (
+        ("a", "the file is cut short"),
+        ("empty", "the file is empty"),
+        ("gone", "No such file"),
+    ):
+        frames, reason = convert((str(tmp_path / f"{name}.m4a"), "copy.wav"))
+        assert frames == 0 and why in reason
+    # An empty or missing file is seen without ffmpeg.
+    assert ffmpeg.decoded == ["a.m4a"]
+
+
+def test_a_missing_ffmpeg_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    hide_ffmpeg(monkeypatch, tmp_path / "none")
+    write_m4a(tmp_path / "a.m4a", 900)
+    with pytest.raises(InputError, match=r"ffmpeg cannot be started.*install"):
+        decode_aac(str(tmp_path / "a.m4a"))
+    assert ffmpeg_version() is None
+
+
+@pytest.mark.parametrize("status", [-9, -15, 255])
+def test_a_stopped_ffmpeg_is_no_fault_of_the_file(monkeypatch, status):
+    # A corpus of a million files must not end as a million rejects.
+    done = subprocess.CompletedProcess([], status, b"", b"Exiting normally")
+    monkeypatch.setattr(
+        audio_files.subprocess, "run", lambda *words, **options: done
+    )
+    with pytest.raises(InputError, match=f"stopped \\(status {status}\\)"):
+        decode_aac("a.m4a")
+
+
+def test_a_copy_that_is_cut_off_while_written_does_not_count(
+    tmp_path, ffmpeg, monkeypatch
+):
+    def half(path, samples, *options, **more):
+        write(path, samples[: len(samples) // 2], *options, **more)
+        raise KeyboardInterrupt
+
+    write_m4a(tmp_path / "a.m4a", 900)
+    job = (str(tmp_path / "a.m4a"), str(tmp_path / "copies" / "a.wav"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        write = soundfile.write
+        patch.setattr(soundfile, "write", half)
+        convert(job)
+    assert not list((tmp_path / "copies").iterdir())
+    assert convert(job) == (900, "")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_ffmpeg_itself_decodes_and_says_what_is_wrong(tmp_path):
+    at = np.arange(32000) / 32000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * at)
+    soundfile.write(tmp_path / "a.wav", np.stack([tone, tone], 1), 32000)
+    source = tmp_path / "a: b.m4a"
+    words = ["ffmpeg", "-loglevel", "error", "-i", str(tmp_path / "a.wav")]
+    subprocess.run([*words, "-c:a", "aac", f"file:{source}"], check=True)
+    samples, reason = decode_aac(str(source))
+    assert reason == "" and abs(len(samples) - 16000) < 2000
+    spectrum = np.abs(np.fft.rfft(samples[4000:12000]))
+    assert spectrum.argmax() == 220 and np.abs(samples).max() < 0.6
+    whole = source.read_bytes()
+    (tmp_path / "half.m4a").write_bytes(whole[: len(whole) // 2])
+    middle = len(whole) // 3
+    noise = np.random.default_rng(0).bytes(len(whole) // 3)
+    noisy = whole[:middle] + noise + whole[middle + len(noise) :]
+    (tmp_path / "noisy.m4a").write_bytes(noisy)
+    for name in ("half.m4a", "noisy.m4a"):
+        samples, reason = decode_aac(str(tmp_path / name))
+        assert len(samples) == 0 and "\n" not in reason
+        assert reason.startswith("unreadable: ffmpeg: ") and "@" not in reason
+    assert "ffmpeg version" in ffmpeg_version()

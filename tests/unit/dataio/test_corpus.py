@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from fake_ffmpeg import FakeFfmpeg, hide_ffmpeg, write_m4a
 
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.corpus import (
+    find_audio,
     named_files,
     prepare,
 )
@@ -164,3 +166,55 @@ def test_when_nothing_is_usable_the_rejects_are_written_first(tmp_path):
         _prepare(tmp_path / "out", tmp_path / "data")
     assert "a.wav" in (tmp_path / "out" / "rejects.csv").read_text()
     assert not (tmp_path / "out" / "train.csv").exists()
+
+
+# --- AAC --------------------------------------------------------------------
+
+
+def test_aac_alone_is_copied_and_all_else_stays(tmp_path, data, monkeypatch):
+    ffmpeg = FakeFfmpeg(tmp_path / "bin", monkeypatch)
+    write_m4a(data / "s1" / "c.m4a", 32000)
+    write_m4a(data / "s1" / "b.m4a", "damaged")
+    out = tmp_path / "out"
+    train = find_audio(out, [data])
+    names, facts = prepare(out, data, train, None, (), 1.0, False, 2)
+    assert ffmpeg.decoded == ["b.m4a", "c.m4a"]
+    assert facts["data_root"] == str(out) and facts["data_in_output"]
+    assert facts["ffmpeg"] == "ffmpeg version fake"
+    manifest = read_manifest(out / "train.csv", "utterances", out)
+    assert len(manifest) == 4
+    assert manifest["s1/c.m4a"]["duration"] == 2.0
+    assert list(manifest.wav)[:3] == [
+        "$data_root/../data/s1/a.flac",
+        "$data_root/../data/s1/a.wav",
+        "$data_root/wav16k/train/s1/c.m4a.wav",
+    ]
+    for path, stop in zip(manifest.paths(), manifest.stop, strict=True):
+        assert len(read_crop(path, 0, stop)) == stop
+    rejects = pd.read_csv(out / "rejects.csv").set_index("wav")["reason"]
+    reason = rejects[str(data / "s1" / "b.m4a")]
+    assert reason == "unreadable: ffmpeg: moov atom not found"
+    assert len(list((out / "wav16k").rglob("*.wav"))) == 1
+
+
+def test_aac_without_ffmpeg_is_refused_unless_it_was_decoded(
+    tmp_path, data, monkeypatch
+):
+    write_m4a(data / "s1" / "c.m4a", 32000)
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        hide_ffmpeg(patch, tmp_path / "none")
+        with pytest.raises(InputError, match=r"c\.m4a .* install it and rep"):
+            find_audio(out, [data])
+    with monkeypatch.context() as patch:
+        FakeFfmpeg(tmp_path / "bin", patch)
+        prepare(out, data, find_audio(out, [data]), None, (), 1.0, False, 1)
+    hide_ffmpeg(monkeypatch, tmp_path / "none")
+    before = (out / "train.csv").read_bytes()
+    prepare(out, data, find_audio(out, [data]), None, (), 1.0, False, 1)
+    assert (out / "train.csv").read_bytes() == before
+
+
+def test_an_output_folder_inside_the_audio_is_refused(data):
+    with pytest.raises(InputError, match="choose another --output_folder"):
+        find_audio(data / "out", [data])
