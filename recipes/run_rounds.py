@@ -6,8 +6,8 @@ done is skipped, one that was interrupted resumes. To run it:
 
 > python recipes/run_rounds.py hparams/plans/quickstart.yaml
 > python recipes/run_rounds.py hparams/plans/minivox.yaml --data_folder=MINIVOX
-> torchrun is started by the driver: --launcher="[torchrun, --standalone, \
-      --nproc_per_node, 8]"
+> torchrun is started by the driver: --launcher=auto for all GPUs of the
+  machine, or --launcher="[torchrun, --standalone, --nproc_per_node, '4']"
 
 With ``--n_rounds=auto`` rounds go on until few labels change: after each, the
 plan grows or ends. ``--dry_run=True`` prints the plan;
@@ -17,6 +17,7 @@ them again; ``--debug`` runs the whole plan on synthetic voices, models tiny.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,17 @@ from speechbrain_ext.clustering.stopping import AUTO
 from speechbrain_ext.experiment.artifacts import ScoreArtifacts
 from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
 from speechbrain_ext.experiment.late_values import late_values
-from speechbrain_ext.experiment.launch import recipe_words, run_recipe
+from speechbrain_ext.experiment.launch import (
+    AUTO_LAUNCHER,
+    launcher_words,
+    recipe_words,
+    run_recipe,
+)
+from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
 from speechbrain_ext.experiment.plan_check import check_plan
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.run_report import write_run_report
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.stage_records import move_aside
@@ -93,17 +101,29 @@ def given_options(run_opts: RunOptions) -> list[str]:
     return words
 
 
+def launcher_of(
+    step: Step[Any], values: dict[str, Any], settings: RunRounds
+) -> list[str]:
+    """Return the words that start a step's processes; none: this Python."""
+    if not step.kind.launched:
+        return []
+    kind = settings_of(step.recipe)
+    given = read_leaf(kind, step.hparams, values).settings
+    return launcher_words(settings.launcher, getattr(given, "batch_size", None))
+
+
 def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
     """Run one step until it ends; a failure stops the plan."""
     settings = plan.settings
     late = {}
     if step.late:
         late = late_values(plan.corpus, settings.data_folder)
+    values = step.values(late)
     words = recipe_words(
         step.recipe,
         step.hparams,
-        step.values(late),
-        settings.launcher if step.kind.launched else (),
+        values,
+        launcher_of(step, values, settings),
         options,
     )
     print(f"\n== {step.name}\n{shlex.join(words)}", flush=True)
@@ -152,6 +172,9 @@ def main(argv: list[str] | None = None) -> None:
     settings: RunRounds = recipe.settings
     if recipe.run_opts.debug:
         settings = debug_plan(settings)
+    if recipe.options.device is not None and settings.launcher == AUTO_LAUNCHER:
+        # A device that is given is one process's.
+        settings = dataclasses.replace(settings, launcher=[])
     longest = longest_plan(settings)
     check_plan(longest)
     first = settings.from_stage

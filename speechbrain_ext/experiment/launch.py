@@ -7,6 +7,7 @@ can be repeated from the command line that was printed.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.utils.files import PathLike
 
+logger = logging.getLogger(__name__)
+
+AUTO_LAUNCHER = "auto"
 _OPTIONS = RunOptions().as_dict().keys()
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -40,6 +44,55 @@ def recipe_script(recipe: str) -> Path:
     'train_dino.py'
     """
     return RECIPES / f"{recipe}.py"
+
+
+def launcher_words(
+    launcher: str | Sequence[str], batch_size: int | None = None
+) -> list[str]:
+    """Return the words that start a step on several processes.
+
+    Arguments
+    ---------
+    launcher : str or sequence of str
+        ``"auto"``: torchrun with a process for each GPU of the machine, or
+        nothing where there is one GPU or none. A list: its words as they are.
+    batch_size : int, optional
+        Utterances that the processes share. ``"auto"`` takes the largest
+        number of GPUs that divides them.
+
+    Returns
+    -------
+    list of str
+        Empty: one process, without a launcher.
+
+    Example
+    -------
+    >>> launcher_words(["torchrun", "--standalone"])
+    ['torchrun', '--standalone']
+    """
+    if launcher != AUTO_LAUNCHER:
+        return list(launcher)
+    n_gpus = count_gpus()
+    n_used = n_gpus
+    while batch_size and n_used > 1 and batch_size % n_used:
+        n_used -= 1
+    if n_used < n_gpus:
+        logger.warning(
+            f"{n_used} of {n_gpus} GPUs are used: {n_gpus} cannot share a "
+            f"batch_size of {batch_size} evenly"
+        )
+    if n_used < 2:
+        return []
+    # The module of torchrun, whose script need not be on PATH.
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*start, "--nproc_per_node", str(n_used)]
+
+
+def count_gpus() -> int:
+    """Count the GPUs of this machine that CUDA_VISIBLE_DEVICES leaves."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def recipe_words(

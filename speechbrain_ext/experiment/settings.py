@@ -50,10 +50,10 @@ class RunRounds(Settings):
         "that are not up to date",
         decides=False,
     )
-    launcher: list[str] = setting(
+    launcher: Literal["auto"] | list[str] = setting(
         [],
         "command that starts each training, word by word, e.g. [torchrun, "
-        "--standalone]; []: none",
+        "--standalone]; auto: torchrun on all GPUs of the machine; []: none",
         decides=False,
     )
 

@@ -3,9 +3,12 @@
 import json
 import sys
 
+import pytest
+
 from speechbrain_ext.experiment.launch import (
     CPU_ENVIRONMENT,
     ROOT,
+    launcher_words,
     recipe_environment,
     recipe_script,
     recipe_words,
@@ -44,6 +47,51 @@ def test_a_launcher_takes_the_place_of_python():
     launcher = ["torchrun", "--standalone"]
     words = recipe_words("train_dino", "leaf.yaml", {}, launcher)
     assert words[:2] == launcher and sys.executable not in words
+
+
+def gpus(monkeypatch, number):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: number)
+
+
+@pytest.mark.parametrize("number", [2, 8])
+def test_auto_starts_a_process_for_each_gpu(monkeypatch, number):
+    gpus(monkeypatch, number)
+    words = recipe_words("train_dino", "a.yaml", {}, launcher_words("auto"))
+    assert words[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert words[3:6] == ["--standalone", "--nproc_per_node", str(number)]
+    assert words[6] == str(recipe_script("train_dino"))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_auto_needs_no_launcher_for_one_gpu_or_none(monkeypatch, number):
+    gpus(monkeypatch, number)
+    assert launcher_words("auto", 128) == []
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "batch_size", "n_used"),
+    [(8, 128, 8), (8, 100, 5), (6, 128, 4), (3, 100, 2), (7, 25, 5)],
+)
+def test_auto_takes_as_many_gpus_as_share_a_batch(
+    monkeypatch, caplog, n_gpus, batch_size, n_used
+):
+    """On 8 GPUs the paper's last step, of batches of 100, would fail."""
+    gpus(monkeypatch, n_gpus)
+    assert launcher_words("auto", batch_size)[-1] == str(n_used)
+    said = f"{n_used} of {n_gpus} GPUs are used"
+    assert (said in caplog.text) == (n_used < n_gpus)
+
+
+def test_auto_uses_one_gpu_where_none_share_a_batch(monkeypatch):
+    gpus(monkeypatch, 2)
+    assert launcher_words("auto", 25) == []
+
+
+def test_a_launcher_that_is_given_is_kept_and_no_gpu_counted(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", None)
+    given = ["torchrun", "--standalone", "--nproc_per_node", "3"]
+    assert launcher_words(given, 128) == given
+    assert launcher_words([], 128) == []
 
 
 def test_what_the_user_has_set_wins_in_the_environment(monkeypatch):
