@@ -396,10 +396,20 @@ def _power(wavs: torch.Tensor) -> torch.Tensor:
 
 
 def from_folder(
-    factory: Callable[..., Augment], folder: PathLike | None
+    factory: Callable[..., Augment],
+    folder: PathLike | None,
+    rir_folder: PathLike | None = None,
 ) -> Augment | None:
-    """Build the augmentation; without a folder, warn and return None."""
+    """Build the augmentation; without a folder, warn and return None.
+
+    ``rir_folder`` is passed on if it is given: other classes need not take it.
+    """
     if folder is None:
-        logger.warning("augment_folder is null: training without augmentation")
+        logger.warning(
+            "neither augment_folder nor musan and rirs are given: training "
+            "without augmentation"
+        )
         return None
-    return factory(folder)
+    if rir_folder is None:
+        return factory(folder)
+    return factory(folder, rir_folder=rir_folder)

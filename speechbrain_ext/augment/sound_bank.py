@@ -164,7 +164,8 @@ def read_folder(
         raise InputError(
             f"{folder} holds no recording with sound; augmentation needs "
             "folders noise, music, speech and rir (or rir_folder); correct "
-            "--augment_folder, or train without by --augment_folder=null"
+            "--augment_folder (or --musan and --rirs), or train without by "
+            "--augment_folder=null"
         )
 
 

@@ -72,6 +72,8 @@ def debug_plan(settings: RunRounds) -> RunRounds:
         augment_folder=str(
             CorpusArtifacts(Path(root) / Role.CORPUS.value).sounds
         ),
+        musan=None,
+        rirs=None,
         results_folder=f"{root}/results",
         stages=stages,
     )

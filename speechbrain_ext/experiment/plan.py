@@ -172,12 +172,19 @@ class _Builder:
             {
                 "train_annotation": str(self.corpus.train),
                 "data_folder": Late.DATA_ROOT,
-                "augment_folder": self.settings.augment_folder,
+                **self.sounds(),
             },
         )
         labels = self.labels(model)
         self.score(model, labels, clusters=labels)
         return model, labels
+
+    def sounds(self) -> dict[str, str | None]:
+        """Return the folders of sounds that each training augments with."""
+        return {
+            key: getattr(self.settings, key)
+            for key in ("augment_folder", "musan", "rirs")
+        }
 
     def ablations(self, labels: Labels, start: dict[str, Any]) -> None:
         """Append a copy of round 1 for each ablation, with its values."""
@@ -232,7 +239,7 @@ class _Builder:
         values = {
             "train_annotation": str(labels.artifacts.labels),
             "data_folder": Late.DATA_ROOT,
-            "augment_folder": self.settings.augment_folder,
+            **self.sounds(),
             **values,
         }
         return self.add(kind, system, ModelArtifacts, values, change)

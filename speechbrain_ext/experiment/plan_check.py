@@ -23,6 +23,8 @@ _OF_PLAN = {
     "whiten": "whiten_scores",
     "data_folder": "data_folder",
     "augment_folder": "augment_folder",
+    "musan": "musan",
+    "rirs": "rirs",
 }
 
 

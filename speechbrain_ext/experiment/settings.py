@@ -66,7 +66,21 @@ class RunRounds(Settings):
     augment_folder: str | None = setting(
         None,
         "folder with noise, music, speech and rir for augmentation; null: "
-        "no augmentation",
+        "none, or musan and rirs in its place",
+        path=True,
+        group="corpus",
+    )
+    musan: str | None = setting(
+        None,
+        "folder of MUSAN as it unpacks (music, noise, speech), with rirs in "
+        "place of augment_folder; null: none",
+        path=True,
+        group="corpus",
+    )
+    rirs: str | None = setting(
+        None,
+        "folder of RIRS_NOISES as it unpacks, of which simulated_rirs is used; "
+        "null: none",
         path=True,
         group="corpus",
     )

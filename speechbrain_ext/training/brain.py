@@ -128,7 +128,9 @@ class TrainingBrain(sb.Brain):
         )
         self.train_sampler = data.sampler
         self.lr_schedule = objects["lr_schedule"]
-        self.augment = from_folder(objects["augment"], settings.augment_folder)
+        self.augment = from_folder(
+            objects["augment"], *settings.sound_folders()
+        )
         self.validation = build_validation(settings)
         self.train_loggers = _train_loggers(objects["train_logger"], folder)
 

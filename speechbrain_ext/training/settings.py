@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from speechbrain_ext.augment.downloads import (
+    check_downloads,
+    impulse_responses,
+)
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
@@ -79,7 +83,21 @@ class TrainingSettings(Settings):
     augment_folder: str | None = setting(
         None,
         "folder with noise, music, speech and rir for augmentation; null: "
-        "no augmentation",
+        "none, or musan and rirs in its place",
+        path=True,
+        group=DATA,
+    )
+    musan: str | None = setting(
+        None,
+        "folder of MUSAN as it unpacks (music, noise, speech), with rirs in "
+        "place of augment_folder; null: none",
+        path=True,
+        group=DATA,
+    )
+    rirs: str | None = setting(
+        None,
+        "folder of RIRS_NOISES as it unpacks, of which simulated_rirs is used; "
+        "null: none",
         path=True,
         group=DATA,
     )
@@ -223,6 +241,7 @@ class TrainingSettings(Settings):
 
     def check_together(self) -> None:
         """Raise InputError for values that contradict each other."""
+        self._check_sources()
         weights = _given(self.augment).get("probabilities")
         if weights is not None and (len(weights) != 5 or not sum(weights)):
             raise InputError(
@@ -243,6 +262,53 @@ class TrainingSettings(Settings):
                 "null; both are needed; give the manifest of the trials' "
                 "utterances with --eer_annotation, or leave out --eer_trials"
             )
+
+    def _check_sources(self) -> None:
+        """Raise InputError for sounds that are given twice or by half."""
+        augment = _given(self.augment)
+        if (self.musan is None) != (self.rirs is None):
+            key, other = ("musan", "rirs") if self.musan else ("rirs", "musan")
+            raise InputError(
+                f"{key} is {getattr(self, key)} and {other} is null; both are "
+                f"needed; give --{other}, or leave out --{key}"
+            )
+        if self.musan is None:
+            return
+        if self.augment_folder is not None:
+            raise InputError(
+                f"musan is {self.musan} and augment_folder is "
+                f"{self.augment_folder}; sounds come from one of them; give "
+                "--augment_folder=null, or --musan=null --rirs=null"
+            )
+        if augment.get("rir_folder"):
+            raise InputError(
+                f"augment.rir_folder is {augment['rir_folder']}; rirs, "
+                f"{self.rirs}, has the impulse responses; leave one out"
+            )
+        if augment.get("!") != _OUR_AUGMENT:
+            raise InputError(
+                f"musan is {self.musan}; {augment.get('!')} takes one folder "
+                "for all sounds; give --augment_folder in place of --musan and "
+                "--rirs"
+            )
+
+    def sound_folders(self) -> tuple[str | None, str | None]:
+        """Return the folder of sounds and, if it is another, of responses.
+
+        Returns
+        -------
+        tuple of (str or None, str or None)
+            As `speechbrain_ext.augment.augmenter.from_folder` takes them.
+
+        Raises
+        ------
+        InputError
+            ``musan`` or ``rirs`` is not what its archive unpacks to.
+        """
+        if self.musan is None or self.rirs is None:
+            return self.augment_folder, None
+        check_downloads(self.musan, self.rirs)
+        return self.musan, str(impulse_responses(self.rirs))
 
     def inputs(self) -> dict[str, str]:
         """Return the files that decide the result, by name."""
@@ -266,12 +332,14 @@ class TrainingSettings(Settings):
     def augment_files(self) -> dict[str, Any]:
         """Return a summary of the sounds in folders, for the record."""
         augment = _given(self.augment)
+        sounds, rirs = self.sound_folders()
         # What files another class reads is not known.
-        if self.augment_folder is None or augment.get("!") != _OUR_AUGMENT:
+        if sounds is None or augment.get("!") != _OUR_AUGMENT:
             return {}
-        folders = {"sounds": self.augment_folder}
-        if augment.get("rir_folder"):
-            folders["rir"] = augment["rir_folder"]
+        folders = {"sounds": sounds}
+        rirs = rirs or augment.get("rir_folder")
+        if rirs:
+            folders["rir"] = rirs
         found = {
             name: list_audio([folder], with_aac=True).summary()
             for name, folder in folders.items()
@@ -288,7 +356,7 @@ class TrainingSettings(Settings):
         if source and Path(source).exists():
             # An input, of which the bytes count and not the place.
             embedder["encoder_source"] = "local files"
-        augmented = self.augment_folder is not None
+        augmented = (self.augment_folder or self.musan) is not None
         return {
             **super().record(),
             "augment": augment,

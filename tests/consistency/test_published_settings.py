@@ -137,7 +137,7 @@ def settings_of_step(step):
 
 
 def plan_steps(name) -> dict:
-    given = dict.fromkeys(("data_folder", "augment_folder"), "x")
+    given = dict.fromkeys(("data_folder", "musan", "rirs"), "x")
     plan = read_leaf(RunRounds, f"plans/{name}.yaml", given).settings
     return {step.name: step for step in load_plan(plan).steps}
 

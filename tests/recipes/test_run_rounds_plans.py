@@ -9,7 +9,7 @@ from run_steps import step
 from small_run import PLAN, call
 
 from recipes import run_rounds
-from speechbrain_ext.experiment.steps import Kind, Role, System
+from speechbrain_ext.experiment.steps import Kind, Late, Role, System
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
@@ -76,6 +76,9 @@ WRONG = [
         "--n_rounds=auto --stages={labels: {set: {previous_labels: null}}}",
         "stages.labels.set.previous_labels is given; n_rounds is auto",
     ),
+    ("--musan=M", "musan is M and rirs is null; both are needed; give --rirs"),
+    ("--musan=M --rirs=R", "musan is M and augment_folder is "),
+    ("--launcher=all", "launcher is 'all'; it must be auto or a list"),
     (
         "--stages={prepare: {set: {n_speakers: 0}}}",
         "stages.prepare.set.n_speakers is 0; it must be",
@@ -227,3 +230,50 @@ def test_run_options_of_a_plan_reach_its_steps(tmp_path, monkeypatch, capsys):
     with pytest.raises(InputError, match="enough"):
         run_rounds.main([str(plan), f"--output_folder={tmp_path}/out"])
     assert given == ["--noprogressbar", "--precision=bf16"]
+
+
+VOXCELEB = "hparams/plans/voxceleb.yaml"
+LATE = dict.fromkeys(Late, "x") | {Late.TRIALS: {"O": "x"}}
+
+
+def words_of_steps(monkeypatch, folder, *options):
+    """Recipe and command line of each step of VoxCeleb's plan; none is run."""
+    seen = []
+    doubles = {
+        "run_recipe": seen.append,
+        "late_values": lambda *_: LATE,
+        "show": lambda _: None,
+        "write_run_report": lambda _: None,
+    }
+    for name, double in doubles.items():
+        monkeypatch.setattr(run_rounds, name, double)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    given = ["--data_folder=VOX", "--musan=M", "--rirs=R", *options]
+    run_rounds.main([VOXCELEB, f"--output_folder={folder}", *given])
+    scripts = [next(w for w in words if "/recipes/" in w) for words in seen]
+    stems = [script.rpartition("/")[2][:-3] for script in scripts]
+    return list(zip(stems, seen, strict=True))
+
+
+def test_voxceleb_is_one_command_from_downloads_to_the_result(
+    tmp_path, monkeypatch
+):
+    steps = words_of_steps(monkeypatch, tmp_path)
+    assert steps[0][0] == "prepare_voxceleb"
+    assert steps[-1][0] == "export_model"
+    trained = [words for stem, words in steps if stem.startswith("train_")]
+    assert len(trained) == 9
+    sounds = {"--augment_folder=null", '--musan="M"', '--rirs="R"'}
+    assert all(sounds <= {*words} for words in trained)
+    for stem, words in steps:
+        several = stem.startswith(("train_", "extract_"))
+        assert ("--nproc_per_node" in words) == several
+        if several:
+            # Batches of 100, of the larger margin, are not shared by 8.
+            n_used = "5" if "--batch_size=100" in words else "8"
+            assert words[words.index("--nproc_per_node") + 1] == n_used
+
+
+def test_a_device_that_is_given_is_used_by_one_process(tmp_path, monkeypatch):
+    steps = words_of_steps(monkeypatch, tmp_path, "--device=cpu")
+    assert not any("--nproc_per_node" in words for _, words in steps)

@@ -460,6 +460,13 @@ def test_without_a_folder_there_is_no_augmentation(folder, caplog):
     assert isinstance(from_folder(Augment, folder), Augment)
 
 
+def test_another_class_need_not_know_a_folder_of_responses():
+    assert from_folder(lambda folder: [folder], "sounds") == ["sounds"]
+    assert from_folder(
+        lambda folder, rir_folder: [folder, rir_folder], "sounds", "rooms"
+    ) == ["sounds", "rooms"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

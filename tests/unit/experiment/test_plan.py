@@ -291,7 +291,8 @@ def test_a_contrastive_training_may_be_the_bootstrap(settings):
     assert step.recipe == "train_contrastive" and step.kind.launched
     assert step.folder == dino.folder
     # What the plan itself gives is the same.
-    given = {"seed", "train_annotation", "augment_folder", "embedder"}
+    sounds = {"augment_folder", "musan", "rirs"}
+    given = {"seed", "train_annotation", "embedder", *sounds}
     assert step.options == {
         **{k: dino.options[k] for k in given},
         "n_epochs": 3,

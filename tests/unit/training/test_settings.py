@@ -165,3 +165,71 @@ def test_sounds_of_augmentation_are_on_record_and_not_their_place(tmp_path):
     (tmp_path / "new" / "rooms" / "a.wav").write_bytes(b"another")
     assert files != new.settings.augment_files()
     assert training_leaf.read(DINO).settings.augment_files() == {}
+
+
+def unpacked(folder):
+    """MUSAN and RIRS_NOISES in a folder, a file in each of their folders."""
+    rirs = "RIRS_NOISES/simulated_rirs"
+    rooms = [f"{rirs}/{size}room" for size in ("small", "medium", "large")]
+    others = ["RIRS_NOISES/real_rirs_isotropic_noises"]
+    for part in ("music", "noise", "speech"):
+        others.append(f"musan/{part}")
+    for name in rooms + others:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.wav").write_bytes(b"sound")
+    return {
+        "musan": str(folder / "musan"),
+        "rirs": str(folder / "RIRS_NOISES"),
+    }
+
+
+@pytest.mark.parametrize("stem", [DINO, SIMCLR, SPEAKER])
+def test_musan_and_rirs_are_given_as_they_unpack(stem, tmp_path):
+    old = training_leaf.read(stem, **unpacked(tmp_path / "old"))
+    new = training_leaf.read(stem, **unpacked(tmp_path / "new"))
+    rooms = str(tmp_path / "old" / "RIRS_NOISES" / "simulated_rirs")
+    sounds = str(tmp_path / "old" / "musan")
+    assert old.settings.sound_folders() == (sounds, rooms)
+    assert old.record == new.record and old.record["augmented"]
+    assert old.record != training_leaf.read(stem).record
+    files = old.settings.augment_files()
+    assert files == new.settings.augment_files()
+    counts = {k: v["count"] for k, v in files["augment_files"].items()}
+    assert counts == {"sounds": 3, "rir": 3}
+    # Noises recorded with the responses are not used and decide nothing.
+    isotropic = tmp_path / "new/RIRS_NOISES/real_rirs_isotropic_noises"
+    (isotropic / "b.wav").write_bytes(b"more")
+    assert files == new.settings.augment_files()
+    (tmp_path / "new" / "musan" / "noise" / "b.wav").write_bytes(b"more")
+    assert files != new.settings.augment_files()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"musan": "m"}, "musan is m and rirs is null; .*give --rirs"),
+        ({"rirs": "r"}, "rirs is r and musan is null; .*give --musan"),
+        (
+            {"musan": "m", "rirs": "r", "augment_folder": "a"},
+            "musan is m and augment_folder is a; .*--augment_folder=null",
+        ),
+        (
+            {"musan": "m", "rirs": "r", "augment": {"rir_folder": "f"}},
+            "augment.rir_folder is f; rirs, r, has .*leave one out",
+        ),
+        (
+            {"musan": "m", "rirs": "r", "augment": "!name:torch.nn.Dropout"},
+            "musan is m; .*Dropout takes one folder.*give --augment_folder",
+        ),
+    ],
+)
+def test_sounds_are_given_once_and_whole(given, said):
+    with pytest.raises(InputError, match=said):
+        training_leaf.read(DINO, **given)
+
+
+def test_a_wrong_folder_of_sounds_is_named_before_training(tmp_path):
+    given = {"musan": str(tmp_path), "rirs": str(tmp_path)}
+    settings = training_leaf.read(DINO, **given).settings
+    with pytest.raises(InputError, match="musan as it unpacks, with music"):
+        settings.augment_files()
