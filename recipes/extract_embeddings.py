@@ -42,8 +42,6 @@ from speechbrain_ext.dataio.manifest import (
 )
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.models.embedder import (
-    MODEL,
-    RECIPE,
     batches_of_one_length,
     load_embedder,
 )
@@ -144,13 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     """Embed the utterances of a manifest and write the embeddings."""
     recipe = RecipeRun(__file__, ExtractEmbeddings, argv)
     settings = recipe.settings
-    embedder_folder = Path(settings.embedder_folder)
-    inputs = {
-        "embedder": embedder_folder / MODEL,
-        "embedder_yaml": embedder_folder / RECIPE,
-        "annotation": settings.annotation,
-    }
-    if recipe.is_done(inputs=inputs):
+    if recipe.is_done(settings.inputs()):
         return
     manifest = read_manifest(
         settings.annotation, "utterances", settings.data_folder

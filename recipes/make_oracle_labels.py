@@ -18,7 +18,6 @@ from speechbrain_ext.dataio.settings import MakeOracleLabels
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,11 +33,7 @@ def main(argv: list[str] | None = None) -> None:
             f"of one speaker, {speakers[0]!r}, and a classifier needs 2; "
             "bring more speakers, or train without true labels"
         )
-    inputs: dict[str, PathLike] = {
-        "train_annotation": settings.train_annotation,
-        "oracle": settings.oracle,
-    }
-    if recipe.is_done(inputs):
+    if recipe.is_done(settings.inputs()):
         return
     labels = train.table.assign(spk_id=speakers)
     write_manifest(recipe.folder / "pseudo_labels.csv", labels, "pseudo_labels")

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,6 @@ from speechbrain_ext.dataio.manifest import (
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import check_vectors, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
@@ -74,14 +72,18 @@ def main(argv: list[str] | None = None) -> None:
     recipe = RecipeRun(__file__, MakePseudoLabels, argv)
     settings: MakePseudoLabels = recipe.settings
     train = read_manifest(settings.train_annotation, "utterances")
-    check_numbers(settings, len(train))
+    settings.check_numbers(len(train))
+    if settings.n_clusters == "auto":
+        candidates(
+            settings.n_centroids or len(train), settings.n_clusters_range
+        )
     x = unit_embeddings(train, settings)
     speakers, previous = None, None
     if settings.oracle:
         speakers = true_speakers(settings.oracle, train)
     if settings.previous_labels:
         previous = previous_clusters(settings.previous_labels, train)
-    if recipe.is_done(inputs_of(settings)):
+    if recipe.is_done(settings.inputs()):
         return
     labels, choice = cluster(x, settings)
     found = fit(x, labels, cluster_means(x, labels, labels.max() + 1))
@@ -111,38 +113,6 @@ def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
     rows = rows_for(index, train.ids, folder)
     x = check_vectors(unit_rows(vectors, rows))
     return x if settings.whiten is None else whiten_(x, settings.whiten)
-
-
-def inputs_of(settings: MakePseudoLabels) -> dict[str, Any]:
-    """List the files that are read, by name."""
-    folder = Path(settings.embeddings_folder)
-    inputs = {
-        "train_annotation": settings.train_annotation,
-        "embeddings": folder / "embeddings.npy",
-        "embeddings_ids": folder / "embeddings.csv",
-    }
-    for key in ("oracle", "previous_labels"):
-        if getattr(settings, key):
-            inputs[key] = getattr(settings, key)
-    return inputs
-
-
-def check_numbers(settings: MakePseudoLabels, n_utterances: int) -> None:
-    """Raise InputError if there are too few utterances for the settings."""
-    for key, most in (
-        ("n_clusters", n_utterances - 1),
-        ("n_centroids", n_utterances),
-    ):
-        value = getattr(settings, key)
-        if isinstance(value, int) and value > most:
-            raise InputError(
-                f"{key} is {value}; {n_utterances} utterances allow {most} at "
-                f"most; lower --{key}"
-                + (" or give null" if key == "n_centroids" else "")
-            )
-    if settings.n_clusters == "auto":
-        n_leaves = settings.n_centroids or n_utterances
-        candidates(n_leaves, settings.n_clusters_range)
 
 
 def cluster(

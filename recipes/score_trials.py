@@ -54,7 +54,6 @@ from speechbrain_ext.verification.settings import ScoreTrials
 from speechbrain_ext.verification.subgroups import groups_of, read_metadata
 from speechbrain_ext.verification.system import (
     System,
-    input_files,
     read_optional,
 )
 from speechbrain_ext.verification.trial_speakers import speakers_of, units_of
@@ -70,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     recipe = RecipeRun(__file__, ScoreTrials, argv)
     settings = recipe.settings
     trained = training_facts(settings.train_record)
-    if recipe.is_done(input_files(settings), trained=trained):
+    if recipe.is_done(settings.inputs(), trained=trained):
         return
     lists = read_lists(settings)
     measures = [measures_of(settings, trials) for trials in lists]

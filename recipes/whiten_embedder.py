@@ -11,19 +11,15 @@ loads like any other and needs no step after it. To run it:
 
 from __future__ import annotations
 
-from pathlib import Path
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.models.embedder import (
-    MODEL,
-    RECIPE,
     load_embedder,
     save_embedder,
 )
 from speechbrain_ext.models.settings import WhitenEmbedder
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.whitening import (
     fold_whitening_,
     whitening,
@@ -36,13 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     settings: WhitenEmbedder = recipe.settings
     embedder = load_embedder(settings.embedder_folder)
     vectors, _ = read_embeddings(settings.embeddings_folder)
-    source = Path(settings.embedder_folder)
-    inputs: dict[str, PathLike] = {
-        "embedder": source / MODEL,
-        "embedder_yaml": source / RECIPE,
-        "embeddings": Path(settings.embeddings_folder) / "embeddings.npy",
-    }
-    if recipe.is_done(inputs):
+    if recipe.is_done(settings.inputs()):
         return
     fold_whitening_(embedder.model, whitening(vectors, settings.whiten))
     names = save_embedder(recipe.folder / "embedder", embedder)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
 
 _CLUSTERS = "number of clusters"
@@ -173,3 +175,30 @@ class MakePseudoLabels(Settings):
                 "numbers; correct it, for example "
                 "--n_clusters_range='[100, 500]'"
             )
+
+    def check_numbers(self, n_utterances: int) -> None:
+        """Raise InputError if there are too few utterances to cluster."""
+        for key, most in (
+            ("n_clusters", n_utterances - 1),
+            ("n_centroids", n_utterances),
+        ):
+            value = getattr(self, key)
+            if isinstance(value, int) and value > most:
+                null = " or give null" if key == "n_centroids" else ""
+                raise InputError(
+                    f"{key} is {value}; {n_utterances} utterances allow {most} "
+                    f"at most; lower --{key}{null}"
+                )
+
+    def inputs(self) -> dict[str, PathLike]:
+        """Return the files that decide the result, by name."""
+        folder = Path(self.embeddings_folder)
+        files: dict[str, PathLike] = {
+            "train_annotation": self.train_annotation,
+            "embeddings": folder / "embeddings.npy",
+            "embeddings_ids": folder / "embeddings.csv",
+        }
+        for key in ("oracle", "previous_labels"):
+            if getattr(self, key):
+                files[key] = getattr(self, key)
+        return files

@@ -162,6 +162,13 @@ class MakeOracleLabels(Settings):
         doc="oracle.csv with the true speakers of the same corpus", path=True
     )
 
+    def inputs(self) -> dict[str, str]:
+        """Return the files that decide the result, by name."""
+        return {
+            "train_annotation": self.train_annotation,
+            "oracle": self.oracle,
+        }
+
 
 @dataclasses.dataclass(kw_only=True)
 class ConvertEmbeddings(Settings):

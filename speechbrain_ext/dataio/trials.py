@@ -168,6 +168,67 @@ def _check_lines(source: str, table: pd.DataFrame) -> None:
         )
 
 
+def check_pairs(trials: TrialList, allow_repeats: bool = False) -> None:
+    """Raise InputError for pairs that make an error rate wrong.
+
+    The two orders of a pair are two trials, which a list may have on purpose:
+    they are not a repeat. A cosine cannot tell them apart, so they must not
+    contradict each other.
+
+    Arguments
+    ---------
+    trials : TrialList
+        The list.
+    allow_repeats : bool
+        Count a pair that is there twice twice, instead of refusing it.
+
+    Raises
+    ------
+    InputError
+        An utterance is compared with itself, a pair is there with both
+        labels, or it is repeated; with the first such line.
+
+    Example
+    -------
+    >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n1 a b\\n")
+    >>> check_pairs(trials)
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: dev.txt line 3: the pair a b is ...
+    """
+    names = np.concatenate([trials.enrol, trials.test])
+    # Numbers in place of names: half a million trials take a second.
+    sides = np.split(pd.factorize(names)[0].astype(np.int64), 2)
+    itself = sides[0] == sides[1]
+    again = _repeats(*sides)
+    either = np.minimum(*sides), np.maximum(*sides)
+    contradicts = _repeats(*either) & ~_repeats(*either, trials.labels)
+    if itself.any():
+        bad, rule = itself, "compares an utterance with itself"
+        way = "remove it"
+    elif contradicts.any():
+        bad, rule = contradicts, "is there with the other label too"
+        way = "one of the two is wrong, remove it"
+    elif again.any() and not allow_repeats:
+        bad, rule = again, "is there twice"
+        way = (
+            "remove the repeats, or count them as they are with "
+            "--allow_repeats=True"
+        )
+    else:
+        return
+    row = int(np.flatnonzero(bad)[0])
+    raise InputError(
+        f"{trials.source} line {trials.lines[row]}: the pair "
+        f"{trials.enrol[row]} {trials.test[row]} {rule} "
+        f"({int(bad.sum())} such line(s)); {way}"
+    )
+
+
+def _repeats(*columns: np.ndarray) -> np.ndarray:
+    """Return which rows equal an earlier one [N]."""
+    return pd.DataFrame(dict(enumerate(columns))).duplicated().to_numpy()
+
+
 def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
     """Raise InputError if a list names unknown utterances.
 

@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from speechbrain_ext.models.encoder_source import check_source
 from speechbrain_ext.models.wavlm_attention import fuse_attention
 from speechbrain_ext.models.wavlm_checkpoint import is_official, read_official
 from speechbrain_ext.utils.errors import InputError
@@ -104,6 +105,8 @@ def load_model(
     elif is_official(str(source)):
         model, do_normalize = _from_official(str(source))
     else:
+        if Path(str(source)).is_dir():
+            check_source(str(source))
         model, do_normalize = _from_source(str(source))
     if isinstance(model, WavLMModel):
         fuse_attention(model)

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
+
+
+# Files of an embedder folder; embedder.py, which writes them, loads much more.
+_EMBEDDER = {
+    "embedder": "embedding_model.ckpt",
+    "embedder_yaml": "hyperparams.yaml",
+}
+
+
+def _embedder_files(folder: str) -> dict[str, PathLike]:
+    return {name: Path(folder) / file for name, file in _EMBEDDER.items()}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -47,6 +60,11 @@ class ExtractEmbeddings(Settings):
         decides=False,
     )
 
+    def inputs(self) -> dict[str, PathLike]:
+        """Return the files that decide the result, by name."""
+        files = _embedder_files(self.embedder_folder)
+        return {**files, "annotation": self.annotation}
+
 
 @dataclasses.dataclass(kw_only=True)
 class WhitenEmbedder(Settings):
@@ -70,3 +88,11 @@ class WhitenEmbedder(Settings):
         low=0,
         high=1,
     )
+
+    def inputs(self) -> dict[str, PathLike]:
+        """Return the files that decide the result, by name."""
+        embeddings = Path(self.embeddings_folder) / "embeddings.npy"
+        return {
+            **_embedder_files(self.embedder_folder),
+            "embeddings": embeddings,
+        }

@@ -11,6 +11,7 @@ from speechbrain_ext.augment.downloads import (
     check_downloads,
     impulse_responses,
 )
+from speechbrain_ext.augment.sound_bank import check_sounds
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
@@ -310,6 +311,20 @@ class TrainingSettings(Settings):
         check_downloads(self.musan, self.rirs)
         return self.musan, str(impulse_responses(self.rirs))
 
+    def check_sounds(self) -> None:
+        """Raise InputError if a folder of sounds is not there or is empty."""
+        sounds, rirs = self.sound_folders()
+        augment = _given(self.augment)
+        # What another class needs is not known.
+        if sounds is not None and augment.get("!") == _OUR_AUGMENT:
+            check_sounds(sounds, rirs or augment.get("rir_folder"))
+
+    @property
+    def encoder_source(self) -> str | None:
+        """Source of the pre-trained encoder, if the embedder has one."""
+        values = {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
+        return values.get("encoder_source") or None
+
     def inputs(self) -> dict[str, str]:
         """Return the files that decide the result, by name."""
         return {
@@ -320,8 +335,7 @@ class TrainingSettings(Settings):
 
     def _encoder_files(self) -> dict[str, str]:
         """Return the files of a pre-trained encoder that is no hub id."""
-        values = {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
-        source = Path(values.get("encoder_source") or "")
+        source = Path(self.encoder_source or "")
         if source.is_file():
             return {"encoder": str(source)}
         if source == Path() or not source.is_dir():

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 
 REQUIRED: Any = dataclasses.MISSING
 
@@ -336,6 +337,10 @@ class Settings:
 
     def check_together(self) -> None:
         """Raise InputError for values that contradict each other."""
+
+    def inputs(self) -> Mapping[str, PathLike]:
+        """Return the files that decide the result, by name."""
+        return {}
 
     @classmethod
     def keys(cls) -> dict[str, Setting]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from speechbrain_ext.dataio.trials import TrialList, read_trial_file
+from speechbrain_ext.dataio.trials import (
+    TrialList,
+    check_pairs,
+    read_trial_file,
+)
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.vectors import (
@@ -51,7 +54,8 @@ def read_trials(
     ------
     InputError
         The file is absent, a line breaks the format, only one class is
-        there, or a pair is repeated; lines are numbered from 1.
+        there, or `speechbrain_ext.dataio.trials.check_pairs` refuses a pair;
+        lines are numbered from 1.
 
     Example
     -------
@@ -62,32 +66,8 @@ def read_trials(
     ('dev', array([1, 0]), array(['b', 'c'], dtype=object))
     """
     trials = read_trial_file(name or Path(path).stem, path)
-    _check_repeats(trials, allow_repeats)
+    check_pairs(trials, allow_repeats)
     return trials
-
-
-def _check_repeats(trials: TrialList, allow_repeats: bool) -> None:
-    pairs = pd.DataFrame({"enrol": trials.enrol, "test": trials.test})
-    again = pairs.duplicated().to_numpy()
-    pairs["label"] = trials.labels
-    contradicts = again & ~pairs.duplicated().to_numpy()
-    if contradicts.any():
-        bad, rule = contradicts, "is there with the other label too"
-        way = "one of the two is wrong, remove it"
-    elif again.any() and not allow_repeats:
-        bad, rule = again, "is there twice"
-        way = (
-            "remove the repeats, or count them as they are with "
-            "--allow_repeats=True"
-        )
-    else:
-        return
-    row = int(np.flatnonzero(bad)[0])
-    raise InputError(
-        f"{trials.source} line {trials.lines[row]}: the pair "
-        f"{trials.enrol[row]} {trials.test[row]} {rule} "
-        f"({int(bad.sum())} such line(s)); {way}"
-    )
 
 
 def cosine_scores(

@@ -7,10 +7,16 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from speechbrain_ext.dataio.embedding_files import CROPS
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
 from speechbrain_ext.verification.backend import Backend, parse_backends
 
+_OPTIONAL_FILES = (
+    "cohort_labels calibration_labels calibration_trials "
+    "calibration_annotation annotation oracle metadata clusters"
+).split()
 _NORM = "score normalisation"
 _CALIBRATION = "calibration"
 _RESULT = "description of the system in the result files"
@@ -251,6 +257,27 @@ class ScoreTrials(Settings):
                     "names; use letters, digits and _ . - only"
                 )
         return trials
+
+    def inputs(self) -> dict[str, PathLike]:
+        """Return the files that decide the result, by name."""
+        files: dict[str, PathLike] = {
+            f"trials {name}": path for name, path in self.lists().items()
+        }
+        for key in _OPTIONAL_FILES:
+            if getattr(self, key) is not None:
+                files[key] = getattr(self, key)
+        folders = {"": self.embeddings_folder}
+        pairs = self.learns_from_pairs
+        if self.needs_cohort_folder:
+            folders["cohort "] = str(self.cohort_folder)
+        if self.learns_from_list:
+            folders["calibration "] = str(self.calibration_folder)
+        for name, folder in folders.items():
+            files[f"{name}embeddings"] = Path(folder) / "embeddings.npy"
+            files[f"{name}index"] = Path(folder) / "embeddings.csv"
+            if self.protocol == "crops" and (pairs or name != "cohort "):
+                files[f"{name}crops"] = Path(folder) / CROPS
+        return files
 
     def parsed_backends(self) -> list[Backend]:
         """Parse the back-ends."""

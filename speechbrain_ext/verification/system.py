@@ -27,11 +27,6 @@ from speechbrain_ext.verification.settings import ScoreTrials
 
 logger = logging.getLogger(__name__)
 
-_OPTIONAL_FILES = (
-    "cohort_labels calibration_labels calibration_trials "
-    "calibration_annotation annotation oracle metadata clusters"
-).split()
-
 
 class System:
     """Scoring system: everything that turns embeddings into scores.
@@ -172,35 +167,3 @@ def read_optional(path: str | None, kind: str) -> Manifest | None:
     True
     """
     return None if path is None else read_manifest(path, kind)
-
-
-def input_files(settings: ScoreTrials) -> dict[str, PathLike]:
-    """List the files that score_trials reads, by their record names.
-
-    Arguments
-    ---------
-    settings : ScoreTrials
-        Settings of the recipe, checked.
-
-    Returns
-    -------
-    dict of str to path
-    """
-    files: dict[str, PathLike] = {
-        f"trials {name}": path for name, path in settings.lists().items()
-    }
-    for key in _OPTIONAL_FILES:
-        if getattr(settings, key) is not None:
-            files[key] = getattr(settings, key)
-    folders = {"": settings.embeddings_folder}
-    pairs = settings.learns_from_pairs
-    if settings.needs_cohort_folder:
-        folders["cohort "] = str(settings.cohort_folder)
-    if settings.learns_from_list:
-        folders["calibration "] = str(settings.calibration_folder)
-    for name, folder in folders.items():
-        files[f"{name}embeddings"] = Path(folder) / "embeddings.npy"
-        files[f"{name}index"] = Path(folder) / "embeddings.csv"
-        if settings.protocol == "crops" and (pairs or name != "cohort "):
-            files[f"{name}crops"] = Path(folder) / CROPS
-    return files

@@ -50,6 +50,8 @@ def test_windows_line_ends_are_read(tmp_path):
         (b"1 a b\n1 a c\n", "not both targets"),
         (b"1 a b\n0 a c\n1 a b\n", "line 3: the pair a b is there twice"),
         (b"1 a b\n0 a c\n0 a b\n", "line 3: the pair a b is there with the"),
+        (b"1 a b\n0 a c\n0 b a\n", "line 3: the pair b a is there with the"),
+        (b"1 a b\n0 a c\n1 c c\n", "line 3: the pair c c compares an utter"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, content, message):
@@ -60,6 +62,11 @@ def test_bad_lines_are_named(tmp_path, content, message):
 def test_repeats_can_be_counted_as_they_are(tmp_path):
     path = write(tmp_path, b"1 a b\n0 a c\n1 a b\n")
     assert len(read_trials(path, allow_repeats=True)) == 3
+
+
+def test_the_two_orders_of_a_pair_are_two_trials(tmp_path):
+    path = write(tmp_path, b"1 a b\n0 a c\n1 b a\n")
+    assert len(read_trials(path)) == 3
 
 
 def test_contradictions_are_refused_even_with_repeats(tmp_path):
