@@ -22,11 +22,18 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.clustering.stopping import AUTO
 from speechbrain_ext.experiment.artifacts import ScoreArtifacts
 from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
+from speechbrain_ext.experiment.dry_run import (
+    check_prepared,
+    check_run,
+    plan_lines,
+    simple_states,
+)
 from speechbrain_ext.experiment.late_values import late_values
 from speechbrain_ext.experiment.launch import (
     AUTO_LAUNCHER,
@@ -36,7 +43,6 @@ from speechbrain_ext.experiment.launch import (
 )
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
-from speechbrain_ext.experiment.plan_check import check_plan
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.run_report import write_run_report
@@ -51,14 +57,7 @@ from speechbrain_ext.verification.results import read_result
 
 def print_plan(plan: Plan) -> None:
     """Print which steps are done, begun and still to do, one in each line."""
-    print(f"{len(plan.steps)} steps:")
-    for step in plan.steps:
-        state = "to do"
-        if step.artifacts.is_done:
-            state = "done"
-        elif step.artifacts.is_begun:
-            state = "resume"
-        print(f"  {state:7}{step.name:30}{step.recipe}  {step.hparams}")
+    print("\n".join(plan_lines(plan, simple_states(plan))))
     if not plan.rounds.stopped:
         print("  then, while churn falls, further rounds; see max_rounds")
 
@@ -159,6 +158,8 @@ def follow(settings: RunRounds, options: list[str]) -> Plan:
         if step.kind is not Kind.EXPORT:
             start(step, plan, options)
             show(step)
+        if step.kind is Kind.PREPARE and plan.corpus.train.is_file():
+            check_prepared(longest_plan(settings))
         n_done += 1
     if settings.n_rounds == AUTO:
         rounds = plan.rounds
@@ -176,17 +177,18 @@ def main(argv: list[str] | None = None) -> None:
         # A device that is given is one process's.
         settings = dataclasses.replace(settings, launcher=[])
     longest = longest_plan(settings)
-    check_plan(longest)
     first = settings.from_stage
     check_first(longest.steps, first)
+    device = recipe.options.device or infer_device()
+    check_run(longest, settings.dry_run, device)
+    if settings.dry_run:
+        return
     if settings.overwrite:
         first = longest.steps[0].name
     note = Path(settings.output_folder) / "restart.json"
-    if first is not None and not settings.dry_run:
+    if first is not None:
         restart_from(longest.steps, first, note)
     print_plan(load_plan(settings))
-    if settings.dry_run:
-        return
     options = given_options(recipe.options)
     plan = follow(settings, options)
     write_run_report(plan)

@@ -11,7 +11,6 @@ loads like any other and needs no step after it. To run it:
 
 from __future__ import annotations
 
-
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.models.embedder import (

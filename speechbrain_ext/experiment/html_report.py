@@ -1,22 +1,59 @@
-"""Report of a run as one self-contained HTML file.
+"""Documents from templates; the report of a run as one HTML file.
 
-Tables, caveats and plots (PNG inside the file), inline style, no script and no
-address: it can be mailed, printed and read without a network.
+The report has tables, caveats and plots (PNG inside the file), inline style, no
+script and no address: it can be mailed, printed and read without a network.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jinja2
 from matplotlib.figure import Figure
 
-from speechbrain_ext.experiment.templating import render
 from speechbrain_ext.utils.files import PathLike, write_text
 
 _DPI = 160
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("speechbrain_ext.experiment"),
+        # What goes into HTML is escaped; Markdown is written as it is.
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template with values.
+
+    Arguments
+    ---------
+    template : str
+        Name of its file.
+    **values : Any
+        What it refers to; all of it must be given.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> facts = {"paragraphs": [], "caveats": [], "tables": {}, "sections": []}
+    >>> "<h1>A &amp; B</h1>" in render("report.html", title="A & B", **facts)
+    True
+    """
+    return _environment().get_template(template).render(**values)
 
 
 class Section(NamedTuple):

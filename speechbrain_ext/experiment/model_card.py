@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from speechbrain_ext.experiment.html_report import render
 from speechbrain_ext.experiment.lineage import UNKNOWN
-from speechbrain_ext.experiment.templating import render
 from speechbrain_ext.inference.decision import Decision
 from speechbrain_ext.inference.hub_folder import EXAMPLES
 from speechbrain_ext.utils.provenance import versions

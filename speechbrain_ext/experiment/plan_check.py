@@ -1,20 +1,36 @@
-"""Check of all values of a plan before its first step runs."""
+"""Checks of a plan before its first step runs: values, files, records."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.experiment.late_values import stand_ins
+from speechbrain_ext.clustering.settings import MakePseudoLabels
+from speechbrain_ext.dataio.audio_tree import is_inside
+from speechbrain_ext.dataio.corpus_files import CorpusFiles, find_corpus
+from speechbrain_ext.dataio.settings import PrepareFolder, PrepareVoxCeleb
+from speechbrain_ext.dataio.trials import check_pairs
+from speechbrain_ext.experiment.artifacts import LabelArtifacts, ModelArtifacts
+from speechbrain_ext.experiment.late_values import late_values, stand_ins
 from speechbrain_ext.experiment.launch import RECIPES, recipe_script
-from speechbrain_ext.experiment.leaf import read_leaf
+from speechbrain_ext.experiment.leaf import Leaf, read_leaf
 from speechbrain_ext.experiment.plan import Plan
 from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,
     settings_of,
 )
 from speechbrain_ext.experiment.settings import RunRounds
-from speechbrain_ext.experiment.steps import Role, Step
+from speechbrain_ext.experiment.stage_records import DONE, state_of
+from speechbrain_ext.experiment.steps import Kind, Role, Step
+from speechbrain_ext.training.settings import TrainingSettings, TrainSpeaker
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.provenance import describe_input
+from speechbrain_ext.utils.yaml_trees import merged, plain, read_yaml
+from speechbrain_ext.verification.settings import ScoreTrials
 
 # Keys of a stage that have other names in a plan.
 _OF_PLAN = {
@@ -28,13 +44,18 @@ _OF_PLAN = {
 }
 
 
-def check_plan(plan: Plan) -> None:
+def check_plan(plan: Plan) -> dict[str, Leaf]:
     """Raise InputError if a step of the plan would reject its settings.
 
     Arguments
     ---------
     plan : Plan
         With all steps that it may come to have.
+
+    Returns
+    -------
+    dict of str to Leaf
+        The settings of each step, by its name.
 
     Raises
     ------
@@ -43,6 +64,9 @@ def check_plan(plan: Plan) -> None:
         way out.
     """
     late = stand_ins(plan.corpus)
+    if plan.corpus.is_done and plan.corpus.train.is_file():
+        late = late_values(plan.corpus, plan.settings.data_folder)
+    leaves = {}
     for step in plan.steps:
         if not recipe_script(step.recipe).is_file():
             raise InputError(
@@ -50,13 +74,309 @@ def check_plan(plan: Plan) -> None:
                 f"{RECIPES} has no such recipe; give one of "
                 f"{sorted(RECIPE_SETTINGS)}"
             )
-        try:
+        with _plans_words(step, plan.settings):
             kind = settings_of(step.recipe)
-            found = read_leaf(kind, step.hparams, step.values(late)).settings
+            leaf = read_leaf(kind, step.hparams, step.values(late))
+        _check_positives(step, leaf.settings)
+        leaves[step.name] = leaf
+    return leaves
+
+
+@contextlib.contextmanager
+def _plans_words(step: Step[Any], settings: RunRounds) -> Iterator[None]:
+    """Raise a recipe's error with its keys as the plan names them."""
+    try:
+        yield
+    except InputError as error:
+        words = in_the_plans_words(str(error), step, settings)
+        raise InputError(words) from None
+
+
+def corpus_files(plan: Plan, leaves: Mapping[str, Leaf]) -> CorpusFiles | None:
+    """Find the files of the plan's corpus and check its trial lists.
+
+    Arguments
+    ---------
+    plan : Plan
+        The plan.
+    leaves : mapping of str to Leaf
+        From `check_plan`.
+
+    Returns
+    -------
+    CorpusFiles or None
+        None if the corpus is made of synthetic voices.
+
+    Raises
+    ------
+    InputError
+        A folder or a list cannot be read, or a line of a list is wrong.
+    """
+    step = plan.steps[0]
+    settings = leaves[step.name].settings
+    if not isinstance(settings, PrepareVoxCeleb | PrepareFolder):
+        return None
+    with _plans_words(step, plan.settings):
+        files = find_corpus(settings)
+    repeats = {
+        leaf.settings.allow_repeats
+        for leaf in leaves.values()
+        if isinstance(leaf.settings, ScoreTrials)
+    }
+    for trials in files.trials if repeats else ():
+        try:
+            check_pairs(trials, allow_repeats=all(repeats))
         except InputError as error:
-            words = in_the_plans_words(str(error), step, plan.settings)
+            way = "stages.score.set.allow_repeats=True"
+            words = str(error).replace("--allow_repeats=True", way)
             raise InputError(words) from None
-        _check_positives(step, found)
+    return files
+
+
+def find_problems(
+    plan: Plan, leaves: Mapping[str, Leaf], n_train: int | None
+) -> list[str]:
+    """List what would stop a later step of the plan.
+
+    Sources of encoders, sounds, numbers of utterances and of clusters, and
+    options that contradict each other; of steps that are not done yet.
+
+    Arguments
+    ---------
+    plan : Plan
+        With all steps that it may come to have.
+    leaves : mapping of str to Leaf
+        From `check_plan`.
+    n_train : int, optional
+        Number of training utterances, if it is known.
+
+    Returns
+    -------
+    list of str
+        A line for each, as of an `InputError`; each once.
+    """
+    found: dict[str, None] = {}
+    for step in plan.steps:
+        if step.artifacts.is_done:
+            continue
+        settings = leaves[step.name].settings
+        for check in _checks_of(plan, leaves, step, settings, n_train):
+            try:
+                with _plans_words(step, plan.settings):
+                    check()
+            except InputError as error:
+                # The same for several steps is said of the first.
+                found.setdefault(str(error).partition(" (step ")[0])
+    return list(found)
+
+
+def _checks_of(
+    plan: Plan,
+    leaves: Mapping[str, Leaf],
+    step: Step[Any],
+    settings: Any,
+    n_train: int | None,
+) -> Iterator[Callable[[], None]]:
+    """Yield the checks of a step, which raise InputError."""
+    if isinstance(settings, TrainingSettings):
+        yield settings.check_encoder
+        if _is_made(plan, settings.augment_folder):
+            yield settings.check_sounds
+        yield partial(_check_batch, settings, n_train)
+    if isinstance(settings, TrainSpeaker):
+        yield partial(_check_gate, settings)
+        yield partial(_check_classes, plan, leaves, settings)
+        yield partial(_check_tuned, plan, leaves, settings)
+    if isinstance(settings, MakePseudoLabels) and n_train is not None:
+        yield partial(settings.check_numbers, n_train)
+    if isinstance(settings, ScoreTrials):
+        yield partial(_check_cohort, plan, leaves, settings)
+
+
+def _is_made(plan: Plan, folder: str | None) -> bool:
+    """Return whether a folder is there by now, if the corpus brings it."""
+    inside = folder is not None and is_inside(folder, plan.corpus.folder)
+    return not inside or plan.corpus.train.is_file()
+
+
+def _check_batch(settings: TrainingSettings, n_train: int | None) -> None:
+    if n_train is not None and settings.batch_size > n_train:
+        raise InputError(
+            f"batch_size is {settings.batch_size}; there are {n_train} "
+            "training utterances, and a batch needs as many; lower "
+            "--batch_size"
+        )
+
+
+def _check_gate(settings: TrainSpeaker) -> None:
+    """Raise InputError for a gate or a correction that would never act."""
+    n_epochs, gated = settings.n_epochs, settings.gate is not None
+    for key, acts in (
+        ("gate_from_epoch", gated),
+        ("correct_from_epoch", settings.correct_from_epoch is not None),
+    ):
+        first = getattr(settings, key)
+        if acts and first > n_epochs:
+            off = "gate=null" if key == "gate_from_epoch" else f"{key}=null"
+            raise InputError(
+                f"{key} is {first}; n_epochs is {n_epochs}, so that it would "
+                f"never act; lower --{key}, or give --{off}"
+            )
+
+
+def _check_classes(
+    plan: Plan, leaves: Mapping[str, Leaf], settings: TrainSpeaker
+) -> None:
+    """Raise InputError if a batch of different speakers cannot be filled."""
+    n_classes = n_labels(plan, leaves, settings.train_annotation)
+    size = settings.batch_size
+    if settings.one_per_class and n_classes is not None and n_classes < size:
+        raise InputError(
+            f"batch_size is {size}; one_per_class is true and there are "
+            f"{n_classes} speakers, of which a batch has one utterance each; "
+            "lower --batch_size, or give --one_per_class=False"
+        )
+
+
+# What a model may change when it is trained further with the same weights.
+_FREE = {"freeze", "checkpoint_layers", "encoder_source", "encoder_config"}
+
+
+def _check_tuned(
+    plan: Plan, leaves: Mapping[str, Leaf], settings: TrainSpeaker
+) -> None:
+    """Raise InputError if weights would not fit the model that starts there."""
+    for step in plan.steps:
+        left = step.artifacts
+        if not isinstance(left, ModelArtifacts):
+            continue
+        if settings.init_from != str(left.embedder):
+            continue
+        before = leaves[step.name].settings
+        was, now = (_sizes(each) for each in (before, settings))
+        if settings.init_classifier != str(left.classifier):
+            # Another loss, or none: the embedder alone is taken over.
+            was.pop("loss.n_subcentres"), now.pop("loss.n_subcentres")
+        for key in sorted(was.keys() | now.keys()):
+            if was.get(key) != now.get(key):
+                raise InputError(
+                    f"{key} is {now.get(key)}; training goes on from "
+                    f"{step.name}, which has {was.get(key)}, and its weights "
+                    "would not fit; give both the same"
+                )
+
+
+def _sizes(settings: TrainingSettings) -> dict[str, Any]:
+    """Return the values that decide the shapes of a training's weights."""
+    sizes = plain(read_yaml(settings.embedder_yaml))
+    sizes = merged(sizes, settings.embedder)
+    loss = getattr(settings, "loss", {})
+    found = {f"embedder.{k}": v for k, v in sizes.items() if k not in _FREE}
+    return {**found, "loss.n_subcentres": dict(loss).get("n_subcentres", 1)}
+
+
+def _check_cohort(
+    plan: Plan, leaves: Mapping[str, Leaf], settings: ScoreTrials
+) -> None:
+    """Raise InputError if a cohort has fewer members than are used."""
+    needed = [
+        backend.name
+        for backend in settings.parsed_backends()
+        if backend.norm == "as-norm" or backend.calibration == "qmf"
+    ]
+    if not needed or settings.cohort != "means":
+        return
+    size = n_labels(plan, leaves, settings.cohort_labels)
+    if size is not None and settings.n_cohort is not None:
+        size = min(size, settings.n_cohort)
+    if size is not None and settings.top_k > size:
+        raise InputError(
+            f"top_k is {settings.top_k}; {needed[0]} takes so many of a "
+            f"cohort that has {size}, the mean of each pseudo-speaker; lower "
+            "--top_k"
+        )
+
+
+def n_labels(
+    plan: Plan, leaves: Mapping[str, Leaf], path: str | None
+) -> int | None:
+    """Return the number of speakers in a step's labels, if it is known.
+
+    Arguments
+    ---------
+    plan : Plan
+        The plan.
+    leaves : mapping of str to Leaf
+        From `check_plan`.
+    path : str, optional
+        File of the labels.
+
+    Returns
+    -------
+    int or None
+        As clustered, or else as the plan asks for.
+    """
+    for step in plan.steps:
+        left = step.artifacts
+        if isinstance(left, LabelArtifacts) and str(left.labels) == path:
+            if left.is_done and "n_clusters" in left.facts():
+                return int(left.facts()["n_clusters"])
+            wanted = getattr(leaves[step.name].settings, "n_clusters", None)
+            return wanted if isinstance(wanted, int) else None
+    return None
+
+
+def states_of(
+    plan: Plan, leaves: Mapping[str, Leaf], files: CorpusFiles | None
+) -> dict[str, tuple[str, str]]:
+    """Return the state of each step, and the reason for it.
+
+    Arguments
+    ---------
+    plan : Plan
+        The plan.
+    leaves : mapping of str to Leaf
+        From `check_plan`.
+    files : CorpusFiles, optional
+        Those that the corpus would be prepared from now.
+
+    Returns
+    -------
+    dict of str to (str, str)
+        As of `speechbrain_ext.experiment.stage_records.state_of`, by name.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    describe = functools.cache(describe_input)
+    for step in plan.steps:
+        leaf = leaves[step.name]
+        inputs = {k: str(v) for k, v in leaf.settings.inputs().items()}
+        request: dict[str, Any] = {
+            "recipe": step.recipe,
+            "hparams": plain(leaf.record),
+        }
+        if step.kind is Kind.PREPARE and files is not None:
+            request |= files.request()
+        lost = [path for path in inputs.values() if not Path(path).is_file()]
+        if inputs and not lost and step.artifacts.is_begun:
+            request["inputs"] = {k: describe(v) for k, v in inputs.items()}
+        state, reason = state_of(step.folder, request, whole=False)
+        if state == DONE and lost:
+            reason = f"{lost[0]} is missing"
+        elif state == DONE:
+            reason = _waits_for(plan, found, inputs)
+        found[step.name] = state, reason
+    return found
+
+
+def _waits_for(
+    plan: Plan, states: Mapping[str, tuple[str, str]], inputs: Mapping[str, str]
+) -> str:
+    """Return which step will write an input anew, if one will."""
+    for step in plan.steps:
+        if states.get(step.name, (DONE,))[0] != DONE:
+            if any(is_inside(path, step.folder) for path in inputs.values()):
+                return f"as long as {step.name} leaves the same files again"
+    return ""
 
 
 def _check_positives(step: Step[Any], found: Any) -> None:

@@ -36,7 +36,7 @@ from speechbrain_ext.experiment.stage_records import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, write_json, write_text
-from speechbrain_ext.utils.provenance import describe_file, describe_yaml
+from speechbrain_ext.utils.provenance import describe_input
 from speechbrain_ext.utils.settings import Settings
 from speechbrain_ext.utils.yaml_trees import parse_options, plain
 
@@ -134,12 +134,6 @@ def split_command_line(
         else:
             rest.append(word)
     return rest, "\n".join(lines)
-
-
-def _described(path: PathLike) -> dict[str, Any]:
-    """Describe an input for the record; a YAML includes its bases."""
-    is_yaml = Path(path).suffix in (".yaml", ".yml")
-    return describe_yaml(path) if is_yaml else describe_file(path)
 
 
 class RecipeRun:
@@ -276,7 +270,9 @@ class RecipeRun:
     def _begin(self, inputs: dict, extra: dict) -> bool:
         self.request = {
             "recipe": self.script.stem,
-            "inputs": {name: _described(path) for name, path in inputs.items()},
+            "inputs": {
+                name: describe_input(path) for name, path in inputs.items()
+            },
             "hparams": self.leaf.record,
             **extra,
         }

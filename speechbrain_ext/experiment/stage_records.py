@@ -20,6 +20,7 @@ REQUEST = "request.json"
 RECORD = "stage.json"
 RESOLVED = "hyperparams.resolved.yaml"
 LOG = "log.txt"
+TO_DO, RESUME, DONE, STALE = "to do", "resume", "done", "stale"
 
 
 def first_difference(old: Any, new: Any, key: str = "") -> str | None:
@@ -70,20 +71,58 @@ def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
     InputError
         The folder belongs to another request.
     """
-    folder = Path(folder)
-    if not (folder / REQUEST).exists():
-        return False
-    difference = first_difference(read_json(folder / REQUEST), request)
-    if difference and _holds_work(folder):
+    state, reason = state_of(folder, request)
+    if state == STALE:
         raise InputError(
-            f"{folder} was made by another request: {difference}. Choose "
+            f"{folder} was made by another request: {reason}. Choose "
             "another --output_folder, or move this one aside with "
             "--overwrite=True"
         )
-    if difference or not (folder / RECORD).exists():
-        return False
+    return state == DONE
+
+
+def state_of(
+    folder: PathLike, request: dict[str, Any], whole: bool = True
+) -> tuple[str, str]:
+    """Return what became of a request, and why it would be done again.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        The stage's output folder.
+    request : dict
+        As of `is_finished`.
+    whole : bool
+        False: keys that it lacks are not compared.
+
+    Returns
+    -------
+    tuple of (str, str)
+        ``to do``, ``resume``, ``done``, or ``stale``: the folder belongs to
+        another request. The reason of a stale one is the first key that
+        differs; of one to be done again, the output that has changed.
+
+    Example
+    -------
+    >>> state_of("nowhere", {})
+    ('to do', '')
+    """
+    folder = Path(folder)
+    if not (folder / REQUEST).exists():
+        return TO_DO, ""
+    was = read_json(folder / REQUEST)
+    if not whole:
+        was = {key: value for key, value in was.items() if key in request}
+    difference = first_difference(was, request)
+    if difference:
+        return (STALE, difference) if _holds_work(folder) else (TO_DO, "")
+    if not (folder / RECORD).exists():
+        return RESUME, ""
     outputs = read_json(folder / RECORD)["outputs"]
-    return all(_unchanged(folder, name, was) for name, was in outputs.items())
+    for name, described in outputs.items():
+        if not _unchanged(folder, name, described):
+            return TO_DO, f"{name} has changed or is missing"
+    return DONE, ""
 
 
 def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
 
-
 # Files of an embedder folder; embedder.py, which writes them, loads much more.
 _EMBEDDER = {
     "embedder": "embedding_model.ckpt",

@@ -18,6 +18,8 @@ from speechbrain_ext.models.encoder_source import cached_config
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.yaml_trees import plain, read_yaml
 
+_WARM_UP = 0.5  # seconds of audio of the first pass
+
 
 class Cost(NamedTuple):
     """Cost of an embedder, by second of audio where it grows with it."""
@@ -78,6 +80,40 @@ def _plain_config(source: str) -> dict[str, Any] | None:
     return {k: known[k] for k in ("model_type", *ARCHITECTURE) if k in known}
 
 
+class Weights(NamedTuple):
+    """Numbers of an embedder that its files and its memory depend on."""
+
+    n_weights: int
+    embedding_size: int | None
+
+
+def count_weights(path: PathLike, changes: dict[str, Any]) -> Weights | None:
+    """Count the weights of an embedder without making them.
+
+    Arguments
+    ---------
+    path, changes
+        As of `random_like`.
+
+    Returns
+    -------
+    Weights or None
+        The size of an embedding as the YAML states it.
+
+    Example
+    -------
+    >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
+    >>> count_weights("embedders/ecapa.yaml", small).embedding_size
+    8
+    """
+    with torch.device("meta"):
+        embedder = random_like(path, changes)
+    if embedder is None:
+        return None
+    size = {**plain(read_yaml(path)), **changes}.get("embedding_size")
+    return Weights(sum(p.numel() for p in embedder.parameters()), size)
+
+
 def measure_cost(
     embedder: WaveEmbedder,
     crop: float,
@@ -87,8 +123,8 @@ def measure_cost(
 ) -> Cost:
     """Measure passes of an embedder over random samples.
 
-    One utterance is timed first; then as many of the batch as the budget
-    allows.
+    A short pass is timed first; then as much of a batch as the budget allows,
+    on a slow machine with shorter crops.
 
     Arguments
     ---------
@@ -117,14 +153,14 @@ def measure_cost(
     """
     device = torch.device(device)
     embedder = embedder.to(device).train()
-    n_frames = round(crop * SAMPLE_RATE)
-    # Two, for BatchNorm needs two values; the first pass also warms up.
-    size = min(2, batch_size)
-    _passes(embedder, size, n_frames, device)
-    alone, _, _ = _passes(embedder, size, n_frames, device)
-    size = int(min(batch_size, max(size, budget / 2 * size / alone)))
-    train, embed, kept = _passes(embedder, size, n_frames, device)
-    seconds = size * crop
+    # Two utterances, for BatchNorm needs as many.
+    first = min(crop, _WARM_UP)
+    spent = sum(_passes(embedder, 2, first, device)[:2])
+    room = 2 * first * budget / spent
+    length = min(crop, max(first, room / 2))
+    size = int(min(max(batch_size, 2), max(room / length, 2)))
+    train, embed, kept = _passes(embedder, size, length, device)
+    seconds = size * length
     weights = list(embedder.parameters())
     trained = [p for p in weights if p.requires_grad]
     return Cost(
@@ -138,9 +174,10 @@ def measure_cost(
 
 
 def _passes(
-    embedder: WaveEmbedder, size: int, n_frames: int, device: torch.device
+    embedder: WaveEmbedder, size: int, crop: float, device: torch.device
 ) -> tuple[float, float, float]:
     """Return seconds with and without backward, and bytes kept for it."""
+    n_frames = round(crop * SAMPLE_RATE)
     wavs = 0.1 * torch.randn(size, n_frames, device=device)
     kept: dict[tuple[int, int], int] = {}
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 from typing import Any, NamedTuple
 
 import torch
 
 from speechbrain_ext.models.embedder import Embedder, build_embedder
-from speechbrain_ext.training.settings import TrainingSettings
+from speechbrain_ext.models.step_cost import (
+    Cost,
+    Weights,
+    count_weights,
+    measure_cost,
+    random_like,
+)
+from speechbrain_ext.training.settings import (
+    TrainContrastive,
+    TrainDino,
+    TrainingSettings,
+    TrainSpeaker,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,3 +44,138 @@ def new_embedder(settings: TrainingSettings) -> Embedder:
             "random WavLM: it starts from random weights, not pre-trained"
         )
     return embedder
+
+
+class Views(NamedTuple):
+    """Audio that a training makes of an utterance in an epoch, in seconds."""
+
+    trained: float  # with gradients
+    embedded: float  # by a momentum encoder, without
+    longest: float  # of the crops
+
+
+def views_of(settings: TrainingSettings) -> Views:
+    """Return the audio that a training computes of each utterance.
+
+    Arguments
+    ---------
+    settings : TrainingSettings
+        Of one of the three trainings.
+
+    Returns
+    -------
+    Views
+
+    Example
+    -------
+    >>> files = {"train_annotation": "a", "data_folder": "b"}
+    >>> views_of(TrainDino(**files, output_folder="c"))
+    Views(trained=16.0, embedded=8.0, longest=4.0)
+    """
+    if isinstance(settings, TrainDino):
+        seen = settings.n_global * settings.global_crop
+        local = settings.n_local * settings.local_crop
+        longest = max(settings.global_crop, settings.local_crop)
+        return Views(seen + local, seen, longest)
+    if isinstance(settings, TrainContrastive):
+        crop = settings.crop
+        if settings.method == "moco":
+            return Views(crop, crop, crop)
+        return Views(2 * crop, 0.0, crop)
+    if isinstance(settings, TrainSpeaker):
+        return Views(settings.crop, 0.0, settings.crop)
+    raise TypeError(f"{type(settings).__name__} has no crops")
+
+
+def training_cost(
+    settings: TrainingSettings, device: str, batch_size: int, budget: float
+) -> Cost | None:
+    """Measure the cost of a training's embedder on this machine.
+
+    Arguments
+    ---------
+    settings : TrainingSettings
+        Of the training.
+    device : str
+        Where to compute.
+    batch_size : int
+        Utterances of a batch that one process has.
+    budget : float
+        Seconds that it may take, about.
+
+    Returns
+    -------
+    Cost or None
+        None if the sizes of its pre-trained encoder are not known here.
+    """
+    embedder = random_like(settings.embedder_yaml, settings.embedder)
+    if embedder is None:
+        return None
+    crop = views_of(settings).longest
+    return measure_cost(embedder, crop, batch_size, device, budget)
+
+
+class TrainingWeights(NamedTuple):
+    """Numbers of weights of a training, states of the optimiser included."""
+
+    n_weights: int  # of the embedder
+    embedding_size: int | None
+    in_memory: int
+    on_disk: int
+
+
+@functools.cache
+def _counted(path: str, changes: str) -> Weights | None:
+    return count_weights(path, json.loads(changes))
+
+
+def training_weights(
+    settings: TrainingSettings, n_classes: int | None
+) -> TrainingWeights | None:
+    """Count the numbers that a training holds and writes.
+
+    Arguments
+    ---------
+    settings : TrainingSettings
+        Of the training.
+    n_classes : int, optional
+        Speakers of its classifier, if they are known.
+
+    Returns
+    -------
+    TrainingWeights or None
+        None if the sizes of its pre-trained encoder are not known here.
+    """
+    changes = json.dumps(settings.embedder, sort_keys=True)
+    found = _counted(settings.embedder_yaml, changes)
+    if found is None:
+        return None
+    head = _head_weights(settings, found.embedding_size or 0, n_classes or 0)
+    trained = found.n_weights + head
+    # Momentum of SGD; two moments of Adam.
+    n_states = 1 if "SGD" in str(dict(settings.opt_class).get("!")) else 2
+    has_teacher = views_of(settings).embedded > 0
+    state = (1 + n_states + has_teacher) * trained
+    if settings.n_averaged_epochs > 1:
+        state += found.n_weights
+    # Gradients are never written; a checkpoint is, before the last is deleted.
+    return TrainingWeights(
+        found.n_weights,
+        found.embedding_size,
+        state + trained,
+        2 * state + trained,
+    )
+
+
+def _head_weights(settings: TrainingSettings, size: int, n_classes: int) -> int:
+    """Count the weights that learn with an embedder and are not kept."""
+    if isinstance(settings, TrainSpeaker):
+        n_centres = dict(settings.loss).get("n_subcentres", 1)
+        return n_classes * size * n_centres
+    if isinstance(settings, TrainDino):
+        head = dict(settings.head)
+        hidden = head.get("hidden_size", 2048)
+        bottleneck = head.get("bottleneck_size", 256)
+        prototypes = bottleneck * head.get("n_prototypes", 65536)
+        return (size + hidden + bottleneck) * hidden + prototypes
+    return 0

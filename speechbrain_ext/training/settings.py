@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,6 +14,7 @@ from speechbrain_ext.augment.downloads import (
 )
 from speechbrain_ext.augment.sound_bank import check_sounds
 from speechbrain_ext.dataio.audio_tree import list_audio
+from speechbrain_ext.models.encoder_source import check_source
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
 from speechbrain_ext.utils.yaml_trees import find_yaml, plain, read_yaml
@@ -46,6 +48,10 @@ _CONTRAST = {
     "margin": argument(float, low=0, high=1),
     "margin_form": argument(Literal["additive", "angular"]),
 }
+
+
+# The hub is asked once in a process: its answer takes seconds.
+_check_source = functools.cache(check_source)
 
 
 def _given(wired: Any) -> dict[str, Any]:
@@ -318,6 +324,11 @@ class TrainingSettings(Settings):
         # What another class needs is not known.
         if sounds is not None and augment.get("!") == _OUR_AUGMENT:
             check_sounds(sounds, rirs or augment.get("rir_folder"))
+
+    def check_encoder(self) -> None:
+        """Raise InputError if the pre-trained encoder cannot be loaded."""
+        if self.encoder_source:
+            _check_source(self.encoder_source)
 
     @property
     def encoder_source(self) -> str | None:

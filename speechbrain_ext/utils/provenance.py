@@ -76,6 +76,12 @@ def describe_yaml(path: PathLike) -> dict[str, Any]:
     }
 
 
+def describe_input(path: PathLike) -> dict[str, Any]:
+    """Return name, size and SHA-256 of a file, a YAML with its bases."""
+    is_yaml = Path(path).suffix in (".yaml", ".yml")
+    return describe_yaml(path) if is_yaml else describe_file(path)
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of packages that affect results."""
     found = {"python": platform.python_version()}

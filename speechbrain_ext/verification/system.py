@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from speechbrain_ext.dataio.embedding_files import CROPS, read_embeddings
+from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.whitening import Whitening, whitening

@@ -3,11 +3,16 @@
 import base64
 from html.parser import HTMLParser
 
+import jinja2
 import pytest
 from matplotlib.figure import Figure
 
 from speechbrain_ext.clustering.plots import cluster_sizes
-from speechbrain_ext.experiment.html_report import Section, write_report
+from speechbrain_ext.experiment.html_report import (
+    Section,
+    render,
+    write_report,
+)
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\""
 
@@ -111,3 +116,16 @@ def test_same_input_same_file(tmp_path):
         )
     a, b = ((tmp_path / n).read_bytes() for n in ("a.html", "b.html"))
     assert a == b
+
+
+FACTS = {"paragraphs": [], "caveats": [], "tables": {}, "sections": []}
+
+
+def test_a_value_that_is_not_given_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="title"):
+        render("report.html", **FACTS)
+
+
+def test_what_goes_into_html_is_escaped():
+    page = render("report.html", title="<b> & 'c'", **FACTS)
+    assert "<b>" not in page and "&lt;b&gt; &amp;" in page

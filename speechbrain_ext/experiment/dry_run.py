@@ -1,0 +1,191 @@
+"""Checks of a run before its first step, and what ``dry_run`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.dataio.corpus_files import CorpusFiles
+from speechbrain_ext.experiment.estimates import (
+    Estimate,
+    Estimator,
+    Rates,
+    check_disk,
+    corpus_size,
+    in_bytes,
+    in_hours,
+)
+from speechbrain_ext.experiment.leaf import Leaf
+from speechbrain_ext.experiment.plan import Plan, load_plan
+from speechbrain_ext.experiment.plan_check import (
+    check_plan,
+    corpus_files,
+    find_problems,
+    states_of,
+)
+from speechbrain_ext.experiment.stage_records import DONE
+from speechbrain_ext.experiment.steps import Kind, Step
+from speechbrain_ext.utils.errors import InputError
+
+
+def check_run(longest: Plan, dry: bool, device: str) -> None:
+    """Raise InputError if a plan, its files or the machine are not fit.
+
+    Arguments
+    ---------
+    longest : Plan
+        With all steps that it may come to have.
+    dry : bool
+        Print the state of each step, estimates and all that is not fit before
+        the first is raised.
+    device : str
+        Where models compute.
+
+    Raises
+    ------
+    InputError
+        One line with the key or the file, the rule and a way out.
+    """
+    leaves = check_plan(longest)
+    problems, files = [], None
+    try:
+        if dry or not longest.corpus.is_done:
+            files = corpus_files(longest, leaves)
+    except InputError as error:
+        problems.append(str(error))
+    size = corpus_size(longest, leaves, files)
+    problems += find_problems(longest, leaves, size and size.n_train)
+    planner = Estimator(longest, leaves, size, Rates(device) if dry else None)
+    left = [s for s in longest.steps if not s.artifacts.is_done]
+    try:
+        check_disk(longest, sum(planner.of(s).disk or 0.0 for s in left))
+    except InputError as error:
+        problems.append(str(error))
+    if dry:
+        _print_estimates(longest, leaves, files, planner, device)
+        for problem in problems:
+            print(f"  not fit to run: {problem}")
+    if problems:
+        raise InputError(problems[0])
+
+
+def check_prepared(longest: Plan) -> None:
+    """Raise InputError for what the prepared corpus shows not to fit.
+
+    Arguments
+    ---------
+    longest : Plan
+        With all steps that it may come to have.
+
+    Raises
+    ------
+    InputError
+        Too few utterances or speakers, or sounds that are not there.
+    """
+    leaves = check_plan(longest)
+    size = corpus_size(longest, leaves, None)
+    problems = find_problems(longest, leaves, size and size.n_train)
+    if problems:
+        raise InputError(problems[0])
+
+
+def _print_estimates(
+    longest: Plan,
+    leaves: Mapping[str, Leaf],
+    files: CorpusFiles | None,
+    planner: Estimator,
+    device: str,
+) -> None:
+    """Print the true state of each step, and what it takes."""
+    plan = load_plan(longest.settings)
+    states = states_of(plan, leaves, files)
+    lists = planner.size.n_trials if planner.size else ()
+    found = {s.name: planner.of(s) for s in plan.steps}
+    lines = plan_lines(plan, states, lambda s: found[s.name], list(lists))
+    print("\n".join(lines))
+    if not plan.rounds.stopped:
+        print("  then, while churn falls, further rounds; see max_rounds")
+    left = [e for name, e in found.items() if states[name][0] != DONE]
+    n_used = max(planner.processes(leaves[s.name].settings) for s in plan.steps)
+    print("\n".join(_total_lines(left, device, n_used)))
+
+
+def plan_lines(
+    plan: Plan,
+    states: Mapping[str, tuple[str, str]],
+    estimate: Callable[[Step[Any]], Estimate] | None = None,
+    lists: Sequence[str] = (),
+) -> list[str]:
+    """Return the steps of a plan in lines: state, estimates, what each is.
+
+    Arguments
+    ---------
+    plan : Plan
+        The plan.
+    states : mapping of str to (str, str)
+        State of each step, and a reason.
+    estimate : callable, optional
+        Returns the `Estimate` for a step; None: none is printed.
+    lists : sequence of str
+        Names of the trial lists that are scored.
+
+    Returns
+    -------
+    list of str
+    """
+    lines = [f"{len(plan.steps)} steps:"]
+    if estimate:
+        head = f"{'hours':>9}{'memory':>9}{'disk':>9}"
+        lines[0] = f"{lines[0]:39}{head}"
+    for step in plan.steps:
+        state, reason = states[step.name]
+        words = f"  {state:7}{step.name:30}"
+        found = Estimate()
+        if estimate and state != DONE:
+            found = estimate(step)
+            words += f"{in_hours(found.hours):>9}"
+            words += f"{in_bytes(found.memory):>9}{in_bytes(found.disk):>9}"
+        elif estimate:
+            words += f"{'-':>9}" * 3
+        if step.kind is Kind.SCORE and lists:
+            words += f"  lists {' '.join(lists)}"
+        elif step.system.row and step.kind.folder_name == "model":
+            words += f"  row {step.system.row!r}"
+        lines.append(f"{words}  {step.recipe}  {Path(step.hparams).name}")
+        if found.source:
+            reason = "; ".join(
+                filter(None, (reason, f"hours scaled from {found.source}"))
+            )
+        if reason:
+            lines.append(f"         {reason}")
+    return lines
+
+
+def _total_lines(
+    found: Sequence[Estimate], device: str, processes: int
+) -> list[str]:
+    """Return the sums of estimates, and what machine they are for."""
+    sums = []
+    for name, words in (("hours", in_hours), ("disk", in_bytes)):
+        values = [getattr(each, name) for each in found]
+        known = sum(value for value in values if value is not None)
+        n_lost = sum(value is None for value in values)
+        more = f" and {n_lost} steps unknown" if n_lost else ""
+        sums.append(f"{words(known)}{more}")
+    memory = max((e.memory or 0.0 for e in found), default=0.0)
+    return [
+        f"  remaining: {sums[0]}; at most {in_bytes(memory)} of memory in a "
+        f"process; {sums[1]} of disk",
+        f"  as measured now, for {processes} process(es) on {device}; without "
+        "augmentation, heads, losses and checkpoints",
+    ]
+
+
+def simple_states(plan: Plan) -> dict[str, tuple[str, str]]:
+    """Return what the folders of the steps tell at a glance."""
+    found = {}
+    for step in plan.steps:
+        state = "resume" if step.artifacts.is_begun else "to do"
+        found[step.name] = (DONE if step.artifacts.is_done else state, "")
+    return found
