@@ -1,0 +1,121 @@
+"""What a dry run says of each step."""
+
+import pytest
+from plans import read_plan
+
+from speechbrain_ext.experiment.dry_run import plan_lines
+from speechbrain_ext.experiment.estimates import Estimate
+from speechbrain_ext.experiment.plan import load_plan
+from speechbrain_ext.experiment.plan_check import (
+    check_plan,
+    find_problems,
+    states_of,
+)
+from speechbrain_ext.experiment.stage_records import write_record
+from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.provenance import describe_input
+from speechbrain_ext.utils.yaml_trees import plain
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return load_plan(read_plan("quickstart", output_folder=str(tmp_path)))
+
+
+def finish(plan, leaves, name):
+    """Leave what a step leaves that has run with its settings."""
+    step = next(s for s in plan.steps if s.name == name)
+    leaf = leaves[name]
+    inputs = {k: describe_input(v) for k, v in leaf.settings.inputs().items()}
+    request = {"recipe": step.recipe, "hparams": plain(leaf.record)}
+    request["inputs"] = inputs
+    write_json(step.folder / "request.json", request)
+    (step.folder / "left.txt").write_text("result")
+    write_record(step.folder, request, ["left.txt"], 5.0, {})
+    return step
+
+
+def test_states_are_those_that_the_run_would_find(plan):
+    leaves = check_plan(plan)
+    corpus = finish(plan, leaves, "corpus")
+    plan.corpus.train.write_text("ID,duration,wav,start,stop\n")
+    model = finish(plan, leaves, "bootstrap/model")
+    states = states_of(plan, leaves, None)
+    assert states["corpus"] == ("done", "")
+    assert states["bootstrap/model"] == ("done", "")
+    assert states["round1/model"] == ("to do", "")
+    # An input that has changed makes a step stale, and is named.
+    plan.corpus.train.write_text("ID,duration,wav,start,stop\na,1,b,0,1\n")
+    state, reason = states_of(plan, leaves, None)["bootstrap/model"]
+    assert state == "stale"
+    assert reason.startswith("inputs.train_annotation.bytes was ")
+    # A lost output is made again, and what depends on it is in doubt.
+    (corpus.folder / "left.txt").unlink()
+    plan.corpus.train.write_text("ID,duration,wav,start,stop\n")
+    states = states_of(plan, leaves, None)
+    assert states["corpus"] == ("to do", "left.txt has changed or is missing")
+    assert states["bootstrap/model"][1].startswith("as long as corpus leaves")
+    (model.folder / "stage.json").unlink()
+    assert states_of(plan, leaves, None)["bootstrap/model"][0] == "resume"
+
+
+def test_a_setting_that_differs_is_named(tmp_path, plan):
+    finish(plan, check_plan(plan), "corpus")
+    stages = {"prepare": {"set": {"n_speakers": 7}}}
+    other = load_plan(
+        read_plan("quickstart", output_folder=str(tmp_path), stages=stages)
+    )
+    state, reason = states_of(other, check_plan(other), None)["corpus"]
+    assert state == "stale"
+    assert reason.startswith("hparams.n_speakers was ")
+
+
+def test_lines_say_rows_lists_and_sources(plan):
+    states = {step.name: ("to do", "") for step in plan.steps}
+    states["corpus"] = ("done", "")
+    lines = plan_lines(
+        plan, states, lambda _: Estimate(2.0, 1e9, None, "round1/model"), ["O"]
+    )
+    text = "\n".join(lines)
+    assert "done   corpus" in text
+    assert "row 'DINO'" in text and "lists O" in text
+    assert "2.0 h   1.0 GB  unknown" in text
+    assert "hours scaled from round1/model" in text
+
+
+CONTRADICTIONS = [
+    ({"train": {"gate": "hard", "gate_from_epoch": 99}}, "gate_from_epoch"),
+    (
+        {"train": {"gate": "hard", "correct_from_epoch": 99}},
+        "correct_from_epoch is 99; n_epochs is ",
+    ),
+    ({"score": {"top_k": 900}}, "top_k is 900; as-norm takes so many"),
+    (
+        {"large_margin": {"embedder": {"width": 8}}},
+        "embedder.width is 8; training goes on from round",
+    ),
+    (
+        {"large_margin": {"loss": {"n_subcentres": 2}}},
+        "loss.n_subcentres is 2; training goes on from round",
+    ),
+    ({"train": {"one_per_class": True, "batch_size": 40}}, "batch_size is 40"),
+    ({"train": {"batch_size": 4000}}, "batch_size is 4000; there are 50 "),
+    ({"labels": {"n_centroids": 70}}, "n_centroids is 70; 50 utterances"),
+]
+
+
+@pytest.mark.parametrize(("sets", "message"), CONTRADICTIONS)
+def test_what_would_stop_a_later_step_is_found_first(tmp_path, sets, message):
+    plan = load_plan(
+        read_plan(
+            "quickstart",
+            output_folder=str(tmp_path),
+            stages={kind: {"set": values} for kind, values in sets.items()},
+            n_clusters=20,
+            large_margin=True,
+            backends=["raw", "as-norm"],
+        )
+    )
+    found = find_problems(plan, check_plan(plan), 50)
+    assert any(message in line for line in found), found
+    assert all(line.count("; ") >= 2 for line in found)
