@@ -53,6 +53,8 @@ def check_run(longest: Plan, dry: bool, device: str) -> None:
         if dry or not longest.corpus.is_done:
             files = corpus_files(longest, leaves)
     except InputError as error:
+        if not dry:
+            raise
         problems.append(str(error))
     size = corpus_size(longest, leaves, files)
     problems += find_problems(longest, leaves, size and size.n_train)

@@ -31,6 +31,7 @@ from speechbrain_ext.experiment.plan import Plan
 from speechbrain_ext.experiment.plan_check import n_labels
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.training.networks import (
+    Cost,
     training_cost,
     training_weights,
     views_of,
@@ -165,9 +166,14 @@ def corpus_size(
         return None
     test = files.test or AudioTree([], [], [])
     n_trials = {trials.name: len(trials) for trials in files.trials}
-    lengths = [_mean_seconds(tree) * len(tree) for tree in (files.train, test)]
-    some = _some(files.train.paths)
-    return Size(len(files.train), len(test), *lengths, n_trials, some)
+    return Size(
+        len(files.train),
+        len(test),
+        _mean_seconds(files.train) * len(files.train),
+        _mean_seconds(test) * len(test),
+        n_trials,
+        _some(files.train.paths),
+    )
 
 
 def _toy_size(settings: PrepareToy) -> Size:
@@ -212,19 +218,19 @@ class Rates:
 
     def __init__(self, device: str):
         self.device = device
-        self.cost = functools.cache(self._cost)
-        self._costs: dict[str, TrainingSettings] = {}
+        self._costs: dict[str, Cost | None] = {}
 
-    def of_training(self, settings: TrainingSettings, batch_size: int) -> Any:
+    def of_training(
+        self, settings: TrainingSettings, batch_size: int
+    ) -> Cost | None:
         """Return the cost of a training's embedder; None: not known."""
         key = f"{settings.embedder_yaml} {settings.embedder}"
         # One measurement serves all crops, for it is by second of audio.
-        self._costs.setdefault(key, settings)
-        return self.cost(key, batch_size)
-
-    def _cost(self, key: str, batch_size: int) -> Any:
-        settings = self._costs[key]
-        return training_cost(settings, self.device, batch_size, BUDGET)
+        if key not in self._costs:
+            self._costs[key] = training_cost(
+                settings, self.device, batch_size, BUDGET
+            )
+        return self._costs[key]
 
     @functools.cached_property
     def flops(self) -> float:
@@ -472,14 +478,14 @@ class Estimator:
         return Estimate(work / self.rates.flops / 3600, memory, disk)
 
     def _scores(self, settings: ScoreTrials, size: Size) -> Estimate:
-        n_trials, n_backends = sum(size.n_trials.values()), 1
+        n_trials = sum(size.n_trials.values())
         n_backends = len(settings.parsed_backends())
         # Scores, and the pictures of each list and back-end.
-        disk = _FLOAT * n_trials * n_backends
+        disk = float(_FLOAT * n_trials * n_backends)
         disk += 5e5 * n_backends * len(size.n_trials)
         dimension = self._embedded(settings.embeddings_folder)
         if self.rates is None or dimension is None:
-            return Estimate(disk=float(disk))
+            return Estimate(disk=disk)
         pairs = 15**2 if settings.protocol == "crops" else 1
         work = 2.0 * n_trials * pairs * dimension / self.rates.flops
         draws = n_trials * settings.n_bootstrap * n_backends
@@ -488,7 +494,7 @@ class Estimator:
         memory = embedding_bytes(size.n_test, dimension, n_crops)
         if settings.needs_cohort_folder:
             memory += embedding_bytes(size.n_train, dimension)
-        return Estimate(hours, float(memory + 100 * n_trials), float(disk))
+        return Estimate(hours, float(memory + 100 * n_trials), disk)
 
     def _corpus(self, settings: Any, size: Size) -> Estimate:
         n_rows = size.n_train + size.n_test

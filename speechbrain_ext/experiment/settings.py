@@ -42,7 +42,10 @@ class RunRounds(Settings):
 
     run: str = setting(doc="name of the run; results of one run share a table")
     dry_run: bool = setting(
-        False, "true prints the planned steps and stops", decides=False
+        False,
+        "true prints the state of each step, the hours, memory and disk that "
+        "it takes and all that is not fit to run, and stops",
+        decides=False,
     )
     from_stage: str | None = setting(
         None,

@@ -105,8 +105,6 @@ def load_model(
     elif is_official(str(source)):
         model, do_normalize = _from_official(str(source))
     else:
-        if Path(str(source)).is_dir():
-            check_source(str(source))
         model, do_normalize = _from_source(str(source))
     if isinstance(model, WavLMModel):
         fuse_attention(model)
@@ -199,6 +197,8 @@ def _from_source(source: str) -> tuple[PreTrainedModel, bool]:
                 f"encoder_source {source} is a {config.model_type} model; "
                 f"give one of {list(KINDS)}, e.g. {KINDS['wavlm']}"
             )
+        if options["local_files_only"]:
+            check_source(source)
         with _quiet_transformers():
             model, report = load(
                 source,

@@ -153,7 +153,8 @@ def training_weights(
     head = _head_weights(settings, found.embedding_size or 0, n_classes or 0)
     trained = found.n_weights + head
     # Momentum of SGD; two moments of Adam.
-    n_states = 1 if "SGD" in str(dict(settings.opt_class).get("!")) else 2
+    optimiser: Any = settings.opt_class
+    n_states = 1 if "SGD" in str(optimiser.get("!")) else 2
     has_teacher = views_of(settings).embedded > 0
     state = (1 + n_states + has_teacher) * trained
     if settings.n_averaged_epochs > 1:
@@ -170,10 +171,11 @@ def training_weights(
 def _head_weights(settings: TrainingSettings, size: int, n_classes: int) -> int:
     """Count the weights that learn with an embedder and are not kept."""
     if isinstance(settings, TrainSpeaker):
-        n_centres = dict(settings.loss).get("n_subcentres", 1)
+        loss: Any = settings.loss
+        n_centres = loss.get("n_subcentres", 1)
         return n_classes * size * n_centres
     if isinstance(settings, TrainDino):
-        head = dict(settings.head)
+        head: Any = settings.head
         hidden = head.get("hidden_size", 2048)
         bottleneck = head.get("bottleneck_size", 256)
         prototypes = bottleneck * head.get("n_prototypes", 65536)

@@ -208,9 +208,15 @@ def test_automatic_rounds_end_alike_after_a_kill(tmp_path, monkeypatch, where):
 
 
 def test_a_failed_step_stops_the_run_and_says_where(tmp_path):
-    plan = "hparams/plans/folder.yaml"
-    empty = f"--data_folder={tmp_path}/empty"
-    done = call(plan, f"--output_folder={tmp_path / 'run'}", empty)
+    """As many files as a batch needs, none of which can be used."""
+    (tmp_path / "speech").mkdir()
+    for number in range(200):
+        (tmp_path / "speech" / f"{number}.wav").touch()
+    done = call(
+        "hparams/plans/folder.yaml",
+        f"--output_folder={tmp_path / 'run'}",
+        f"--data_folder={tmp_path / 'speech'}",
+    )
     assert done.returncode == 2
     assert "step corpus ended with status 2" in done.stderr
     assert "Traceback" not in done.stderr
@@ -246,7 +252,8 @@ def words_of_steps(monkeypatch, folder, *options):
         "write_run_report": lambda _: None,
     }
     for name, double in doubles.items():
-        monkeypatch.setattr(run_rounds, name, double)
+        monkeypatch.setattr(run_rounds, "check_run", lambda *_: None)
+    monkeypatch.setattr(run_rounds, name, double)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     given = ["--data_folder=VOX", "--musan=M", "--rirs=R", *options]
     run_rounds.main([VOXCELEB, f"--output_folder={folder}", *given])

@@ -115,7 +115,7 @@ def test_a_missing_source_is_refused_with_a_way_out(tmp_path):
 
 def test_a_folder_without_weights_is_refused(tmp_path):
     WavLMConfig(**TINY).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="the folder has no weights"):
         load_model(tmp_path, None)
 
 
