@@ -1,6 +1,7 @@
 """train_dino learns, resumes exactly and refuses bad input in one line."""
 
 import json
+import shutil
 import signal
 import sys
 
@@ -585,6 +586,26 @@ def test_impulse_responses_may_lie_elsewhere(corpus, tmp_path):
         augment="{rir_folder: nowhere}",
     )
     assert "nowhere: no such folder" in message_of(argv)
+
+
+def test_sounds_are_those_of_musan_and_rirs(corpus, tmp_path, monkeypatch):
+    rirs = tmp_path / "RIRS_NOISES" / "simulated_rirs"
+    rirs.mkdir(parents=True)
+    for room in ("smallroom", "mediumroom", "largeroom"):
+        shutil.copytree(corpus / "augment" / "rir", rirs / room / "Room001")
+    shutil.copytree(corpus / "augment", tmp_path / "musan")
+    shutil.rmtree(tmp_path / "musan" / "rir")
+    sounds = {"musan": tmp_path / "musan", "rirs": rirs.parent}
+    _, brain = first_step(
+        corpus,
+        tmp_path / "out",
+        monkeypatch,
+        augment_folder="null",
+        **sounds,
+    )
+    n_rirs = len(list((corpus / "augment" / "rir").rglob("*.wav")))
+    assert n_rirs and len(brain.augment.rirs) == 3 * n_rirs
+    assert len(brain.augment.music)
 
 
 def test_a_manifest_with_speakers_is_refused(corpus, tmp_path):
