@@ -11,9 +11,9 @@ done is skipped, one that was interrupted resumes. To run it:
 
 With ``--n_rounds=auto`` rounds go on until few labels change: after each, the
 plan grows or ends. ``--dry_run=True`` prints the plan, what it takes and what is
-not fit to run;
-``--from_stage=round1/model`` moves that step and all later ones aside and does
-them again; ``--debug`` runs the whole plan on synthetic voices, models tiny.
+not fit to run; ``--from_stage=round1/model`` moves that step and all later ones
+aside and does them again; ``--debug`` runs the whole plan on synthetic voices,
+models tiny.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ class RecipeRun:
 
     def is_done(
         self,
-        inputs: dict[str, PathLike] | None = None,
+        inputs: Mapping[str, PathLike] | None = None,
         **extra: Any,
     ) -> bool:
         """Begin the stage; return True if its record shows it finished.
@@ -229,7 +229,7 @@ class RecipeRun:
 
         Arguments
         ---------
-        inputs : dict of str to path, optional
+        inputs : mapping of str to path, optional
             Files read, hashed into the request.
         **extra : Any
             Further parts of the request (plain values).
@@ -267,7 +267,7 @@ class RecipeRun:
             if given[name] != default[name] and name not in self.settings.keys()
         }
 
-    def _begin(self, inputs: dict, extra: dict) -> bool:
+    def _begin(self, inputs: Mapping, extra: dict) -> bool:
         self.request = {
             "recipe": self.script.stem,
             "inputs": {
