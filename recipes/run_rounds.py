@@ -10,8 +10,8 @@ done is skipped, one that was interrupted resumes. To run it:
   machine, or --launcher="[torchrun, --standalone, --nproc_per_node, '4']"
 
 With ``--n_rounds=auto`` rounds go on until few labels change: after each, the
-plan grows or ends. ``--dry_run=True`` prints the plan, what it takes and what is
-not fit to run; ``--from_stage=round1/model`` moves that step and all later ones
+plan grows or ends. ``--dry_run=True`` prints the plan, what it takes and what
+is not fit; ``--from_stage=round1/model`` moves that step and all later ones
 aside and does them again; ``--debug`` runs the whole plan on synthetic voices,
 models tiny.
 """
