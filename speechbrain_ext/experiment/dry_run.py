@@ -19,6 +19,7 @@ from speechbrain_ext.experiment.estimates import (
 from speechbrain_ext.experiment.leaf import Leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan
 from speechbrain_ext.experiment.plan_check import (
+    check_lists,
     check_plan,
     corpus_files,
     find_problems,
@@ -52,6 +53,8 @@ def check_run(longest: Plan, dry: bool, device: str) -> None:
     try:
         if dry or not longest.corpus.is_done:
             files = corpus_files(longest, leaves)
+        if files is not None:
+            check_lists(files, leaves)
     except InputError as error:
         if not dry:
             raise
@@ -173,12 +176,15 @@ def _total_lines(
         values = [getattr(each, name) for each in found]
         known = sum(value for value in values if value is not None)
         n_lost = sum(value is None for value in values)
+        if n_lost == len(found):
+            sums.append("unknown" if found else "none")
+            continue
         more = f" and {n_lost} steps unknown" if n_lost else ""
         sums.append(f"{words(known)}{more}")
     memory = max((e.memory or 0.0 for e in found), default=0.0)
     return [
-        f"  remaining: {sums[0]}; at most {in_bytes(memory)} of memory in a "
-        f"process; {sums[1]} of disk",
+        f"  remaining time: {sums[0]}; at most {in_bytes(memory)} of memory in "
+        f"a process; disk: {sums[1]}",
         f"  as measured now, for {processes} process(es) on {device}; without "
         "augmentation, heads, losses and checkpoints",
     ]

@@ -93,7 +93,7 @@ def _plans_words(step: Step[Any], settings: RunRounds) -> Iterator[None]:
 
 
 def corpus_files(plan: Plan, leaves: Mapping[str, Leaf]) -> CorpusFiles | None:
-    """Find the files of the plan's corpus and check its trial lists.
+    """Find the files of the plan's corpus.
 
     Arguments
     ---------
@@ -110,14 +110,31 @@ def corpus_files(plan: Plan, leaves: Mapping[str, Leaf]) -> CorpusFiles | None:
     Raises
     ------
     InputError
-        A folder or a list cannot be read, or a line of a list is wrong.
+        A folder or a list cannot be read, or a list names an unknown file.
     """
     step = plan.steps[0]
     settings = leaves[step.name].settings
     if not isinstance(settings, PrepareVoxCeleb | PrepareFolder):
         return None
     with _plans_words(step, plan.settings):
-        files = find_corpus(settings)
+        return find_corpus(settings)
+
+
+def check_lists(files: CorpusFiles, leaves: Mapping[str, Leaf]) -> None:
+    """Raise InputError if the scoring of the plan would refuse a list.
+
+    Arguments
+    ---------
+    files : CorpusFiles
+        From `corpus_files`.
+    leaves : mapping of str to Leaf
+        From `check_plan`.
+
+    Raises
+    ------
+    InputError
+        Naming the list and the first line that is wrong.
+    """
     repeats = {
         leaf.settings.allow_repeats
         for leaf in leaves.values()
@@ -130,7 +147,6 @@ def corpus_files(plan: Plan, leaves: Mapping[str, Leaf]) -> CorpusFiles | None:
             way = "stages.score.set.allow_repeats=True"
             words = str(error).replace("--allow_repeats=True", way)
             raise InputError(words) from None
-    return files
 
 
 def find_problems(
@@ -155,7 +171,7 @@ def find_problems(
     list of str
         A line for each, as of an `InputError`; each once.
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for step in plan.steps:
         if step.artifacts.is_done:
             continue
@@ -166,8 +182,9 @@ def find_problems(
                     check()
             except InputError as error:
                 # The same for several steps is said of the first.
-                found.setdefault(str(error).partition(" (step ")[0])
-    return list(found)
+                line = str(error)
+                found.setdefault(line.partition(" (step ")[0], line)
+    return list(found.values())
 
 
 def _checks_of(

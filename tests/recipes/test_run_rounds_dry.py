@@ -121,7 +121,7 @@ def test_the_papers_sequence_is_printed_with_estimates(tree, capsys):
     for line in trained:
         assert line.startswith("  to do ")
         assert re.search(r"( h|min) .*B .*B ", line), line
-    assert any(line.startswith("  remaining: ") for line in lines)
+    assert any(line.startswith("  remaining time: ") for line in lines)
     assert "for 1 process(es) on cpu" in lines[-1]
     assert not (tree / "exp").exists()
 
@@ -153,6 +153,8 @@ def test_a_wrong_line_stops_the_run_before_any_step(
     assert "\n" not in str(stop.value)
     said = capsys.readouterr().out
     assert ("round3/model" in said) == dry_run
+    # The estimates are there all the same.
+    assert not dry_run or re.search(r"round3/model .* min .*B .*B ", said)
     assert not (tree / "exp" / "corpus").exists()
 
 
