@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from speechbrain_ext.dataio.embedding_formats import files_of
+from speechbrain_ext.experiment.artifacts import GivenArtifacts
 from speechbrain_ext.experiment.late_values import stand_ins
 from speechbrain_ext.experiment.launch import RECIPES, recipe_script
 from speechbrain_ext.experiment.leaf import read_leaf
@@ -40,6 +43,7 @@ def check_plan(plan: Plan) -> None:
         One line with the key as the plan has it, its value, the rule and a
         way out.
     """
+    check_start(plan.settings)
     late = stand_ins(plan.corpus)
     for step in plan.steps:
         if not recipe_script(step.recipe).is_file():
@@ -55,6 +59,45 @@ def check_plan(plan: Plan) -> None:
             words = in_the_plans_words(str(error), step, plan.settings)
             raise InputError(words) from None
         _check_positives(step, found)
+
+
+def check_start(settings: RunRounds) -> None:
+    """Raise InputError if what a run is to start from is not there.
+
+    Arguments
+    ---------
+    settings : RunRounds
+        The plan.
+
+    Raises
+    ------
+    InputError
+        A file of the embedder or of the embeddings is missing.
+
+    Example
+    -------
+    >>> plan = {"run": "a", "output_folder": "none", "stages": {}}
+    >>> check_start(RunRounds(**plan, start_embedder="nowhere"))
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: start_embedder is 'nowhere'; ...
+    """
+    if settings.start_embedder is not None:
+        folder = Path(settings.start_embedder)
+        if missing := GivenArtifacts(folder, folder).missing():
+            raise InputError(
+                f"start_embedder is {str(folder)!r}; it lacks {missing}; give "
+                "the folder named embedder that a training left, or the one "
+                "named model of an export"
+            )
+    for key in ("start_embeddings", "start_test_embeddings"):
+        path = getattr(settings, key)
+        if path is not None:
+            given = settings.stage("start").set.get("from_format", "auto")
+            for file in files_of(path, given).values():
+                if not Path(file).is_file():
+                    raise InputError(
+                        f"{key} is {path!r}; {file} is missing; correct --{key}"
+                    )
 
 
 def _check_positives(step: Step[Any], found: Any) -> None:

@@ -154,7 +154,7 @@ def map_sections(
     embeddings = {
         step.system.name: step.artifacts
         for step in steps_that_left(steps, EmbeddingArtifacts)
-        if step.kind is Kind.EXTRACT_TRAIN
+        if step.kind.folder_name == Kind.EXTRACT_TRAIN.folder_name
     }
     sections: list[Section] = []
     for step in steps_that_left(steps, LabelArtifacts):
