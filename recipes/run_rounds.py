@@ -13,6 +13,8 @@ With ``--n_rounds=auto`` rounds go on until few labels change: after each, the
 plan grows or ends. ``--dry_run=True`` prints the plan;
 ``--from_stage=round1/model`` moves that step and all later ones aside and does
 them again; ``--debug`` runs the whole plan on synthetic voices, models tiny.
+With ``--start_embedder=FOLDER`` or ``--start_embeddings=FILE`` no bootstrap is
+trained: the first clusters are of that.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
 from speechbrain_ext.experiment.late_values import late_values
 from speechbrain_ext.experiment.launch import recipe_words, run_recipe
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
-from speechbrain_ext.experiment.plan_check import check_plan
+from speechbrain_ext.experiment.plan_check import check_plan, check_start
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.run_report import write_run_report
 from speechbrain_ext.experiment.settings import RunRounds
@@ -154,6 +156,7 @@ def main(argv: list[str] | None = None) -> None:
         settings = debug_plan(settings)
     longest = longest_plan(settings)
     check_plan(longest)
+    check_start(settings)
     first = settings.from_stage
     check_first(longest.steps, first)
     if settings.overwrite:

@@ -2,8 +2,8 @@
 
 Bootstrap, or what is given in its place, then rounds of training on the
 clusters of the last embeddings, then large-margin fine-tuning, then the same
-system with true labels (Miara, Lepage and Dehak, Interspeech 2024, Fig. 1). With ``n_rounds: auto`` the plan
-grows as rounds end.
+system with true labels (Miara, Lepage and Dehak, Interspeech 2024, Fig. 1).
+With ``n_rounds: auto`` the plan grows as rounds end.
 """
 
 from __future__ import annotations

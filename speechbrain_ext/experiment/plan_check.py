@@ -43,7 +43,6 @@ def check_plan(plan: Plan) -> None:
         One line with the key as the plan has it, its value, the rule and a
         way out.
     """
-    check_start(plan.settings)
     late = stand_ins(plan.corpus)
     for step in plan.steps:
         if not recipe_script(step.recipe).is_file():

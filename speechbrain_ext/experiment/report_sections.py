@@ -204,6 +204,8 @@ def mapped_rows(names: np.ndarray) -> np.ndarray:
 def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:
     """Plot every model's training loss, and the bootstrap's diagnostics."""
     models = trainings(steps)
+    if not models:
+        return []
     curves = {
         step.system.name: pd.read_csv(step.artifacts.curve) for step in models
     }
