@@ -25,6 +25,9 @@ STAGES = (
     "export",
 )
 
+# Keys of what a run is given in place of its bootstrap's training.
+STARTS = ("start_embedder", "start_embeddings", "start_test_embeddings")
+
 
 @dataclasses.dataclass(frozen=True)
 class StageSettings:
