@@ -14,6 +14,8 @@ plan grows or ends. ``--dry_run=True`` prints the plan, what it takes and what
 is not fit; ``--from_stage=round1/model`` moves that step and all later ones
 aside and does them again; ``--debug`` runs the whole plan on synthetic voices,
 models tiny.
+With ``--start_embedder=FOLDER`` or ``--start_embeddings=FILE`` no bootstrap is
+trained: the first clusters are of that.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from speechbrain_ext.experiment.launch import (
 )
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
+from speechbrain_ext.experiment.plan_check import check_start
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.run_report import write_run_report
@@ -178,6 +181,7 @@ def main(argv: list[str] | None = None) -> None:
         # A device that is given is one process's.
         settings = dataclasses.replace(settings, launcher=[])
     longest = longest_plan(settings)
+    check_start(settings)
     first = settings.from_stage
     check_first(longest.steps, first)
     device = recipe.options.device or infer_device()

@@ -7,16 +7,18 @@
     released code of Miara et al. (Interspeech 2024) keeps them.
 ``kaldi``
     ``embeddings.ark`` (binary vectors) and ``embeddings.scp``, as Kaldi,
-    kaldiio and wespeaker read and write them.
+    kaldiio and wespeaker read and write them. An .scp may name several
+    archives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from speechbrain_ext.utils.files import PathLike, atomic_path
 _STEM = "embeddings"
 _FILES = {"npy": f"{_STEM}.npy", "pt": f"{_STEM}.pt", "kaldi": f"{_STEM}.ark"}
 _BINARY = b"\0B"
+_SUFFIXES = {".npy": "npy", ".pt": "pt", ".ark": "kaldi", ".scp": "kaldi"}
 # Kaldi's names of a vector's type.
 _VECTORS = {b"FV ": "<f4", b"DV ": "<f8"}
 
@@ -45,7 +48,7 @@ def read_vectors(
     path : str or os.PathLike
         The file, or the folder that this module or extract_embeddings wrote.
     vector_format : str
-        A key of `FORMATS`.
+        A key of `FORMATS`, or ``"auto"``: the one that the name tells.
 
     Returns
     -------
@@ -58,14 +61,15 @@ def read_vectors(
         The format is unknown, the file breaks it, lengths differ, or an
         utterance is there twice.
     """
+    vector_format = format_of(path, vector_format)
     path = file_of(path, vector_format)
     if vector_format == "npy":
         vectors, index = read_array(path)
         return index.ids, np.asarray(vectors[index.row])
     if not path.is_file():
         raise InputError(f"{path}: no such file; correct the path")
-    read = _read_pt if vector_format == "pt" else _read_ark
-    ids, rows = read(path)
+    kaldi = _read_scp if path.suffix == ".scp" else _read_ark
+    ids, rows = (_read_pt if vector_format == "pt" else kaldi)(path)
     _refuse_doubled(path, ids)
     sizes = {row.size for row in rows}
     if len(sizes) != 1:
@@ -75,6 +79,94 @@ def read_vectors(
         )
     vectors = np.stack([row.reshape(-1) for row in rows]).astype(np.float32)
     return np.array(ids, dtype=object), vectors
+
+
+def format_of(path: PathLike, vector_format: str = "auto") -> str:
+    """Return the format of embeddings; ``"auto"`` judges by the name.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        A file, or a folder that holds one by the name that this module gives.
+    vector_format : str
+        A key of `FORMATS`, returned as it is, or ``"auto"``.
+
+    Returns
+    -------
+    str
+        A key of `FORMATS`.
+
+    Raises
+    ------
+    InputError
+        The format is unknown, or the name tells none.
+
+    Example
+    -------
+    >>> format_of("exp/xvector.scp")
+    'kaldi'
+    """
+    if vector_format != "auto":
+        check_format(vector_format, FORMATS)
+        return vector_format
+    path = Path(path)
+    if path.is_dir():
+        for name, file in _FILES.items():
+            if (path / file).is_file():
+                return name
+    elif path.suffix in _SUFFIXES:
+        return _SUFFIXES[path.suffix]
+    raise InputError(
+        f"{path}: no embeddings are known by that name; there must be a .npy, "
+        f".pt, .ark or .scp file, or a folder with one of "
+        f"{', '.join(_FILES.values())}; correct the path"
+    )
+
+
+def select_utterances(
+    ids: np.ndarray, vectors: np.ndarray, wanted: np.ndarray, where: str
+) -> np.ndarray:
+    """Return the embeddings [M, D] of utterances, in their order.
+
+    Arguments
+    ---------
+    ids : numpy.ndarray
+        Utterances that were read [N].
+    vectors : numpy.ndarray
+        Their embeddings [N, D].
+    wanted : numpy.ndarray
+        Utterances [M].
+    where : str
+        What was read and what asks for them, for the message.
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Raises
+    ------
+    InputError
+        An utterance has no embedding.
+
+    Example
+    -------
+    >>> ids = np.array(["a", "b"], dtype=object)
+    >>> select_utterances(ids, np.eye(2), np.array(["b"]), "x.pt")
+    array([[0., 1.]])
+    >>> select_utterances(ids, np.eye(2), np.array(["a.wav"]), "x.pt")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: x.pt: 1 of 1 utterances have ...
+    """
+    rows = pd.Index(ids).get_indexer(pd.Index(wanted))
+    lacking = np.flatnonzero(rows < 0)
+    if len(lacking):
+        raise InputError(
+            f"{where}: {len(lacking)} of {len(rows)} utterances have no "
+            f"embedding, the first is {str(wanted[lacking[0]])!r}; embeddings "
+            "must have the manifest's IDs, and the first of theirs is "
+            f"{str(ids[0])!r}; rename them, or extract those that are missing"
+        )
+    return vectors[rows]
 
 
 def file_of(path: PathLike, vector_format: str) -> Path:
@@ -98,10 +190,14 @@ def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:
     >>> str(files_of("x.npy", "npy")["names"])
     'x.csv'
     """
+    vector_format = format_of(path, vector_format)
     path = file_of(path, vector_format)
     files: dict[str, PathLike] = {"embeddings": path}
     if vector_format == "npy":
         files["names"] = path.with_suffix(".csv")
+    if path.suffix == ".scp" and path.is_file():
+        arks = dict.fromkeys(place.ark for place in _read_places(path))
+        files |= {f"ark {n}": ark for n, ark in enumerate(arks, start=1)}
     return files
 
 
@@ -216,31 +312,85 @@ def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
     ids, rows = [], []
     with open(path, "rb") as stream:
         while name := _read_name(stream, path):
-            if stream.read(2) != _BINARY:
-                raise InputError(
-                    f"{path}: {name} is not binary; write it with "
-                    "copy-vector ark:- ark:"
-                )
-            kind, size = _VECTORS.get(stream.read(3)), stream.read(5)
-            if kind is None or len(size) != 5:
-                raise InputError(
-                    f"{path}: {name} is not a vector, or it is cut short; "
-                    "write the archive again"
-                )
-            n_values = struct.unpack("<i", size[1:])[0]
-            if n_values < 0:
-                raise InputError(
-                    f"{path}: {name} says that it has {n_values} values; "
-                    "write the archive again"
-                )
-            n_bytes = n_values * int(kind[-1])
-            data = stream.read(n_bytes)
-            if len(data) != n_bytes:
-                raise InputError(
-                    f"{path}: {name} is cut short; write the archive again"
-                )
             ids.append(name)
-            rows.append(np.frombuffer(data, kind))
+            rows.append(_read_vector(stream, path, name))
+    return ids, rows
+
+
+def _read_vector(stream: BinaryIO, path: Path, name: str) -> np.ndarray:
+    """Read the vector [D] at the position of a stream."""
+    if stream.read(2) != _BINARY:
+        raise InputError(
+            f"{path}: {name} is not binary; write it with "
+            "copy-vector ark:- ark:"
+        )
+    kind, size = _VECTORS.get(stream.read(3)), stream.read(5)
+    if kind is None or len(size) != 5:
+        raise InputError(
+            f"{path}: {name} is not a vector, or it is cut short; write the "
+            "archive again"
+        )
+    n_values = struct.unpack("<i", size[1:])[0]
+    if n_values < 0:
+        raise InputError(
+            f"{path}: {name} says that it has {n_values} values; write the "
+            "archive again"
+        )
+    n_bytes = n_values * int(kind[-1])
+    data = stream.read(n_bytes)
+    if len(data) != n_bytes:
+        raise InputError(
+            f"{path}: {name} is cut short; write the archive again"
+        )
+    return np.frombuffer(data, kind)
+
+
+class _Place(NamedTuple):
+    """Archive and byte at which an utterance's vector begins."""
+
+    name: str
+    ark: Path
+    offset: int
+
+
+def _read_places(path: Path) -> list[_Place]:
+    """Read the lines ``name archive:byte`` of an .scp."""
+    lines = path.read_text("utf-8").splitlines()
+    found = []
+    for number, line in enumerate(lines, start=1):
+        name, _, place = line.strip().partition(" ")
+        ark, _, offset = place.strip().rpartition(":")
+        if not ark or not offset.isascii() or not offset.isdigit():
+            raise InputError(
+                f"{path} line {number} is {line!r}; it must be `name "
+                "archive:byte`; write it with copy-vector ark,scp:"
+            )
+        found.append(_Place(name, Path(ark), int(offset)))
+    return [one._replace(ark=_found(one.ark, path)) for one in found]
+
+
+def _found(ark: Path, scp: Path) -> Path:
+    """Find an archive: where it is said to be, or beside the .scp."""
+    # Kaldi's paths are relative to where it ran; a moved folder keeps names.
+    for place in (ark, scp.parent / ark, scp.parent / ark.name):
+        if place.is_file():
+            return place
+    raise InputError(
+        f"{scp} names {ark}, and there is no such file, nor one of that name "
+        f"in {scp.parent}; put it there, or give the .ark itself"
+    )
+
+
+def _read_scp(path: Path) -> tuple[list[str], list[np.ndarray]]:
+    ids, rows = [], []
+    streams: dict[Path, BinaryIO] = {}
+    with contextlib.ExitStack() as stack:
+        for name, ark, offset in _read_places(path):
+            if ark not in streams:
+                streams[ark] = stack.enter_context(open(ark, "rb"))
+            streams[ark].seek(offset)
+            ids.append(name)
+            rows.append(_read_vector(streams[ark], ark, name))
     return ids, rows
 
 

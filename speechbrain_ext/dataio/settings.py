@@ -178,13 +178,19 @@ class ConvertEmbeddings(Settings):
 
     embeddings: str = setting(
         doc="embeddings to convert: a folder of extract_embeddings, a .npy "
-        "with its .csv beside it, a .pt or an .ark",
+        "with its .csv beside it, a .pt, an .ark or an .scp",
         path=True,
     )
-    from_format: EmbeddingFormat = setting(
-        "npy", "format of the embeddings to convert"
+    from_format: EmbeddingFormat | Literal["auto"] = setting(
+        "auto", "format of the embeddings to convert; auto: as their name tells"
     )
     to_format: EmbeddingFormat = setting(doc="format to write")
+    annotation: str | None = setting(
+        None,
+        "manifest of the utterances to write, in its order; each must have "
+        "an embedding, others are left out; null: all that are read",
+        path=True,
+    )
 
 
 @dataclasses.dataclass(kw_only=True)

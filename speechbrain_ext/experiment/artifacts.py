@@ -13,6 +13,9 @@ from typing import Any
 from speechbrain_ext.experiment.stage_records import RECORD, REQUEST
 from speechbrain_ext.utils.files import read_json
 
+# Of an embedder folder, named as SpeechBrain's own loader expects them.
+_EMBEDDER_FILES = ("hyperparams.yaml", "embedding_model.ckpt")
+
 
 @dataclasses.dataclass(frozen=True)
 class Artifacts:
@@ -85,6 +88,11 @@ class ModelArtifacts(EmbedderArtifacts):
     """Trained model, with the statistics of its training."""
 
     @property
+    def train_record(self) -> Path | None:
+        """Stage record of the training; None if there is none."""
+        return self.record
+
+    @property
     def classifier(self) -> Path:
         """Weights of the classifier that was trained with the model."""
         return self.folder / "classifier.ckpt"
@@ -103,6 +111,38 @@ class ModelArtifacts(EmbedderArtifacts):
     def layer_distances(self) -> Path:
         """Distance of each layer from its start, if it was measured."""
         return self.folder / "layer_distances.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenArtifacts(ModelArtifacts):
+    """Embedder that a run starts from and did not train.
+
+    Arguments
+    ---------
+    given : Path
+        Its folder.
+    """
+
+    given: Path
+
+    @property
+    def embedder(self) -> Path:
+        """Folder of the embedder, where it was given."""
+        return self.given
+
+    def missing(self) -> list[str]:
+        """Names of files that the folder lacks."""
+        return [n for n in _EMBEDDER_FILES if not (self.given / n).is_file()]
+
+    @property
+    def train_record(self) -> Path | None:
+        """Record of the training that left it; None if it lies elsewhere."""
+        record = self.given.parent / RECORD
+        if not record.is_file():
+            return None
+        # An exported model lies beside the record of its export.
+        is_training = "n_epochs" in read_json(record).get("hparams", {})
+        return record if is_training else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,11 @@ from speechbrain_ext.experiment.artifacts import CorpusArtifacts
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import embedder_of
 from speechbrain_ext.experiment.recipe_settings import settings_of
-from speechbrain_ext.experiment.settings import RunRounds, StageSettings
+from speechbrain_ext.experiment.settings import (
+    STARTS,
+    RunRounds,
+    StageSettings,
+)
 from speechbrain_ext.experiment.steps import Role
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import (
@@ -31,7 +35,9 @@ SMALL = HPARAMS / "plans" / "debug.yaml"
 
 def debug_values() -> dict[str, Any]:
     """Return the values of a plan's own keys that ``--debug`` changes."""
-    return plain(read_yaml(SMALL))["plan"]
+    # What a run starts from is of its own corpus. Where --debug has another, a
+    # small bootstrap is trained in its place.
+    return {**dict.fromkeys(STARTS), **plain(read_yaml(SMALL))["plan"]}
 
 
 def debug_plan(settings: RunRounds) -> RunRounds:

@@ -1,9 +1,9 @@
 """Plan of a run: its recipes, their order, inputs and output folders.
 
-Bootstrap, then rounds of training on the clusters of the last embeddings,
-then large-margin fine-tuning, then the same system with true labels (Miara,
-Lepage and Dehak, Interspeech 2024, Fig. 1). With ``n_rounds: auto`` the plan
-grows as rounds end.
+Bootstrap, or what is given in its place, then rounds of training on the
+clusters of the last embeddings, then large-margin fine-tuning, then the same
+system with true labels (Miara, Lepage and Dehak, Interspeech 2024, Fig. 1).
+With ``n_rounds: auto`` the plan grows as rounds end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from speechbrain_ext.experiment.artifacts import (
     EmbedderArtifacts,
     EmbeddingArtifacts,
     ExportArtifacts,
+    GivenArtifacts,
     LabelArtifacts,
     ModelArtifacts,
     ScoreArtifacts,
@@ -26,7 +27,9 @@ from speechbrain_ext.experiment.artifacts import (
 from speechbrain_ext.experiment.rounds import round_system, rounds_of
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Kind, Late, Role, Step, System
+from speechbrain_ext.utils.files import read_json
 from speechbrain_ext.utils.yaml_trees import merged
+from speechbrain_ext.verification.results import CAVEATS
 
 N_CROPS = 15  # of an utterance, under the paper's protocol
 # Values of train_speaker that are for labels that may be wrong.
@@ -164,10 +167,28 @@ class _Builder:
         self.add(Kind.PREPARE, System(Role.CORPUS), CorpusArtifacts, values)
 
     def bootstrap(self) -> tuple[Model, Labels]:
-        """Append the training without labels, and its clustering."""
-        model = self.add(
+        """Append the training without labels, and its clustering.
+
+        Without the training, if its embedder or its embeddings are given.
+        """
+        settings = self.settings
+        name = settings.bootstrap_name or settings.start or "DINO"
+        system = System(Role.BOOTSTRAP, name)
+        if settings.start is None:
+            model = self.train_bootstrap(system)
+        else:
+            model = self.given(system)
+        labels = self.labels(model)
+        has_test = settings.start_test_embeddings is not None
+        if has_test or settings.start_embeddings is None:
+            self.score(model, labels, clusters=labels)
+        return model, labels
+
+    def train_bootstrap(self, system: System) -> Model:
+        """Append the training without labels."""
+        return self.add(
             Kind.BOOTSTRAP,
-            System(Role.BOOTSTRAP, self.settings.bootstrap_name),
+            system,
             ModelArtifacts,
             {
                 "train_annotation": str(self.corpus.train),
@@ -175,9 +196,29 @@ class _Builder:
                 **self.sounds(),
             },
         )
-        labels = self.labels(model)
-        self.score(model, labels, clusters=labels)
-        return model, labels
+
+    def given(self, system: System) -> Model:
+        """Return what the run starts from as a step, which is not to be done.
+
+        Given embeddings are read by steps of their own.
+        """
+        settings = self.settings
+        folder = self.root / system.name / Kind.BOOTSTRAP.folder_name
+        embedder = settings.start_embedder
+        artifacts = GivenArtifacts(folder, Path(embedder or folder))
+        sources = (
+            (Kind.START_TRAIN, settings.start_embeddings, self.corpus.train),
+            (Kind.START_TEST, settings.start_test_embeddings, self.corpus.test),
+        )
+        for kind, source, manifest in sources:
+            if source is not None:
+                values = {
+                    "embeddings": source,
+                    "annotation": str(manifest),
+                    "to_format": "npy",
+                }
+                self.add(kind, system, EmbeddingArtifacts, values)
+        return Step(Kind.BOOTSTRAP, system, "", "", artifacts, {})
 
     def sounds(self) -> dict[str, str | None]:
         """Return the folders of sounds that each training augments with."""
@@ -306,7 +347,8 @@ class _Builder:
     ) -> Step[EmbeddingArtifacts]:
         """Append the embedding of a manifest, once for each system."""
         for step in self.steps:
-            if (step.kind, step.system) == (kind, model.system):
+            found = (step.kind.folder_name, step.system)
+            if found == (kind.folder_name, model.system):
                 return step
         is_train = kind is Kind.EXTRACT_TRAIN
         manifest = self.corpus.train if is_train else self.corpus.test
@@ -357,6 +399,7 @@ class _Builder:
     def scored_values(self, model: Embedder, trained: Model) -> dict[str, Any]:
         """Return values for scoring: its inputs, and facts for the results."""
         settings = self.settings
+        record = trained.artifacts.train_record
         return {
             "embeddings_folder": str(self.embed_test(model).folder),
             "annotation": str(self.corpus.test),
@@ -365,10 +408,35 @@ class _Builder:
             "run": settings.run,
             "system": trained.system.row,
             "corpus": settings.corpus,
-            "caveat": settings.caveat,
+            "caveat": self.caveat(trained.system),
             "train_device": settings.train_device,
-            "train_record": str(trained.artifacts.record),
+            "train_record": None if record is None else str(record),
         }
+
+    def caveat(self, system: System) -> str:
+        """Return what readers of a row must know, its start included."""
+        settings = self.settings
+        words = [settings.caveat]
+        # True labels owe nothing to a start whose weights are not used.
+        inherits = settings.round_init == "bootstrap"
+        if settings.start and (inherits or not system.has_true_labels):
+            words += self.start_caveats()
+        return "; ".join(dict.fromkeys(filter(None, words)))
+
+    def start_caveats(self) -> list[str]:
+        """Return what the run was given to start from, and what taught it."""
+        settings = self.settings
+        name = settings.bootstrap_name
+        start = f"{settings.start}{f' ({name})' if name else ''}"
+        if settings.start_embedder is None:
+            return [f"starts from {start}, whose training is not known"]
+        given = GivenArtifacts(self.root, Path(settings.start_embedder))
+        record = given.train_record
+        if record is None:
+            return [f"starts from a {start}, whose training is not known"]
+        facts = read_json(record)
+        taught = [words for fact, words in CAVEATS.items() if facts.get(fact)]
+        return [f"starts from a {start}", *taught]
 
     def cohort_values(self, model: Embedder, cohort: Labels) -> dict[str, Any]:
         """Return the embeddings and labels of the cohort, the training set."""

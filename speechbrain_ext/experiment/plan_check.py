@@ -12,9 +12,14 @@ from typing import Any
 from speechbrain_ext.clustering.settings import MakePseudoLabels
 from speechbrain_ext.dataio.audio_tree import is_inside
 from speechbrain_ext.dataio.corpus_files import CorpusFiles, find_corpus
+from speechbrain_ext.dataio.embedding_formats import files_of
 from speechbrain_ext.dataio.settings import PrepareFolder, PrepareVoxCeleb
 from speechbrain_ext.dataio.trials import check_pairs
-from speechbrain_ext.experiment.artifacts import LabelArtifacts, ModelArtifacts
+from speechbrain_ext.experiment.artifacts import (
+    GivenArtifacts,
+    LabelArtifacts,
+    ModelArtifacts,
+)
 from speechbrain_ext.experiment.late_values import late_values, stand_ins
 from speechbrain_ext.experiment.launch import RECIPES, recipe_script
 from speechbrain_ext.experiment.leaf import Leaf, read_leaf
@@ -394,6 +399,45 @@ def _waits_for(
             if any(is_inside(path, step.folder) for path in inputs.values()):
                 return f"as long as {step.name} leaves the same files again"
     return ""
+
+
+def check_start(settings: RunRounds) -> None:
+    """Raise InputError if what a run is to start from is not there.
+
+    Arguments
+    ---------
+    settings : RunRounds
+        The plan.
+
+    Raises
+    ------
+    InputError
+        A file of the embedder or of the embeddings is missing.
+
+    Example
+    -------
+    >>> plan = {"run": "a", "output_folder": "none", "stages": {}}
+    >>> check_start(RunRounds(**plan, start_embedder="nowhere"))
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: start_embedder is 'nowhere'; ...
+    """
+    if settings.start_embedder is not None:
+        folder = Path(settings.start_embedder)
+        if missing := GivenArtifacts(folder, folder).missing():
+            raise InputError(
+                f"start_embedder is {str(folder)!r}; it lacks {missing}; give "
+                "the folder named embedder that a training left, or the one "
+                "named model of an export"
+            )
+    for key in ("start_embeddings", "start_test_embeddings"):
+        path = getattr(settings, key)
+        if path is not None:
+            given = settings.stage("start").set.get("from_format", "auto")
+            for file in files_of(path, given).values():
+                if not Path(file).is_file():
+                    raise InputError(
+                        f"{key} is {path!r}; {file} is missing; correct --{key}"
+                    )
 
 
 def _check_positives(step: Step[Any], found: Any) -> None:

@@ -154,7 +154,7 @@ def map_sections(
     embeddings = {
         step.system.name: step.artifacts
         for step in steps_that_left(steps, EmbeddingArtifacts)
-        if step.kind is Kind.EXTRACT_TRAIN
+        if step.kind.folder_name == Kind.EXTRACT_TRAIN.folder_name
     }
     sections: list[Section] = []
     for step in steps_that_left(steps, LabelArtifacts):
@@ -204,6 +204,8 @@ def mapped_rows(names: np.ndarray) -> np.ndarray:
 def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:
     """Plot every model's training loss, and the bootstrap's diagnostics."""
     models = trainings(steps)
+    if not models:
+        return []
     curves = {
         step.system.name: pd.read_csv(step.artifacts.curve) for step in models
     }

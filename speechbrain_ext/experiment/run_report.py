@@ -132,12 +132,17 @@ def comparison_table(run: str, compared: Sequence[Compared]) -> Tables:
 
 def introduction(plan: Plan, scored: Sequence[Scored]) -> str:
     """Return the text at the top of the page: what was run."""
+    start = plan.settings.start
+    begun = "without labels: a bootstrap"
+    if start is not None:
+        article = "a " if plan.settings.start_embedder else ""
+        begun = f"from a start that it was given: {article}{start}"
     return (
-        f"Speaker verification learnt from {plan.settings.corpus} without "
-        "labels: a bootstrap, rounds of training on clusters of the last "
-        "embeddings and, where they are known, the same system with true "
-        "labels. NMI and ARI compare the clusters of a system's own training "
-        "embeddings with the true speakers; they are reported and used for "
+        f"Speaker verification learnt from {plan.settings.corpus} {begun}, "
+        "rounds of training on clusters of the last embeddings and, where they "
+        "are known, the same system with true labels. NMI and ARI compare the "
+        "clusters of a system's own training embeddings with the true "
+        "speakers; they are reported and used for "
         f"nothing.{stopping_words(plan, scored)}"
     )
 

@@ -14,6 +14,7 @@ from speechbrain_ext.utils.settings import Settings, setting
 STAGES = (
     "prepare",
     "bootstrap",
+    "start",
     "extract",
     "labels",
     "train",
@@ -23,6 +24,9 @@ STAGES = (
     "score",
     "export",
 )
+
+# Keys of what a run is given in place of its bootstrap's training.
+STARTS = ("start_embedder", "start_embeddings", "start_test_embeddings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +102,33 @@ class RunRounds(Settings):
         "", "hardware that models are trained on, as shown in result tables"
     )
 
-    bootstrap_name: str = setting(
-        "DINO",
-        "name of the bootstrap (the training without labels) in result tables",
+    start_embedder: str | None = setting(
+        None,
+        "embedder folder that the first clusters come from, in place of the "
+        "bootstrap's training; null: that is trained",
+        path=True,
+        group="start",
+    )
+    start_embeddings: str | None = setting(
+        None,
+        "embeddings of the training utterances to cluster first, in place of "
+        "the bootstrap's training: a folder, .npy, .pt, .ark or .scp; null: "
+        "none",
+        path=True,
+        group="start",
+    )
+    start_test_embeddings: str | None = setting(
+        None,
+        "embeddings of the test utterances, of the model that made "
+        "start_embeddings, for a row of results; null: no such row",
+        path=True,
+        group="start",
+    )
+
+    bootstrap_name: str | None = setting(
+        None,
+        "name of the bootstrap (the training without labels, or what is given "
+        "in its place) in result tables; null: DINO, or what was given",
         group="rounds",
     )
     n_rounds: int | Literal["auto"] = setting(
@@ -228,6 +256,51 @@ class RunRounds(Settings):
                 "stages.labels.set.previous_labels is given; n_rounds is auto "
                 "and goes by the churn between rounds; leave it out"
             )
+        self._check_start()
+
+    def _check_start(self) -> None:
+        """Raise InputError for a start that leaves out what the run needs."""
+        given = self.start_embeddings
+        if given is None and self.start_test_embeddings is not None:
+            raise InputError(
+                f"start_test_embeddings is {self.start_test_embeddings!r} and "
+                "start_embeddings is null; both are of one model; give "
+                "--start_embeddings too"
+            )
+        if given is None:
+            return
+        start = f"start_embeddings is {given!r}"
+        if self.start_embedder is not None:
+            raise InputError(
+                f"{start} and start_embedder is {self.start_embedder!r}; a run "
+                "has one start; leave one of them out"
+            )
+        if self.round_init == "bootstrap":
+            raise InputError(
+                f"{start} and round_init is 'bootstrap'; embeddings have no "
+                "weights for rounds to begin with; give --round_init=null, or "
+                "their model as --start_embedder"
+            )
+        if self.n_rounds == 0:
+            raise InputError(
+                f"{start} and n_rounds is 0; there would be no model; give "
+                "--n_rounds=1 or more"
+            )
+        test = self.start_test_embeddings
+        if test is not None and not (self.scored and self.protocol == "full"):
+            raise InputError(
+                f"start_test_embeddings is {test!r}, scored is {self.scored} "
+                f"and protocol {self.protocol!r}; embeddings are scored of "
+                "whole utterances only; give --protocol=full and "
+                "--scored=True, or leave --start_test_embeddings out"
+            )
+
+    @property
+    def start(self) -> str | None:
+        """What the run is given to start from, in words; None: nothing."""
+        if self.start_embedder is not None:
+            return "given embedder"
+        return None if self.start_embeddings is None else "given embeddings"
 
     def stage(self, kind: str) -> StageSettings:
         """Return the recipe of a stage, its YAML and the values to change."""

@@ -19,6 +19,8 @@ class Kind(enum.StrEnum):
 
     PREPARE = "prepare"
     BOOTSTRAP = "bootstrap"
+    START_TRAIN = "start_train"
+    START_TEST = "start_test"
     EXTRACT_TRAIN = "extract_train"
     EXTRACT_TEST = "extract_test"
     LABELS = "labels"
@@ -32,8 +34,13 @@ class Kind(enum.StrEnum):
     @property
     def stage(self) -> str:
         """Key of this kind in a plan's ``stages``."""
-        extracts = (Kind.EXTRACT_TRAIN, Kind.EXTRACT_TEST)
-        return "extract" if self in extracts else self.value
+        several = {
+            Kind.EXTRACT_TRAIN: "extract",
+            Kind.EXTRACT_TEST: "extract",
+            Kind.START_TRAIN: "start",
+            Kind.START_TEST: "start",
+        }
+        return several.get(self, self.value)
 
     @property
     def folder_name(self) -> str:
@@ -49,6 +56,9 @@ class Kind(enum.StrEnum):
 _FOLDERS = {
     Kind.PREPARE: "",
     Kind.BOOTSTRAP: "model",
+    # Given embeddings take the place of those that a model would be asked for.
+    Kind.START_TRAIN: "train_embeddings",
+    Kind.START_TEST: "test_embeddings",
     Kind.EXTRACT_TRAIN: "train_embeddings",
     Kind.EXTRACT_TEST: "test_embeddings",
     Kind.LABELS: "labels",

@@ -4,32 +4,48 @@
 resolved as a run does, and compared value by value.
 """
 
+import functools
 import inspect
+import re
 import shlex
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import training_leaf
-from house import leaves
-from published_settings import PUBLISHED
+from house import ROOT, leaves
+from published_settings import (
+    BEHAVIOUR,
+    NOT_IMPLEMENTED,
+    ON_PURPOSE,
+    PUBLISHED,
+    Differs,
+)
 from tiny_wavlm import TINY
 
 from speechbrain_ext.augment import Augment
+from speechbrain_ext.dataio.embedding_files import CROPS
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import load_plan
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.settings import RunRounds
+from speechbrain_ext.models import DINOHead
 from speechbrain_ext.models.pooling import MHFA
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.training import schedules
-from speechbrain_ext.training.optim import parameter_groups
+from speechbrain_ext.training.dino import DinoSchedules
+from speechbrain_ext.training.optim import decay_groups, parameter_groups
 from speechbrain_ext.utils.yaml_trees import (
     merged,
     parse_yaml,
     plain,
     read_yaml,
 )
+from speechbrain_ext.verification.protocols import read_voices
 
+DIFFERENCES = ROOT / "docs" / "paper_differences.md"
 LEAVES = {leaf.stem: leaf for leaf in leaves()}
 # What a setting says again for its reader's sake.
 AGAIN = ("lr", "n_epochs")
@@ -159,7 +175,7 @@ def resolved_values(settings) -> dict:
     if hasattr(settings, "backends"):
         backends = settings.backends
         first = backends if isinstance(backends, str) else backends[0]
-        return {**found, "First back-end": first}
+        return {**found, "First back-end": first, **shares_of_crops(settings)}
     if hasattr(settings, "lr_schedule"):
         embedder = embedder_values(settings)
         found |= {f"embedder.{key}": value for key, value in embedder.items()}
@@ -169,6 +185,28 @@ def resolved_values(settings) -> dict:
         found |= {"Shares of augmentation": shares(own)} | rates(settings)
         found |= of_views(settings) | of_speakers(settings)
     return found
+
+
+def shares_of_crops(settings) -> dict[str, float]:
+    """Shares of whole utterances and of each pair of 15 crops in a score.
+
+    The one utterance has orthogonal crops, of which the other has the first.
+    """
+    basis = np.eye(17, dtype=np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        np.save(path / "embeddings.npy", basis[[15, 16]])
+        np.save(path / CROPS, np.stack([basis[:15], basis[[0] + 14 * [16]]]))
+        (path / "embeddings.csv").write_text("ID,row\na,0\nb,1\n")
+        ids = np.array(["a", "b"])
+        first, second = read_voices(path, ids, settings.protocol).vectors
+        np.save(path / "embeddings.npy", basis[[15, 15]])
+        whole, again = read_voices(path, ids, settings.protocol).vectors
+    pair = float(first @ second)
+    return {
+        "Share of whole utterances": float(whole @ again) - pair,
+        "Share of each pair of crops": pair,
+    }
 
 
 def shares(augment) -> dict[str, float]:
@@ -208,6 +246,7 @@ def rates(settings) -> dict:
         "Rates of the encoder": [encoder * factor for factor in middles],
         "Last rate": last,
         "Rate for a batch of 256": settings.lr * 256 / settings.batch_size,
+        "Batch of each of 4 processes": settings.batch_size / 4,
     }
 
 
@@ -216,10 +255,52 @@ def of_views(settings) -> dict:
     if not hasattr(settings, "n_temperature_epochs"):
         return {}
     rise = settings.n_temperature_epochs / settings.n_epochs
+    schedules, n_steps = DinoSchedules(settings, 100), 100 * settings.n_epochs
+    (_, vectors) = decay_groups([torch.nn.Parameter(torch.ones(2))])
     return {
         "Share of the temperature's rise": rise,
         "Has a VICReg term": settings.regularizer_weight > 0,
+        "EMA in the middle": round(schedules.at(n_steps // 2).momentum, 5),
+        "EMA at the end": schedules.at(n_steps - 1).momentum,
+        "Weight decay of vectors": vectors["weight_decay"],
+        **of_the_head(),
     }
+
+
+@functools.cache
+def of_the_head() -> dict:
+    """Layers of DINO's head, and what becomes of lengths in it."""
+    torch.manual_seed(0)
+    head = DINOHead(4, hidden_size=8, bottleneck_size=4, n_prototypes=3).eval()
+    with torch.no_grad():
+        # Prototypes and hidden vector all along the first axis.
+        head.prototypes.copy_(torch.tensor([[5.0, 0, 0, 0]] * 3))
+        cosines = head.cosines(torch.tensor([[7.0, 0, 0, 0]]))
+    return {
+        "Layers of the head": [type(layer).__name__ for layer in head.mlp],
+        "Length of what meets the prototypes": cosines.max().item(),
+        "Gain of the prototypes": cosines.min().item(),
+    }
+
+
+@functools.cache
+def of_wavlm_base(**sizes) -> dict:
+    """What follows from 12 layers of 768 with MHFA; nothing is computed."""
+    base = {"hidden_size": 768, "num_hidden_layers": 12}
+    with torch.device("meta"):
+        model = SpeakerEncoder(None, base, functools.partial(MHFA, **sizes))
+    mhfa = MHFA(13, 768, **sizes)
+    (start,) = {*mhfa.key_layers.tolist(), *mhfa.value_layers.tolist()}
+    return {
+        "Million parameters of MHFA": round(n_parameters(mhfa) / 1e6, 2),
+        "Million parameters in all": round(n_parameters(model) / 1e6, 1),
+        "Layers that MHFA weighs": len(model.pooling.key_layers),
+        "Layer weights of MHFA at the start": start,
+    }
+
+
+def n_parameters(module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def of_speakers(settings) -> dict:
@@ -237,15 +318,19 @@ def of_speakers(settings) -> dict:
             part = known[0] if known else "others"
             by_part.setdefault(part, set()).add(rate_of[id(parameter)])
     cnn, layers = (by_part.get(k) for k in ("feature_extractor", "layers"))
-    sizes = {k: found[k] for k in ("n_heads", "compression_size")}
-    mhfa = MHFA(13, 768, embedding_size=found["embedding_size"], **sizes)
-    n_parameters = sum(p.numel() for p in mhfa.parameters())
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    others = {name.partition(".")[0] for name in trained} - {"encoder"}
+    names = ("n_heads", "compression_size", "embedding_size")
     return {
+        **of_wavlm_base(**{name: found[name] for name in names}),
         "Trained parts of the encoder": sorted(by_part),
+        # The groups that the optimiser gets have the classifier's weights.
+        "Trained parts besides the encoder": sorted(
+            others | ({"classifier"} if len(rate_of) > len(trained) else set())
+        ),
         "Rate of the CNN, relative to its neighbours'": (
             max(cnn) / max(layers) if cnn else None
         ),
-        "Million parameters of MHFA": round(n_parameters / 1e6, 2),
         "Has sub-centres": settings.loss["n_subcentres"] > 1,
         "Has inter-top-k": settings.loss["inter_top_k"] > 0,
     }
@@ -270,6 +355,8 @@ def test_what_claims_a_published_setting_has_its_values(setting, claim):
 
 
 def is_equal(found, value) -> bool:
+    if isinstance(value, Differs):
+        return is_equal(found, value.ours)
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return found is value or found == value
     if isinstance(found, str):
@@ -323,3 +410,49 @@ def test_the_rows_of_the_paper_add_the_gate_and_then_correction():
         ("hard", 9),
     ]
     assert len({r.train_annotation for r in rows}) == 1
+
+
+def rows_of_differences() -> set[str]:
+    """First cells of the tables of what differs from what was published."""
+    text = DIFFERENCES.read_text("utf-8")
+    return set(re.findall(r"^\| ([^|]+?) \|", text, re.M))
+
+
+def test_what_differs_on_purpose_is_in_the_document_with_its_reason():
+    differing = {
+        value.row
+        for setting in PUBLISHED.values()
+        for value, _ in setting.values.values()
+        if isinstance(value, Differs)
+    }
+    assert differing
+    lacking = (differing | {*ON_PURPOSE.values()}) - rows_of_differences()
+    assert not lacking
+
+
+def test_a_value_that_differs_is_not_the_published_one():
+    for setting in PUBLISHED.values():
+        for key, (value, _) in setting.values.items():
+            if isinstance(value, Differs):
+                assert not is_equal(value.ours, value.published), key
+
+
+@pytest.mark.parametrize("name", BEHAVIOUR)
+def test_what_is_no_value_has_a_test_of_its_own(name):
+    path = ROOT / BEHAVIOUR[name]
+    assert "def test_" in path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", NOT_IMPLEMENTED)
+def test_what_is_not_implemented_is_said_to_be_and_claimed_by_nothing(name):
+    word = name.partition(" ")[0]
+    (row,) = [
+        line
+        for line in DIFFERENCES.read_text("utf-8").splitlines()
+        if line.startswith(f"| {word} ")
+    ]
+    missing = [k for k, v in NOT_IMPLEMENTED[name].items() if "missing" in v]
+    assert missing and all(part in row for part in missing)
+    assert "not offered" in row
+    for leaf in LEAVES.values():
+        assert word not in leaf.read_text("utf-8")

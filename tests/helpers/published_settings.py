@@ -3,7 +3,22 @@
 Sources: [C] released code, [S] slides, [L] logs or scripts, [=] arithmetic. A
 value that is a map has keys of the YAML; names with a capital are derived
 (`test_published_settings.py` says how). Sections are those of the facts that
-the project was given.
+the project was given: 2 (the paper), 3 (DINO and its like), 5 (BUT), 8 (what a
+first version had wrong). What they publish is in one of five places here:
+
+`PUBLISHED`
+    Values that a leaf, an override or a step of a plan claims to have.
+`Differs`, among these
+    Values that are another on purpose: ``docs/paper_differences.md`` says why.
+`BEHAVIOUR`
+    What is no value of a key: the test that holds it.
+`ON_PURPOSE`
+    What the code does otherwise: the row of that document that says why.
+`NOT_IMPLEMENTED`
+    Settings that nothing here claims, and what of them is missing.
+
+Not settings, and so left out: error rates, and the cost of a round (2 A100, 20
+h at most; 2.77 GPU-hours of an A6000 for an epoch).
 """
 
 from __future__ import annotations
@@ -47,6 +62,25 @@ class Published:
     values: dict[str, tuple[Any, str]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Differs:
+    """Value that is another on purpose.
+
+    Arguments
+    ---------
+    published : Any
+        The published one.
+    ours : Any
+        What the claim must resolve to.
+    row : str
+        First words of the row of ``docs/paper_differences.md`` with the reason.
+    """
+
+    published: Any
+    ours: Any
+    row: str
+
+
 def fall(first: float, last: float, peak: float) -> list[float]:
     """Rates of the epochs ``first`` to ``last``, x 0.95 after each."""
     return [peak * 0.95 ** (n - 1) for n in range(int(first), int(last) + 1)]
@@ -66,11 +100,18 @@ WAVLM = {
     "embedder.compression_size": (128, "2 [C]"),
     "embedder.embedding_size": (256, "2 [C]"),
     "Million parameters of MHFA": (2.30, "2 [C]"),
+    "Million parameters in all": (96.7, "2 [C]: of 12 layers, 768 wide"),
+    "Layers that MHFA weighs": (13, "2 [C]: L = layers + 1"),
+    "Layer weights of MHFA at the start": (1.0, "2 [C]"),
 }
 # What a round and its large-margin tuning share.
 PAPER = {
     **WAVLM,
     "Trained parts of the encoder": (["layers"], "2 [C]"),
+    "Trained parts besides the encoder": (
+        ["classifier", "pooling"],
+        "2 [C]: MHFA and classifier",
+    ),
     "embedder.lora_rank": (0, "2 [C]: layers themselves are trained"),
     "loss.scale": (30.0, "2 [C]"),
     "loss.n_subcentres": (1, NONE),
@@ -83,8 +124,11 @@ PAPER = {
     "l2_sp_form": ("normalised", "2 [C]; slides: squared"),
     "gate": ("hard", "2 [C]"),
     "gate_fit": ("mixture", "2 [C]: two Gaussians of log losses"),
-    # Not 0.1, which divides unbounded logits: see docs/paper_differences.md.
-    "correct_temperature": ("auto", "differs"),
+    # 0.1 divides unbounded logits there.
+    "correct_temperature": (
+        Differs(0.1, "auto", "confidence of a correction"),
+        "2 [C]",
+    ),
     "correct_confidence": (0.5, "2 [C]"),
     "max_per_class": (500, "8 [C]"),
     "one_per_class": (True, "8 [C]"),
@@ -113,7 +157,15 @@ EVERY_DINO = {
     "loss.student_temperature": (0.1, "3"),
     "loss.center_momentum": (0.9, "3: everywhere"),
     "teacher_temperature_start": (0.04, "3"),
-    "momentum": (0.996, "3: to 1 by a cosine"),
+    "momentum": (0.996, "3"),
+    "EMA in the middle": (0.998, "3: by a cosine"),
+    "EMA at the end": (1.0, "3"),
+    "Layers of the head": (
+        2 * ["Linear", "BatchNorm1d", "GELU"] + ["Linear"],
+        "3: 2048-2048-256 BN GELU",
+    ),
+    "Length of what meets the prototypes": (1.0, "3: L2"),
+    "Gain of the prototypes": (1.0, "3: weight-norm, g = 1 frozen"),
     "n_frozen_prototype_epochs": (1, "3: everywhere"),
     "opt_class.!": ("!name:torch.optim.SGD", "3"),
     "embedder.width": (1024, "3: ECAPA-1024"),
@@ -125,7 +177,8 @@ SSLSV_DINO = {
     "Has a VICReg term": (False, "3"),
     "teacher_temperature": (0.04, "3"),
     "opt_class.momentum": (0.9, "3"),
-    "opt_class.weight_decay": (5e-5, "3: none on 1-D"),
+    "opt_class.weight_decay": (5e-5, "3"),
+    "Weight decay of vectors": (0.0, "3: none on 1-D"),
     "lr": (0.2, "3"),
     "Last rate": (0.0076, "8"),
     "lr_schedule.!": ("!name:speechbrain_ext.training.cosine", "3"),
@@ -146,10 +199,23 @@ SSLSV_SIMCLR = {
     "embedder.embedding_size": (512, "8"),
     "embedder.width": (1024, "3: ECAPA-1024"),
     "method": ("simclr", "3"),
+    # Of its configuration; the facts do not name them.
+    "crop": (2.0, "the leaf [C]"),
+    "loss.temperature": (0.03, "the leaf [C]"),
+    "projection.hidden_size": (0, "the leaf [C]: no projection"),
+    "batch_size": (256, "the leaf [C]"),
+    "opt_class.!": ("!name:torch.optim.Adam", "the leaf [C]"),
+    "lr": (1e-3, "the leaf [C]"),
+    "embedder.std_norm": (True, "8: of its DINO"),
+    "Shares of augmentation": (
+        {"clean": 0.25, "rir": 0.25, "sound": 0.25, "sound + rir": 0.25},
+        "8: of its DINO",
+    ),
 }
 SSPS = {
     "positives": ("ssps", "3"),
-    "ssps_clusters": (25000, "3"),
+    "ssps_clusters": (25000, "3: K"),
+    "ssps_neighbours": (1, "3: neighbouring clusters"),
 }
 BUT = {
     **WAVLM,
@@ -190,6 +256,13 @@ PUBLISHED = {
             "batch_size": (100, "2 [C]: 50 on each of 2 GPUs"),
             "Rates": (fall(16, 18, 5e-3), "8: 2.3e-3, 2.2e-3, 2.1e-3"),
             "Rates of the encoder": (fall(16, 18, 2e-5), "8"),
+            **{
+                key: (
+                    Differs(1, 2, "gate and correction in large-margin tuning"),
+                    "2 [C]: from epochs 5 and 9, so from its first, the 16th",
+                )
+                for key in ("gate_from_epoch", "correct_from_epoch")
+            },
         },
     ),
     "paper, clusters": Published(
@@ -212,7 +285,12 @@ PUBLISHED = {
     "paper, scores": Published(
         [Claim("voxceleb", step="round3/scores")],
         {
-            "protocol": ("crops", "2 [C]: mean of crops and whole"),
+            "protocol": ("crops", "2 [C]"),
+            "Share of whole utterances": (0.5, "2 [C]: mean of both"),
+            "Share of each pair of crops": (
+                0.5 / 15**2,
+                "2 [C]: mean of 15 x 15",
+            ),
             "whiten": (None, "2 [C]: no centring"),
             "First back-end": ("raw", "2 [C]: cosine, no AS-norm"),
         },
@@ -237,6 +315,7 @@ PUBLISHED = {
             "teacher_temperature": (0.07, "3"),
             "Share of the temperature's rise": (0.2, "3"),
             "Rate for a batch of 256": (0.2, "3"),
+            "Batch of each of 4 processes": (64, "3: 64 a GPU"),
             "n_warmup_epochs": (20, "3"),
             "n_epochs": (150, "3"),
             "n_averaged_epochs": (10, "3: as sslsv"),
@@ -312,4 +391,62 @@ PUBLISHED = {
             "Has sub-centres": (True, "5"),
         },
     ),
+}
+
+ORACLES, UNIT, RECIPES = "tests/oracles", "tests/unit", "tests/recipes"
+# What is published, and no value of a key: the test that holds it.
+BEHAVIOUR = {
+    "2: keys, values and attention of MHFA": f"{ORACLES}/test_mhfa_oracle.py",
+    "2: L2 with sg(CE), sg(L2) + 1e-5": f"{ORACLES}/test_l2_sp_oracle.py",
+    "2: gate, the root between the means": f"{ORACLES}/test_gate_oracle.py",
+    "2: gate, no root: the last threshold": f"{ORACLES}/test_gate_oracle.py",
+    "2: gate, soft: the low mode's posterior": f"{ORACLES}/test_gate_oracle.py",
+    "2: losses of the epoch before": f"{UNIT}/losses/test_loss_gate.py",
+    "2: DLG, LC": f"{UNIT}/losses/test_noisy_labels.py",
+    "2: DINO, its centre and teacher": f"{ORACLES}/test_dino_oracle.py",
+    "2: centre of all processes": f"{RECIPES}/test_two_processes.py",
+    "3: SyncBN": f"{RECIPES}/test_two_processes.py",
+    "3: VICReg term": f"{UNIT}/losses/test_rdino.py",
+    "3: teacher's encoder, last 10 averaged": f"{RECIPES}/test_train_dino.py",
+    "3: last layer frozen": f"{RECIPES}/test_train_dino.py",
+    "3: positives of neighbours": f"{UNIT}/training/test_positives.py",
+    "3: uniform at ln K": f"{ORACLES}/test_dino_oracle.py",
+    "8: one of a label in a batch, 500 an epoch": (
+        f"{UNIT}/dataio/test_samplers.py"
+    ),
+    "8: Ward with equal weights": f"{ORACLES}/test_ward_oracle.py",
+}
+# What the released code does and this does not: rows of the document.
+ON_PURPOSE = {
+    "1: RDINO-like start of 3.16 %": "bootstrap",
+    "2: k-means of embeddings as they are": "k-means",
+    "2: embeddings with dropout": "embeddings to cluster",
+    "2: an assertion without a crossing": "no crossing between the means",
+    "2: a loss file for each process to read": "threshold",
+    "2: a clean forward in every step": "clean embeddings for correction",
+    "2: the documented tuning has no epoch": "large-margin tuning",
+    "2: no L2 term in one process": "L2 toward the pre-trained weights",
+    "2: babble is overwritten by music": "babble",
+    "2: 120 on each of 2 GPUs": "batch",
+    "8: margin on the old label's column": "loss of a corrected label",
+    "8: 500 of a cluster, the same each epoch": "clusters above 500 utterances",
+    "8: SSPS on frames of 4 s": "sslsv, SSPS",
+    "3: 64 a GPU": "wespeaker, DINO",
+}
+# Published settings that no leaf or override claims, and what is missing.
+NOT_IMPLEMENTED = {
+    "SDPN 1.80": {
+        "1 x 4 s clean for the teacher": "3; every crop is augmented alike",
+        "4 x 2 s augmented for the student": "3; as n_local and local_crop",
+        "1,024 prototypes": "3; as head.n_prototypes, of DINO's head",
+        "Sinkhorn": "3; missing",
+        "me-max": "3; missing",
+        "KoLeo": "3; missing",
+        "temperature 0.1, sharpening 0.25": "3; as temperatures of DINO",
+        "EMA 0.996 -> 1 by a cosine": "3; as momentum",
+        "rate 0.4 x batch / 256": "3; as lr",
+        "150 epochs": "3; as n_epochs",
+        "batch of 384": "3; as batch_size",
+        "the teacher": "3; as n_averaged_epochs of 1",
+    }
 }

@@ -139,7 +139,7 @@ def test_embeddings_of_an_unknown_format_are_one_clear_error(tmp_path):
         convert_embeddings.main(
             words("convert_embeddings", to_format="h5", **options)
         )
-    with pytest.raises(InputError, match="no such manifest"):
+    with pytest.raises(InputError, match="no embeddings are known"):
         convert_embeddings.main(
             words("convert_embeddings", to_format="pt", **options)
         )

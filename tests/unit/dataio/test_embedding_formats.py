@@ -9,7 +9,10 @@ import torch
 
 from speechbrain_ext.dataio.embedding_formats import (
     FORMATS,
+    files_of,
+    format_of,
     read_vectors,
+    select_utterances,
     write_vectors,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -186,3 +189,72 @@ def test_a_space_or_an_unknown_format_is_refused(tmp_path, vectors):
         write_vectors(tmp_path, ids, vectors, "h5")
     with pytest.raises(InputError, match="no such file"):
         read_vectors(tmp_path / "nowhere.pt", "pt")
+
+
+@pytest.fixture
+def scp(tmp_path, vectors):
+    """An index in two archives, as a job a core leaves them."""
+    lines = []
+    for name, rows in (("one", [0, 1]), ("two", [2])):
+        folder = tmp_path / name
+        write_vectors(folder, IDS[rows], vectors[rows], "kaldi")
+        folder.joinpath("embeddings.ark").rename(tmp_path / f"{name}.ark")
+        text = (folder / "embeddings.scp").read_text("utf-8")
+        place = str(folder / "embeddings.ark")
+        lines += text.replace(place, f"{tmp_path}/{name}.ark").splitlines()
+    path = tmp_path / "all.scp"
+    path.write_text("\n".join(reversed(lines)) + "\n", "utf-8")
+    return path
+
+
+def test_an_index_of_several_archives_is_read_in_its_own_order(scp, vectors):
+    ids, found = read_vectors(scp, "auto")
+    assert list(ids) == list(IDS[::-1])
+    np.testing.assert_array_equal(found, vectors[::-1])
+    found = kaldiio.load_scp(str(scp))
+    np.testing.assert_array_equal(found[IDS[2]], vectors[2])
+    # The bytes of the archives count, not those of the index alone.
+    names = [path.name for path in files_of(scp, "kaldi").values()]
+    assert names == ["all.scp", "two.ark", "one.ark"]
+
+
+def test_archives_that_moved_with_their_index_are_found(
+    scp, vectors, tmp_path_factory
+):
+    moved = tmp_path_factory.mktemp("moved")
+    for path in scp.parent.glob("*.*"):
+        path.rename(moved / path.name)
+    found = read_vectors(moved / "all.scp", "kaldi")[1]
+    np.testing.assert_array_equal(found, vectors[::-1])
+    (moved / "two.ark").unlink()
+    with pytest.raises(InputError, match=r"names .*two\.ark, and there is no"):
+        read_vectors(moved / "all.scp", "kaldi")
+
+
+@pytest.mark.parametrize("line", ["a", "a x.ark", "a x.ark:b", "a cat x.ark |"])
+def test_an_index_of_something_else_is_one_clear_error(scp, line):
+    scp.write_text(f"{line}\n")
+    with pytest.raises(InputError, match="line 1 is .*name archive:byte"):
+        read_vectors(scp, "kaldi")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_name_tells_the_format(tmp_path, vectors, name):
+    files = write_vectors(tmp_path, IDS, vectors, name)
+    for path in (tmp_path, tmp_path / files[0]):
+        assert format_of(path) == name
+        assert list(read_vectors(path, "auto")[0]) == list(IDS)
+    for path in (tmp_path / "x.h5", tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="no embeddings are known by"):
+            read_vectors(path, "auto")
+
+
+def test_utterances_are_selected_in_the_wanted_order(vectors):
+    wanted = IDS[[2, 0]]
+    found = select_utterances(IDS, vectors, wanted, "x")
+    np.testing.assert_array_equal(found, vectors[[2, 0]])
+    wanted = np.array(["b/1.wav", "c", "d"], dtype=object)
+    with pytest.raises(
+        InputError, match="x: 2 of 3 .* the first is 'c'; .*b/1"
+    ):
+        select_utterances(IDS, vectors, wanted, "x")

@@ -5,8 +5,10 @@ import pytest
 from speechbrain_ext.experiment.artifacts import (
     Artifacts,
     CorpusArtifacts,
+    GivenArtifacts,
     ScoreArtifacts,
 )
+from speechbrain_ext.models.embedder import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
 
@@ -39,3 +41,23 @@ def test_results_are_those_of_lists_and_back_ends(tmp_path):
         left.scores(trials, "raw").touch()
     names = [path.name for path in left.results()]
     assert names == ["result_dev_raw.json", "result_test_raw.json"]
+
+
+def test_a_given_embedder_may_lie_beside_the_record_of_its_training(tmp_path):
+    given = tmp_path / "model" / "embedder"
+    left = GivenArtifacts(tmp_path / "run", given)
+    assert (left.embedder, left.train_record) == (given, None)
+    record = tmp_path / "model" / "stage.json"
+    # That of an export, which says nothing about the training.
+    write_json(record, {"hparams": {"prior": 0.5}})
+    assert left.train_record is None
+    write_json(record, {"hparams": {"n_epochs": 3}})
+    assert left.train_record == record
+
+
+def test_a_given_embedder_has_the_files_of_an_embedder_folder(tmp_path):
+    left = GivenArtifacts(tmp_path, tmp_path)
+    assert set(left.missing()) == {MODEL, RECIPE}
+    for name in left.missing():
+        (tmp_path / name).touch()
+    assert left.missing() == []

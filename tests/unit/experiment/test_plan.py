@@ -9,6 +9,7 @@ from speechbrain_ext.experiment.plan import load_plan, longest_plan
 from speechbrain_ext.experiment.rounds import rounds_of
 from speechbrain_ext.experiment.steps import Kind, Late, Role
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import write_json
 
 
 def changed_set(settings, kind, **values):
@@ -365,3 +366,94 @@ def test_nothing_is_shared_when_not_wanted_or_not_scored(settings, key):
     assert not [
         n for n in names(changed(settings, **{key: False})) if "export" in n
     ]
+
+
+def given(settings, **start):
+    """A plan that starts from something, with every kind of row."""
+    more = {"n_rounds": 1, "large_margin": True, "whiten_scores": 0.5}
+    return changed(settings, ablations={"+ none": {}}, **more, **start)
+
+
+def test_a_given_embedder_takes_the_place_of_the_bootstraps(settings):
+    trained = by_name(given(settings))
+    steps = by_name(given(settings, start_embedder="mine/embedder"))
+    assert list(steps) == [n for n in trained if n != "bootstrap/model"]
+    for name, key in (
+        ("bootstrap/train_embeddings", "embedder_folder"),
+        ("bootstrap/test_embeddings", "embedder_folder"),
+        ("ablation1/model", "init_from"),
+        ("round1/model", "init_from"),
+        ("topline/model", "init_from"),
+    ):
+        assert steps[name].options[key] == "mine/embedder"
+    scored = steps["bootstrap/scores"].options
+    assert scored["train_record"] is None
+    assert scored["system"] == "given embedder"
+
+
+def test_given_embeddings_take_the_place_of_those_of_the_bootstrap(settings):
+    values = {"start_embeddings": "mine.pt", "round_init": None}
+    trained = by_name(given(settings))
+    steps = by_name(given(settings, **values))
+    left_out = {
+        f"bootstrap/{n}" for n in ("model", "test_embeddings", "scores")
+    }
+    assert set(steps) == trained.keys() - left_out
+    read = steps["bootstrap/train_embeddings"]
+    assert read.recipe == "convert_embeddings" and not read.kind.launched
+    assert read.options["embeddings"] == "mine.pt"
+    assert read.options["annotation"] == str(load_plan(settings).corpus.train)
+    labels = steps["bootstrap/labels"].options
+    assert labels["embeddings_folder"] == str(read.folder)
+    values["start_test_embeddings"] = "theirs.pt"
+    steps = by_name(given(settings, **values))
+    assert trained.keys() - steps.keys() == {"bootstrap/model"}
+    scored = steps["bootstrap/scores"].options
+    read = steps["bootstrap/test_embeddings"]
+    assert scored["embeddings_folder"] == str(read.folder)
+    assert read.options["embeddings"] == "theirs.pt"
+
+
+def caveats(settings):
+    scores = [s for s in load_plan(settings).steps if s.kind is Kind.SCORE]
+    return {s.system.name: s.options["caveat"] for s in scores}
+
+
+def test_rows_say_what_they_start_from_unless_they_owe_it_nothing(settings):
+    found = caveats(given(settings, start_embedder="mine"))
+    start = "synthetic voices; starts from a given embedder, whose training is "
+    assert set(found.values()) == {f"{start}not known"}
+    values = {"start_embeddings": "mine.pt", "round_init": None}
+    found = caveats(given(settings, **values))
+    for name in ("topline", "topline_tuned"):
+        assert found.pop(name) == "synthetic voices"
+    start = start.replace("a given embedder", "given embeddings")
+    assert set(found.values()) == {f"{start}not known"}
+
+
+def test_rows_say_that_true_labels_trained_the_given_embedder(
+    settings, tmp_path
+):
+    record = {"true_labels": True, "hparams": {"n_epochs": 1}}
+    write_json(tmp_path / "model" / "stage.json", record)
+    start = given(
+        settings,
+        start_embedder=str(tmp_path / "model" / "embedder"),
+        bootstrap_name="supervised",
+    )
+    said = set(caveats(start).values())
+    assert said == {
+        "synthetic voices; starts from a given embedder (supervised); true "
+        "speaker labels were used in training"
+    }
+    scored = by_name(start)["bootstrap/scores"].options
+    path = tmp_path / "model" / "stage.json"
+    assert scored["train_record"] == str(path)
+
+
+def test_automatic_rounds_may_follow_given_embeddings(settings):
+    values = {"start_embeddings": "mine.pt", "round_init": None}
+    settings = changed(settings, n_rounds="auto", **values)
+    churn(settings, 1, 0.4)
+    assert "round2/model" in names(settings)
+    assert "bootstrap/model" not in names(settings)

@@ -142,3 +142,8 @@ def test_a_map_is_of_the_names_that_have_most():
     rows = mapped_rows(names)
     assert set(names[rows]) == set(range(37, 61))
     assert len(rows) == 1000 and (np.diff(rows) > 0).all()
+
+
+def test_a_run_that_trained_nothing_has_no_curves():
+    """It may export the embedder that it was given, after no round."""
+    assert curve_sections([]) == []
