@@ -6,7 +6,7 @@ a round, true speakers in the supervised topline. Labels that may be wrong can
 be gated by their losses, corrected, or weighted by how sure clustering was of
 them; what became of each is written at the end. To run it:
 
-> python recipes/train_speaker.py hparams/train_speaker_wavlm_mhfa.yaml \
+> python recipes/train_speaker.py hparams/train_speaker_encoder_mhfa.yaml \
       --train_annotation=exp/pseudo_labels.csv --data_folder=DATA_ROOT \
       --output_folder=exp/speaker
 

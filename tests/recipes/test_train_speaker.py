@@ -16,7 +16,7 @@ from speechbrain_ext.models.embedder import load_embedder
 from speechbrain_ext.utils.errors import InputError
 
 ECAPA = "hparams/train_speaker_ecapa.yaml"
-MHFA = "hparams/train_speaker_wavlm_mhfa.yaml"
+MHFA = "hparams/train_speaker_encoder_mhfa.yaml"
 LONGER = {"n_epochs": 12, "lr": 2e-3, "valid_fraction": 0.25}
 SMALL_ECAPA = (
     "{n_mels: 20, width: 16, width_last: 24, attention_channels: 8, "
@@ -300,22 +300,22 @@ def test_a_half_saved_checkpoint_is_ignored(corpus, tmp_path, monkeypatch):
     assert_same_weights(whole, killed)
 
 
-def test_a_random_wavlm_is_in_the_stage_record_and_the_log(corpus, tmp_path):
+def test_a_random_encoder_is_in_the_stage_record_and_the_log(corpus, tmp_path):
     folder = tmp_path / "out"
     argv = arguments(corpus, folder, MHFA, SMALL_WAVLM, n_epochs=1)
     train_speaker.main(argv)
     receipt = json.loads((folder / "stage.json").read_text())
     assert receipt["random_encoder"] is True
-    assert "random WavLM" in (folder / "log.txt").read_text()
+    assert "random encoder" in (folder / "log.txt").read_text()
 
 
-def test_the_wavlm_ecapa_leaf_trains(corpus, tmp_path):
+def test_the_encoder_ecapa_leaf_trains(corpus, tmp_path):
     embedder = SMALL_WAVLM.replace(
         "n_heads: 4, compression_size: 8,",
         "width: 16, width_last: 24, attention_channels: 8,",
     )
     folder = tmp_path / "out"
-    leaf = "hparams/train_speaker_wavlm_ecapa.yaml"
+    leaf = "hparams/train_speaker_encoder_ecapa.yaml"
     train_speaker.main(arguments(corpus, folder, leaf, embedder))
     loss = pd.read_csv(folder / "train_curve.csv").loss
     assert loss.iloc[-1] < loss.iloc[0]
