@@ -17,6 +17,7 @@ TINY = {
 }
 # The same with windows of 0.2 s: short crops are longer than those.
 SHORT = {**TINY, "max_source_positions": 10}
+# An embedder with MHFA.
 MHFA = {
     "encoder_source": None,
     "encoder_config": TINY,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import tiny_whisper as whisper
 import torch
 from record_losses import in_double
 from tones import Killed, killed_after, write_tones
@@ -28,6 +29,10 @@ SMALL_WAVLM = (
     "num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32, "
     "conv_dim: [8, 8], conv_stride: [20, 16], conv_kernel: [20, 16], "
     "num_conv_pos_embeddings: 8, num_conv_pos_embedding_groups: 2}}"
+)
+# Crops of 0.4 s are two of its windows.
+SMALL_WHISPER = json.dumps(
+    {**whisper.MHFA, "encoder_config": {**whisper.SHORT, "dropout": 0.1}}
 )
 
 
@@ -158,6 +163,7 @@ def test_losses_equal_the_numbers_recorded_here(
         (ECAPA, SMALL_ECAPA, 5),
         (ECAPA, SMALL_ECAPA, 3),
         (MHFA, SMALL_WAVLM, 5),
+        (MHFA, SMALL_WHISPER, 5),
     ],
 )
 def test_killed_and_resumed_is_the_same_as_uninterrupted(
@@ -307,6 +313,43 @@ def test_a_random_encoder_is_in_the_stage_record_and_the_log(corpus, tmp_path):
     receipt = json.loads((folder / "stage.json").read_text())
     assert receipt["random_encoder"] is True
     assert "random encoder" in (folder / "log.txt").read_text()
+
+
+def test_a_whisper_of_a_folder_is_tuned_above_its_front(corpus, tmp_path):
+    model = whisper.whole()
+    model.save_pretrained(tmp_path / "whisper")
+    folder = tmp_path / "out"
+    embedder = json.dumps(
+        {
+            "encoder_source": str(tmp_path / "whisper"),
+            "n_heads": 2,
+            "compression_size": 4,
+            "embedding_size": 8,
+        }
+    )
+    yaml = {"embedder_yaml": "embedders/whisper_mhfa.yaml"}
+    train_speaker.main(arguments(corpus, folder, MHFA, embedder, **yaml))
+    record = json.loads((folder / "stage.json").read_text())
+    assert record["random_encoder"] is False
+    assert "encoder model.safetensors" in record["inputs"]
+    assert str(tmp_path) not in json.dumps(record["hparams"]["embedder"])
+    # It started from the folder's weights, and moved the layers' alone.
+    curve = pd.read_csv(folder / "train_curve.csv")
+    assert curve.loss.iloc[-1] < curve.loss.iloc[0]
+    assert (curve.l2 > 0).all()
+    began = model.model.encoder.state_dict()
+    now = {
+        name.removeprefix("encoder.model."): value
+        for name, value in weights(folder).items()
+        if name.startswith("encoder.model.")
+    }
+    assert now.keys() == began.keys()
+    moved = {name for name in now if not torch.equal(now[name], began[name])}
+    # A bias of keys would not matter: Whisper has none.
+    assert moved == {name for name in now if name.startswith("layers.")}
+    # What was trained needs no source, nor the package's YAML.
+    (tmp_path / "whisper").rename(tmp_path / "gone")
+    assert load_embedder(folder / "embedder").embedding_size == 8
 
 
 def test_the_encoder_ecapa_leaf_trains(corpus, tmp_path):

@@ -245,6 +245,8 @@ def test_an_ecapa_larger_than_its_weights_is_not_built(
             "position_embeddings_type": "relative",
             "max_source_positions": 10**8,
         },
+        {"model_type": "whisper", "max_source_positions": 10**9},
+        {"model_type": "whisper", "num_mel_bins": 10**9},
     ],
 )
 def test_an_encoder_larger_than_its_weights_is_not_built(fields, devices):
