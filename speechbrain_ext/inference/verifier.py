@@ -90,10 +90,10 @@ class SpeakerVerifier:
         self.embedder = embedder
         self.decision = decision
         model = embedder.model
-        attends = isinstance(model, SpeakerEncoder)
+        self._longest = None
         # Windows bound what attention compares.
-        whole = attends and not model.encoder.has_windows
-        self._longest = _LONGEST if whole else None
+        if isinstance(model, SpeakerEncoder) and not model.encoder.has_windows:
+            self._longest = _LONGEST
 
     @classmethod
     def from_pretrained(

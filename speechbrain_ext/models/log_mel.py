@@ -116,8 +116,8 @@ class WhisperLogMel(torch.nn.Module):
             mel_scale="slaney",
         )
         # [bands, frequencies]
-        filters = torch.from_numpy(filters.T).float().contiguous()
-        self.register_buffer("filters", filters, persistent=False)
+        table = torch.from_numpy(filters.T).float().contiguous()
+        self.register_buffer("filters", table, persistent=False)
         window = torch.hann_window(LENGTH)
         self.register_buffer("window", window, persistent=False)
 

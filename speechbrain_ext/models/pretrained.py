@@ -168,7 +168,7 @@ def _from_config(config: Mapping[str, Any]) -> tuple[PreTrainedModel, bool]:
                 f"transformers.{type(known).__name__} has no such field; {way}"
             )
     try:
-        made = AutoConfig.for_model(kind, **fields)
+        made: Any = AutoConfig.for_model(kind, **fields)
         made = _without_pretraining(made)
         if kind == "whisper":
             model = WhisperEncoder(made)
