@@ -25,11 +25,11 @@ class Front(torch.nn.Module):
         Its config gives sizes; it is passed to every call.
     """
 
-    def __init__(self, model: Any):
-        super().__init__()
-
     # Whether utterances are encoded in windows of limited length.
     has_windows = False
+
+    def __init__(self, model: Any):
+        super().__init__()
 
     def windows(self, wavs: torch.Tensor) -> list[torch.Tensor]:
         """Return what the CNN takes, a tensor for each window in time."""
