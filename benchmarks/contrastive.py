@@ -69,8 +69,8 @@ SMALL_ECAPA = {
 }
 FREEZE = {"frozen": "all", "tuned": "front"}
 LEAF = {
-    "frozen": "train_contrastive_wavlm.yaml",
-    "tuned": "train_contrastive_wavlm.yaml",
+    "frozen": "train_contrastive_encoder.yaml",
+    "tuned": "train_contrastive_encoder.yaml",
     "none": "train_contrastive_ecapa.yaml",
 }
 POSITIVES = ("utterance", "ssps", "oracle")

@@ -58,7 +58,7 @@ from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.yaml_trees import read_yaml
 
 ROOT = Path(__file__).parents[1]
-LEAF = ROOT / "hparams" / "train_speaker_wavlm_mhfa.yaml"
+LEAF = ROOT / "hparams" / "train_speaker_encoder_mhfa.yaml"
 HEAD_SIZE = 64  # of WavLM's attention
 # The size of WavLM Base+, and half of the authors' batch of a GPU, for theirs
 # keeps two graphs; on a CPU less, the CNN's share of the work as in Base+,

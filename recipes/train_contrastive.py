@@ -10,7 +10,7 @@ so, one of another utterance of the true speaker (oracle). To run it:
       --train_annotation=CORPUS/train.csv --data_folder=DATA_ROOT \
       --output_folder=exp/simclr
 > ... --method=moco
-> python recipes/train_contrastive.py hparams/train_contrastive_wavlm.yaml \
+> python recipes/train_contrastive.py hparams/train_contrastive_encoder.yaml \
       --embedder="{freeze: all}" ...
 
 The same command after a kill continues from the last checkpoint.

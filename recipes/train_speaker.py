@@ -1,12 +1,13 @@
 """Train a speaker embedder with AAM-softmax on (pseudo-)labels.
 
-The model is an embedder YAML: WavLM with MHFA, WavLM with ECAPA-TDNN, or
-ECAPA-TDNN on mel bands. The labels are the manifest's ``spk_id``: clusters in
-a round, true speakers in the supervised topline. Labels that may be wrong can
-be gated by their losses, corrected, or weighted by how sure clustering was of
-them; what became of each is written at the end. To run it:
+The model is an embedder YAML: a pre-trained encoder (WavLM, Whisper, ...) with
+MHFA or ECAPA-TDNN, or ECAPA-TDNN on mel bands. The labels are the manifest's
+``spk_id``: clusters in a round, true speakers in the supervised topline. Labels
+that may be wrong can be gated by their losses, corrected, or weighted by how
+sure clustering was of them; what became of each is written at the end. To run
+it:
 
-> python recipes/train_speaker.py hparams/train_speaker_wavlm_mhfa.yaml \
+> python recipes/train_speaker.py hparams/train_speaker_encoder_mhfa.yaml \
       --train_annotation=exp/pseudo_labels.csv --data_folder=DATA_ROOT \
       --output_folder=exp/speaker
 

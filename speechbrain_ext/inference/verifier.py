@@ -89,8 +89,11 @@ class SpeakerVerifier:
     def __init__(self, embedder: WaveEmbedder, decision: Decision):
         self.embedder = embedder
         self.decision = decision
-        attends = isinstance(embedder.model, SpeakerEncoder)
-        self._longest = _LONGEST if attends else None
+        model = embedder.model
+        self._longest = None
+        # Windows bound what attention compares.
+        if isinstance(model, SpeakerEncoder) and not model.encoder.has_windows:
+            self._longest = _LONGEST
 
     @classmethod
     def from_pretrained(
@@ -142,7 +145,8 @@ class SpeakerVerifier:
 
         Each is embedded whole and unpadded: its embedding does not depend on
         the others. 0.1 s is the least; a model with WavLM or its like takes
-        three minutes at most, as its memory grows with the square.
+        three minutes at most, as its memory grows with the square; one with
+        Whisper, which works in windows of 30 s, has no such limit.
 
         Arguments
         ---------

@@ -187,7 +187,8 @@ def build_embedder(
         An embedder YAML: a path, or one of the package's:
         ``embedders/ecapa.yaml``, ``embedders/encoder_mhfa.yaml``,
         ``embedders/encoder_camhfa.yaml``, ``embedders/encoder_ecapa.yaml``,
-        ``embedders/encoder_tdnn.yaml``.
+        ``embedders/encoder_tdnn.yaml``, ``embedders/whisper_mhfa.yaml`` and
+        other ``*_mhfa.yaml``.
     overrides : dict, optional
         Values of its keys to change, such as ``{"embedding_size": 128}``.
 
@@ -336,8 +337,8 @@ def batches_of_one_length(
 ) -> Iterator[list[int]]:
     """Yield batches of utterances of equal length, so that none is padded.
 
-    Padding changes every frame of a group-norm WavLM, and ECAPA's statistics;
-    without it, an embedding does not depend on the rest of the batch.
+    Padding changes every frame of an encoder, and ECAPA's statistics; without
+    it, an embedding does not depend on the rest of the batch.
 
     Arguments
     ---------

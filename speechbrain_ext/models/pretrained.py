@@ -1,4 +1,4 @@
-"""Self-supervised transformer speech models: loading and construction.
+"""Pre-trained transformer speech models: loading and construction.
 
 The source is a hub id, a local folder, an official WavLM file or a plain
 config (random weights). LayerDrop and SpecAugment, which are for pre-training
@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     WavLMModel,
 )
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging as transformers_logging
 
 from speechbrain_ext.models.encoder_source import check_source
@@ -37,6 +38,7 @@ KINDS = {
     "wav2vec2": "facebook/wav2vec2-base",
     "unispeech-sat": "microsoft/unispeech-sat-base-plus",
     "wav2vec2-bert": "facebook/w2v-bert-2.0",
+    "whisper": "openai/whisper-base",
 }
 # Fields of the config that make the architecture, where a kind has them; a
 # saved embedder holds them all.
@@ -50,8 +52,11 @@ ARCHITECTURE = (
     "conv_pos_batch_norm adapter_attn_dim feature_projection_input_dim "
     "position_embeddings_type rotary_embedding_base max_source_positions "
     "left_max_position_embeddings right_max_position_embeddings "
-    "conv_depthwise_kernel_size conformer_conv_dropout"
+    "conv_depthwise_kernel_size conformer_conv_dropout encoder_ffn_dim "
+    "activation_function dropout num_mel_bins"
 ).split()
+# Names of the encoder's weights in a whole Whisper, without and with its head.
+_WHISPER_PREFIX = {r"^(model\.)?encoder\.": ""}
 
 
 def load_model(
@@ -72,9 +77,10 @@ def load_model(
     Returns
     -------
     tuple
-        The ``transformers`` model without its heads, and whether utterances
-        get zero mean and unit variance: as its preprocessor or its official
-        file says; without one, as its kind was released.
+        The ``transformers`` model without its heads (of Whisper the encoder
+        alone) in float32, and whether utterances get zero mean and unit
+        variance: as its preprocessor or its official file says; without one,
+        as its kind was released.
 
     Raises
     ------
@@ -133,7 +139,7 @@ def architecture(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def _without_pretraining(config: PretrainedConfig) -> PretrainedConfig:
-    config.layerdrop = 0.0
+    config.layerdrop = config.encoder_layerdrop = 0.0
     config.apply_spec_augment = False
     # At 0, transformers does not make the mask vector, which is not trained.
     config.mask_time_prob = config.mask_feature_prob = 0.0
@@ -152,17 +158,23 @@ def _from_config(config: Mapping[str, Any]) -> tuple[PreTrainedModel, bool]:
             f"{list(KINDS)}; correct it, or leave it out for wavlm"
         )
     known = AutoConfig.for_model(kind)
+    # Whisper's config has other names for some of the fields of the others.
+    names = {*known.to_dict(), *known.attribute_map}
     for name in fields:
-        if name not in known.to_dict():
-            near = difflib.get_close_matches(name, known.to_dict(), 1)
+        if name not in names:
+            near = difflib.get_close_matches(name, sorted(names), 1)
             way = f"did you mean {near[0]!r}?" if near else "remove it"
             raise InputError(
                 f"encoder_config.{name} is {fields[name]!r}; "
                 f"transformers.{type(known).__name__} has no such field; {way}"
             )
     try:
-        made = AutoConfig.for_model(kind, **fields)
-        model = AutoModel.from_config(_without_pretraining(made))
+        made: Any = AutoConfig.for_model(kind, **fields)
+        made = _without_pretraining(made)
+        if kind == "whisper":
+            model = WhisperEncoder(made)
+        else:
+            model = AutoModel.from_config(made)
     # The type depends on which fields contradict each other.
     except Exception as error:
         raise InputError(
@@ -199,6 +211,10 @@ def _from_source(source: str) -> tuple[PreTrainedModel, bool]:
             )
         if options["local_files_only"]:
             check_source(source)
+        more = {}
+        if config.model_type == "whisper":
+            load = WhisperEncoder.from_pretrained
+            more = {"key_mapping": _WHISPER_PREFIX}
         with _quiet_transformers():
             model, report = load(
                 source,
@@ -206,6 +222,7 @@ def _from_source(source: str) -> tuple[PreTrainedModel, bool]:
                 dtype=torch.float32,
                 output_loading_info=True,
                 **options,
+                **more,
             )
     except InputError:
         raise

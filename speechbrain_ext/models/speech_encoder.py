@@ -1,7 +1,8 @@
 """Speech encoder (all hidden states) and speaker encoder (pooled).
 
 The speech encoder is WavLM (Chen et al., IEEE JSTSP 2022), HuBERT, wav2vec
-2.0, UniSpeech-SAT or w2v-BERT 2.0, from `speechbrain_ext.models.pretrained`.
+2.0, UniSpeech-SAT, w2v-BERT 2.0 or the encoder of Whisper (Radford et al.,
+ICML 2023), from `speechbrain_ext.models.pretrained`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from speechbrain_ext.models.conv_frontend import convolve
-from speechbrain_ext.models.log_mel import LogMel
+from speechbrain_ext.models.fronts import front_of
 from speechbrain_ext.models.lora import add_lora, merged_state
 from speechbrain_ext.models.pretrained import architecture, load_model
 from speechbrain_ext.utils.errors import InputError
@@ -30,7 +30,8 @@ class SpeechEncoder(torch.nn.Module):
     off: the first changes the number of hidden states, the second is not part
     of speaker fine-tuning. Audio is normalised to zero mean and unit variance
     per utterance if the model's preprocessor says so (WavLM Large), and not
-    otherwise (WavLM Base, Base+).
+    otherwise (WavLM Base, Base+). Whisper hears 30 s at most: longer audio is
+    encoded in windows, see `speechbrain_ext.models.fronts.WhisperFront`.
 
     Arguments
     ---------
@@ -45,8 +46,9 @@ class SpeechEncoder(torch.nn.Module):
         The part that is frozen: in eval mode and without gradients.
         ``"front"``, as Miara et al. (Interspeech 2024): all before the first
         transformer layer, that is CNN, projection, positional convolution
-        and the LayerNorms between them. ``"cnn"``: the CNN alone.
-        ``"all"``, ``"none"``.
+        and the LayerNorms between them. ``"cnn"``: the CNN alone, which is
+        the same with Whisper: its positions are fixed. ``"all"``,
+        ``"none"``.
     lora_rank : int
         With ``freeze="all"``: rank of the matrices that are trained beside
         the projections of queries and values in each layer
@@ -100,7 +102,7 @@ class SpeechEncoder(torch.nn.Module):
             )
         self.is_random = bool(config)
         self.model, self.do_normalize = load_model(source, config)
-        self.log_mel = LogMel() if self._has_no_cnn else None
+        self.front = front_of(self.model)
         self.freeze = freeze
         self.lora_rank = lora_rank
         self.checkpoint_layers = checkpoint_layers
@@ -123,6 +125,15 @@ class SpeechEncoder(torch.nn.Module):
         fields = architecture(self.model.config)
         return {**fields, "do_normalize": self.do_normalize}
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether long utterances are encoded in windows, as by Whisper.
+
+        Memory then grows with the length of an utterance, and not with its
+        square.
+        """
+        return self.front.has_windows
+
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
         """Return hidden states of waveforms of one length, without padding.
 
@@ -136,7 +147,7 @@ class SpeechEncoder(torch.nn.Module):
         torch.Tensor
             [L + 1, B, T', C]: the input of the first transformer layer,
             then the output of each (without the LayerNorm that follows the
-            last one in models like WavLM Large).
+            last one in models like WavLM Large and Whisper).
 
         Raises
         ------
@@ -148,11 +159,31 @@ class SpeechEncoder(torch.nn.Module):
             wavs = torch.nn.functional.layer_norm(
                 wavs, wavs.shape[1:], eps=1e-7
             )
-        x = self._front(wavs)
+        parts = [self._states(part) for part in self.front.windows(wavs)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def train(self, mode: bool = True) -> SpeechEncoder:
+        """Set train mode; frozen parts stay in eval mode."""
+        super().train(mode)
+        if self.freeze in ("all", "front"):
+            self.model.eval()
+        if self.freeze == "front" or self.lora_rank:
+            self.front.layers(self.model).train(mode)
+        if self.freeze == "cnn":
+            for part in self.front.cnn(self.model):
+                part.eval()
+        return self
+
+    def _states(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states [L + 1, B, T', C] of one window."""
+        with self._tracked(self.freeze not in ("all", "front")):
+            with self._tracked(self.freeze == "none"):
+                x = self.front.convolved(self.model, x)
+            x = self.front.projected(self.model, x)
         states = [x]
         with self._tracked(self.freeze != "all" or self.lora_rank > 0):
-            shared = self._shared(x)
-            for layer in self.model.encoder.layers:
+            shared = self.front.shared(self.model, x)
+            for layer in self.front.layers(self.model):
                 if self.checkpoint_layers and torch.is_grad_enabled():
                     x = checkpoint(layer, x, use_reentrant=False, **shared)
                 else:
@@ -162,75 +193,26 @@ class SpeechEncoder(torch.nn.Module):
                 states.append(x)
             return torch.stack(states)
 
-    def train(self, mode: bool = True) -> SpeechEncoder:
-        """Set train mode; frozen parts stay in eval mode."""
-        super().train(mode)
-        if self.freeze in ("all", "front"):
-            self.model.eval()
-        if self.freeze == "front" or self.lora_rank:
-            self.model.encoder.layers.train(mode)
-        if self.freeze == "cnn" and not self._has_no_cnn:
-            self.model.feature_extractor.eval()
-        return self
-
-    def _front(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Return the input of the first transformer layer [B, T', C]."""
-        model, encoder = self.model, self.model.encoder
-        with self._tracked(self.freeze not in ("all", "front")):
-            if self.log_mel is not None:
-                return encoder.dropout(
-                    model.feature_projection(self.log_mel(wavs))[0]
-                )
-            with self._tracked(self.freeze == "none"):
-                x = convolve(model.feature_extractor, wavs)
-            x = model.feature_projection(x)
-            # HuBERT's projection returns one value instead of two.
-            x = x[0] if isinstance(x, tuple) else x
-            x = x + encoder.pos_conv_embed(x)
-            if not model.config.do_stable_layer_norm:
-                x = encoder.layer_norm(x)
-            return encoder.dropout(x)
-
-    def _shared(self, x: torch.Tensor) -> dict[str, Any]:
-        """Return the arguments that all layers share, such as positions."""
-        encoder = self.model.encoder
-        if self.model.config.model_type == "wavlm":
-            first = encoder.layers[0].attention
-            return {"position_bias": first.position_bias(x.shape[1])}
-        if getattr(encoder, "embed_positions", None) is not None:
-            return {"relative_position_embeddings": encoder.embed_positions(x)}
-        return {}
-
     @staticmethod
     def _tracked(wanted: bool) -> torch.set_grad_enabled:
         """Enable gradients if they are wanted and enabled in the caller."""
         return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
 
-    @property
-    def _has_no_cnn(self) -> bool:
-        return self.model.config.model_type == "wav2vec2-bert"
-
     def _set_requires_grad(self) -> None:
-        model = self.model
-        model.requires_grad_(self.freeze in ("cnn", "none"))
+        self.model.requires_grad_(self.freeze in ("cnn", "none"))
+        layers = self.front.layers(self.model)
         if self.freeze == "front":
-            model.encoder.layers.requires_grad_(True)
-        if self.freeze == "cnn" and not self._has_no_cnn:
-            model.feature_extractor.requires_grad_(False)
-        if getattr(model.config, "do_stable_layer_norm", False):
-            # This layer norm follows the last hidden state.
-            model.encoder.layer_norm.requires_grad_(False)
+            layers.requires_grad_(True)
+        frozen = self.front.never_trained(self.model)
+        if self.freeze == "cnn":
+            frozen += self.front.cnn(self.model)
+        for part in frozen:
+            part.requires_grad_(False)
         if self.lora_rank:
-            add_lora(model.encoder.layers, self.lora_rank)
+            add_lora(layers, self.lora_rank)
 
     def _check_length(self, n_frames: int) -> None:
-        if self.log_mel is not None:
-            needed = self.log_mel.n_samples
-        else:
-            config, needed = self.model.config, 1
-            layers = zip(config.conv_kernel, config.conv_stride, strict=True)
-            for kernel, stride in reversed(list(layers)):
-                needed = (needed - 1) * stride + kernel
+        needed = self.front.n_samples(self.model)
         if n_frames < needed:
             raise InputError(
                 f"an utterance is {n_frames} samples long; the encoder needs "
@@ -335,8 +317,8 @@ class SpeakerEncoder(torch.nn.Module):
             Samples at 16 kHz [B, T], from -1 to 1.
         lengths : torch.Tensor, optional
             Relative lengths [B], from 0 to 1. Padding would change every
-            frame of WavLM, so utterances shorter than T are cut and embedded
-            one by one.
+            frame of an encoder, so utterances shorter than T are cut and
+            embedded one by one.
 
         Returns
         -------

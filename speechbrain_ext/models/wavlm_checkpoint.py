@@ -121,7 +121,7 @@ def read_official(
         raise InputError(
             f"encoder_source {path} is no official WavLM file ({reason}); it "
             "must hold a dict of cfg and model, as Microsoft published it; get "
-            "the file again"
+            "the file again, or give another model's hub id or folder"
         ) from error
     for name in ("relative_position_embedding", "gru_rel_pos"):
         if not cfg.get(name):

@@ -41,7 +41,7 @@ def new_embedder(settings: TrainingSettings) -> Embedder:
     embedder = build_embedder(settings.embedder_yaml, settings.embedder)
     if embedder.is_random:
         logger.warning(
-            "random WavLM: it starts from random weights, not pre-trained"
+            "random encoder: it starts from random weights, not pre-trained"
         )
     return embedder
 

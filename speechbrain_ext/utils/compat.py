@@ -56,6 +56,10 @@ ENCODER_PARTS = (
 BERT_PARTS = (
     "feature_projection encoder.embed_positions encoder.dropout encoder.layers"
 ).split()
+# transformers: the same of ``WhisperEncoder``.
+WHISPER_PARTS = (
+    "conv1.weight conv2 embed_positions.weight dropout layers layer_norm"
+).split()
 # transformers: attributes of the layers of those CNNs.
 CONV_PARTS = ("conv", "activation")
 # transformers: attributes of ``WavLMAttention`` whose place

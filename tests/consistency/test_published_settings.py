@@ -85,9 +85,9 @@ def test_leaves_have_published_settings_in_their_heads():
     }
     assert counts == {
         "train_contrastive_ecapa": [1, 4, 1],
-        "train_contrastive_wavlm": [1, 1, 1],
+        "train_contrastive_encoder": [1, 1, 1],
         "train_dino_ecapa": [3, 8, 9],
-        "train_speaker_wavlm_mhfa": [2, 10, 11, 13],
+        "train_speaker_encoder_mhfa": [2, 10, 11, 13],
     }
 
 

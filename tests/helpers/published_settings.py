@@ -89,8 +89,8 @@ def fall(first: float, last: float, peak: float) -> list[float]:
 # The sources have nothing of the kind.
 NONE = "not mentioned"
 
-MHFA = "train_speaker_wavlm_mhfa"
-FROZEN = "train_speaker_wavlm_mhfa_frozen"
+MHFA = "train_speaker_encoder_mhfa"
+FROZEN = "train_speaker_encoder_mhfa_frozen"
 DINO, SIMCLR = "train_dino_ecapa", "train_contrastive_ecapa"
 BATCHES = "Batches of the paper"
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from tiny_wavlm import TINY
+from tiny_whisper import SHORT as WHISPER
 from tones import SMALL, without_speakers, write_tones
 
 from recipes import extract_embeddings
@@ -179,17 +180,18 @@ WAVLM = {
 
 
 @pytest.mark.parametrize(
-    "architecture",
+    "config",
     [
-        {"feat_extract_norm": "group"},
-        {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
+        {**TINY, "feat_extract_norm": "group"},
+        {**TINY, "feat_extract_norm": "layer", "do_stable_layer_norm": True},
+        # Utterances are longer than its windows.
+        WHISPER,
     ],
 )
-def test_wavlm_embeds_alike_alone_and_in_any_batch(
-    corpus, tmp_path, architecture
+def test_an_encoder_embeds_alike_alone_and_in_any_batch(
+    corpus, tmp_path, config
 ):
     torch.manual_seed(0)
-    config = {**WAVLM["encoder_config"], **architecture}
     embedder = build_embedder(
         "hparams/embedders/encoder_mhfa.yaml",
         {**WAVLM, "encoder_config": config},

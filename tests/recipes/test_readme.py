@@ -56,7 +56,7 @@ SHRINK = {
         "embedder": ECAPA,
         "crop": 0.5,
     },
-    "train_contrastive_wavlm": {
+    "train_contrastive_encoder": {
         **TRAINING,
         "embedder": f"{{freeze: all, width: 8, width_last: 16, {CONFIG}}}",
         "crop": 0.8,
@@ -65,12 +65,12 @@ SHRINK = {
     "make_pseudo_labels": {"n_centroids": 12, "n_clusters": 4},
     "score_trials": {"top_k": 2},
     "train_speaker_ecapa": {**TRAINING, "embedder": ECAPA, "crop": 0.8},
-    "train_speaker_wavlm_mhfa": {
+    "train_speaker_encoder_mhfa": {
         **TRAINING,
         "embedder": f"{{n_heads: 2, compression_size: 4, {CONFIG}}}",
         "crop": 0.8,
     },
-    "train_speaker_wavlm_ecapa": {
+    "train_speaker_encoder_ecapa": {
         **TRAINING,
         "embedder": ECAPA[:-1] + f", {CONFIG}}}",
         "crop": 0.8,

@@ -23,7 +23,7 @@ from speechbrain_ext.training.views import batch_views
 from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/train_contrastive_ecapa_small.yaml"
-WAVLM = "hparams/train_contrastive_wavlm.yaml"
+WAVLM = "hparams/train_contrastive_encoder.yaml"
 TINY = {
     "encoder_source": None,
     "encoder_config": TINY,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import tiny_whisper as whisper
 import torch
 from record_losses import in_double
 from tones import Killed, killed_after, write_tones
@@ -16,7 +17,7 @@ from speechbrain_ext.models.embedder import load_embedder
 from speechbrain_ext.utils.errors import InputError
 
 ECAPA = "hparams/train_speaker_ecapa.yaml"
-MHFA = "hparams/train_speaker_wavlm_mhfa.yaml"
+MHFA = "hparams/train_speaker_encoder_mhfa.yaml"
 LONGER = {"n_epochs": 12, "lr": 2e-3, "valid_fraction": 0.25}
 SMALL_ECAPA = (
     "{n_mels: 20, width: 16, width_last: 24, attention_channels: 8, "
@@ -28,6 +29,10 @@ SMALL_WAVLM = (
     "num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32, "
     "conv_dim: [8, 8], conv_stride: [20, 16], conv_kernel: [20, 16], "
     "num_conv_pos_embeddings: 8, num_conv_pos_embedding_groups: 2}}"
+)
+# Crops of 0.4 s are two of its windows.
+SMALL_WHISPER = json.dumps(
+    {**whisper.MHFA, "encoder_config": {**whisper.SHORT, "dropout": 0.1}}
 )
 
 
@@ -158,6 +163,7 @@ def test_losses_equal_the_numbers_recorded_here(
         (ECAPA, SMALL_ECAPA, 5),
         (ECAPA, SMALL_ECAPA, 3),
         (MHFA, SMALL_WAVLM, 5),
+        (MHFA, SMALL_WHISPER, 5),
     ],
 )
 def test_killed_and_resumed_is_the_same_as_uninterrupted(
@@ -300,22 +306,59 @@ def test_a_half_saved_checkpoint_is_ignored(corpus, tmp_path, monkeypatch):
     assert_same_weights(whole, killed)
 
 
-def test_a_random_wavlm_is_in_the_stage_record_and_the_log(corpus, tmp_path):
+def test_a_random_encoder_is_in_the_stage_record_and_the_log(corpus, tmp_path):
     folder = tmp_path / "out"
     argv = arguments(corpus, folder, MHFA, SMALL_WAVLM, n_epochs=1)
     train_speaker.main(argv)
     receipt = json.loads((folder / "stage.json").read_text())
     assert receipt["random_encoder"] is True
-    assert "random WavLM" in (folder / "log.txt").read_text()
+    assert "random encoder" in (folder / "log.txt").read_text()
 
 
-def test_the_wavlm_ecapa_leaf_trains(corpus, tmp_path):
+def test_a_whisper_of_a_folder_is_tuned_above_its_front(corpus, tmp_path):
+    model = whisper.whole()
+    model.save_pretrained(tmp_path / "whisper")
+    folder = tmp_path / "out"
+    embedder = json.dumps(
+        {
+            "encoder_source": str(tmp_path / "whisper"),
+            "n_heads": 2,
+            "compression_size": 4,
+            "embedding_size": 8,
+        }
+    )
+    yaml = {"embedder_yaml": "embedders/whisper_mhfa.yaml"}
+    train_speaker.main(arguments(corpus, folder, MHFA, embedder, **yaml))
+    record = json.loads((folder / "stage.json").read_text())
+    assert record["random_encoder"] is False
+    assert "encoder model.safetensors" in record["inputs"]
+    assert str(tmp_path) not in json.dumps(record["hparams"]["embedder"])
+    # It started from the folder's weights, and moved the layers' alone.
+    curve = pd.read_csv(folder / "train_curve.csv")
+    assert curve.loss.iloc[-1] < curve.loss.iloc[0]
+    assert (curve.l2 > 0).all()
+    began = model.model.encoder.state_dict()
+    now = {
+        name.removeprefix("encoder.model."): value
+        for name, value in weights(folder).items()
+        if name.startswith("encoder.model.")
+    }
+    assert now.keys() == began.keys()
+    moved = {name for name in now if not torch.equal(now[name], began[name])}
+    # A bias of keys would not matter: Whisper has none.
+    assert moved == {name for name in now if name.startswith("layers.")}
+    # What was trained needs no source, nor the package's YAML.
+    (tmp_path / "whisper").rename(tmp_path / "gone")
+    assert load_embedder(folder / "embedder").embedding_size == 8
+
+
+def test_the_encoder_ecapa_leaf_trains(corpus, tmp_path):
     embedder = SMALL_WAVLM.replace(
         "n_heads: 4, compression_size: 8,",
         "width: 16, width_last: 24, attention_channels: 8,",
     )
     folder = tmp_path / "out"
-    leaf = "hparams/train_speaker_wavlm_ecapa.yaml"
+    leaf = "hparams/train_speaker_encoder_ecapa.yaml"
     train_speaker.main(arguments(corpus, folder, leaf, embedder))
     loss = pd.read_csv(folder / "train_curve.csv").loss
     assert loss.iloc[-1] < loss.iloc[0]

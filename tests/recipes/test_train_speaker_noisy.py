@@ -14,7 +14,7 @@ from speechbrain_ext.models.embedder import Embedder
 from speechbrain_ext.utils.errors import InputError
 
 ECAPA = "hparams/train_speaker_ecapa.yaml"
-MHFA = "hparams/train_speaker_wavlm_mhfa.yaml"
+MHFA = "hparams/train_speaker_encoder_mhfa.yaml"
 SMALL_ECAPA = (
     "{n_mels: 20, width: 16, width_last: 24, attention_channels: 8, "
     "embedding_size: 8}"

@@ -16,6 +16,7 @@ import pytest
 import record_losses
 import soundfile
 import torch
+from tiny_whisper import MHFA, SHORT
 from tones import SMALL, without_speakers, write_tones
 
 from speechbrain_ext.dataio.manifest import write_manifest
@@ -98,9 +99,19 @@ NOISY = {
     "margin_rise": "[1, 2]",
 }
 
+# A Whisper whose windows are shorter than the crops.
+WHISPER = {
+    "embedder_yaml": "embedders/whisper_mhfa.yaml",
+    "embedder": json.dumps({**MHFA, "encoder_config": SHORT}),
+    "lr_parts": "{encoder: 1e-4}",
+    "l2_sp_weight": 0.01,
+    "n_epochs": 2,
+}
+
 # After a checkpoint, in mid-epoch.
 N_KILLED = {"train_dino": 5, "train_contrastive": 5, "train_speaker": 6}
 N_NOISY_KILLED = 28
+N_WHISPER_KILLED = 6
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +161,12 @@ def noisy(corpus, folder):
     return {**whole, "name": "noisy"}
 
 
+def whisper(corpus, folder):
+    """A training of Whisper's layers, MHFA and the classifier."""
+    whole = job(corpus, folder / "whisper", "train_speaker", **WHISPER)
+    return {**whole, "name": "whisper"}
+
+
 def job(corpus, folder, recipe, **others):
     """A training for record_losses.py."""
     leaf, options = TRAININGS[recipe]
@@ -171,7 +188,7 @@ def all_jobs(corpus, folder):
     """Each training once."""
     jobs = [job(corpus, folder, recipe) for recipe in TRAININGS]
     jobs += [more(corpus, folder), simclr(corpus, folder)]
-    return [*jobs, noisy(corpus, folder)]
+    return [*jobs, noisy(corpus, folder), whisper(corpus, folder)]
 
 
 def first_steps(corpus, folder):
@@ -226,6 +243,9 @@ def pair(corpus, tmp_path_factory):
     whole = noisy(corpus, folder)
     jobs += [more(corpus, folder), simclr(corpus, folder)]
     jobs += [{**whole, **killed}, whole]
+    whole = whisper(corpus, folder)
+    killed = {"name": "killed whisper", "kill_after": N_WHISPER_KILLED}
+    jobs += [{**whole, **killed}, whole]
     return folder, launch(jobs, folder)
 
 
@@ -258,7 +278,9 @@ def test_two_processes_learn_as_one(alone, pair, recipe):
     assert (np.abs(halves[0] / halves[1] - 1) > 0.01).mean() > 0.8
 
 
-@pytest.mark.parametrize("name", [*TRAININGS, "more", "simclr", "noisy"])
+@pytest.mark.parametrize(
+    "name", [*TRAININGS, "more", "simclr", "noisy", "whisper"]
+)
 def test_in_float32_the_first_steps_of_two_processes_equal_those_of_one(
     alone, pair, name
 ):
@@ -301,6 +323,26 @@ def test_gate_and_correction_do_not_depend_on_processes_nor_on_a_kill(
     pd.testing.assert_frame_equal(first, second, rtol=0, atol=1.5e-4)
     # It did gate, and correct.
     assert not first.kept.all() and first.corrected.notna().any()
+
+
+def test_a_whisper_does_not_depend_on_processes_nor_on_a_kill(alone, pair):
+    expected = alone[1]["whisper"]["losses"]
+    assert len(pair[1][0]["killed whisper"]["losses"]) == N_WHISPER_KILLED
+    assert_follow([losses_of(found, "whisper") for found in pair[1]], expected)
+    first, second = (
+        torch.load(
+            folder
+            / "whisper"
+            / "train_speaker"
+            / "embedder"
+            / "embedding_model.ckpt"
+        )
+        for folder in (alone[0], pair[0])
+    )
+    for name, value in first.items():
+        torch.testing.assert_close(
+            value, second[name], rtol=1e-8, atol=1e-8, msg=name
+        )
 
 
 @pytest.mark.parametrize("recipe", TRAININGS)

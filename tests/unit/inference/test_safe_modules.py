@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_wavlm import TINY
+from tiny_whisper import MHFA as WHISPER
 
 from speechbrain_ext.inference import safe_modules
 from speechbrain_ext.inference.safe_modules import (
@@ -39,6 +40,25 @@ PARTS = {
         "width_last": 24,
         "embedding_size": 8,
     },
+}
+BERT = {
+    "model_type": "wav2vec2-bert",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+PARTS |= {
+    f"{kind.replace('-', '_')}_mhfa": {
+        **RANDOM,
+        **HEADS,
+        "encoder_config": {**TINY, "model_type": kind},
+    }
+    for kind in ("hubert", "wav2vec2", "unispeech-sat")
+}
+PARTS |= {
+    "w2v_bert_mhfa": {**RANDOM, **HEADS, "encoder_config": BERT},
+    "whisper_mhfa": WHISPER,
 }
 RAW = {"!": "!new:speechbrain_ext.models.RawWaveform"}
 NAME = "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN"
@@ -225,6 +245,8 @@ def test_an_ecapa_larger_than_its_weights_is_not_built(
             "position_embeddings_type": "relative",
             "max_source_positions": 10**8,
         },
+        {"model_type": "whisper", "max_source_positions": 10**9},
+        {"model_type": "whisper", "num_mel_bins": 10**9},
     ],
 )
 def test_an_encoder_larger_than_its_weights_is_not_built(fields, devices):
@@ -265,8 +287,9 @@ def test_the_largest_models_of_all_kinds_are_within_bounds(kind):
         "hidden_size": 1024,
         "num_hidden_layers": 24,
         "num_attention_heads": 16,
-        "intermediate_size": 4096,
     }
+    size = "encoder_ffn_dim" if kind == "whisper" else "intermediate_size"
+    large[size] = 4096
     described, _ = published("encoder_ecapa")
     described[MODULES[2]]["encoder_config"] = large
     # Shapes alone do; no weights, so nothing is built beyond them.

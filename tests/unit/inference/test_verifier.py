@@ -9,10 +9,17 @@ import pytest
 import soundfile
 import torch
 from shared_model import DECISION
+from speechbrain.inference.speaker import SpeakerRecognition
 from tiny_wavlm import TINY
+from tiny_whisper import MHFA as WHISPER
 
+from speechbrain_ext.inference.hub_folder import write_hub_folder
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.models.embedder import WaveEmbedder
+from speechbrain_ext.models.embedder import (
+    WaveEmbedder,
+    build_embedder,
+    save_embedder,
+)
 from speechbrain_ext.models.pooling import MHFA
 from speechbrain_ext.models.speech_encoder import RawWaveform, SpeakerEncoder
 from speechbrain_ext.utils.errors import InputError
@@ -256,6 +263,28 @@ def test_speech_of_over_three_minutes_is_refused_by_wavlm_and_taken_by_ecapa(
         with pytest.raises(InputError, match="181.0 s, and .* 180 s at most"):
             wavlm.embed(given)
     assert verifier.embed(path).shape == (8,)
+
+
+def test_a_published_whisper_is_the_same_and_takes_speech_of_any_length(
+    tmp_path, wavs
+):
+    torch.manual_seed(0)
+    embedder = build_embedder("embedders/whisper_mhfa.yaml", WHISPER)
+    save_embedder(tmp_path / "embedder", embedder)
+    write_hub_folder(tmp_path / "m", tmp_path / "embedder", DECISION, 0)
+    verifier = SpeakerVerifier.from_pretrained(tmp_path / "m", "cpu")
+    stock = SpeakerRecognition.from_hparams(
+        source=str(tmp_path / "m"),
+        savedir=str(tmp_path / "stock"),
+        run_opts={"device": "cpu"},
+    )
+    # Three minutes are too long for attention without windows.
+    long = torch.cat([*wavs] * 120)
+    assert len(long) > 180 * 16000
+    for wav in (*wavs, long):
+        found = verifier.embed(wav)
+        assert torch.equal(found, embedder.embed(wav[None])[0])
+        torch.testing.assert_close(stock.encode_batch(wav[None])[0, 0], found)
 
 
 def test_embeddings_and_priors_may_be_of_any_numeric_type(verifier):

@@ -10,6 +10,7 @@ from house import ROOT
 from ruamel.yaml import YAML
 from speechbrain.inference.speaker import SpeakerRecognition
 from tiny_wavlm import TINY
+from tiny_whisper import MHFA as WHISPER
 from transformers import WavLMConfig, WavLMModel
 
 from speechbrain_ext.experiment.leaf import read_leaf
@@ -44,6 +45,7 @@ CASES = {
         "hparams/embedders/encoder_ecapa.yaml",
         {**RANDOM, **ECAPA},
     ),
+    "whisper_mhfa": ("hparams/embedders/whisper_mhfa.yaml", WHISPER),
 }
 
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from tiny_wavlm import LARGE
 from tiny_wavlm import SMALL as TINY
+from tiny_whisper import TINY as WHISPER
+from tiny_whisper import whole
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -23,6 +25,8 @@ BERT = {k: v for k, v in TINY.items() if "conv" not in k}
 
 
 def tiny(kind):
+    if kind == "whisper":
+        return dict(WHISPER)
     return {"model_type": kind, **(BERT if kind.endswith("bert") else TINY)}
 
 
@@ -57,7 +61,8 @@ def test_a_folder_of_a_model_with_a_head_gives_its_trunk(tmp_path):
 def test_every_kind_comes_from_a_folder_and_from_a_config(tmp_path, kind):
     config = tiny(kind)
     made = AutoConfig.for_model(config.pop("model_type"), **config)
-    AutoModel.from_config(made).save_pretrained(tmp_path)
+    model = whole() if kind == "whisper" else AutoModel.from_config(made)
+    model.save_pretrained(tmp_path)
     saved, _ = load_model(tmp_path, None)
     plain, _ = load_model(None, tiny(kind))
     assert type(saved) is type(plain)
@@ -68,16 +73,18 @@ def test_every_kind_comes_from_a_folder_and_from_a_config(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pretraining_is_off(kind):
-    config = {**tiny(kind), "layerdrop": 0.5, "mask_time_prob": 0.5}
+    name = "encoder_layerdrop" if kind == "whisper" else "layerdrop"
+    config = {**tiny(kind), name: 0.5, "mask_time_prob": 0.5}
     model, _ = load_model(None, config)
-    assert model.config.layerdrop == 0
+    assert getattr(model.config, name) == 0
     assert not model.config.apply_spec_augment
     assert "masked_spec_embed" not in model.state_dict()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_architecture_is_plain_and_makes_the_same_model(kind):
-    model, _ = load_model(None, {**tiny(kind), "hidden_dropout": 0.25})
+    name = "dropout" if kind == "whisper" else "hidden_dropout"
+    model, _ = load_model(None, {**tiny(kind), name: 0.25})
     fields = json.loads(json.dumps(architecture(model.config)))
     again, _ = load_model(None, fields)
     assert architecture(again.config) == fields
@@ -86,7 +93,7 @@ def test_an_architecture_is_plain_and_makes_the_same_model(kind):
         for m in (model, again)
     ]
     assert shapes[0] == shapes[1]
-    assert again.config.hidden_dropout == 0.25
+    assert getattr(again.config, name) == 0.25
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -143,6 +150,8 @@ def test_an_unusable_kind_of_model_is_refused(tmp_path):
         (None, {**TINY, "hidden_size": 33}, "makes no wavlm model"),
         (None, {**TINY, "hidden_size": "big"}, "makes no wavlm model"),
         (None, {"model_type": "bert"}, "model_type is 'bert'.*one of.*wavlm"),
+        (None, {**WHISPER, "n_mel_bins": 3}, "did you mean 'num_mel_bins'"),
+        (None, {**WHISPER, "hidden_size": 17}, "makes no whisper model"),
         (
             None,
             {**TINY, "model_type": "hubert", "num_buckets": 3},

@@ -129,7 +129,9 @@ def test_the_bytes_of_a_local_encoder_are_on_record_and_not_its_place(
 ):
     def read(source):
         embedder = {"encoder_source": str(source)}
-        return training_leaf.read("train_speaker_wavlm_mhfa", embedder=embedder)
+        return training_leaf.read(
+            "train_speaker_encoder_mhfa", embedder=embedder
+        )
 
     for place in ("old", "new"):
         (tmp_path / place / "hf").mkdir(parents=True)

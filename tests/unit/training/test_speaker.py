@@ -46,7 +46,7 @@ def built(stem, embedder, **changes):
 
 
 def test_the_papers_leaf_has_gate_correction_and_l2_penalty():
-    modules, l2_sp = built("train_speaker_wavlm_mhfa", TINY)
+    modules, l2_sp = built("train_speaker_encoder_mhfa", TINY)
     noisy = modules["noisy_labels"]
     assert noisy.gate.fit == "mixture" and not noisy.gate.soft
     assert (noisy.gate_from_epoch, noisy.correct_from_epoch) == (5, 9)
@@ -100,10 +100,10 @@ def test_calibration_starts_at_the_losss_own_temperature():
 
 
 def test_the_l2_penalty_is_toward_the_encoder_as_built(tmp_path):
-    other = built("train_speaker_wavlm_mhfa", TINY)[0]["embedder"]
+    other = built("train_speaker_encoder_mhfa", TINY)[0]["embedder"]
     save_embedder(tmp_path, other)
     modules, l2_sp = built(
-        "train_speaker_wavlm_mhfa", TINY, init_from=str(tmp_path)
+        "train_speaker_encoder_mhfa", TINY, init_from=str(tmp_path)
     )
     # `init_from` moved the weights away from the pre-trained ones.
     assert l2_sp.distance() > 0
@@ -114,7 +114,7 @@ def test_the_l2_penalty_is_toward_the_encoder_as_built(tmp_path):
 
 def test_a_frozen_encoder_is_not_pulled():
     frozen = {**TINY, "freeze": "all"}
-    assert built("train_speaker_wavlm_mhfa", frozen)[1].parameters == []
+    assert built("train_speaker_encoder_mhfa", frozen)[1].parameters == []
 
 
 def test_a_penalty_without_pre_trained_weights_is_refused():

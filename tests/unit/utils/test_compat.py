@@ -9,9 +9,11 @@ import speechbrain as sb
 import torch
 from house import PACKAGE, ROOT
 from tiny_wavlm import TINY
+from tiny_whisper import TINY as TINY_WHISPER
 from transformers import AutoConfig, AutoModel
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
+from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.utils import compat
 
 SOURCES = [
@@ -152,6 +154,11 @@ def test_w2v_bert_has_the_parts_that_are_called_one_by_one():
     config = AutoConfig.for_model("wav2vec2-bert", **fields)
     model = AutoModel.from_config(config)
     assert not parts_missing(model, compat.BERT_PARTS)
+
+
+def test_whisper_has_the_parts_that_are_called():
+    model = SpeechEncoder(config=TINY_WHISPER).model
+    assert not parts_missing(model, compat.WHISPER_PARTS)
 
 
 def test_wavlm_attention_has_the_weights_that_are_taken_over():
