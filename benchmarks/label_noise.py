@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -31,21 +32,24 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks import cells
+from benchmarks import cells, paired
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.verification.metrics import equal_error_rate
 
-# The paper's fit needs losses of two modes, which small corpora do not have.
-_DRAWN = {"gate_fit": "drawn"}
+_DRAWN = {"gate": "hard", "gate_fit": "drawn"}
 MODES: dict[str, dict[str, Any]] = {
     "none": {},
     "gate (mixture)": {"gate": "hard", "gate_fit": "mixture"},
-    "gate": {"gate": "hard", **_DRAWN},
-    "soft gate": {"gate": "soft", **_DRAWN},
-    "gate + correction": {"gate": "hard", **_DRAWN, "correct": True},
+    "gate (valley)": {"gate": "hard", "gate_fit": "valley"},
+    "gate (drawn)": _DRAWN,
+    "soft gate (drawn)": {**_DRAWN, "gate": "soft"},
+    "gate (drawn) + correction": {**_DRAWN, "correct": True},
 }
+# The paired tests compare each mode with this one, on the same labels.
+BASELINE = "none"
 SMALL = {
     "width": 32,
     "width_last": 96,
@@ -73,6 +77,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--gate_from_epoch", type=int, default=5)
     parser.add_argument("--correct_from_epoch", type=int, default=9)
+    parser.add_argument("--n_bootstrap", type=int, default=1000)
     parser.add_argument(
         "--output", default="results/benchmarks/label_noise.json"
     )
@@ -182,13 +187,35 @@ def do_cell(
     cells.score(arguments, corpus, folder, mode, seed)
 
 
-def statistics_of(folder: Path, corpus: Path, labels: Path) -> dict[str, Any]:
-    """Return error rates and, against true labels, what the gate did."""
+def statistics_of(
+    folder: Path, corpus: Path, labels: Path, first_epoch: int
+) -> dict[str, Any]:
+    """Return error rates, and what the gate did, by the true labels too."""
     found = cells.error_rates(folder)
-    path = folder / "model" / "label_states.csv"
+    path = folder / "model" / "gate.json"
     if path.exists():
-        found.update(caught(path, corpus, labels))
+        found.update(gated(json.loads(path.read_text()), first_epoch))
+        states = path.with_name("label_states.csv")
+        found.update(caught(states, corpus, labels))
     return found
+
+
+def gated(
+    history: Sequence[dict[str, Any]], first_epoch: int
+) -> dict[str, Any]:
+    """Return shares kept and corrected, and how often no threshold was found.
+
+    A gated epoch has the threshold of the losses of the epoch before.
+    """
+    epochs = [row for row in history if row["epoch"] >= first_epoch]
+    fits = [row for row in history[:-1] if row["epoch"] >= first_epoch - 1]
+    return {
+        "kept": epochs[-1]["kept"],
+        "least kept": min(row["kept"] for row in epochs),
+        "corrected": epochs[-1].get("corrected", 0.0),
+        "gated epochs": len(epochs),
+        "epochs without a threshold": sum(not row["is_new"] for row in fits),
+    }
 
 
 def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
@@ -214,12 +241,33 @@ def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
         "lost (of right)": share_of(~used, ~wrong),
         "put right (of wrong)": share_of(moved & right, wrong),
         "put wrong (of all)": share_of(moved & ~right, np.ones_like(wrong)),
+        "loss eer (wrong from right)": told_apart(
+            table.log_loss.to_numpy(), wrong
+        ),
     }
+
+
+def told_apart(log_losses: np.ndarray, wrong: np.ndarray) -> float | None:
+    """Return the EER of telling wrong labels by their loss [0, 1]."""
+    if wrong.all() or not wrong.any():
+        return None
+    return round(equal_error_rate(log_losses, wrong.astype(int))[0], 4)
 
 
 def share_of(chosen: np.ndarray, among: np.ndarray) -> float | None:
     """Return the chosen share of a group [0, 1]; None if it is empty."""
     return round(float(chosen[among].mean()), 4) if among.any() else None
+
+
+def labels_of(arguments: argparse.Namespace, share: float, seed: int) -> Path:
+    """Return the path of the labels that all modes of a share and seed have."""
+    name = f"{arguments.kind}-{100 * share:.0f}-{seed}"
+    return arguments.output_folder / name / "pseudo_labels.csv"
+
+
+def cell_of(labels: Path, mode: str) -> Path:
+    """Return the folder of a mode on these labels."""
+    return labels.with_name(re.sub(r"\W+", "_", mode).strip("_"))
 
 
 def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -229,18 +277,41 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for share, mode in itertools.product(arguments.shares, arguments.modes):
         found = []
         for seed in arguments.seeds:
-            folder = arguments.output_folder / (
-                f"{arguments.kind}-{100 * share:.0f}-{seed}"
-            )
-            labels = folder / "pseudo_labels.csv"
+            labels = labels_of(arguments, share, seed)
             write_labels(labels, corpus, arguments.kind, share, seed)
-            cell = folder / re.sub(r"\W+", "_", mode)
+            cell = cell_of(labels, mode)
             do_cell(arguments, corpus, cell, labels, mode, seed)
-            found.append(statistics_of(cell, corpus, labels))
+            first = arguments.gate_from_epoch
+            found.append(statistics_of(cell, corpus, labels, first))
         row = {"share": share, "mode": mode}
         rows.append({**row, **cells.mean_of(found), "seeds": found})
         cells.show(rows[-1])
+    if BASELINE in arguments.modes:
+        add_paired_tests(arguments, corpus, rows)
     return rows
+
+
+def add_paired_tests(
+    arguments: argparse.Namespace, corpus: Path, rows: list[dict[str, Any]]
+) -> None:
+    """Add to each row its difference from the row without a gate."""
+    for share, part in itertools.groupby(rows, lambda row: row["share"]):
+        drawn = {
+            row["mode"]: [
+                paired.drawn_eers(
+                    cell_of(labels_of(arguments, share, seed), row["mode"]),
+                    corpus,
+                    arguments.n_bootstrap,
+                )
+                for seed in arguments.seeds
+            ]
+            for row in part
+        }
+        for row in rows:
+            if row["share"] == share and row["mode"] != BASELINE:
+                row[f"against {BASELINE}"] = paired.compare(
+                    drawn[BASELINE], drawn[row["mode"]]
+                )
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -264,14 +335,12 @@ def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Write the table, and plots beside it."""
     what = "training on labels of which a share is wrong"
     output = cells.write(arguments, what, rows, plot(rows))
-    last = arguments.output_folder / (
-        f"{arguments.kind}-{100 * max(arguments.shares):.0f}-"
-        f"{arguments.seeds[0]}"
-    )
-    for name in ("gate_fits", "gate_shares"):
-        drawn = last / "gate" / "model" / f"{name}.png"
+    labels = labels_of(arguments, max(arguments.shares), arguments.seeds[0])
+    for mode in arguments.modes:
+        cell = cell_of(labels, mode)
+        drawn = cell / "model" / "gate_fits.png"
         if drawn.exists():
-            copy = output.with_name(f"{output.stem}_{name}.png")
+            copy = output.with_name(f"{output.stem}_{cell.name}.png")
             shutil.copy(drawn, copy)
 
 
