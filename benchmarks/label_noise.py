@@ -195,8 +195,7 @@ def statistics_of(
     path = folder / "model" / "gate.json"
     if path.exists():
         found.update(gated(json.loads(path.read_text()), first_epoch))
-        states = path.with_name("label_states.csv")
-        found.update(caught(states, corpus, labels))
+        found.update(caught(read_states(path.parent), corpus, labels))
     return found
 
 
@@ -218,18 +217,14 @@ def gated(
     }
 
 
-def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
-    """Return the shares of wrong and right labels that the gate changed.
+def read_states(folder: Path) -> pd.DataFrame:
+    """Read what became of each label in a training."""
+    return pd.read_csv(folder / "label_states.csv", keep_default_na=False)
 
-    A label is wrong if most utterances that have it are of another speaker.
-    """
-    table = pd.read_csv(states, keep_default_na=False)
-    given = read_manifest(labels, "pseudo_labels")
-    speakers = true_speakers(corpus / "oracle.csv", given)
-    names = stands_for(given.spk_id, speakers)
-    rows = given.rows_of(table.ID)
-    speakers, own = speakers[rows], given.spk_id[rows]
-    wrong = np.array([names[label] for label in own]) != speakers
+
+def caught(table: pd.DataFrame, corpus: Path, labels: Path) -> dict[str, Any]:
+    """Return the shares of wrong and right labels that the gate changed."""
+    speakers, names, wrong = truth_of(table, corpus, labels)
     kept = table.kept.to_numpy()
     new = table.corrected.to_numpy()
     moved = new != ""
@@ -245,6 +240,21 @@ def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
             table.log_loss.to_numpy(), wrong
         ),
     }
+
+
+def truth_of(
+    table: pd.DataFrame, corpus: Path, labels: Path
+) -> tuple[np.ndarray, dict[str, str], np.ndarray]:
+    """Return true speakers [N], whom labels stand for, which are wrong [N].
+
+    A label is wrong if most utterances that have it are of another speaker.
+    """
+    given = read_manifest(labels, "pseudo_labels")
+    speakers = true_speakers(corpus / "oracle.csv", given)
+    names = stands_for(given.spk_id, speakers)
+    rows = given.rows_of(table.ID)
+    meant = np.array([names[label] for label in given.spk_id[rows]])
+    return speakers[rows], names, meant != speakers[rows]
 
 
 def told_apart(log_losses: np.ndarray, wrong: np.ndarray) -> float | None:

@@ -70,10 +70,8 @@ def test_found_wrong_labels_are_counted_against_the_truth(judged):
         "confirmed": [False, False, True, False, False, False],
         "log_loss": [2.0, 0.0, 1.0, 1.0, 0.0, 0.0],
     }
-    pd.DataFrame(states).to_csv(judged / "states.csv", index=False)
-    assert label_noise.caught(
-        judged / "states.csv", judged, judged / "labels.csv"
-    ) == {
+    table = pd.DataFrame(states)
+    assert label_noise.caught(table, judged, judged / "labels.csv") == {
         "wrong": pytest.approx(2 / 6, abs=1e-4),
         "caught (of wrong)": 0.5,
         # d was rejected and its own label confirmed.
