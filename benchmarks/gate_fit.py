@@ -31,7 +31,7 @@ from speechbrain_ext.losses.loss_gate import FITS, LossGate
 from speechbrain_ext.losses.two_gaussians import Mixture, fit_mixture
 from speechbrain_ext.utils.command_line import run
 
-TOY = {"n_speakers": 100, "n_sessions": 4, "n_utterances": 25}
+TOY = {"n_speakers": 40, "n_sessions": 4, "n_utterances": 25}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -47,7 +47,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--embedder", type=cells.yaml_values, default=label_noise.SMALL
     )
     parser.add_argument("--init_from", help="an embedder of that size")
-    parser.add_argument("--crop", type=float, default=1.5)
+    parser.add_argument("--crop", type=float, default=1.0)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--n_epochs", type=int, default=12)
     parser.add_argument("--lr", type=float, default=2e-3)
