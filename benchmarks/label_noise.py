@@ -6,15 +6,31 @@ a hard one, with a soft one, and with label correction, and scored on the
 corpus' trials. As the truth is known here, so is which labels the gate caught.
 Training never sees it.
 
-Every cell is made of stages, so that the same command goes on after a kill and
-skips what is done. The corpus is made of synthetic voices unless a prepared
-one (train.csv, test.csv, oracle.csv, trials/) is given. To run it:
+Each mode is compared with training without a gate on the same labels, by a
+paired test over the seeds (`benchmarks.paired`). Every cell is made of stages,
+so that the same command goes on after a kill and skips what is done. The
+corpus is made of synthetic voices unless a prepared one (train.csv, test.csv,
+oracle.csv, trials/) is given. To run it:
 
 > python benchmarks/label_noise.py --output_folder=exp/label_noise
-> python benchmarks/label_noise.py --output_folder=exp/label_noise_minivox \
-      --corpus=exp/minivox/corpus --crop=2.0 \
-      --init_from=exp/minivox/bootstrap/model/embedder --embedder="{width: 64, \
-      width_last: 192, attention_channels: 64, embedding_size: 128}"
+
+The result beside this package is MiniVox's, from a SimCLR of the same size:
+
+> python recipes/prepare_voxceleb.py hparams/prepare_voxceleb.yaml \
+      --data_folder=MINIVOX --output_folder=exp/corpus --convert_to_wav=True \
+      --train_wav=train/wav --test_wav=test/wav --trials="{dev: \
+      meta/trials_dev.txt, dev2: meta/trials_dev2.txt, dev_all: \
+      meta/trials_dev_all.txt}"
+> python recipes/train_contrastive.py \
+      hparams/train_contrastive_ecapa_small.yaml --n_epochs=12 \
+      --train_annotation=exp/corpus/train.csv --data_folder=exp/corpus \
+      --output_folder=exp/simclr --augment_folder=MINIVOX/augment \
+      --embedder="{width: 32, width_last: 96, attention_channels: 32, \
+      embedding_size: 64}"
+> python benchmarks/label_noise.py --output_folder=exp/label_noise \
+      --corpus=exp/corpus --augment_folder=MINIVOX/augment --n_epochs=12 \
+      --init_from=exp/simclr/embedder --shares 0.2 --seeds 1986 1987 1988 \
+      --modes none "gate (mixture)" "gate (drawn)" "soft gate (drawn)"
 """
 
 from __future__ import annotations
