@@ -8,6 +8,7 @@ skips what is done.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -23,8 +24,7 @@ from speechbrain_ext.experiment.artifacts import (
     ModelArtifacts,
     ScoreArtifacts,
 )
-from speechbrain_ext.experiment.launch import recipe_words, run_recipe
-from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.experiment.launch import recipe_words
 from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.plotting import save_png
 from speechbrain_ext.utils.provenance import versions
@@ -53,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def start(recipe: str, leaf: str, **options: Any) -> None:
-    """Run a recipe to its end, or skip it if it is done."""
-    hparams = find_yaml(leaf)
-    words = recipe_words(recipe, hparams, options, options=["--noprogressbar"])
-    if run_recipe(words):
-        raise InputError(
-            f"{recipe} into {options['output_folder']} failed; see log.txt "
-            "there, remove the cause and run the same command again"
-        )
+    """Run a recipe to its end, or skip it if it is done.
+
+    It runs in this process, so that a short cell does not wait for a Python
+    to start.
+    """
+    words = recipe_words(recipe, find_yaml(leaf), options)
+    module = importlib.import_module(f"recipes.{recipe}")
+    module.main([*words[2:], "--noprogressbar"])
 
 
 def make_corpus(arguments: argparse.Namespace) -> Path:

@@ -6,21 +6,38 @@ a hard one, with a soft one, and with label correction, and scored on the
 corpus' trials. As the truth is known here, so is which labels the gate caught.
 Training never sees it.
 
-Every cell is made of stages, so that the same command goes on after a kill and
-skips what is done. The corpus is made of synthetic voices unless a prepared
-one (train.csv, test.csv, oracle.csv, trials/) is given. To run it:
+Each mode is compared with training without a gate on the same labels, by a
+paired test over the seeds (`benchmarks.paired`). Every cell is made of stages,
+so that the same command goes on after a kill and skips what is done. The
+corpus is made of synthetic voices unless a prepared one (train.csv, test.csv,
+oracle.csv, trials/) is given. To run it:
 
 > python benchmarks/label_noise.py --output_folder=exp/label_noise
-> python benchmarks/label_noise.py --output_folder=exp/label_noise_minivox \
-      --corpus=exp/minivox/corpus --crop=2.0 \
-      --init_from=exp/minivox/bootstrap/model/embedder --embedder="{width: 64, \
-      width_last: 192, attention_channels: 64, embedding_size: 128}"
+
+The result beside this package is MiniVox's, from a SimCLR of the same size:
+
+> python recipes/prepare_voxceleb.py hparams/prepare_voxceleb.yaml \
+      --data_folder=MINIVOX --output_folder=exp/corpus --convert_to_wav=True \
+      --train_wav=train/wav --test_wav=test/wav --trials="{dev: \
+      meta/trials_dev.txt, dev2: meta/trials_dev2.txt, dev_all: \
+      meta/trials_dev_all.txt}"
+> python recipes/train_contrastive.py \
+      hparams/train_contrastive_ecapa_small.yaml --n_epochs=12 \
+      --train_annotation=exp/corpus/train.csv --data_folder=exp/corpus \
+      --output_folder=exp/simclr --augment_folder=MINIVOX/augment \
+      --embedder="{width: 32, width_last: 96, attention_channels: 32, \
+      embedding_size: 64}"
+> python benchmarks/label_noise.py --output_folder=exp/label_noise \
+      --corpus=exp/corpus --augment_folder=MINIVOX/augment --n_epochs=12 \
+      --init_from=exp/simclr/embedder --shares 0.2 --seeds 1986 1987 1988 \
+      --modes none "gate (mixture)" "gate (drawn)" "soft gate (drawn)"
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -31,21 +48,24 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks import cells
+from benchmarks import cells, paired
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.verification.metrics import equal_error_rate
 
-# The paper's fit needs losses of two modes, which small corpora do not have.
-_DRAWN = {"gate_fit": "drawn"}
+_DRAWN = {"gate": "hard", "gate_fit": "drawn"}
 MODES: dict[str, dict[str, Any]] = {
     "none": {},
     "gate (mixture)": {"gate": "hard", "gate_fit": "mixture"},
-    "gate": {"gate": "hard", **_DRAWN},
-    "soft gate": {"gate": "soft", **_DRAWN},
-    "gate + correction": {"gate": "hard", **_DRAWN, "correct": True},
+    "gate (valley)": {"gate": "hard", "gate_fit": "valley"},
+    "gate (drawn)": _DRAWN,
+    "soft gate (drawn)": {**_DRAWN, "gate": "soft"},
+    "gate (drawn) + correction": {**_DRAWN, "correct": True},
 }
+# The paired tests compare each mode with this one, on the same labels.
+BASELINE = "none"
 SMALL = {
     "width": 32,
     "width_last": 96,
@@ -73,6 +93,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--gate_from_epoch", type=int, default=5)
     parser.add_argument("--correct_from_epoch", type=int, default=9)
+    parser.add_argument("--n_bootstrap", type=int, default=1000)
     parser.add_argument(
         "--output", default="results/benchmarks/label_noise.json"
     )
@@ -182,27 +203,44 @@ def do_cell(
     cells.score(arguments, corpus, folder, mode, seed)
 
 
-def statistics_of(folder: Path, corpus: Path, labels: Path) -> dict[str, Any]:
-    """Return error rates and, against true labels, what the gate did."""
+def statistics_of(
+    folder: Path, corpus: Path, labels: Path, first_epoch: int
+) -> dict[str, Any]:
+    """Return error rates, and what the gate did, by the true labels too."""
     found = cells.error_rates(folder)
-    path = folder / "model" / "label_states.csv"
+    path = folder / "model" / "gate.json"
     if path.exists():
-        found.update(caught(path, corpus, labels))
+        found.update(gated(json.loads(path.read_text()), first_epoch))
+        found.update(caught(read_states(path.parent), corpus, labels))
     return found
 
 
-def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
-    """Return the shares of wrong and right labels that the gate changed.
+def gated(
+    history: Sequence[dict[str, Any]], first_epoch: int
+) -> dict[str, Any]:
+    """Return shares kept and corrected, and how often no threshold was found.
 
-    A label is wrong if most utterances that have it are of another speaker.
+    A gated epoch has the threshold of the losses of the epoch before.
     """
-    table = pd.read_csv(states, keep_default_na=False)
-    given = read_manifest(labels, "pseudo_labels")
-    speakers = true_speakers(corpus / "oracle.csv", given)
-    names = stands_for(given.spk_id, speakers)
-    rows = given.rows_of(table.ID)
-    speakers, own = speakers[rows], given.spk_id[rows]
-    wrong = np.array([names[label] for label in own]) != speakers
+    epochs = [row for row in history if row["epoch"] >= first_epoch]
+    fits = [row for row in history[:-1] if row["epoch"] >= first_epoch - 1]
+    return {
+        "kept": epochs[-1]["kept"],
+        "least kept": min(row["kept"] for row in epochs),
+        "corrected": epochs[-1].get("corrected", 0.0),
+        "gated epochs": len(epochs),
+        "epochs without a threshold": sum(not row["is_new"] for row in fits),
+    }
+
+
+def read_states(folder: Path) -> pd.DataFrame:
+    """Read what became of each label in a training."""
+    return pd.read_csv(folder / "label_states.csv", keep_default_na=False)
+
+
+def caught(table: pd.DataFrame, corpus: Path, labels: Path) -> dict[str, Any]:
+    """Return the shares of wrong and right labels that the gate changed."""
+    speakers, names, wrong = truth_of(table, corpus, labels)
     kept = table.kept.to_numpy()
     new = table.corrected.to_numpy()
     moved = new != ""
@@ -214,12 +252,48 @@ def caught(states: Path, corpus: Path, labels: Path) -> dict[str, Any]:
         "lost (of right)": share_of(~used, ~wrong),
         "put right (of wrong)": share_of(moved & right, wrong),
         "put wrong (of all)": share_of(moved & ~right, np.ones_like(wrong)),
+        "loss eer (wrong from right)": told_apart(
+            table.log_loss.to_numpy(), wrong
+        ),
     }
+
+
+def truth_of(
+    table: pd.DataFrame, corpus: Path, labels: Path
+) -> tuple[np.ndarray, dict[str, str], np.ndarray]:
+    """Return true speakers [N], whom labels stand for, which are wrong [N].
+
+    A label is wrong if most utterances that have it are of another speaker.
+    """
+    given = read_manifest(labels, "pseudo_labels")
+    speakers = true_speakers(corpus / "oracle.csv", given)
+    names = stands_for(given.spk_id, speakers)
+    rows = given.rows_of(table.ID)
+    meant = np.array([names[label] for label in given.spk_id[rows]])
+    return speakers[rows], names, meant != speakers[rows]
+
+
+def told_apart(log_losses: np.ndarray, wrong: np.ndarray) -> float | None:
+    """Return the EER of telling wrong labels by their loss [0, 1]."""
+    if wrong.all() or not wrong.any():
+        return None
+    return round(equal_error_rate(log_losses, wrong.astype(int))[0], 4)
 
 
 def share_of(chosen: np.ndarray, among: np.ndarray) -> float | None:
     """Return the chosen share of a group [0, 1]; None if it is empty."""
     return round(float(chosen[among].mean()), 4) if among.any() else None
+
+
+def labels_of(arguments: argparse.Namespace, share: float, seed: int) -> Path:
+    """Return the path of the labels that all modes of a share and seed have."""
+    name = f"{arguments.kind}-{100 * share:.0f}-{seed}"
+    return arguments.output_folder / name / "pseudo_labels.csv"
+
+
+def cell_of(labels: Path, mode: str) -> Path:
+    """Return the folder of a mode on these labels."""
+    return labels.with_name(re.sub(r"\W+", "_", mode).strip("_"))
 
 
 def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -229,18 +303,41 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for share, mode in itertools.product(arguments.shares, arguments.modes):
         found = []
         for seed in arguments.seeds:
-            folder = arguments.output_folder / (
-                f"{arguments.kind}-{100 * share:.0f}-{seed}"
-            )
-            labels = folder / "pseudo_labels.csv"
+            labels = labels_of(arguments, share, seed)
             write_labels(labels, corpus, arguments.kind, share, seed)
-            cell = folder / re.sub(r"\W+", "_", mode)
+            cell = cell_of(labels, mode)
             do_cell(arguments, corpus, cell, labels, mode, seed)
-            found.append(statistics_of(cell, corpus, labels))
+            first = arguments.gate_from_epoch
+            found.append(statistics_of(cell, corpus, labels, first))
         row = {"share": share, "mode": mode}
         rows.append({**row, **cells.mean_of(found), "seeds": found})
         cells.show(rows[-1])
+    if BASELINE in arguments.modes:
+        add_paired_tests(arguments, corpus, rows)
     return rows
+
+
+def add_paired_tests(
+    arguments: argparse.Namespace, corpus: Path, rows: list[dict[str, Any]]
+) -> None:
+    """Add to each row its difference from the row without a gate."""
+    for share, part in itertools.groupby(rows, lambda row: row["share"]):
+        drawn = {
+            row["mode"]: [
+                paired.drawn_eers(
+                    cell_of(labels_of(arguments, share, seed), row["mode"]),
+                    corpus,
+                    arguments.n_bootstrap,
+                )
+                for seed in arguments.seeds
+            ]
+            for row in part
+        }
+        for row in rows:
+            if row["share"] == share and row["mode"] != BASELINE:
+                row[f"against {BASELINE}"] = paired.compare(
+                    drawn[BASELINE], drawn[row["mode"]]
+                )
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -264,14 +361,12 @@ def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Write the table, and plots beside it."""
     what = "training on labels of which a share is wrong"
     output = cells.write(arguments, what, rows, plot(rows))
-    last = arguments.output_folder / (
-        f"{arguments.kind}-{100 * max(arguments.shares):.0f}-"
-        f"{arguments.seeds[0]}"
-    )
-    for name in ("gate_fits", "gate_shares"):
-        drawn = last / "gate" / "model" / f"{name}.png"
+    labels = labels_of(arguments, max(arguments.shares), arguments.seeds[0])
+    for mode in arguments.modes:
+        cell = cell_of(labels, mode)
+        drawn = cell / "model" / "gate_fits.png"
         if drawn.exists():
-            copy = output.with_name(f"{output.stem}_{name}.png")
+            copy = output.with_name(f"{output.stem}_{cell.name}.png")
             shutil.copy(drawn, copy)
 
 

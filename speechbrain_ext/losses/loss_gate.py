@@ -174,13 +174,15 @@ class LossGate(torch.nn.Module):
         lower = self.mixture.lower_share(x.cpu().numpy())
         return torch.from_numpy(lower).to(log_losses)
 
-    def close(self, epoch: int) -> float:
+    def close(self, epoch: int, sets_threshold: bool = True) -> float:
         """Fit an epoch's losses to set the weights of the next epoch.
 
         Arguments
         ---------
         epoch : int
             The epoch that ends. One without losses keeps the threshold.
+        sets_threshold : bool
+            False if the next epoch is not gated: the fit is only noted.
 
         Returns
         -------
@@ -199,7 +201,8 @@ class LossGate(torch.nn.Module):
         else:
             valley = self.fit == "valley"
             mixture, crossing = from_first_process(_fit_mixture, x, valley)
-        if crossing is not None:
+        is_new = crossing is not None and sets_threshold
+        if is_new:
             self.threshold, self.mixture = crossing, mixture
         counts, edges = np.histogram(x, bins=_BINS)
         self.history.append(
@@ -213,7 +216,7 @@ class LossGate(torch.nn.Module):
                 "mixture": mixture and dataclasses.asdict(mixture),
                 # JSON has no infinity.
                 "threshold": _finite(self.threshold),
-                "is_new": crossing is not None,
+                "is_new": is_new,
             }
         )
         return self.threshold

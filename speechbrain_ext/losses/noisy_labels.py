@@ -302,10 +302,12 @@ class NoisyLabels(torch.nn.Module):
         if self.correct_from_epoch is not None:
             statistics["corrected"] = float(corrected.sum()) / n_seen
             statistics["temperature"] = float(self.temperature.value)
-        # These belong to the threshold that is being replaced.
-        self.gate.close(epoch)
+        # These belong to the threshold that is being replaced. One of an early
+        # epoch would outlast it where later losses give none.
+        is_next_gated = epoch + 1 >= self.gate_from_epoch
+        self.gate.close(epoch, sets_threshold=is_next_gated)
         self.gate.history[-1].update(statistics)
-        if epoch + 1 >= self.gate_from_epoch:
+        if is_next_gated:
             _say_if_no_threshold(self.gate)
         return statistics
 

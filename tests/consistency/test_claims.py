@@ -10,7 +10,9 @@ One that states a p-value must name paired comparisons, and they must have it.
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from house import PACKAGE, ROOT
@@ -71,12 +73,11 @@ def problem(block: str, root: Path = ROOT) -> str | None:
 
 def _unproven(p_values: list[str], records: list[Path]) -> str | None:
     """What p-values the comparisons that are named do not have."""
-    known: list[float] = []
-    for path in records:
-        record = json.loads(path.read_text("utf-8"))
-        if record.get("kind") == "comparison":
-            known.append(record["eer_difference"]["p_value"])
-            known.append(record["min_dcf_difference"]["p_value"])
+    known = [
+        value
+        for path in records
+        for value in _p_values(json.loads(path.read_text("utf-8")))
+    ]
     if not known:
         return "has a p-value and names no paired comparison"
     for shown in p_values:
@@ -84,6 +85,18 @@ def _unproven(p_values: list[str], records: list[Path]) -> str | None:
         if all(f"{value:.{n_digits}f}" != shown for value in known):
             return f"says p = {shown}, which none of its comparisons has"
     return None
+
+
+def _p_values(record: Any) -> Iterator[float]:
+    """The p-values of a comparison, or of the paired tests of a benchmark."""
+    if isinstance(record, list):
+        for each in record:
+            yield from _p_values(each)
+    elif isinstance(record, dict):
+        for key, value in record.items():
+            if key == "p_value":
+                yield value
+            yield from _p_values(value)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
@@ -116,6 +129,8 @@ def root(tmp_path):
     }
     (folder / "pair.json").write_text(json.dumps(pair))
     (folder / "other.json").write_text(json.dumps({"kind": "benchmark"}))
+    tested = {"against none": {"dev": {"p_value": 0.031}}}
+    (folder / "tested.json").write_text(json.dumps({"rows": [{}, tested]}))
     (tmp_path / "outside.json").write_text("{}")
     return tmp_path
 
@@ -141,6 +156,9 @@ PAIR = "<!-- record: results/pair.json -->"
         ("A and B, p = 0.015.", "names no paired comparison"),
         ("A, p = 0.015. <!-- no claim -->", "names no paired comparison"),
         ("A, p = 0.015 ([it](results/other.json)).", "no paired comparison"),
+        ("A, p = 0.031 ([it](results/tested.json)).", None),
+        ("A, p = 0.03 ([it](results/tested.json)).", None),
+        ("A, p = 0.02 ([it](results/tested.json)).", "none of its"),
         (f"A and B, p = 0.015. {PAIR}", None),
         (f"A and B, p = 0.01 and p = 0.50. {PAIR}", None),
         (f"A and B, p = 0.014. {PAIR}", "none of its comparisons"),

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import in_this_process
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,18 +68,43 @@ def test_found_wrong_labels_are_counted_against_the_truth(judged):
         "kept": [False, True, False, False, True, True],
         "corrected": ["A", "", "", "B", "", ""],
         "confirmed": [False, False, True, False, False, False],
+        "log_loss": [2.0, 0.0, 1.0, 1.0, 0.0, 0.0],
     }
-    pd.DataFrame(states).to_csv(judged / "states.csv", index=False)
-    assert label_noise.caught(
-        judged / "states.csv", judged, judged / "labels.csv"
-    ) == {
+    table = pd.DataFrame(states)
+    assert label_noise.caught(table, judged, judged / "labels.csv") == {
         "wrong": pytest.approx(2 / 6, abs=1e-4),
         "caught (of wrong)": 0.5,
         # d was rejected and its own label confirmed.
         "lost (of right)": 0.25,
         "put right (of wrong)": 0.5,
         "put wrong (of all)": pytest.approx(1 / 6, abs=1e-4),
+        "loss eer (wrong from right)": 0.5,
     }
+
+
+def test_a_gated_epoch_has_the_threshold_of_the_epoch_before():
+    history = [
+        {"epoch": 1, "is_new": False, "kept": 1.0},
+        {"epoch": 2, "is_new": False, "kept": 1.0},
+        {"epoch": 3, "is_new": True, "kept": 1.0, "corrected": 0.0},
+        {"epoch": 4, "is_new": True, "kept": 0.1, "corrected": 0.1},
+        {"epoch": 5, "is_new": False, "kept": 0.8, "corrected": 0.2},
+    ]
+    assert label_noise.gated(history, first_epoch=3) == {
+        "kept": 0.8,
+        "least kept": 0.1,
+        "corrected": 0.2,
+        "gated epochs": 3,
+        "epochs without a threshold": 1,
+    }
+
+
+def test_losses_that_are_higher_for_wrong_labels_tell_them():
+    wrong = np.array([False, True, False, True])
+    losses = np.array([0.1, 2.0, 0.2, 3.0])
+    assert label_noise.told_apart(losses, wrong) == 0
+    assert label_noise.told_apart(-losses, wrong) == 1
+    assert label_noise.told_apart(losses, np.zeros(4, dtype=bool)) is None
 
 
 @pytest.mark.parametrize(
@@ -101,8 +125,7 @@ def test_an_unknown_mode_is_named(tmp_path):
         label_noise.main([f"--output_folder={tmp_path}", "--modes", "gat"])
 
 
-def test_the_study_runs_and_a_second_time_skips(tmp_path, monkeypatch):
-    monkeypatch.setattr(cells, "start", in_this_process.start)
+def test_the_study_runs_and_a_second_time_skips(tmp_path):
     argv = [
         f"--output_folder={tmp_path / 'out'}",
         f"--output={tmp_path / 'noise.json'}",
@@ -111,23 +134,38 @@ def test_the_study_runs_and_a_second_time_skips(tmp_path, monkeypatch):
         "n_sounds: 1, num_workers: 1}",
         "--embedder={width: 8, width_last: 16, attention_channels: 8, "
         "embedding_size: 8}",
-        *"--shares 0.25 --modes gate --n_epochs 2 --crop 0.5".split(),
+        *("--modes", "none", "gate (drawn)", "--seeds", "1986", "1987"),
+        *"--shares 0.25 --n_epochs 2 --crop 0.5 --n_bootstrap 20".split(),
         *"--batch_size 8 --gate_from_epoch 2 --correct_from_epoch 2".split(),
     ]
     label_noise.main(argv)
     report = json.loads((tmp_path / "noise.json").read_text())
-    (row,) = report["rows"]
+    none, row = report["rows"]
     assert row["share"] == row["wrong"] == 0.25
+    assert row["gated epochs"] == 1
     assert 0 <= row["eer toy"] <= 100
+    assert "against none" not in none
+    found = row["against none"]["toy"]
+    change = row["eer toy"] - none["eer toy"]
+    assert found["value"] == pytest.approx(change, abs=1e-3)
+    assert [seed["value"] for seed in found["by_seed"]] == pytest.approx(
+        [
+            other["eer toy"] - one["eer toy"]
+            for one, other in zip(none["seeds"], row["seeds"], strict=True)
+        ],
+        abs=1e-3,
+    )
+    assert "speakers" in found["interval"]
     assert (tmp_path / "noise.png").exists()
-    assert (tmp_path / "noise_gate_fits.png").exists()
+    assert (tmp_path / "noise_gate_drawn.png").exists()
     labels = tmp_path / "out" / "uniform-25-1986" / "pseudo_labels.csv"
     assert len(read_manifest(labels, "pseudo_labels")) == 24
     receipts = {
         path: path.stat().st_mtime_ns for path in tmp_path.rglob("stage.json")
     }
-    assert len(receipts) == 4
+    assert len(receipts) == 13  # the corpus, and three stages of four cells
     label_noise.main(argv)
     for path, when in receipts.items():
         assert path.stat().st_mtime_ns == when
-    assert json.loads((tmp_path / "noise.json").read_text())["rows"] == [row]
+    again = json.loads((tmp_path / "noise.json").read_text())
+    assert again["rows"] == report["rows"]

@@ -362,3 +362,22 @@ def test_the_warning_says_which_threshold_stays(caplog):
 def test_epochs_before_the_gate_may_be_without_a_threshold(caplog):
     closed_epochs(torch.ones(40), gate_from_epoch=4)
     assert not caplog.messages
+
+
+def test_a_threshold_of_an_epoch_before_the_gate_is_forgotten():
+    """The losses of an early epoch once set the threshold of a later one.
+
+    Right after the start all labels have high losses. Where the epoch before
+    the first gated one gave no threshold, that of the first epoch acted.
+    """
+    low, high = torch.linspace(0.1, 0.4, 40), torch.linspace(7, 12, 20)
+    losses = torch.cat([low, high])
+    noisy = closed_epochs(losses, gate_from_epoch=3, n_epochs=1)
+    assert noisy.gate.history[0]["mixture"] is not None
+    noisy.gate.record(torch.arange(60), torch.ones(60), 2)
+    noisy.close(2)
+    assert noisy.gate.threshold == math.inf
+    assert noisy.gate.weights(losses.log()).sum() == 60
+    noisy.gate.record(torch.arange(60), losses, 3)
+    noisy.close(3)
+    assert noisy.gate.weights(losses.log()).sum() == 40
