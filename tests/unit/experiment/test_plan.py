@@ -285,7 +285,9 @@ def test_the_model_of_the_run_whitens_as_its_scores_were_whitened(settings):
     assert scored["cohort_folder"] == str(learnt_on)
 
 
-def test_a_contrastive_training_may_be_the_bootstrap(settings):
+def test_a_contrastive_training_may_be_the_bootstrap(tmp_path):
+    folders = {"output_folder": str(tmp_path), "data_folder": "mine"}
+    settings = read_plan("minivox", **folders)
     dino = by_name(settings)["bootstrap/model"]
     step = by_name(contrastive(settings, n_epochs=3))["bootstrap/model"]
     assert step.recipe == "train_contrastive" and step.kind.launched
