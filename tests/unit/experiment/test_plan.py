@@ -9,6 +9,7 @@ from speechbrain_ext.experiment.plan import load_plan, longest_plan
 from speechbrain_ext.experiment.rounds import rounds_of
 from speechbrain_ext.experiment.steps import Kind, Late, Role
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.yaml_trees import read_yaml
 
 
 def changed_set(settings, kind, **values):
@@ -123,6 +124,22 @@ def test_no_training_step_is_given_the_oracle(settings):
         if step.name.endswith("/model") and not step.system.has_true_labels:
             assert "oracle" not in json.dumps(step.options)
             assert Late.ORACLE not in step.late.values()
+
+
+def test_the_quickstart_is_not_told_the_number_of_speakers(settings):
+    n_speakers = read_yaml("hparams/prepare_toy.yaml")["n_speakers"]
+    steps = load_plan(settings).steps
+    told = [s for s in steps if s.kind is Kind.LABELS]
+    assert len(told) == 3
+    for step in told:
+        assert step.options["n_clusters"] not in (n_speakers, "auto")
+    assert "n_speakers" not in steps[0].options
+
+
+def test_every_training_of_the_quickstart_simulates_channels(settings):
+    trained = [s for s in load_plan(settings).steps if s.folder.name == "model"]
+    assert len(trained) == 4
+    assert all(s.options["augment"]["filter_prob"] > 0.5 for s in trained)
 
 
 def test_what_the_yaml_sets_wins(settings):
