@@ -31,7 +31,7 @@ OPTIONS = shlex.split(os.environ.get("TUTORIAL_OPTIONS", ""))
 # %% [markdown]
 # ## 1. The whole loop, one command
 #
-# It makes voices, trains DINO on them without labels, clusters its embeddings,
+# It makes voices, trains SimCLR on them without labels, clusters its embeddings,
 # trains a speaker model on the clusters, clusters again, and scores every
 # model. Typed again, it skips what is done and resumes what was interrupted.
 

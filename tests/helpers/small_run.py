@@ -26,8 +26,7 @@ TINY = {
         "set": {
             "n_epochs": 2,
             "batch_size": 8,
-            "global_crop": 0.8,
-            "local_crop": 0.4,
+            "crop": 0.8,
         }
     },
     "labels": {"set": {"n_centroids": 8, "n_clusters": 4}},

@@ -65,7 +65,7 @@ def test_the_plan_is_printed_before_the_work(chain):
 def test_every_system_has_a_row_in_the_printed_table(chain):
     folder, text = chain
     table = text[text.index("| system |") :]
-    for row in ("DINO", "round 1", "large margin", "topline"):
+    for row in ("SimCLR", "round 1", "large margin", "topline"):
         assert f"{row}" in table
     assert "synthetic voices" in table
     assert str(folder / "report.html") in table
@@ -76,7 +76,7 @@ def test_the_results_name_their_corpus_and_training_size(chain):
     paths = sorted((folder / RESULTS / "scores").glob("*.json"))
     rows = [read_result(path) for path in paths]
     assert list(dict.fromkeys(row.system.name for row in rows)) == [
-        "DINO",
+        "SimCLR",
         "round 1",
         "+ large margin",
         "topline (true labels)",
@@ -94,7 +94,7 @@ def test_the_results_name_their_corpus_and_training_size(chain):
     assert {row.bootstrap.unit for row in rows} == {"speakers"}
     # A training on labels tells what its gate did; a bootstrap has no gate.
     kinds = {row.system.name: row.gate and row.gate.kind for row in rows}
-    assert kinds.pop("DINO") is None
+    assert kinds.pop("SimCLR") is None
     assert set(kinds.values()) <= {"hard", "soft", "none"}
     for row in rows:
         gated = row.gate is not None and row.gate.kind != "none"
@@ -110,6 +110,7 @@ def test_the_report_shows_every_picture(chain):
     for heading in ("DET, toy, raw", "Map, round1"):
         assert f"<h2>{heading}</h2>" in page
     assert "<h2>Calibration, toy, as-norm+qmf</h2>" in page
+    assert "uniformity" in page
 
 
 def test_systems_are_compared_one_after_the_other(chain):
@@ -120,7 +121,7 @@ def test_systems_are_compared_one_after_the_other(chain):
         (row["first"], row["second"]) for row in found if "raw" in row["first"]
     }
     assert raw == {
-        ("DINO, raw", "round 1, raw"),
+        ("SimCLR, raw", "round 1, raw"),
         ("round 1, raw", "+ large margin, raw"),
         ("topline + large margin, raw", "+ large margin, raw"),
         ("topline (true labels), raw", "topline + large margin, raw"),

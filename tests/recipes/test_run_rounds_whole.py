@@ -1,4 +1,4 @@
-"""Whole runs of other plans: the paper's, and a contrastive beginning."""
+"""Whole runs of other plans: the paper's, and a start with DINO."""
 
 import json
 
@@ -52,16 +52,14 @@ def test_debug_runs_a_plan_without_trials(tmp_path):
     assert "<h2>Cluster sizes</h2>" in page
 
 
-def test_a_run_may_begin_with_a_contrastive_training(tmp_path):
+def test_a_small_run_may_begin_with_dino(tmp_path):
     tree = read_yaml(PLAN)
-    changes = tree["stages"]["bootstrap"]["set"]
-    for key in ("global_crop", "local_crop"):
-        del changes[key]
-    changes.update(n_epochs=1, batch_size=8, crop=0.8)
-    tree["stages"]["bootstrap"].update(
-        recipe="train_contrastive",
-        hparams="train_contrastive_ecapa_small.yaml",
-    )
+    crops = {"global_crop": 0.8, "local_crop": 0.4}
+    tree["stages"]["bootstrap"] = {
+        "recipe": "train_dino",
+        "hparams": "train_dino_ecapa_small.yaml",
+        "set": {"n_epochs": 1, "batch_size": 8, **crops},
+    }
     plan = tmp_path / "plan.yaml"
     with open(plan, "w", encoding="utf-8") as stream:
         YAML().dump(tree, stream)
@@ -69,7 +67,7 @@ def test_a_run_may_begin_with_a_contrastive_training(tmp_path):
     done = call(
         plan,
         f"--output_folder={tmp_path / 'run'}",
-        "--bootstrap_name=SimCLR",
+        "--bootstrap_name=DINO",
         f"--stages={json.dumps(stages)}",
         f"--embedder={json.dumps(EMBEDDER)}",
         "--topline=False",
@@ -78,6 +76,6 @@ def test_a_run_may_begin_with_a_contrastive_training(tmp_path):
         "--noprogressbar",
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "-- SimCLR, raw, on toy: EER" in done.stdout
+    assert "-- DINO, raw, on toy: EER" in done.stdout
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "uniformity" in page
+    assert "DINO after epoch 1" in page

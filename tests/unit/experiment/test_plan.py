@@ -10,6 +10,7 @@ from speechbrain_ext.experiment.rounds import rounds_of
 from speechbrain_ext.experiment.steps import Kind, Late, Role
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.yaml_trees import read_yaml
 
 
 def changed_set(settings, kind, **values):
@@ -124,6 +125,22 @@ def test_no_training_step_is_given_the_oracle(settings):
         if step.name.endswith("/model") and not step.system.has_true_labels:
             assert "oracle" not in json.dumps(step.options)
             assert Late.ORACLE not in step.late.values()
+
+
+def test_the_quickstart_is_not_told_the_number_of_speakers(settings):
+    n_speakers = read_yaml("hparams/prepare_toy.yaml")["n_speakers"]
+    steps = load_plan(settings).steps
+    told = [s for s in steps if s.kind is Kind.LABELS]
+    assert len(told) == 3
+    for step in told:
+        assert step.options["n_clusters"] not in (n_speakers, "auto")
+    assert "n_speakers" not in steps[0].options
+
+
+def test_every_training_of_the_quickstart_simulates_channels(settings):
+    trained = [s for s in load_plan(settings).steps if s.folder.name == "model"]
+    assert len(trained) == 4
+    assert all(s.options["augment"]["filter_prob"] > 0.5 for s in trained)
 
 
 def test_what_the_yaml_sets_wins(settings):
@@ -286,7 +303,9 @@ def test_the_model_of_the_run_whitens_as_its_scores_were_whitened(settings):
     assert scored["cohort_folder"] == str(learnt_on)
 
 
-def test_a_contrastive_training_may_be_the_bootstrap(settings):
+def test_a_contrastive_training_may_be_the_bootstrap(tmp_path):
+    folders = {"output_folder": str(tmp_path), "data_folder": "mine"}
+    settings = read_plan("minivox", **folders)
     dino = by_name(settings)["bootstrap/model"]
     step = by_name(contrastive(settings, n_epochs=3))["bootstrap/model"]
     assert step.recipe == "train_contrastive" and step.kind.launched
