@@ -32,8 +32,9 @@ OPTIONS = shlex.split(os.environ.get("TUTORIAL_OPTIONS", ""))
 # ## 1. The whole loop, one command
 #
 # It makes voices, trains SimCLR on them without labels, clusters its
-# embeddings, trains a speaker model on the clusters, clusters again, and scores
-# every model. Typed again, it skips what is done and resumes what was interrupted.
+# embeddings, trains a speaker model on the clusters, clusters again, and
+# scores every model. Typed again, it skips what is done and resumes what was
+# interrupted.
 
 # %%
 subprocess.run(
