@@ -46,7 +46,6 @@ from speechbrain_ext.experiment.launch import (
 )
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
-from speechbrain_ext.experiment.plan_check import check_start
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.run_report import write_run_report
@@ -181,7 +180,6 @@ def main(argv: list[str] | None = None) -> None:
         # A device that is given is one process's.
         settings = dataclasses.replace(settings, launcher=[])
     longest = longest_plan(settings)
-    check_start(settings)
     first = settings.from_stage
     check_first(longest.steps, first)
     device = recipe.options.device or infer_device()

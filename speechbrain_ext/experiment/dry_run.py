@@ -21,6 +21,7 @@ from speechbrain_ext.experiment.plan import Plan, load_plan
 from speechbrain_ext.experiment.plan_check import (
     check_lists,
     check_plan,
+    check_start,
     corpus_files,
     find_problems,
     states_of,
@@ -51,6 +52,7 @@ def check_run(longest: Plan, dry: bool, device: str) -> None:
     leaves = check_plan(longest)
     problems, files = [], None
     try:
+        check_start(longest.settings)
         if dry or not longest.corpus.is_done:
             files = corpus_files(longest, leaves)
         if files is not None:

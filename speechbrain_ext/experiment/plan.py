@@ -172,7 +172,7 @@ class _Builder:
         Without the training, if its embedder or its embeddings are given.
         """
         settings = self.settings
-        name = settings.bootstrap_name or settings.start or "DINO"
+        name = settings.bootstrap_name or settings.start or self.method()
         system = System(Role.BOOTSTRAP, name)
         if settings.start is None:
             model = self.train_bootstrap(system)
@@ -183,6 +183,13 @@ class _Builder:
         if has_test or settings.start_embeddings is None:
             self.score(model, labels, clusters=labels)
         return model, labels
+
+    def method(self) -> str:
+        """Return the name of the bootstrap's training without labels."""
+        stage = self.settings.stage(Kind.BOOTSTRAP.stage)
+        if stage.recipe == "train_contrastive":
+            return "MoCo" if stage.set.get("method") == "moco" else "SimCLR"
+        return "DINO"
 
     def train_bootstrap(self, system: System) -> Model:
         """Append the training without labels."""

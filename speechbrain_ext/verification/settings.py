@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from speechbrain_ext.dataio.embedding_files import CROPS
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
@@ -260,6 +259,9 @@ class ScoreTrials(Settings):
 
     def inputs(self) -> dict[str, PathLike]:
         """Return the files that decide the result, by name."""
+        # It loads pandas, which settings must not.
+        from speechbrain_ext.dataio.embedding_files import CROPS
+
         files: dict[str, PathLike] = {
             f"trials {name}": path for name, path in self.lists().items()
         }

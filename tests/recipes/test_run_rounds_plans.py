@@ -54,8 +54,8 @@ WRONG = [
         "stages.train.set.n_epochs is 'soon'; it must be a whole number",
     ),
     (
-        "--stages={bootstrap: {set: {head: {n_prototype: 1}}}}",
-        "stages.bootstrap.set.head.n_prototype is 1; ",
+        "--stages={bootstrap: {set: {projection: {hidden_siz: 1}}}}",
+        "stages.bootstrap.set.projection.hidden_siz is 1; ",
     ),
     ("--embedder={widht: 8}", "embedder.widht is 8; "),
     (

@@ -67,7 +67,6 @@ def test_a_small_run_may_begin_with_dino(tmp_path):
     done = call(
         plan,
         f"--output_folder={tmp_path / 'run'}",
-        "--bootstrap_name=DINO",
         f"--stages={json.dumps(stages)}",
         f"--embedder={json.dumps(EMBEDDER)}",
         "--topline=False",

@@ -78,7 +78,7 @@ def test_lines_say_rows_lists_and_sources(plan):
     )
     text = "\n".join(lines)
     assert "done   corpus" in text
-    assert "row 'DINO'" in text and "lists O" in text
+    assert "row 'SimCLR'" in text and "lists O" in text
     assert "2.0 h   1.0 GB  unknown" in text
     assert "hours scaled from round1/model" in text
 

@@ -70,7 +70,12 @@ def test_a_training_takes_steps_times_seconds_of_a_step(planner):
     assert planner.of(chosen).hours == pytest.approx(expected)
 
 
-def test_dino_counts_all_crops_and_the_teachers_forward(planner):
+def test_dino_counts_all_crops_and_the_teachers_forward(tmp_path):
+    dino = {"recipe": "train_dino", "hparams": "train_dino_ecapa_small.yaml"}
+    plan = read_plan("quickstart", output_folder=str(tmp_path))
+    stages = {**plan.stages, "bootstrap": {**dino, "set": {}}}
+    plan = load_plan(dataclasses.replace(plan, stages=stages))
+    planner = Estimator(plan, check_plan(plan), SIZE, FixedRates())
     chosen = step(planner, "bootstrap/model")
     settings = planner.leaves[chosen.name].settings
     seen = settings.n_global * settings.global_crop

@@ -1,6 +1,10 @@
 """The EER on a trial list while training."""
 
+import itertools
+
 import pytest
+import soundfile
+import torch
 import training_leaf
 from small_recordings import small_embedder, write_recordings
 
@@ -21,17 +25,33 @@ def embedder():
     return small_embedder()
 
 
+def cosine(embedder, folder, one, other):
+    """Score of two of the recordings, each embedded by itself."""
+    first, second = (
+        embedder.embed(torch.from_numpy(wav)[None])[0]
+        for wav, _ in (
+            soundfile.read(folder / f"{number}.wav", dtype="float32")
+            for number in (one, other)
+        )
+    )
+    return torch.nn.functional.cosine_similarity(first, second, dim=0).item()
+
+
 def test_the_validation_scores_its_trial_list(embedder, folder):
-    (folder / "list.txt").write_text("1 u0 u0\n1 u1 u1\n0 u0 u3\n0 u1 u2\n")
-    validation = TrialValidation(
-        folder / "all.csv", folder / "list.txt", str(folder)
+    pairs = sorted(
+        itertools.combinations(range(4), 2),
+        key=lambda pair: cosine(embedder, folder, *pair),
     )
-    assert validation.percent(embedder) == 0.0
-    (folder / "list.txt").write_text("0 u0 u0\n0 u1 u1\n1 u0 u3\n1 u1 u2\n")
-    validation = TrialValidation(
-        folder / "all.csv", folder / "list.txt", str(folder)
-    )
-    assert validation.percent(embedder) == 100.0
+    for labels, percent in (("001111", 0.0), ("110000", 100.0)):
+        lines = [
+            f"{label} u{one} u{other}\n"
+            for label, (one, other) in zip(labels, pairs, strict=True)
+        ]
+        (folder / "list.txt").write_text("".join(lines))
+        validation = TrialValidation(
+            folder / "all.csv", folder / "list.txt", str(folder)
+        )
+        assert validation.percent(embedder) == percent
 
 
 def test_the_validation_refuses_trials_of_other_utterances(folder):
