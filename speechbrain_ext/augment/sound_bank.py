@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from speechbrain_ext.augment.sound_folders import no_recording, recordings
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
-from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
 logger = logging.getLogger(__name__)
 
-_AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 _LEVEL = 32767.0
 
 
@@ -116,46 +115,6 @@ class SoundBank(torch.nn.Module):
         return torch.arange(n_frames, device=self.samples.device)
 
 
-def check_sounds(folder: PathLike, rir_folder: PathLike | None = None) -> None:
-    """Raise InputError if a folder that augmentation reads has no recording.
-
-    Nothing is decoded: a folder with silent files only is found by
-    `read_folder`.
-
-    Arguments
-    ---------
-    folder : str or os.PathLike
-        Holds ``noise``, ``music``, ``speech`` and, without ``rir_folder``,
-        ``rir``.
-    rir_folder : str or os.PathLike, optional
-        Folder of the impulse responses.
-
-    Raises
-    ------
-    InputError
-        Naming the first such folder.
-
-    Example
-    -------
-    >>> check_sounds("nowhere")
-    Traceback (most recent call last):
-    speechbrain_ext.utils.errors.InputError: nowhere/noise holds no ...
-    """
-    folders = [Path(folder) / kind for kind in ("noise", "music", "speech")]
-    for each in (*folders, Path(rir_folder or Path(folder) / "rir")):
-        if not any(p.suffix.lower() in _AUDIO for p in each.rglob("*")):
-            raise _no_recording(each)
-
-
-def _no_recording(folder: Path) -> InputError:
-    return InputError(
-        f"{folder} holds no recording with sound; augmentation needs "
-        "folders noise, music, speech and rir (or rir_folder); correct "
-        "--augment_folder (or --musan and --rirs), or train without by "
-        "--augment_folder=null"
-    )
-
-
 def read_folder(
     folder: PathLike,
     max_hours: float,
@@ -183,7 +142,7 @@ def read_folder(
         The folder holds no recordings, or only silent ones.
     """
     folder = Path(folder)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _AUDIO)
+    paths = sorted(recordings(folder))
     order = np.random.default_rng(0).permutation(len(paths))
     room = max_hours * 3600 * SAMPLE_RATE
     n_used = 0
@@ -201,7 +160,7 @@ def read_folder(
             room -= len(wav)
             yield wav
     if not n_used:
-        raise _no_recording(folder)
+        raise no_recording(folder)
 
 
 def trim_response(

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from speechbrain_ext.augment.downloads import (
+from speechbrain_ext.augment.sound_folders import (
     check_downloads,
+    check_sounds,
     impulse_responses,
 )
-from speechbrain_ext.augment.sound_bank import check_sounds
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.models.encoder_source import check_source
 from speechbrain_ext.utils.errors import InputError

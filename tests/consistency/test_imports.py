@@ -1,4 +1,4 @@
-"""The package and its verifier load no library that they do not use."""
+"""The package, settings and verifier load no library that they do not use."""
 
 import json
 import subprocess
@@ -25,3 +25,16 @@ def test_heavy_libraries_are_loaded_by_those_who_use_them_only():
     )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found == {"package": [], "verifier": [], "loaded": True}
+
+
+def test_settings_load_no_heavy_library():
+    """Help texts and checks of a plan are made from settings alone."""
+    heavy = [*HEAVY, "torch", "numpy", "pandas", "speechbrain", "transformers"]
+    code = (
+        "import sys\n"
+        "from speechbrain_ext.experiment import recipe_settings\n"
+        "for recipe in recipe_settings.RECIPE_SETTINGS:\n"
+        "    recipe_settings.settings_of(recipe)\n"
+        f"assert not set({heavy}) & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

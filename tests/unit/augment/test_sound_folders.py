@@ -2,7 +2,10 @@
 
 import pytest
 
-from speechbrain_ext.augment.downloads import check_downloads, impulse_responses
+from speechbrain_ext.augment.sound_folders import (
+    check_downloads,
+    impulse_responses,
+)
 from speechbrain_ext.utils.errors import InputError
 
 
