@@ -39,7 +39,7 @@ from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.hub_folder import write_hub_folder
 from speechbrain_ext.inference.hub_upload import describe_upload, upload
 from speechbrain_ext.inference.settings import ExportModel
-from speechbrain_ext.models.embedder import MODEL, RECIPE
+from speechbrain_ext.models.settings import MODEL, RECIPE, embedder_files
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, read_json, write_text
@@ -85,10 +85,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def inputs_of(settings: ExportModel) -> dict[str, PathLike]:
     """List the files read, by their names in the stage record."""
-    embedder = Path(settings.embedder_folder)
     return {
-        "embedder": embedder / MODEL,
-        "embedder_yaml": embedder / RECIPE,
+        **embedder_files(settings.embedder_folder),
         "embeddings_receipt": Path(settings.embeddings_folder) / RECORD,
         "scores_receipt": Path(settings.scores_folder) / RECORD,
     }
@@ -102,7 +100,6 @@ def read_results_of(settings: ExportModel) -> list[Result]:
     InputError
         There is none, or it is of another embedder or another scoring.
     """
-    embedder = Path(settings.embedder_folder)
     embeddings = Path(settings.embeddings_folder)
     scores = Path(settings.scores_folder)
     paths = sorted(scores.glob("result_*.json"))
@@ -112,9 +109,9 @@ def read_results_of(settings: ExportModel) -> list[Result]:
             "it scored; run extract_embeddings on test utterances and "
             "score_trials, and give the folder of the latter"
         )
-    for name, file in (("embedder", MODEL), ("embedder_yaml", RECIPE)):
+    for name, path in embedder_files(settings.embedder_folder).items():
         words = "give the test embeddings of the embedder to be exported"
-        check_made_from(embeddings, name, embedder / file, words)
+        check_made_from(embeddings, name, path, words)
     words = "score the embeddings of the embedder to be exported"
     array = embeddings / "embeddings.npy"
     check_made_from(scores, "embeddings", array, words)
@@ -145,9 +142,8 @@ def check_calibration(settings: ExportModel) -> None:
     InputError
         Their stage records name another embedder, or are not found.
     """
-    embedder = Path(settings.embedder_folder)
+    files = embedder_files(settings.embedder_folder)
     record = read_json(Path(settings.scores_folder) / RECORD)
-    files = {"embedder": embedder / MODEL, "embedder_yaml": embedder / RECIPE}
     for name in ("cohort", "calibration"):
         given = record["inputs"].get(f"{name} embeddings")
         if given is not None:

@@ -24,12 +24,11 @@ from speechbrain_ext.inference.safe_modules import (
     describe_modules,
 )
 from speechbrain_ext.models.embedder import (
-    MODEL,
-    RECIPE,
     WaveEmbedder,
     load_embedder,
     published_state,
 )
+from speechbrain_ext.models.settings import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,

@@ -18,13 +18,11 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from speechbrain.nnet.CNN import Conv1d
 
+from speechbrain_ext.models.settings import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path, write_text
 from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.yaml_trees import check_changes, resolve
-
-MODEL = "embedding_model.ckpt"
-RECIPE = "hyperparams.yaml"
 
 
 class WaveEmbedder(torch.nn.Module):

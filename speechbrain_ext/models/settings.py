@@ -8,15 +8,21 @@ from pathlib import Path
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
 
-# Files of an embedder folder; embedder.py, which writes them, loads much more.
-_EMBEDDER = {
-    "embedder": "embedding_model.ckpt",
-    "embedder_yaml": "hyperparams.yaml",
-}
+# Files of an embedder folder, named as SpeechBrain's own loader expects them.
+MODEL = "embedding_model.ckpt"
+RECIPE = "hyperparams.yaml"
 
 
-def _embedder_files(folder: str) -> dict[str, PathLike]:
-    return {name: Path(folder) / file for name, file in _EMBEDDER.items()}
+def embedder_files(folder: PathLike) -> dict[str, Path]:
+    """Return the files of an embedder folder, by their names in records.
+
+    Example
+    -------
+    >>> [path.name for path in embedder_files("exp/embedder").values()]
+    ['embedding_model.ckpt', 'hyperparams.yaml']
+    """
+    folder = Path(folder)
+    return {"embedder": folder / MODEL, "embedder_yaml": folder / RECIPE}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -61,7 +67,7 @@ class ExtractEmbeddings(Settings):
 
     def inputs(self) -> dict[str, PathLike]:
         """Return the files that decide the result, by name."""
-        files = _embedder_files(self.embedder_folder)
+        files = embedder_files(self.embedder_folder)
         return {**files, "annotation": self.annotation}
 
 
@@ -92,6 +98,6 @@ class WhitenEmbedder(Settings):
         """Return the files that decide the result, by name."""
         embeddings = Path(self.embeddings_folder) / "embeddings.npy"
         return {
-            **_embedder_files(self.embedder_folder),
+            **embedder_files(self.embedder_folder),
             "embeddings": embeddings,
         }

@@ -15,6 +15,7 @@ from speechbrain_ext.augment.sound_folders import (
 )
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.models.encoder_source import check_source
+from speechbrain_ext.models.settings import MODEL as EMBEDDER_MODEL
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
 from speechbrain_ext.utils.yaml_trees import find_yaml, plain, read_yaml
@@ -948,7 +949,7 @@ class TrainSpeaker(TrainingSettings):
         """Return the files that decide the result, by name."""
         found = super().inputs()
         if self.init_from is not None:
-            found["init_from"] = f"{self.init_from}/embedding_model.ckpt"
+            found["init_from"] = f"{self.init_from}/{EMBEDDER_MODEL}"
         if self.init_classifier is not None:
             found["init_classifier"] = self.init_classifier
         return found

@@ -8,7 +8,7 @@ from speechbrain_ext.experiment.artifacts import (
     GivenArtifacts,
     ScoreArtifacts,
 )
-from speechbrain_ext.models.embedder import MODEL, RECIPE
+from speechbrain_ext.models.settings import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
 
