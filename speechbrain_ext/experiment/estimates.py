@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import soundfile
@@ -21,13 +21,13 @@ import torch
 
 from speechbrain_ext.clustering.settings import MakePseudoLabels
 from speechbrain_ext.dataio.audio import read_crop
-from speechbrain_ext.dataio.audio_tree import UNREADABLE, AudioTree
+from speechbrain_ext.dataio.audio_tree import AudioTree, is_aac
 from speechbrain_ext.dataio.corpus_files import CorpusFiles
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, read_manifest
 from speechbrain_ext.dataio.settings import PrepareToy
 from speechbrain_ext.experiment.launch import launcher_words
 from speechbrain_ext.experiment.leaf import Leaf
-from speechbrain_ext.experiment.plan import Plan
+from speechbrain_ext.experiment.plan import N_CROPS, Plan
 from speechbrain_ext.experiment.plan_check import n_labels
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.training.networks import (
@@ -46,6 +46,8 @@ _AAC_BYTES = 8000  # of a second: VoxCeleb2's m4a have 64 kbit/s
 _ROW = 150  # bytes of a manifest's row, about
 _FLOAT = 4  # bytes
 
+T = TypeVar("T")
+
 
 class Size(NamedTuple):
     """Size of a corpus; ``audio`` are some of its training files."""
@@ -59,7 +61,7 @@ class Size(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What a step takes; None: not known."""
+    """Estimate of what a step takes; None where it is not known."""
 
     hours: float | None = None
     memory: float | None = None  # bytes of the device's memory, at most
@@ -185,7 +187,7 @@ def _toy_size(settings: PrepareToy) -> Size:
     return Size(n_train, n_test, n_train * mean, n_test * mean, n_trials, [])
 
 
-def _some(items: Sequence[str], n_items: int = 20) -> list[str]:
+def _some(items: Sequence[T], n_items: int = 20) -> list[T]:
     """Return some items, evenly spread."""
     return list(items[:: max(len(items) // n_items, 1)][:n_items])
 
@@ -193,10 +195,10 @@ def _some(items: Sequence[str], n_items: int = 20) -> list[str]:
 def _mean_seconds(tree: AudioTree) -> float:
     """Return the mean length of files, by the headers of some of them."""
     found = []
-    for row in _some([str(row) for row in range(len(tree))]):
-        path, n_bytes = tree.paths[int(row)], tree.sizes[int(row)]
-        if path.lower().endswith(UNREADABLE):
-            found.append(n_bytes / _AAC_BYTES)
+    for row in _some(range(len(tree))):
+        path = tree.paths[row]
+        if is_aac(path):
+            found.append(tree.sizes[row] / _AAC_BYTES)
             continue
         try:
             header = soundfile.info(path)
@@ -421,18 +423,21 @@ class Estimator:
         memory += batch * views.trained * cost.train_bytes
         return Estimate(hours, memory, disk)
 
+    def _embedded_rows(self, step: Step[Any], size: Size) -> tuple[int, float]:
+        """Return the number of utterances of an extraction, and seconds."""
+        if step.kind is Kind.EXTRACT_TRAIN:
+            return size.n_train, size.train_seconds
+        return size.n_test, size.test_seconds
+
     def _audio(self, step: Step[Any], settings: Any, size: Size) -> float:
         """Return the seconds of audio that an extraction embeds."""
-        is_train = step.kind is Kind.EXTRACT_TRAIN
-        n_rows = size.n_train if is_train else size.n_test
-        seconds = size.train_seconds if is_train else size.test_seconds
+        n_rows, seconds = self._embedded_rows(step, size)
         return seconds + n_rows * settings.n_crops * settings.crop
 
     def _extraction(
         self, step: Step[Any], settings: Any, size: Size
     ) -> Estimate:
-        is_train = step.kind is Kind.EXTRACT_TRAIN
-        n_rows = size.n_train if is_train else size.n_test
+        n_rows, _ = self._embedded_rows(step, size)
         trained = self._trained(step)
         dimension = self._dimension(step)
         disk = None
@@ -486,11 +491,11 @@ class Estimator:
         dimension = self._embedded(settings.embeddings_folder)
         if self.rates is None or dimension is None:
             return Estimate(disk=disk)
-        pairs = 15**2 if settings.protocol == "crops" else 1
+        n_crops = N_CROPS if settings.protocol == "crops" else 0
+        pairs = max(n_crops**2, 1)
         work = 2.0 * n_trials * pairs * dimension / self.rates.flops
         draws = n_trials * settings.n_bootstrap * n_backends
         hours = (work + draws * self.rates.draw_seconds) / 3600
-        n_crops = 15 if settings.protocol == "crops" else 0
         memory = embedding_bytes(size.n_test, dimension, n_crops)
         if settings.needs_cohort_folder:
             memory += embedding_bytes(size.n_train, dimension)
@@ -499,13 +504,12 @@ class Estimator:
     def _corpus(self, settings: Any, size: Size) -> Estimate:
         n_rows = size.n_train + size.n_test
         disk = float(2 * _ROW * n_rows)
-        names = [name.lower() for name in size.audio]
-        is_aac = any(name.endswith(UNREADABLE) for name in names)
+        has_aac = any(is_aac(path) for path in size.audio)
         made = isinstance(settings, PrepareToy)
-        if is_aac or made or getattr(settings, "convert_to_wav", False):
+        if has_aac or made or getattr(settings, "convert_to_wav", False):
             seconds = size.train_seconds + size.test_seconds
             disk += 2 * SAMPLE_RATE * seconds
-        if self.rates is None or is_aac or made:
+        if self.rates is None or has_aac or made:
             # Decoding m4a and synthesis are not measured.
             return Estimate(disk=disk)
         # A header takes no longer than the first samples.
