@@ -58,13 +58,6 @@ from speechbrain_ext.utils.files import read_json, write_json
 from speechbrain_ext.verification.results import read_result
 
 
-def print_plan(plan: Plan) -> None:
-    """Print which steps are done, begun and still to do, one in each line."""
-    print("\n".join(plan_lines(plan, simple_states(plan))))
-    if not plan.rounds.stopped:
-        print("  then, while churn falls, further rounds; see max_rounds")
-
-
 def check_first(steps: list[Step[Any]], name: str | None) -> None:
     """Raise InputError if ``from_stage`` names no step of the plan."""
     names = [step.name for step in steps]
@@ -191,7 +184,8 @@ def main(argv: list[str] | None = None) -> None:
     note = Path(settings.output_folder) / "restart.json"
     if first is not None:
         restart_from(longest.steps, first, note)
-    print_plan(load_plan(settings))
+    plan = load_plan(settings)
+    print("\n".join(plan_lines(plan, simple_states(plan))))
     options = given_options(recipe.options)
     plan = follow(settings, options)
     write_run_report(plan)

@@ -26,7 +26,7 @@ from speechbrain_ext.experiment.plan_check import (
     find_problems,
     states_of,
 )
-from speechbrain_ext.experiment.stage_records import DONE
+from speechbrain_ext.experiment.stage_records import DONE, RESUME, TO_DO
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.utils.errors import InputError
 
@@ -111,8 +111,6 @@ def _print_estimates(
     found = {s.name: planner.of(s) for s in plan.steps}
     lines = plan_lines(plan, states, lambda s: found[s.name], list(lists))
     print("\n".join(lines))
-    if not plan.rounds.stopped:
-        print("  then, while churn falls, further rounds; see max_rounds")
     left = [e for name, e in found.items() if states[name][0] != DONE]
     n_used = max(planner.processes(leaves[s.name].settings) for s in plan.steps)
     print("\n".join(_total_lines(left, device, n_used)))
@@ -166,6 +164,10 @@ def plan_lines(
             )
         if reason:
             lines.append(f"         {reason}")
+    if not plan.rounds.stopped:
+        lines.append(
+            "  then, while churn falls, further rounds; see max_rounds"
+        )
     return lines
 
 
@@ -196,6 +198,6 @@ def simple_states(plan: Plan) -> dict[str, tuple[str, str]]:
     """Return what the folders of the steps tell at a glance."""
     found = {}
     for step in plan.steps:
-        state = "resume" if step.artifacts.is_begun else "to do"
+        state = RESUME if step.artifacts.is_begun else TO_DO
         found[step.name] = (DONE if step.artifacts.is_done else state, "")
     return found
