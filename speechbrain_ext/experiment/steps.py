@@ -34,13 +34,7 @@ class Kind(enum.StrEnum):
     @property
     def stage(self) -> str:
         """Key of this kind in a plan's ``stages``."""
-        several = {
-            Kind.EXTRACT_TRAIN: "extract",
-            Kind.EXTRACT_TEST: "extract",
-            Kind.START_TRAIN: "start",
-            Kind.START_TEST: "start",
-        }
-        return several.get(self, self.value)
+        return _STAGES.get(self, self.value)
 
     @property
     def folder_name(self) -> str:
@@ -53,6 +47,13 @@ class Kind(enum.StrEnum):
         return self in _LAUNCHED
 
 
+# Stages that make the embeddings of training and test utterances.
+_STAGES = {
+    Kind.START_TRAIN: "start",
+    Kind.START_TEST: "start",
+    Kind.EXTRACT_TRAIN: "extract",
+    Kind.EXTRACT_TEST: "extract",
+}
 _FOLDERS = {
     Kind.PREPARE: "",
     Kind.BOOTSTRAP: "model",
