@@ -43,14 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--per_speaker", type=int, nargs="+", default=[10, 30, 100]
     )
-    parser.add_argument(
-        "--embedder", type=cells.yaml_values, default=label_noise.SMALL
-    )
-    parser.add_argument("--init_from", help="an embedder of that size")
-    parser.add_argument("--crop", type=float, default=1.0)
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--n_epochs", type=int, default=12)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    label_noise.add_training_arguments(parser, crop=1.0, n_epochs=12)
     parser.add_argument("--output", default="results/benchmarks/gate_fit.json")
     return parser.parse_args(argv)
 
@@ -77,24 +70,15 @@ def watch(
     seed: int,
 ) -> Path:
     """Train with a gate that begins after the last epoch; return the folder."""
-    cells.train(
+    label_noise.train_on(
         arguments,
         corpus,
         folder,
-        "train_speaker",
-        "train_speaker_ecapa.yaml",
-        train_annotation=str(labels),
-        embedder=arguments.embedder,
-        init_from=arguments.init_from,
-        crop=arguments.crop,
-        batch_size=arguments.batch_size,
-        n_epochs=arguments.n_epochs,
-        lr=arguments.lr,
-        valid_fraction=0.0,
+        labels,
+        seed,
         gate="hard",
         gate_fit="drawn",
         gate_from_epoch=arguments.n_epochs + 2,
-        seed=seed,
     )
     return folder / "model"
 

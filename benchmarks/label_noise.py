@@ -85,12 +85,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--shares", type=float, nargs="+", default=[0, 0.2, 0.4]
     )
     parser.add_argument("--modes", nargs="+", default=list(MODES))
-    parser.add_argument("--embedder", type=cells.yaml_values, default=SMALL)
-    parser.add_argument("--init_from", help="an embedder of that size")
-    parser.add_argument("--crop", type=float, default=1.5)
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--n_epochs", type=int, default=25)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    add_training_arguments(parser, crop=1.5, n_epochs=25)
     parser.add_argument("--gate_from_epoch", type=int, default=5)
     parser.add_argument("--correct_from_epoch", type=int, default=9)
     parser.add_argument("--n_bootstrap", type=int, default=1000)
@@ -98,6 +93,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--output", default="results/benchmarks/label_noise.json"
     )
     return parser.parse_args(argv)
+
+
+def add_training_arguments(
+    parser: argparse.ArgumentParser, crop: float, n_epochs: int
+) -> None:
+    """Add the arguments of `train_on`, with these defaults."""
+    parser.add_argument("--embedder", type=cells.yaml_values, default=SMALL)
+    parser.add_argument("--init_from", help="an embedder of that size")
+    parser.add_argument("--crop", type=float, default=crop)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--n_epochs", type=int, default=n_epochs)
+    parser.add_argument("--lr", type=float, default=2e-3)
 
 
 def uniform(
@@ -170,17 +177,15 @@ def write_labels(
     write_manifest(path, table, "pseudo_labels")
 
 
-def do_cell(
+def train_on(
     arguments: argparse.Namespace,
     corpus: Path,
     folder: Path,
     labels: Path,
-    mode: str,
     seed: int,
+    **options: Any,
 ) -> None:
-    """Train, embed and score one cell."""
-    how = dict(MODES[mode])
-    correct = arguments.correct_from_epoch if how.pop("correct", None) else None
+    """Train the small ECAPA-TDNN on labels, which may be wrong."""
     cells.train(
         arguments,
         corpus,
@@ -195,9 +200,30 @@ def do_cell(
         n_epochs=arguments.n_epochs,
         lr=arguments.lr,
         valid_fraction=0.0,
+        seed=seed,
+        **options,
+    )
+
+
+def do_cell(
+    arguments: argparse.Namespace,
+    corpus: Path,
+    folder: Path,
+    labels: Path,
+    mode: str,
+    seed: int,
+) -> None:
+    """Train, embed and score one cell."""
+    how = dict(MODES[mode])
+    correct = arguments.correct_from_epoch if how.pop("correct", None) else None
+    train_on(
+        arguments,
+        corpus,
+        folder,
+        labels,
+        seed,
         gate_from_epoch=arguments.gate_from_epoch,
         correct_from_epoch=correct,
-        seed=seed,
         **how,
     )
     cells.score(arguments, corpus, folder, mode, seed)
@@ -321,7 +347,8 @@ def add_paired_tests(
     arguments: argparse.Namespace, corpus: Path, rows: list[dict[str, Any]]
 ) -> None:
     """Add to each row its difference from the row without a gate."""
-    for share, part in itertools.groupby(rows, lambda row: row["share"]):
+    for share in arguments.shares:
+        part = [row for row in rows if row["share"] == share]
         drawn = {
             row["mode"]: [
                 paired.drawn_eers(
@@ -333,8 +360,8 @@ def add_paired_tests(
             ]
             for row in part
         }
-        for row in rows:
-            if row["share"] == share and row["mode"] != BASELINE:
+        for row in part:
+            if row["mode"] != BASELINE:
                 row[f"against {BASELINE}"] = paired.compare(
                     drawn[BASELINE], drawn[row["mode"]]
                 )
