@@ -28,7 +28,7 @@ from speechbrain_ext.experiment.rounds import round_system, rounds_of
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.steps import Kind, Late, Role, Step, System
 from speechbrain_ext.utils.files import read_json
-from speechbrain_ext.utils.yaml_trees import merged
+from speechbrain_ext.utils.yaml_trees import merged, read_yaml
 from speechbrain_ext.verification.results import CAVEATS
 
 N_CROPS = 15  # of an utterance, under the paper's protocol
@@ -187,9 +187,10 @@ class _Builder:
     def method(self) -> str:
         """Return the name of the bootstrap's training without labels."""
         stage = self.settings.stage(Kind.BOOTSTRAP.stage)
-        if stage.recipe == "train_contrastive":
-            return "MoCo" if stage.set.get("method") == "moco" else "SimCLR"
-        return "DINO"
+        if stage.recipe != "train_contrastive":
+            return "DINO"
+        method = {**read_yaml(stage.hparams), **stage.set}.get("method")
+        return "MoCo" if method == "moco" else "SimCLR"
 
     def train_bootstrap(self, system: System) -> Model:
         """Append the training without labels."""

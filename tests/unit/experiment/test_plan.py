@@ -35,6 +35,24 @@ def contrastive(settings, **values):
     return changed(settings, stages={**settings.stages, "bootstrap": stage})
 
 
+def test_the_bootstrap_is_named_by_its_training(settings, tmp_path):
+    """Its own YAML says which, unless the plan sets another method."""
+    leaf = tmp_path / "moco.yaml"
+    leaf.write_text("base: train_contrastive_ecapa_small.yaml\nmethod: moco\n")
+    dino = {"recipe": "train_dino", "hparams": "train_dino_ecapa.yaml"}
+    own = {"recipe": "train_contrastive", "hparams": str(leaf), "set": {}}
+    for bootstrap, name in (
+        (contrastive(settings).stages["bootstrap"], "SimCLR"),
+        (contrastive(settings, method="moco").stages["bootstrap"], "MoCo"),
+        (own, "MoCo"),
+        ({**own, "set": {"method": "simclr"}}, "SimCLR"),
+        ({**dino, "set": {}}, "DINO"),
+    ):
+        stages = {**settings.stages, "bootstrap": bootstrap}
+        steps = by_name(changed(settings, stages=stages))
+        assert steps["bootstrap/model"].system.row == name
+
+
 def test_steps_come_in_the_order_of_the_paper(settings):
     systems = list(dict.fromkeys(n.split("/")[0] for n in names(settings)))
     rounds = ["round1", "round2"]
