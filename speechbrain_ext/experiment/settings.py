@@ -128,8 +128,8 @@ class RunRounds(Settings):
     bootstrap_name: str | None = setting(
         None,
         "name of the bootstrap (the training without labels, or what is given "
-        "in its place) in result tables; null: DINO, "
-        "SimCLR or MoCo, as its recipe trains, or what was given",
+        "in its place) in result tables; null: DINO, SimCLR or MoCo, as its "
+        "recipe trains, or what was given",
         group="rounds",
     )
     n_rounds: int | Literal["auto"] = setting(
@@ -298,7 +298,7 @@ class RunRounds(Settings):
 
     @property
     def start(self) -> str | None:
-        """What the run is given to start from, in words; None: nothing."""
+        """Words for what the run is given to start from; None without it."""
         if self.start_embedder is not None:
             return "given embedder"
         return None if self.start_embeddings is None else "given embeddings"

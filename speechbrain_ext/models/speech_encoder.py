@@ -127,7 +127,7 @@ class SpeechEncoder(torch.nn.Module):
 
     @property
     def has_windows(self) -> bool:
-        """Whether long utterances are encoded in windows, as by Whisper.
+        """Return whether long utterances are encoded in windows (Whisper).
 
         Memory then grows with the length of an utterance, and not with its
         square.

@@ -285,7 +285,7 @@ def of_the_head() -> dict:
 
 @functools.cache
 def of_wavlm_base(**sizes) -> dict:
-    """What follows from 12 layers of 768 with MHFA; nothing is computed."""
+    """Numbers of MHFA and of WavLM Base+ with it, counted without memory."""
     base = {"hidden_size": 768, "num_hidden_layers": 12}
     with torch.device("meta"):
         model = SpeakerEncoder(None, base, functools.partial(MHFA, **sizes))

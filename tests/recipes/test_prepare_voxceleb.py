@@ -226,7 +226,7 @@ def test_m4a_files_without_ffmpeg_are_one_clear_error(
 
 
 def test_a_killed_decoding_goes_on_where_it_was(data, tmp_path, monkeypatch):
-    """As VoxCeleb is unpacked: m4a to train on, wav to test with."""
+    """The tree is VoxCeleb's: m4a files to train on, wav to test with."""
     ffmpeg = FakeFfmpeg(tmp_path / "bin", monkeypatch)
     aac = data / "dev" / "aac"
     contents = [32000, 30000, "damaged", "deadly", 20000, 20001, 20002, 20003]

@@ -208,7 +208,7 @@ def test_automatic_rounds_end_alike_after_a_kill(tmp_path, monkeypatch, where):
 
 
 def test_a_failed_step_stops_the_run_and_says_where(tmp_path):
-    """As many files as a batch needs, none of which can be used."""
+    """The corpus has enough files for a batch, and all of them are empty."""
     (tmp_path / "speech").mkdir()
     for number in range(200):
         (tmp_path / "speech" / f"{number}.wav").touch()

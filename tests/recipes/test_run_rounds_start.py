@@ -250,7 +250,7 @@ def test_a_wrong_start_stops_before_any_work(tmp_path, options, message):
 def test_debug_trains_a_small_bootstrap_in_place_of_a_given_start(
     tmp_path, capsys
 ):
-    """What is given belongs to the corpus, and --debug has another."""
+    """A given start is of the plan's corpus, and --debug has another one."""
     run_rounds.main(
         [
             PLAN,

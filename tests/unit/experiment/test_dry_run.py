@@ -1,4 +1,4 @@
-"""What a dry run says of each step."""
+"""States, lines and problems that a dry run prints for each step."""
 
 import pytest
 from plans import read_plan
