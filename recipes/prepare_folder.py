@@ -13,8 +13,7 @@ from any path. With ``test_folder`` and ``trials`` there is a ``test.csv`` too.
 
 from __future__ import annotations
 
-from speechbrain_ext.dataio.corpus import prepare
-from speechbrain_ext.dataio.corpus_files import find_corpus
+from speechbrain_ext.dataio.corpus_files import find_corpus, prepare_corpus
 from speechbrain_ext.dataio.settings import PrepareFolder
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.command_line import run
@@ -27,16 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     found = find_corpus(settings)
     if recipe.is_done(**found.request()):
         return
-    names, facts = prepare(
-        recipe.folder,
-        settings.data_folder,
-        found.train,
-        found.test,
-        found.trials,
-        settings.min_duration,
-        convert_to_wav=settings.convert_to_wav,
-        num_workers=settings.num_workers,
-    )
+    names, facts = prepare_corpus(settings, found)
     recipe.finish(names, **facts)
 
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechbrain_ext.dataio.corpus import prepare
 from speechbrain_ext.dataio.corpus_files import (
     DOWNLOADS,
     find_corpus,
     keep_downloads,
+    prepare_corpus,
 )
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.oracle import write_oracle
@@ -36,16 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     if recipe.is_done(**found.request()):
         return
     keep_downloads(recipe.folder / DOWNLOADS, found.trials)
-    names, facts = prepare(
-        recipe.folder,
-        settings.data_folder,
-        found.train,
-        found.test,
-        found.trials,
-        settings.min_duration,
-        convert_to_wav=settings.convert_to_wav,
-        num_workers=settings.num_workers,
-    )
+    names, facts = prepare_corpus(settings, found)
     has_test = found.test is not None
     facts["n_oracle_speakers"] = _write_oracle(recipe.folder, has_test)
     recipe.finish([*names, "oracle.csv"], **facts)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.dataio.audio_tree import AudioTree, is_inside
-from speechbrain_ext.dataio.corpus import find_audio, named_files
+from speechbrain_ext.dataio.corpus import find_audio, named_files, prepare
 from speechbrain_ext.dataio.settings import PrepareFolder, PrepareVoxCeleb
 from speechbrain_ext.dataio.trials import (
     TrialList,
@@ -129,6 +129,42 @@ def _folder(settings: PrepareFolder) -> CorpusFiles:
         # Without lists all files below the folder are test files.
         test = named_files(test, lists, test_folder)
     return CorpusFiles(train, test, lists)
+
+
+def prepare_corpus(
+    settings: PrepareVoxCeleb | PrepareFolder, files: CorpusFiles
+) -> tuple[list[str], dict[str, Any]]:
+    """Measure or convert the files of a corpus and write its manifests.
+
+    Arguments
+    ---------
+    settings : PrepareVoxCeleb or PrepareFolder
+        Of the recipe that prepares it.
+    files : CorpusFiles
+        From `find_corpus`.
+
+    Returns
+    -------
+    list of str
+        Names of the files that were written.
+    dict of str to Any
+        Facts for the stage record, ``data_root`` among them.
+
+    Raises
+    ------
+    InputError
+        As of `speechbrain_ext.dataio.corpus.prepare`.
+    """
+    return prepare(
+        settings.output_folder,
+        settings.data_folder,
+        files.train,
+        files.test,
+        files.trials,
+        settings.min_duration,
+        convert_to_wav=settings.convert_to_wav,
+        num_workers=settings.num_workers,
+    )
 
 
 def read_lists(
