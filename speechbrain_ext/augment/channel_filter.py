@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.keyed_random import uniforms
 
 N_BANDS = (3, 6)  # as published: least and most
 # Numbers in [0, 1) that make a response: number of bands, gains of the knots,
@@ -106,6 +107,57 @@ def apply_responses(wavs: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
     energy = wavs.square().sum(1, keepdim=True)
     left = out.square().sum(1, keepdim=True).clamp(min=1e-12)
     return out * (energy / left).sqrt()
+
+
+class ChannelFilter(torch.nn.Module):
+    """Random channel alone, for crops that no recorded sounds are added to.
+
+    Arguments
+    ---------
+    filter_prob : float
+        Probability, from 0 to 1, that a crop gets a response.
+    filter_db : float
+        Gains lie between minus and plus this, dB.
+
+    Raises
+    ------
+    InputError
+        ``filter_db`` is negative.
+
+    Example
+    -------
+    >>> crops = torch.randn(2, 8000)
+    >>> keys = np.array([1, 2], dtype=np.uint64)
+    >>> ChannelFilter().by_keys(crops, keys).shape
+    torch.Size([2, 8000])
+    """
+
+    def __init__(self, filter_prob: float = 1.0, filter_db: float = 6.0):
+        super().__init__()
+        check_range(filter_db)
+        self.filter_prob, self.filter_db = filter_prob, filter_db
+
+    @torch.no_grad()
+    def by_keys(self, wavs: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
+        """Filter each waveform as its random key determines.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Crops at 16 kHz [B, T].
+        keys : np.ndarray
+            [B], uint64.
+
+        Returns
+        -------
+        torch.Tensor
+            Filtered copies [B, T].
+        """
+        u = uniforms(keys, 1 + N_NUMBERS)
+        gains = torch.from_numpy(responses(u[:, 1:], self.filter_db)).to(wavs)
+        out = apply_responses(wavs, gains)
+        chosen = torch.from_numpy(u[:, 0] < self.filter_prob).to(wavs.device)
+        return torch.where(chosen[:, None], out, wavs)
 
 
 def _mel(frequency: np.ndarray | float) -> np.ndarray:

@@ -12,6 +12,7 @@ RECIPE_SETTINGS = {
     "compare_scores": "verification.settings:CompareScores",
     "convert_embeddings": "dataio.settings:ConvertEmbeddings",
     "convert_labels": "dataio.settings:ConvertLabels",
+    "embed_pretrained": "training.settings:EmbedPretrained",
     "export_model": "inference.settings:ExportModel",
     "extract_embeddings": "models.settings:ExtractEmbeddings",
     "make_oracle_labels": "dataio.settings:MakeOracleLabels",

@@ -20,6 +20,7 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
 from torch.overrides import TorchFunctionMode
 
+from speechbrain_ext.models.layer_means import LayerMeans
 from speechbrain_ext.models.pooling import (
     MHFA,
     ContextAwareMHFA,
@@ -49,6 +50,7 @@ KNOWN |= {
         ContextAwareMHFA,
         WeightedSumECAPA,
         WeightedSumTDNN,
+        LayerMeans,
     )
 }
 _ENCODER_FIELDS = {*ARCHITECTURE, "model_type", "do_normalize"}

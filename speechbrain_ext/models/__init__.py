@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "embedder": "Embedder build_embedder load_embedder save_embedder",
         "heads": "DINOHead Projection",
+        "layer_means": "LayerMeans",
         "momentum_teacher": "MomentumTeacher",
         "pooling": "ContextAwareMHFA MHFA WeightedSumECAPA WeightedSumTDNN",
         "speech_encoder": "RawWaveform SpeakerEncoder SpeechEncoder",

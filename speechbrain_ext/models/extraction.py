@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
 from speechbrain_ext.models.embedder import WaveEmbedder, batches_of_one_length
 from speechbrain_ext.utils.distributed import n_processes, process_sum
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import atomic_path
 
 
 class WholeUtterances(torch.utils.data.Dataset):
@@ -148,6 +150,114 @@ def embed_batches(
         parts.append(embeddings)
         bar.update(len(batch_rows))
     return np.array(rows), np.concatenate(parts)
+
+
+def embed_in_chunks(
+    embedder: WaveEmbedder,
+    manifest: Manifest,
+    folder: Path,
+    max_batch_seconds: float,
+    chunk_size: int,
+    num_workers: int,
+    crops: Crops | None = None,
+) -> None:
+    """Embed all utterances into files, of which those that exist are kept.
+
+    A killed run, or one on another number of processes, so goes on where it
+    stopped. Join the chunks with `joined_chunks`, once all processes are done.
+
+    Arguments
+    ---------
+    embedder : WaveEmbedder
+        On its device; used in eval mode.
+    manifest : Manifest
+        The utterances.
+    folder : pathlib.Path
+        Where each chunk is written when it is complete.
+    max_batch_seconds : float
+        Most seconds of speech in a batch.
+    chunk_size : int
+        Utterances of a chunk, about.
+    num_workers : int
+        Number of processes that read audio, for each process.
+    crops : Crops, optional
+        Crops of each utterance to embed too.
+    """
+    max_frames = round(max_batch_seconds * SAMPLE_RATE)
+    world = n_processes()
+    rank = (get_rank() or 0) % world
+    with tqdm(
+        total=len(manifest), desc="embed", disable=not if_main_process()
+    ) as bar:
+        plan = chunks(manifest, max_frames, chunk_size)
+        for number, batches in enumerate(plan):
+            path = folder / f"{number:06d}.npz"
+            if path.exists():
+                bar.update(sum(map(len, batches)))
+            elif number % world == rank:
+                reading = (num_workers, bar, 1, crops)
+                rows, found = embed_batches(
+                    embedder, manifest, batches, *reading
+                )
+                arrays: dict[str, Any] = {"rows": rows, "embeddings": found}
+                if crops:
+                    arrays["embeddings"] = found[:, 0]
+                    arrays["crops"] = found[:, 1:]
+                with atomic_path(path) as part, open(part, "wb") as stream:
+                    np.savez(stream, **arrays)
+
+
+def chunks(
+    manifest: Manifest, max_frames: int, chunk_size: int
+) -> Iterator[list[list[int]]]:
+    """Group batches into chunks of about ``chunk_size`` utterances."""
+    chunk: list[list[int]] = []
+    size = 0
+    for batch in batches_of_one_length(
+        manifest.stop - manifest.start, max_frames
+    ):
+        chunk.append(batch)
+        size += len(batch)
+        if size >= chunk_size:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def joined_chunks(
+    folder: Path, n_rows: int, outputs: Mapping[str, Path]
+) -> list[str]:
+    """Write the chunks of `embed_in_chunks` as one array for each key.
+
+    Arguments
+    ---------
+    folder : pathlib.Path
+        Of the chunks.
+    n_rows : int
+        Number of utterances.
+    outputs : mapping of str to pathlib.Path
+        File of ``"embeddings"`` and, if there are any, of ``"crops"``.
+
+    Returns
+    -------
+    list of str
+        The keys that the chunks have.
+    """
+    # Ignores temporary files that a killed process has left.
+    paths = sorted(folder.glob("[0-9]*.npz"))
+    with np.load(paths[0]) as first:
+        shapes = {name: first[name].shape[1:] for name in first.files}
+    found = [key for key in outputs if key in shapes]
+    for key in found:
+        with atomic_path(outputs[key]) as part:
+            shape = (n_rows, *shapes[key])
+            whole = np.lib.format.open_memmap(part, "w+", np.float32, shape)
+            for path in paths:
+                with np.load(path) as chunk:
+                    whole[chunk["rows"]] = chunk[key]
+            whole.flush()
+    return found
 
 
 def embed_manifest(

@@ -181,6 +181,55 @@ def _pairs_by_epoch(
     return figure
 
 
+def layer_choice(table: pd.DataFrame) -> Figure:
+    """Plot the label-free criteria of each layer of a pre-trained encoder.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        ``layers.csv`` of embed_pretrained: ``layer``, ``eer``, ``eer_clean``
+        and ``agreement``.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        There is no layer.
+
+    Example
+    -------
+    >>> row = {"layer": 0, "eer": 21.0, "eer_clean": 9.0, "agreement": 0.05}
+    >>> layer_choice(pd.DataFrame([row])).get_label()
+    'Layer 0 has the lowest error rate of augmented crop pairs: 21.0 %.'
+    """
+    need(table, "layer of an encoder")
+    best = table.loc[table.eer.idxmin()]
+    figure = Figure(figsize=(6.4, 3.2))
+    errors, agreement = figure.subplots(1, 2)
+    for key, shade, label in (
+        ("eer", "black", "augmented"),
+        ("eer_clean", "0.6", "clean"),
+    ):
+        errors.plot(table.layer, table[key], ".-", color=shade, label=label)
+    errors.plot(best.layer, best.eer, "o", mfc="none", color="black")
+    errors.set_ylabel("EER of crop pairs (%)")
+    agreement.plot(table.layer, table.agreement, ".-", color="black")
+    agreement.set_ylabel("agreement of clusterings (AMI)")
+    for axes in (errors, agreement):
+        axes.set_xlabel("layer")
+        axes.xaxis.set_major_locator(whole_numbers())
+        axes.grid(color="0.9")
+    outer_legend(errors)
+    figure.set_label(
+        f"Layer {best.layer:.0f} has the lowest error rate of augmented crop "
+        f"pairs: {best.eer:.1f} %."
+    )
+    return laid_out(figure)
+
+
 def layer_distances(table: pd.DataFrame) -> Figure:
     """Plot the distance of each encoder layer, one line for each epoch.
 

@@ -61,17 +61,10 @@ def _given(wired: Any) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(kw_only=True)
-class TrainingSettings(Settings):
-    """Settings that all three trainings share."""
+class ModelSettings(Settings):
+    """Settings of what makes an embedder of utterances and sounds."""
 
     manifest_kind: ClassVar[str] = "utterances"
-    # SpeechBrain's run options that would change nothing.
-    refused_options: ClassVar[Mapping[str, str]] = {
-        "nonfinite_patience": "the first loss that is not finite ends a run",
-        "skip_nonfinite_grads": "gradients are never skipped in silence",
-        "remove_vector_weight_decay": "vectors never have weight decay",
-        "data_parallel_backend": "several GPUs train by torchrun",
-    }
 
     train_annotation: str = setting(
         doc="manifest of the training utterances", path=True, group=DATA
@@ -125,6 +118,156 @@ class TrainingSettings(Settings):
     embedder: dict[str, Any] = setting(
         {}, "values to change in the embedder's YAML", group=MODEL
     )
+
+    def check_together(self) -> None:
+        """Raise InputError for values that contradict each other."""
+        self._check_sources()
+        weights = _given(self.augment).get("probabilities")
+        if weights is not None and (len(weights) != 5 or not sum(weights)):
+            raise InputError(
+                f"augment.probabilities is {list(weights)}; it must be five "
+                "weights (clean, rir, music, babble, noise), one of them above "
+                "0; for example --augment='{probabilities: [1, 1, 1, 1, 1]}'"
+            )
+        for name, usual in _RANGES.items():
+            ends = _given(self.augment).get(name)
+            if ends is not None and (len(ends) != 2 or ends[0] > ends[1]):
+                raise InputError(
+                    f"augment.{name} is {list(ends)}; it must be [lowest, "
+                    f"highest]; for example --augment='{{{name}: {usual}}}'"
+                )
+
+    def _check_sources(self) -> None:
+        """Raise InputError for sounds that are given twice or by half."""
+        augment = _given(self.augment)
+        if (self.musan is None) != (self.rirs is None):
+            key, other = ("musan", "rirs") if self.musan else ("rirs", "musan")
+            raise InputError(
+                f"{key} is {getattr(self, key)} and {other} is null; both are "
+                f"needed; give --{other}, or leave out --{key}"
+            )
+        if self.musan is None:
+            return
+        if self.augment_folder is not None:
+            raise InputError(
+                f"musan is {self.musan} and augment_folder is "
+                f"{self.augment_folder}; sounds come from one of them; give "
+                "--augment_folder=null, or --musan=null --rirs=null"
+            )
+        if augment.get("rir_folder"):
+            raise InputError(
+                f"augment.rir_folder is {augment['rir_folder']}; rirs, "
+                f"{self.rirs}, has the impulse responses; leave one out"
+            )
+        if augment.get("!") != _OUR_AUGMENT:
+            raise InputError(
+                f"musan is {self.musan}; {augment.get('!')} takes one folder "
+                "for all sounds; give --augment_folder in place of --musan and "
+                "--rirs"
+            )
+
+    def sound_folders(self) -> tuple[str | None, str | None]:
+        """Return the folder of sounds and, if it is another, of responses.
+
+        Returns
+        -------
+        tuple of (str or None, str or None)
+            As `speechbrain_ext.augment.augmenter.from_folder` takes them.
+
+        Raises
+        ------
+        InputError
+            ``musan`` or ``rirs`` is not what its archive unpacks to.
+        """
+        if self.musan is None or self.rirs is None:
+            return self.augment_folder, None
+        check_downloads(self.musan, self.rirs)
+        return self.musan, str(impulse_responses(self.rirs))
+
+    def check_sounds(self) -> None:
+        """Raise InputError if a folder of sounds is not there or is empty."""
+        sounds, rirs = self.sound_folders()
+        augment = _given(self.augment)
+        # What another class needs is not known.
+        if sounds is not None and augment.get("!") == _OUR_AUGMENT:
+            check_sounds(sounds, rirs or augment.get("rir_folder"))
+
+    def check_encoder(self) -> None:
+        """Raise InputError if the pre-trained encoder cannot be loaded."""
+        if self.encoder_source:
+            _check_source(self.encoder_source)
+
+    @property
+    def encoder_source(self) -> str | None:
+        """Source of the pre-trained encoder, if the embedder has one."""
+        values = {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
+        return values.get("encoder_source") or None
+
+    def inputs(self) -> dict[str, str]:
+        """Return the files that decide the result, by name."""
+        return {
+            "train_annotation": self.train_annotation,
+            "embedder_yaml": str(find_yaml(self.embedder_yaml)),
+            **self._encoder_files(),
+        }
+
+    def _encoder_files(self) -> dict[str, str]:
+        """Return the files of a pre-trained encoder that is no hub id."""
+        source = Path(self.encoder_source or "")
+        if source.is_file():
+            return {"encoder": str(source)}
+        if source == Path() or not source.is_dir():
+            return {}
+        files = [p for p in source.iterdir() if p.suffix in _MODEL_FILES]
+        return {f"encoder {path.name}": str(path) for path in files}
+
+    def augment_files(self) -> dict[str, Any]:
+        """Return a summary of the sounds in folders, for the record."""
+        augment = _given(self.augment)
+        sounds, rirs = self.sound_folders()
+        # What files another class reads is not known.
+        if sounds is None or augment.get("!") != _OUR_AUGMENT:
+            return {}
+        folders = {"sounds": sounds}
+        rirs = rirs or augment.get("rir_folder")
+        if rirs:
+            folders["rir"] = rirs
+        found = {
+            name: list_audio([folder], with_aac=True).summary()
+            for name, folder in folders.items()
+        }
+        return {"augment_files": found}
+
+    def record(self) -> dict[str, Any]:
+        """Return the values that decide the result, and whether it augments."""
+        augment = dict(_given(self.augment))
+        if augment.get("rir_folder"):
+            augment["rir_folder"] = "a folder"
+        embedder = dict(self.embedder)
+        source = embedder.get("encoder_source")
+        if source and Path(source).exists():
+            # An input, of which the bytes count and not the place.
+            embedder["encoder_source"] = "local files"
+        augmented = (self.augment_folder or self.musan) is not None
+        return {
+            **super().record(),
+            "augment": augment,
+            "embedder": embedder,
+            "augmented": augmented,
+        }
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainingSettings(ModelSettings):
+    """Settings that all three trainings share."""
+
+    # SpeechBrain's run options that would change nothing.
+    refused_options: ClassVar[Mapping[str, str]] = {
+        "nonfinite_patience": "the first loss that is not finite ends a run",
+        "skip_nonfinite_grads": "gradients are never skipped in silence",
+        "remove_vector_weight_decay": "vectors never have weight decay",
+        "data_parallel_backend": "several GPUs train by torchrun",
+    }
 
     n_epochs: int = setting(
         80, "number of training epochs", low=1, group=LEARNING
@@ -249,146 +392,13 @@ class TrainingSettings(Settings):
 
     def check_together(self) -> None:
         """Raise InputError for values that contradict each other."""
-        self._check_sources()
-        weights = _given(self.augment).get("probabilities")
-        if weights is not None and (len(weights) != 5 or not sum(weights)):
-            raise InputError(
-                f"augment.probabilities is {list(weights)}; it must be five "
-                "weights (clean, rir, music, babble, noise), one of them above "
-                "0; for example --augment='{probabilities: [1, 1, 1, 1, 1]}'"
-            )
-        for name, usual in _RANGES.items():
-            ends = _given(self.augment).get(name)
-            if ends is not None and (len(ends) != 2 or ends[0] > ends[1]):
-                raise InputError(
-                    f"augment.{name} is {list(ends)}; it must be [lowest, "
-                    f"highest]; for example --augment='{{{name}: {usual}}}'"
-                )
+        super().check_together()
         if self.eer_trials is not None and self.eer_annotation is None:
             raise InputError(
                 f"eer_trials is {self.eer_trials!r} and eer_annotation is "
                 "null; both are needed; give the manifest of the trials' "
                 "utterances with --eer_annotation, or leave out --eer_trials"
             )
-
-    def _check_sources(self) -> None:
-        """Raise InputError for sounds that are given twice or by half."""
-        augment = _given(self.augment)
-        if (self.musan is None) != (self.rirs is None):
-            key, other = ("musan", "rirs") if self.musan else ("rirs", "musan")
-            raise InputError(
-                f"{key} is {getattr(self, key)} and {other} is null; both are "
-                f"needed; give --{other}, or leave out --{key}"
-            )
-        if self.musan is None:
-            return
-        if self.augment_folder is not None:
-            raise InputError(
-                f"musan is {self.musan} and augment_folder is "
-                f"{self.augment_folder}; sounds come from one of them; give "
-                "--augment_folder=null, or --musan=null --rirs=null"
-            )
-        if augment.get("rir_folder"):
-            raise InputError(
-                f"augment.rir_folder is {augment['rir_folder']}; rirs, "
-                f"{self.rirs}, has the impulse responses; leave one out"
-            )
-        if augment.get("!") != _OUR_AUGMENT:
-            raise InputError(
-                f"musan is {self.musan}; {augment.get('!')} takes one folder "
-                "for all sounds; give --augment_folder in place of --musan and "
-                "--rirs"
-            )
-
-    def sound_folders(self) -> tuple[str | None, str | None]:
-        """Return the folder of sounds and, if it is another, of responses.
-
-        Returns
-        -------
-        tuple of (str or None, str or None)
-            As `speechbrain_ext.augment.augmenter.from_folder` takes them.
-
-        Raises
-        ------
-        InputError
-            ``musan`` or ``rirs`` is not what its archive unpacks to.
-        """
-        if self.musan is None or self.rirs is None:
-            return self.augment_folder, None
-        check_downloads(self.musan, self.rirs)
-        return self.musan, str(impulse_responses(self.rirs))
-
-    def check_sounds(self) -> None:
-        """Raise InputError if a folder of sounds is not there or is empty."""
-        sounds, rirs = self.sound_folders()
-        augment = _given(self.augment)
-        # What another class needs is not known.
-        if sounds is not None and augment.get("!") == _OUR_AUGMENT:
-            check_sounds(sounds, rirs or augment.get("rir_folder"))
-
-    def check_encoder(self) -> None:
-        """Raise InputError if the pre-trained encoder cannot be loaded."""
-        if self.encoder_source:
-            _check_source(self.encoder_source)
-
-    @property
-    def encoder_source(self) -> str | None:
-        """Source of the pre-trained encoder, if the embedder has one."""
-        values = {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
-        return values.get("encoder_source") or None
-
-    def inputs(self) -> dict[str, str]:
-        """Return the files that decide the result, by name."""
-        return {
-            "train_annotation": self.train_annotation,
-            "embedder_yaml": str(find_yaml(self.embedder_yaml)),
-            **self._encoder_files(),
-        }
-
-    def _encoder_files(self) -> dict[str, str]:
-        """Return the files of a pre-trained encoder that is no hub id."""
-        source = Path(self.encoder_source or "")
-        if source.is_file():
-            return {"encoder": str(source)}
-        if source == Path() or not source.is_dir():
-            return {}
-        files = [p for p in source.iterdir() if p.suffix in _MODEL_FILES]
-        return {f"encoder {path.name}": str(path) for path in files}
-
-    def augment_files(self) -> dict[str, Any]:
-        """Return a summary of the sounds in folders, for the record."""
-        augment = _given(self.augment)
-        sounds, rirs = self.sound_folders()
-        # What files another class reads is not known.
-        if sounds is None or augment.get("!") != _OUR_AUGMENT:
-            return {}
-        folders = {"sounds": sounds}
-        rirs = rirs or augment.get("rir_folder")
-        if rirs:
-            folders["rir"] = rirs
-        found = {
-            name: list_audio([folder], with_aac=True).summary()
-            for name, folder in folders.items()
-        }
-        return {"augment_files": found}
-
-    def record(self) -> dict[str, Any]:
-        """Return the values that decide the result, and whether it augments."""
-        augment = dict(_given(self.augment))
-        if augment.get("rir_folder"):
-            augment["rir_folder"] = "a folder"
-        embedder = dict(self.embedder)
-        source = embedder.get("encoder_source")
-        if source and Path(source).exists():
-            # An input, of which the bytes count and not the place.
-            embedder["encoder_source"] = "local files"
-        augmented = (self.augment_folder or self.musan) is not None
-        return {
-            **super().record(),
-            "augment": augment,
-            "embedder": embedder,
-            "augmented": augmented,
-        }
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -953,3 +963,82 @@ class TrainSpeaker(TrainingSettings):
         if self.init_classifier is not None:
             found["init_classifier"] = self.init_classifier
         return found
+
+
+@dataclasses.dataclass(kw_only=True)
+class EmbedPretrained(ModelSettings):
+    """Settings of a pre-trained encoder used as it is, without training."""
+
+    recipe = "embed_pretrained"
+
+    augment: Wired = setting(
+        Wired(
+            f"{_OUR_AUGMENT} {{probabilities: [1, 2, 1, 1, 1], "
+            "reverb_prob: 0.5, filter_prob: 1.0, filter_db: 9.0}"
+        ),
+        "augmentation of the crops that layers are compared by; without a "
+        "folder of sounds, its filter alone",
+        arguments=_AUGMENT,
+        group=DATA,
+    )
+    embedder_yaml: str = setting(
+        "hparams/embedders/encoder_mean.yaml",
+        "YAML file of the embedder, whose pooling is LayerMeans",
+        path=True,
+        group=MODEL,
+    )
+    layers: Literal["auto"] | list[int] = setting(
+        "auto",
+        "hidden states to average, from 0 (the input of the first transformer "
+        "layer); auto: the one whose averages tell crops of different "
+        "utterances apart best",
+        low=0,
+        group=MODEL,
+    )
+    whiten: float = setting(
+        0.5,
+        "exponent of whitening: each principal component is divided by this "
+        "power of its standard deviation; 0 only standardises, 1 whitens fully",
+        low=0,
+        high=1,
+        group=MODEL,
+    )
+    n_choice_utterances: int = setting(
+        1000,
+        "number of utterances, at most, that layers=auto compares",
+        low=10,
+        group=MODEL,
+    )
+    choice_crop: float = setting(
+        1.25,
+        "length in seconds of the two crops of an utterance that layers=auto "
+        "compares; shorter utterances than two crops are left out",
+        above=0,
+        group=MODEL,
+    )
+    max_batch_seconds: float = setting(
+        120.0,
+        "seconds of audio in a batch, whose utterances are all of one length",
+        above=0,
+        group=RUN,
+    )
+    chunk_size: int = setting(
+        5000,
+        "number of utterances computed between two writes to disk",
+        low=1,
+        group=RUN,
+    )
+
+    def check_together(self) -> None:
+        """Raise InputError for values that contradict each other."""
+        super().check_together()
+        if "layers" in self.embedder:
+            raise InputError(
+                f"embedder.layers is {self.embedder['layers']}; the key layers "
+                "of this recipe says which; give --layers in its place"
+            )
+
+    def filter_arguments(self) -> dict[str, float]:
+        """Return the arguments of the filter, where there are no sounds."""
+        keys = ("filter_prob", "filter_db")
+        return {k: v for k, v in _given(self.augment).items() if k in keys}

@@ -8,6 +8,7 @@ deviation needs no label; what it is worth is in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,16 +59,101 @@ def whitening(x: np.ndarray, power: float) -> Whitening:
     >>> np.abs((x - mean) @ matrix)[0].round(2)
     array([3., 3.])
     """
+    mean, covariance = _moments(x, power)
+    return Whitening(mean, _partial(covariance, power))
+
+
+def standard_whitening(x: np.ndarray, power: float) -> Whitening:
+    """Learn standardisation followed by partial whitening, as one transform.
+
+    Each column is divided by its standard deviation first: of hidden states,
+    single channels can be larger than all others together, and would be the
+    principal components.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        Vectors [N, D], read in blocks.
+    power : float
+        0 to 1, as of `whitening`.
+
+    Returns
+    -------
+    Whitening
+
+    Raises
+    ------
+    InputError
+        The power is out of range.
+
+    Example
+    -------
+    >>> x = np.array([[9, 1], [9, -1], [-9, 1], [-9, -1]], dtype=np.float32)
+    >>> mean, matrix = standard_whitening(x, power=0.5)
+    >>> np.abs((x - mean) @ matrix)[0].round(2)
+    array([1., 1.])
+    """
+    mean, covariance = _moments(x, power)
+    deviations = np.sqrt(np.diag(covariance))
+    # A constant column has nothing to say, and stays at zero.
+    scale = np.where(deviations > 0, deviations, 1.0)
+    correlation = covariance / scale[:, None] / scale
+    return Whitening(mean, _partial(correlation, power) / scale[:, None])
+
+
+def whiten_together(
+    parts: Sequence[np.ndarray], power: float
+) -> list[np.ndarray]:
+    """Standardise and whiten sets of vectors by the statistics of all.
+
+    Arguments
+    ---------
+    parts : sequence of numpy.ndarray
+        Vectors [N_i, D] of each set.
+    power : float
+        0 to 1, as of `whitening`.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Unit rows of each set, float32.
+
+    Raises
+    ------
+    InputError
+        The power is out of range.
+
+    Example
+    -------
+    >>> x = np.array([[9, 1], [9, -1], [-9, 1], [-9, -1]], dtype=np.float32)
+    >>> np.abs(whiten_together([x[:2], x[2:]], power=1.0)[1][0]).round(2)
+    array([0.71, 0.71], dtype=float32)
+    """
+    mean, matrix = standard_whitening(np.concatenate(parts), power)
+    found = []
+    for part in parts:
+        turned = (part - mean) @ matrix
+        length = np.linalg.norm(turned, axis=1, keepdims=True)
+        found.append((turned / np.maximum(length, 1e-12)).astype(np.float32))
+    return found
+
+
+def _moments(x: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean [D] and covariance [D, D] of rows [N, D]."""
     check_power(power)
     mean = x.mean(axis=0, dtype=np.float64)
     covariance = np.zeros((x.shape[1], x.shape[1]))
     for block in row_blocks(len(x), x.shape[1]):
         offset = x[block] - mean
         covariance += offset.T @ offset
-    variances, directions = np.linalg.eigh(covariance / len(x))
+    return mean, covariance / len(x)
+
+
+def _partial(covariance: np.ndarray, power: float) -> np.ndarray:
+    """Return the matrix [D, D] that whitens rows of a covariance in part."""
+    variances, directions = np.linalg.eigh(covariance)
     deviations = np.sqrt(np.maximum(variances, variances[-1] * _FLOOR**2))
-    scale = (deviations[-1] / deviations) ** power
-    return Whitening(mean, directions * scale)
+    return directions * (deviations[-1] / deviations) ** power
 
 
 def whiten(x: np.ndarray, power: float) -> np.ndarray:
