@@ -108,6 +108,11 @@ class ModelArtifacts(EmbedderArtifacts):
         return self.folder / "gate.json"
 
     @property
+    def layer_choice(self) -> Path:
+        """Criteria of each layer of an encoder, if one was chosen."""
+        return self.folder / "layers.csv"
+
+    @property
     def layer_distances(self) -> Path:
         """Distance of each layer from its start, if it was measured."""
         return self.folder / "layer_distances.csv"
@@ -141,8 +146,10 @@ class GivenArtifacts(ModelArtifacts):
         if not record.is_file():
             return None
         # An exported model lies beside the record of its export.
-        is_training = "n_epochs" in read_json(record).get("hparams", {})
-        return record if is_training else None
+        found = read_json(record)
+        is_training = "n_epochs" in found.get("hparams", {})
+        is_fitted = found.get("recipe") == "embed_pretrained"
+        return record if is_training or is_fitted else None
 
 
 @dataclasses.dataclass(frozen=True)

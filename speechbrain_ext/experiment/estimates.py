@@ -36,7 +36,11 @@ from speechbrain_ext.training.networks import (
     training_weights,
     views_of,
 )
-from speechbrain_ext.training.settings import TrainingSettings
+from speechbrain_ext.training.settings import (
+    EmbedPretrained,
+    ModelSettings,
+    TrainingSettings,
+)
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.bootstrap import replicates, single_trials
 from speechbrain_ext.verification.settings import ScoreTrials
@@ -223,7 +227,7 @@ class Rates:
         self._costs: dict[str, Cost | None] = {}
 
     def of_training(
-        self, settings: TrainingSettings, batch_size: int
+        self, settings: ModelSettings, batch_size: int
     ) -> Cost | None:
         """Return the cost of a training's embedder; None: not known."""
         key = f"{settings.embedder_yaml} {settings.embedder}"
@@ -322,6 +326,8 @@ class Estimator:
         settings = self.leaves[step.name].settings
         if isinstance(settings, TrainingSettings):
             found = self._training(settings, self.size)
+        elif isinstance(settings, EmbedPretrained):
+            found = self._fitting(settings, self.size)
         elif step.kind in (Kind.EXTRACT_TRAIN, Kind.EXTRACT_TEST):
             found = self._extraction(step, settings, self.size)
         elif isinstance(settings, MakePseudoLabels):
@@ -359,6 +365,8 @@ class Estimator:
             views = views_of(settings)
             audio = views.trained + views.embedded / 3
             return settings.n_epochs * self._used(settings, size) * audio
+        if isinstance(settings, EmbedPretrained):
+            return self._fitted_audio(settings, size)
         if step.kind in (Kind.EXTRACT_TRAIN, Kind.EXTRACT_TEST):
             return self._audio(step, settings, size)
         if isinstance(settings, ScoreTrials):
@@ -373,10 +381,10 @@ class Estimator:
             return ""
         return f"{settings.embedder_yaml} {sorted(settings.embedder.items())}"
 
-    def _trained(self, step: Step[Any]) -> TrainingSettings | None:
-        """Return the training that a step's embedder comes from, or is."""
+    def _trained(self, step: Step[Any]) -> ModelSettings | None:
+        """Return the settings of the model that a step's embedder comes from, or is."""
         settings = self.leaves[step.name].settings
-        if isinstance(settings, TrainingSettings):
+        if isinstance(settings, ModelSettings):
             return settings
         folder = getattr(settings, "embedder_folder", None)
         for other in self.plan.steps:
@@ -423,6 +431,38 @@ class Estimator:
         memory += batch * views.trained * cost.train_bytes
         return Estimate(hours, memory, disk)
 
+    def _batch(self, settings: ModelSettings) -> int:
+        """Return the crops that a process computes at once."""
+        if isinstance(settings, EmbedPretrained):
+            return int(settings.max_batch_seconds // settings.choice_crop) or 1
+        size = getattr(settings, "batch_size", 1)
+        return max(size // self.processes(settings), 1)
+
+    def _fitting(self, settings: EmbedPretrained, size: Size) -> Estimate:
+        """Return the estimate for an encoder that is fitted, not trained."""
+        weights = training_weights(settings, None)
+        if weights is None:
+            return Estimate()
+        disk = float(_FLOAT * weights.on_disk)
+        cost = self.rates and self.rates.of_training(
+            settings, self._batch(settings)
+        )
+        if not cost:
+            return Estimate(disk=disk)
+        seconds = self._fitted_audio(settings, size) * cost.embed_seconds
+        memory = _FLOAT * weights.in_memory
+        memory += settings.max_batch_seconds * cost.train_bytes
+        hours = seconds / self.processes(settings) / 3600
+        return Estimate(hours, memory, disk)
+
+    def _fitted_audio(self, settings: EmbedPretrained, size: Size) -> float:
+        """Return the seconds of audio that a fitted encoder hears."""
+        if settings.layers != "auto":
+            return size.train_seconds
+        n_pairs = min(settings.n_choice_utterances, size.n_train)
+        # Two crops, each as it is and augmented.
+        return size.train_seconds + 4 * n_pairs * settings.choice_crop
+
     def _embedded_rows(self, step: Step[Any], size: Size) -> tuple[int, float]:
         """Return the number of utterances of an extraction, and seconds."""
         if step.kind is Kind.EXTRACT_TRAIN:
@@ -446,8 +486,7 @@ class Estimator:
             disk += n_rows * _ROW / 2
         if self.rates is None or trained is None:
             return Estimate(disk=disk)
-        batch = max(trained.batch_size // self.processes(trained), 1)
-        cost = self.rates.of_training(trained, batch)
+        cost = self.rates.of_training(trained, self._batch(trained))
         if cost is None:
             return Estimate(disk=disk)
         seconds = self._audio(step, settings, size) * cost.embed_seconds

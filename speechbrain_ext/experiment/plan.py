@@ -185,8 +185,10 @@ class _Builder:
         return model, labels
 
     def method(self) -> str:
-        """Return the name of the bootstrap's training without labels."""
+        """Return the name of the bootstrap's training, if it is trained."""
         stage = self.settings.stage(Kind.BOOTSTRAP.stage)
+        if stage.recipe == "embed_pretrained":
+            return "pre-trained encoder, no training"
         if stage.recipe != "train_contrastive":
             return "DINO"
         method = {**read_yaml(stage.hparams), **stage.set}.get("method")

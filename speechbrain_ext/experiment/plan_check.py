@@ -31,7 +31,11 @@ from speechbrain_ext.experiment.recipe_settings import (
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.stage_records import DONE, state_of
 from speechbrain_ext.experiment.steps import Kind, Role, Step
-from speechbrain_ext.training.settings import TrainingSettings, TrainSpeaker
+from speechbrain_ext.training.settings import (
+    ModelSettings,
+    TrainingSettings,
+    TrainSpeaker,
+)
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.provenance import describe_input
 from speechbrain_ext.utils.yaml_trees import merged, plain, read_yaml
@@ -200,10 +204,11 @@ def _checks_of(
     n_train: int | None,
 ) -> Iterator[Callable[[], None]]:
     """Yield the checks of a step, which raise InputError."""
-    if isinstance(settings, TrainingSettings):
+    if isinstance(settings, ModelSettings):
         yield settings.check_encoder
         if _is_made(plan, settings.augment_folder):
             yield settings.check_sounds
+    if isinstance(settings, TrainingSettings):
         yield partial(_check_batch, settings, n_train)
     if isinstance(settings, TrainSpeaker):
         yield partial(_check_gate, settings)

@@ -33,6 +33,7 @@ from speechbrain_ext.training.plots import (
     dino_diagnostics,
     gate_fits,
     gate_shares,
+    layer_choice,
     layer_distances,
     training_curves,
 )
@@ -199,6 +200,23 @@ def mapped_rows(names: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(np.isin(number, largest))
     generator = np.random.default_rng(0)
     return np.sort(generator.permutation(rows)[:_MAPPED])
+
+
+def layer_sections(steps: Sequence[Step[Any]]) -> list[Section]:
+    """Plot the criteria that chose a layer of a pre-trained encoder."""
+    caption = (
+        "Label-free criteria by layer. EER: crops of one utterance against "
+        "crops of different ones. The layer with the lowest EER of augmented "
+        "crops was taken."
+    )
+    sections: list[Section] = []
+    for step in steps_that_left(steps, ModelArtifacts):
+        path = step.artifacts.layer_choice
+        if path.exists():
+            figure = layer_choice(pd.read_csv(path))
+            heading = f"Choice of the layer, {step.system.name}"
+            sections.append(Section(heading, caption, figure))
+    return sections
 
 
 def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:

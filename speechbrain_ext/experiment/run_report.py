@@ -14,6 +14,7 @@ from speechbrain_ext.experiment.report_sections import (
     cluster_sections,
     curve_sections,
     eer_sections,
+    layer_sections,
     map_sections,
     score_sections,
 )
@@ -75,6 +76,7 @@ def write_run_report(plan: Plan) -> Path:
     sections += churn_sections(plan)
     sections += cluster_sections(plan.steps)
     sections += map_sections(plan.steps, late)
+    sections += layer_sections(plan.steps)
     sections += curve_sections(plan.steps)
     page = Path(settings.output_folder) / "report.html"
     write_report(

@@ -180,6 +180,10 @@ class RunFolder:
         for step in trainings(steps):
             copy = folder / f"{step.system.name}.csv"
             shutil.copy(step.artifacts.curve, copy)
+        for model in steps_that_left(steps, ModelArtifacts):
+            if model.artifacts.layer_choice.exists():
+                copy = folder / f"{model.system.name}_layers.csv"
+                shutil.copy(model.artifacts.layer_choice, copy)
 
 
 def trainings(steps: Sequence[Step[Any]]) -> list[Step[ModelArtifacts]]:

@@ -128,8 +128,8 @@ class RunRounds(Settings):
     bootstrap_name: str | None = setting(
         None,
         "name of the bootstrap (the training without labels, or what is given "
-        "in its place) in result tables; null: DINO, SimCLR or MoCo, as its "
-        "recipe trains, or what was given",
+        "in its place) in result tables; null: DINO, SimCLR, MoCo or "
+        "pre-trained encoder, as its recipe says, or what was given",
         group="rounds",
     )
     n_rounds: int | Literal["auto"] = setting(

@@ -98,7 +98,7 @@ def count_weights(path: PathLike, changes: dict[str, Any]) -> Weights | None:
     Returns
     -------
     Weights or None
-        The size of an embedding as the YAML states it.
+        The size of an embedding as the YAML states it, else as measured.
 
     Example
     -------
@@ -110,6 +110,7 @@ def count_weights(path: PathLike, changes: dict[str, Any]) -> Weights | None:
     if embedder is None:
         return None
     size = {**plain(read_yaml(path)), **changes}.get("embedding_size")
+    size = embedder.embedding_size if size is None else size
     return Weights(sum(p.numel() for p in embedder.parameters()), size)
 
 

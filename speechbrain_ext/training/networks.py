@@ -18,6 +18,8 @@ from speechbrain_ext.models.step_cost import (
     random_like,
 )
 from speechbrain_ext.training.settings import (
+    EmbedPretrained,
+    ModelSettings,
     TrainContrastive,
     TrainDino,
     TrainingSettings,
@@ -54,13 +56,13 @@ class Views(NamedTuple):
     longest: float  # of the crops
 
 
-def views_of(settings: TrainingSettings) -> Views:
+def views_of(settings: ModelSettings) -> Views:
     """Return the audio that a training computes of each utterance.
 
     Arguments
     ---------
-    settings : TrainingSettings
-        Of one of the three trainings.
+    settings : ModelSettings
+        Of one of the three trainings, or of an encoder without training.
 
     Returns
     -------
@@ -84,11 +86,13 @@ def views_of(settings: TrainingSettings) -> Views:
         return Views(2 * crop, 0.0, crop)
     if isinstance(settings, TrainSpeaker):
         return Views(settings.crop, 0.0, settings.crop)
+    if isinstance(settings, EmbedPretrained):
+        return Views(0.0, 0.0, settings.choice_crop)
     raise TypeError(f"{type(settings).__name__} has no crops")
 
 
 def training_cost(
-    settings: TrainingSettings, device: str, batch_size: int, budget: float
+    settings: ModelSettings, device: str, batch_size: int, budget: float
 ) -> Cost | None:
     """Measure the cost of a training's embedder on this machine.
 
@@ -130,7 +134,7 @@ def _counted(path: str, changes: str) -> Weights | None:
 
 
 def training_weights(
-    settings: TrainingSettings, n_classes: int | None
+    settings: ModelSettings, n_classes: int | None
 ) -> TrainingWeights | None:
     """Count the numbers that a training holds and writes.
 
@@ -150,6 +154,11 @@ def training_weights(
     found = _counted(settings.embedder_yaml, changes)
     if found is None:
         return None
+    if not isinstance(settings, TrainingSettings):
+        n_weights = found.n_weights
+        return TrainingWeights(
+            n_weights, found.embedding_size, n_weights, n_weights
+        )
     head = _head_weights(settings, found.embedding_size or 0, n_classes or 0)
     trained = found.n_weights + head
     # Momentum of SGD; two moments of Adam.

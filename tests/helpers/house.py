@@ -6,9 +6,16 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "speechbrain_ext"
 DRIVER = "run_rounds"
 # Plans of the driver: named for what is run, not for the recipe.
-PLANS = ("quickstart", "folder", "minivox", "minivox_wavlm", "voxceleb")
+PLANS = (
+    "quickstart",
+    "folder",
+    "minivox",
+    "minivox_wavlm",
+    "minivox_whisper",
+    "voxceleb",
+)
 # What plans are made of, beside them.
-PLAN_PARTS = ("base", "small", "debug")
+PLAN_PARTS = ("base", "small", "minivox_corpus", "debug")
 
 
 def recipes() -> dict[str, Path]:

@@ -14,6 +14,7 @@ from speechbrain_ext.clustering.plots import (
 from speechbrain_ext.training.plots import (
     gate_fits,
     gate_shares,
+    layer_choice,
     layer_distances,
     training_curves,
 )
@@ -89,6 +90,14 @@ def distances(n_epochs, n_layers):
     return pd.DataFrame(rows)
 
 
+def criteria(n_layers):
+    """As layers.csv of embed_pretrained."""
+    layer = np.arange(n_layers)
+    eer = 20 + (layer - n_layers / 3) ** 2 / 9
+    columns = {"layer": layer, "eer": eer, "eer_clean": eer / 2}
+    return pd.DataFrame({**columns, "agreement": 1 / eer})
+
+
 FIGURES = {
     "eer": lambda: eer_by_round(
         [result("DINO", 21), result("round 2 + large-margin tuning", 18)],
@@ -143,6 +152,8 @@ FIGURES = {
     "gate of many epochs": lambda: gate_fits(gate_history(40)),
     "gate by epoch": lambda: gate_shares(gate_history(5)),
     "gate by epoch, of one": lambda: gate_shares(gate_history(1)),
+    "choice of the layer": lambda: layer_choice(criteria(25)),
+    "choice of one layer": lambda: layer_choice(criteria(1)),
     "layers": lambda: layer_distances(distances(30, 24)),
     "layers of one epoch": lambda: layer_distances(distances(1, 2)),
     "training of one epoch": lambda: training_curves({"DINO": [(1, 8.0)]}),

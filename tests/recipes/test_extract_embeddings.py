@@ -14,6 +14,7 @@ from tiny_whisper import SHORT as WHISPER
 from tones import SMALL, without_speakers, write_tones
 
 from recipes import extract_embeddings
+from speechbrain_ext.models import extraction
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
@@ -155,7 +156,7 @@ def test_a_finished_extraction_is_skipped(corpus, extracted, monkeypatch):
     def refused(*args):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(extract_embeddings, "embed_batches", refused)
+    monkeypatch.setattr(extraction, "embed_batches", refused)
     extract_embeddings.main(arguments(corpus, extracted, chunk_size=5))
 
 
@@ -225,7 +226,7 @@ class Killed(Exception):
 def test_finished_chunks_are_not_computed_again(
     corpus, extracted, tmp_path, monkeypatch, n_done
 ):
-    embed_batches = extract_embeddings.embed_batches
+    embed_batches = extraction.embed_batches
     # Four chunks of three batches of one utterance.
     argv = arguments(
         corpus, tmp_path / "out", chunk_size=3, max_batch_seconds=0.1
@@ -239,7 +240,7 @@ def test_finished_chunks_are_not_computed_again(
             raise Killed
         return embed_batches(*args)
 
-    monkeypatch.setattr(extract_embeddings, "embed_batches", dying)
+    monkeypatch.setattr(extraction, "embed_batches", dying)
     with pytest.raises(Killed):
         extract_embeddings.main(argv)
     assert len(list((tmp_path / "out" / "chunks").glob("*.npz"))) == n_done

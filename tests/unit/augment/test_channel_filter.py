@@ -8,6 +8,7 @@ from speechbrain_ext.augment.channel_filter import (
     N_BANDS,
     N_NUMBERS,
     N_POINTS,
+    ChannelFilter,
     apply_responses,
     check_range,
     responses,
@@ -87,3 +88,25 @@ def test_any_length_is_filtered(n_frames):
 def test_a_negative_or_infinite_range_is_refused(value):
     with pytest.raises(InputError, match=f"filter_db is {value}"):
         check_range(value)
+
+
+def test_a_filter_is_a_function_of_the_crops_key_alone():
+    wavs = torch.randn(6, 4000)
+    keys = np.arange(6, dtype=np.uint64)
+    whole = ChannelFilter(0.5).by_keys(wavs, keys)
+    changed = (whole != wavs).any(dim=1)
+    assert 0 < changed.sum() < 6
+    order = [4, 1, 5]
+    part = ChannelFilter(0.5).by_keys(wavs[order], keys[order])
+    torch.testing.assert_close(part, whole[order])
+    energy = whole.square().sum(dim=1)
+    torch.testing.assert_close(energy, wavs.square().sum(dim=1))
+
+
+def test_a_filter_of_probability_one_or_zero_always_or_never_acts():
+    wavs, keys = torch.randn(9, 4000), np.arange(9, dtype=np.uint64)
+    assert torch.equal(ChannelFilter(0.0).by_keys(wavs, keys), wavs)
+    always = ChannelFilter(1.0, filter_db=9.0).by_keys(wavs, keys)
+    assert ((always - wavs).abs().amax(dim=1) > 1e-3).all()
+    with pytest.raises(InputError, match="filter_db is -1"):
+        ChannelFilter(filter_db=-1)

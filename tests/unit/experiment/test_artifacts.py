@@ -53,6 +53,8 @@ def test_a_given_embedder_may_lie_beside_the_record_of_its_training(tmp_path):
     assert left.train_record is None
     write_json(record, {"hparams": {"n_epochs": 3}})
     assert left.train_record == record
+    write_json(record, {"recipe": "embed_pretrained", "hparams": {}})
+    assert left.train_record == record
 
 
 def test_a_given_embedder_has_the_files_of_an_embedder_folder(tmp_path):

@@ -41,12 +41,15 @@ def test_the_bootstrap_is_named_by_its_training(settings, tmp_path):
     leaf.write_text("base: train_contrastive_ecapa_small.yaml\nmethod: moco\n")
     dino = {"recipe": "train_dino", "hparams": "train_dino_ecapa.yaml"}
     own = {"recipe": "train_contrastive", "hparams": str(leaf), "set": {}}
+    name = "embed_pretrained"
+    fitted = {"recipe": name, "hparams": f"{name}.yaml"}
     for bootstrap, name in (
         (contrastive(settings).stages["bootstrap"], "SimCLR"),
         (contrastive(settings, method="moco").stages["bootstrap"], "MoCo"),
         (own, "MoCo"),
         ({**own, "set": {"method": "simclr"}}, "SimCLR"),
         ({**dino, "set": {}}, "DINO"),
+        ({**fitted, "set": {}}, "pre-trained encoder, no training"),
     ):
         stages = {**settings.stages, "bootstrap": bootstrap}
         steps = by_name(changed(settings, stages=stages))
@@ -494,3 +497,11 @@ def test_automatic_rounds_may_follow_given_embeddings(settings):
     churn(settings, 1, 0.4)
     assert "round2/model" in names(settings)
     assert "bootstrap/model" not in names(settings)
+
+
+def test_an_encoder_is_given_once_for_bootstrap_and_rounds():
+    steps = by_name(read_plan("minivox_whisper", encoder_source="mine"))
+    for name in ("bootstrap/model", "round1/model", "topline/model"):
+        options = steps[name].options
+        assert options["embedder"]["encoder_source"] == "mine"
+        assert options["augment_folder"] == "given/augment"

@@ -16,6 +16,7 @@ from run_steps import (
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.experiment.report_sections import (
     curve_sections,
+    layer_sections,
     map_sections,
     mapped_rows,
     number_sections,
@@ -57,6 +58,17 @@ def test_a_contrastive_bootstrap_shows_its_own_figures(tmp_path):
     ]
     assert "uniformity -3" in sections[1][2].get_label()
     assert "2.00 % in layer_1" in sections[2][2].get_label()
+
+
+def test_the_choice_of_an_encoders_layer_is_shown(tmp_path):
+    first = modelled(tmp_path, BOOTSTRAP)
+    table = "layer,eer,eer_clean,agreement\n0,21,9,0.1\n1,19,11,0.2\n"
+    write_text(first.folder / "layers.csv", table)
+    found = layer_sections([first, modelled(tmp_path, ROUND1)])
+    assert [heading for heading, _, _ in found] == [
+        "Choice of the layer, bootstrap"
+    ]
+    assert "Layer 1 has the lowest" in found[0][2].get_label()
 
 
 def test_the_gate_of_a_gated_training_is_shown(tmp_path):

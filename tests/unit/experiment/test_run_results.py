@@ -81,6 +81,14 @@ def test_curves_are_copied_over_those_of_an_earlier_run(tmp_path, folder):
     assert copy.read_text() == "epoch,loss\n1,2\n"
 
 
+def test_the_criteria_of_layers_are_copied_beside_the_curves(tmp_path, folder):
+    made = step(tmp_path, BOOTSTRAP, Kind.BOOTSTRAP)
+    made.folder.mkdir(parents=True)
+    made.artifacts.layer_choice.write_text("layer,eer\n0,1\n")
+    folder.write_curves([made])
+    assert files(folder, "curves") == ["bootstrap_layers.csv"]
+
+
 def test_each_system_is_compared_with_the_one_before(folder, scored):
     stale = folder.emptied("comparisons") / "gone.json"
     stale.write_text("{}")

@@ -7,7 +7,13 @@ import torch
 from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import unit_rows
-from speechbrain_ext.utils.whitening import fold_whitening_, whiten_, whitening
+from speechbrain_ext.utils.whitening import (
+    fold_whitening_,
+    standard_whitening,
+    whiten_,
+    whiten_together,
+    whitening,
+)
 
 
 @pytest.fixture
@@ -81,3 +87,33 @@ def test_only_a_last_linear_layer_of_that_size_can_be_whitened(x):
         fold_whitening_(torch.nn.Linear(8, 11), found)
     with pytest.raises(InputError, match="Flatten does not end"):
         fold_whitening_(torch.nn.Flatten(), found)
+
+
+def test_standard_whitening_is_whitening_of_standardised_columns(x):
+    x = x * np.geomspace(1, 1e3, 12)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    then = whitening(z, 0.5)
+    wanted = (z - then.mean) @ then.matrix
+    mean, matrix = standard_whitening(x, 0.5)
+    found = (x - mean) @ matrix
+    np.testing.assert_allclose(found @ found.T, wanted @ wanted.T, atol=1e-6)
+    # A channel's unit is of no account.
+    other = standard_whitening(x * np.geomspace(9, 1e-3, 12), 0.5)
+    again = (x * np.geomspace(9, 1e-3, 12) - other.mean) @ other.matrix
+    np.testing.assert_allclose(again @ again.T, wanted @ wanted.T, atol=1e-6)
+
+
+def test_a_constant_column_stays_finite_and_says_nothing(x):
+    x[:, 3] = 7
+    mean, matrix = standard_whitening(x, 0.5)
+    assert np.isfinite(matrix).all()
+    np.testing.assert_allclose((x - mean)[:, 3], 0, atol=1e-6)
+
+
+def test_sets_are_whitened_by_the_statistics_of_all(x):
+    mean, matrix = standard_whitening(x, 0.5)
+    wanted = (x - mean) @ matrix
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    first, second = whiten_together([x[:200], x[200:]], 0.5)
+    found = np.concatenate([first, second])
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
