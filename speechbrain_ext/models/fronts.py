@@ -14,6 +14,7 @@ import torch
 
 from speechbrain_ext.models.conv_frontend import convolve
 from speechbrain_ext.models.log_mel import LogMel, WhisperLogMel
+from speechbrain_ext.utils.errors import InputError
 
 
 class Front(torch.nn.Module):
@@ -50,6 +51,28 @@ class Front(torch.nn.Module):
     def layers(self, model: Any) -> torch.nn.ModuleList:
         """Return the transformer layers."""
         return model.encoder.layers
+
+    def keep_layers(self, model: Any, n_layers: int | None) -> None:
+        """Delete all but the first transformer layers; None keeps all.
+
+        Raises
+        ------
+        InputError
+            It is no whole number from 1 to the number of layers.
+        """
+        if n_layers is None:
+            return
+        layers = self.layers(model)
+        # True is an int, and no number of layers.
+        if type(n_layers) is not int or not 1 <= n_layers <= len(layers):
+            raise InputError(
+                f"n_layers is {n_layers!r}; it must be a whole number from 1 "
+                f"to the encoder's {len(layers)} layers; correct --embedder, "
+                f"for example --embedder='{{n_layers: {len(layers)}}}', or "
+                "give null for all"
+            )
+        del layers[n_layers:]
+        model.config.num_hidden_layers = n_layers
 
     def cnn(self, model: Any) -> list[torch.nn.Module]:
         """Return the modules of the CNN; none if there is none."""
