@@ -86,6 +86,10 @@ class Front(torch.nn.Module):
         """Return the length of the shortest usable utterance, in samples."""
         raise NotImplementedError
 
+    def n_states(self, model: Any, n_samples: Any) -> Any:
+        """Return the number of states T' of utterances, by their samples."""
+        raise NotImplementedError
+
 
 class ConvFront(Front):
     """CNN on samples, projection and positional convolution.
@@ -140,6 +144,15 @@ class ConvFront(Front):
             needed = (needed - 1) * stride + kernel
         return needed
 
+    def n_states(self, model: Any, n_samples: Any) -> Any:
+        """Return the number of frames that the CNN makes."""
+        config = model.config
+        for kernel, stride in zip(
+            config.conv_kernel, config.conv_stride, strict=True
+        ):
+            n_samples = (n_samples - kernel) // stride + 1
+        return n_samples
+
 
 class BertFront(Front):
     """Mel bands and their projection, of w2v-BERT 2.0.
@@ -172,6 +185,10 @@ class BertFront(Front):
     def n_samples(self, model: Any) -> int:
         """Return the samples of two frames, which make a state."""
         return self.log_mel.n_samples
+
+    def n_states(self, model: Any, n_samples: Any) -> Any:
+        """Return the number of pairs of frames."""
+        return self.log_mel.n_frames(n_samples)
 
 
 class WhisperFront(Front):
@@ -251,6 +268,10 @@ class WhisperFront(Front):
     def n_samples(self, model: Any) -> int:
         """Return the samples of one frame of mel bands."""
         return self.log_mel.n_samples
+
+    def n_states(self, model: Any, n_samples: Any) -> Any:
+        """Return the number of states of all windows together."""
+        return -(-self.log_mel.n_frames(n_samples) // self.stride)
 
 
 def front_of(model: Any) -> Front:

@@ -125,6 +125,26 @@ class SpeechEncoder(torch.nn.Module):
         return self.model.config.hidden_size
 
     @property
+    def shortest(self) -> int:
+        """Samples of the shortest usable utterance."""
+        return self.front.n_samples(self.model)
+
+    def n_states(self, n_samples: Any) -> Any:
+        """Return the number of states T' of utterances.
+
+        Arguments
+        ---------
+        n_samples : int or numpy.ndarray
+            Their lengths in samples at 16 kHz.
+
+        Returns
+        -------
+        int or numpy.ndarray
+            As `forward` returns them.
+        """
+        return self.front.n_states(self.model, n_samples)
+
+    @property
     def plain_config(self) -> dict[str, Any]:
         """The architecture as a mapping that ``config`` takes."""
         fields = architecture(self.model.config)
@@ -217,7 +237,7 @@ class SpeechEncoder(torch.nn.Module):
             add_lora(layers, self.lora_rank)
 
     def _check_length(self, n_frames: int) -> None:
-        needed = self.front.n_samples(self.model)
+        needed = self.shortest
         if n_frames < needed:
             raise InputError(
                 f"an utterance is {n_frames} samples long; the encoder needs "
@@ -327,7 +347,8 @@ class SpeakerEncoder(torch.nn.Module):
         Arguments
         ---------
         wavs : torch.Tensor
-            Samples at 16 kHz [B, T], from -1 to 1.
+            Samples at 16 kHz [B, T], from -1 to 1; or hidden states
+            [B, T', L + 1, C] that were computed before, which are pooled.
         lengths : torch.Tensor, optional
             Relative lengths [B], from 0 to 1. Padding would change every
             frame of an encoder, so utterances shorter than T are cut and
@@ -338,6 +359,8 @@ class SpeakerEncoder(torch.nn.Module):
         torch.Tensor
             [B, 1, D]
         """
+        if wavs.ndim == 4:
+            return self.pooling(wavs.permute(2, 0, 1, 3).float()).unsqueeze(1)
         if lengths is None or bool((lengths >= 1).all()):
             return self.pooling(self.encoder(wavs)).unsqueeze(1)
         n_frames = (lengths * wavs.shape[1]).round().long().tolist()

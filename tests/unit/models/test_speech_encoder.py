@@ -2,14 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import speechbrain as sb
 import torch
+from speechbrain.inference.speaker import SpeakerRecognition
 from tiny_wavlm import LARGE
 from tiny_wavlm import SMALL as TINY
 from tiny_whisper import TINY as WHISPER
 from tiny_whisper import whole
-from speechbrain.inference.speaker import SpeakerRecognition
 from transformers import AutoConfig, AutoModel
 
 from speechbrain_ext.models.embedder import (
@@ -356,6 +357,28 @@ def test_the_plain_config_makes_the_same_architecture(tmp_path, wavs, kind):
     other.load_state_dict(encoder.state_dict())
     assert torch.equal(other(wavs), encoder(wavs))
     assert other.plain_config == encoder.plain_config
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_number_of_states_is_known_before_they_are_computed(kind):
+    encoder = SpeechEncoder(config=KINDS[kind]).eval()
+    least = encoder.shortest
+    lengths = [least, least + 1, 799, 800, 8000, 8161, 16319]
+    # Around a window of the small Whisper, and beyond.
+    lengths += [15990, 16000, 16001, 16079, 16161, 20000, 33333]
+    with torch.no_grad():
+        found = [encoder(torch.zeros(1, n)).shape[2] for n in lengths]
+    assert encoder.n_states(np.array(lengths)).tolist() == found
+    assert [encoder.n_states(n) for n in lengths] == found
+
+
+def test_states_computed_before_are_pooled(wavs):
+    model = SpeakerEncoder(None, TINY, MHFA, freeze="all").eval()
+    states = model.encoder(wavs).permute(1, 2, 0, 3)
+    assert torch.equal(model(states), model(wavs))
+    torch.testing.assert_close(
+        model(states.half()), model(wavs), rtol=1e-2, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(
