@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     if recipe.is_done(settings.inputs()):
         return
     fold_whitening_(embedder.model, whitening(vectors, settings.whiten))
-    names = save_embedder(recipe.folder / "embedder", embedder)
+    folder = recipe.folder / "embedder"
+    names = save_embedder(folder, embedder, settings.half_precision)
     recipe.finish([f"embedder/{name}" for name in names])
 
 

@@ -6,9 +6,13 @@ can be repeated from the command line that was printed.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import logging
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +29,15 @@ AUTO_LAUNCHER = "auto"
 _OPTIONS = RunOptions().as_dict().keys()
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
+# What recipes import: seconds, which a run of many steps spends once.
+_IMPORTED = (
+    "speechbrain_ext.experiment.run_report",
+    "speechbrain_ext.experiment.training_run",
+    "speechbrain_ext.inference.verifier",
+    "speechbrain_ext.models.extraction",
+    "speechbrain_ext.training.networks",
+    "speechbrain_ext.verification.system",
+)
 # For training on a CPU under load: glibc hands memory back to the kernel after
 # every layer and OpenMP threads spin while they wait. Measured on 2 cores with
 # other work beside it: 12 s a DINO step without these, 1.1 s with them.
@@ -155,9 +168,71 @@ def recipe_environment() -> dict[str, str]:
 def run_recipe(words: Sequence[str]) -> int:
     """Run a command line until it ends.
 
+    On Linux a recipe without a launcher is a fork of one Python that has
+    imported what recipes need, so that a short step does not wait for that.
+
+    Arguments
+    ---------
+    words : sequence of str
+        As `recipe_words` returns them.
+
     Returns
     -------
     int
-        Its exit status.
+        Its exit status; negative: the number of the signal that ended it.
     """
+    if can_fork(words):
+        return _run_fork(list(words[1:]))
     return subprocess.run(list(words), env=recipe_environment()).returncode
+
+
+def can_fork(words: Sequence[str]) -> bool:
+    """Whether a command line may run as a fork of an idle Python.
+
+    Example
+    -------
+    >>> can_fork(["torchrun", str(recipe_script("train_dino"))])
+    False
+    """
+    # Elsewhere system libraries do not survive a fork.
+    if sys.platform != "linux" or words[0] != sys.executable:
+        return False
+    return Path(words[1]).suffix == ".py"
+
+
+@functools.cache
+def _forks() -> Any:
+    """Return the context whose server imports first and is forked then.
+
+    A server of its own: the driver has threads, which a fork would lose.
+    """
+    os.environ.update(recipe_environment())
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_IMPORTED))
+    return context
+
+
+def _run_fork(words: list[str]) -> int:
+    process = _forks().Process(target=_become, args=(words,))
+    process.start()
+    try:
+        process.join()
+    except BaseException:
+        # An interrupt reaches the step too: it has time to end by itself.
+        process.join(10)
+        process.kill()
+        raise
+    return process.exitcode
+
+
+def _become(words: list[str]) -> None:
+    """Run a script in a fork as ``python WORDS`` would."""
+    # The workers of loaders are plain forks again.
+    multiprocessing.set_start_method(None, force=True)
+    sys.argv = words
+    sys.path.insert(0, str(Path(words[0]).parent))
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    finally:
+        # As the interpreter does at its end, and processes of this kind not.
+        atexit._run_exitfuncs()

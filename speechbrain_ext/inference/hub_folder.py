@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
 from speechbrain_ext.dataio.audio_files import write_wav
@@ -26,7 +27,6 @@ from speechbrain_ext.inference.safe_modules import (
 from speechbrain_ext.models.embedder import (
     WaveEmbedder,
     load_embedder,
-    published_state,
 )
 from speechbrain_ext.models.settings import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
@@ -80,8 +80,10 @@ def write_hub_folder(
         with atomic_path(folder / name) as part:
             shutil.copyfile(source / name, part)
     with atomic_path(folder / WEIGHTS) as part:
-        # Cloned: safetensors refuses tensors that share memory.
-        state = {k: v.clone() for k, v in published_state(embedder).items()}
+        # As scored, in half precision too. Cloned: safetensors refuses tensors
+        # that share memory.
+        saved = torch.load(source / MODEL, "cpu", weights_only=True)
+        state = {k: v.clone() for k, v in saved.items()}
         safetensors.torch.save_file(state, part, {"format": "pt"})
     weights = describe_file(folder / WEIGHTS)
     config = {

@@ -213,7 +213,9 @@ def build_embedder(
     return Embedder(resolve(path, overrides or {}))
 
 
-def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
+def save_embedder(
+    folder: PathLike, embedder: Embedder, half_precision: bool = False
+) -> list[str]:
     """Save an embedder as a folder that stock SpeechBrain loads too.
 
     Arguments
@@ -222,12 +224,20 @@ def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
         The embedder folder, which is made if it is missing.
     embedder : Embedder
         The embedder to save.
+    half_precision : bool
+        Round the weights to 16 bits: half of the file. Loaded, they are 32
+        bits again.
 
     Returns
     -------
     list of str
         Names of the files written: ``hyperparams.yaml``, resolved, and
         ``embedding_model.ckpt``.
+
+    Raises
+    ------
+    InputError
+        A weight is too large for half precision.
 
     Example
     -------
@@ -238,11 +248,26 @@ def save_embedder(folder: PathLike, embedder: Embedder) -> list[str]:
     """
     folder = Path(folder)
     state = published_state(embedder)
+    if half_precision:
+        state = {key: _halved(key, value) for key, value in state.items()}
     # Given a path, torch would write its (temporary) name into the file.
     with atomic_path(folder / MODEL) as part, open(part, "wb") as stream:
         torch.save(state, stream)
     write_text(folder / RECIPE, embedder.yaml_text)
     return [RECIPE, MODEL]
+
+
+def _halved(name: str, x: torch.Tensor) -> torch.Tensor:
+    """Return numbers in half precision; counts, such as those of steps, not."""
+    if not x.is_floating_point():
+        return x
+    half = x.half()
+    if not bool(half.isfinite().all()):
+        raise InputError(
+            f"weight {name} reaches {x.abs().max():.3g}; 16 bits hold up to "
+            "65504; give half_precision=false"
+        )
+    return half
 
 
 def published_state(embedder: WaveEmbedder) -> dict[str, torch.Tensor]:

@@ -93,6 +93,11 @@ class WhitenEmbedder(Settings):
         low=0,
         high=1,
     )
+    half_precision: bool = setting(
+        False,
+        "true rounds the weights that are written to 16 bits: half of the "
+        "size, to be scored and published so",
+    )
 
     def inputs(self) -> dict[str, PathLike]:
         """Return the files that decide the result, by name."""

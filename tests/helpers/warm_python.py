@@ -95,6 +95,8 @@ def take_over(caller, request, files):
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [*filter(None, added), *paths]
     subprocess.run = run_as_fork
+    # Steps of a run are forks of this process, not of another warm one.
+    launch.can_fork = lambda words: False
     return request["words"]
 
 
@@ -152,6 +154,8 @@ def run_program(words):
 
 if __name__ == "__main__":
     import warm
+
+    from speechbrain_ext.experiment import launch
 
     plain_run = subprocess.run
     import_everything()

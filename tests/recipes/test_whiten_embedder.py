@@ -3,16 +3,23 @@
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from tiny_wavlm import TINY as CONFIG
 
 from recipes import whiten_embedder
 from speechbrain_ext.dataio.manifest import write_manifest
+from speechbrain_ext.inference.decision import Decision
+from speechbrain_ext.inference.hub_folder import (
+    read_hub_folder,
+    write_hub_folder,
+)
 from speechbrain_ext.models.embedder import (
     build_embedder,
     load_embedder,
     save_embedder,
 )
+from speechbrain_ext.models.settings import MODEL
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.whitening import whitening
 
@@ -72,6 +79,40 @@ def test_the_new_embedder_gives_whitened_embeddings(tmp_path, name):
     before = path.stat().st_mtime_ns
     whiten_embedder.main(arguments(tmp_path, whiten=0.75))
     assert path.stat().st_mtime_ns == before
+
+
+def test_half_precision_is_kept_until_it_is_published(tmp_path):
+    """What is scored is what is published: rounded once, before scoring."""
+    torch.manual_seed(0)
+    embedder = build_embedder("hparams/embedders/ecapa.yaml", ECAPA)
+    save_embedder(tmp_path / "embedder", embedder)
+    save_embeddings(tmp_path)
+    sizes = []
+    for half in (False, True):
+        out = tmp_path / f"out{half}"
+        options = {"half_precision": half, "output_folder": out}
+        whiten_embedder.main(arguments(tmp_path, **options))
+        sizes.append((out / "embedder" / MODEL).stat().st_size)
+    # The rest is the archive.
+    assert sizes[1] < 0.7 * sizes[0]
+    decision = Decision(10.0, -3.0, 0.5, "nothing")
+    write_hub_folder(tmp_path / "hub", out / "embedder", decision, seed=1)
+    stored = safetensors.torch.load_file(tmp_path / "hub" / "model.safetensors")
+    kinds = {x.dtype for x in stored.values() if x.is_floating_point()}
+    assert kinds == {torch.float16}
+    wavs = torch.randn(2, 8000)
+    scored = load_embedder(out / "embedder").embed(wavs)
+    assert scored.dtype == torch.float32
+    published, _ = read_hub_folder(tmp_path / "hub")
+    assert torch.equal(published.embed(wavs), scored)
+
+
+def test_a_weight_that_half_precision_cannot_hold_is_named(tmp_path):
+    embedder = build_embedder("hparams/embedders/ecapa.yaml", ECAPA)
+    with torch.no_grad():
+        embedder.model.fc.conv.bias[0] = 7e4
+    with pytest.raises(InputError, match="fc.conv.bias reaches 7e"):
+        save_embedder(tmp_path / "embedder", embedder, half_precision=True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A recipe is started with the words that a user would type."""
 
 import json
+import multiprocessing
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from speechbrain_ext.experiment.launch import (
     CPU_ENVIRONMENT,
     ROOT,
+    can_fork,
     launcher_words,
     recipe_environment,
     recipe_script,
@@ -116,3 +118,49 @@ def test_the_exit_status_is_returned(tmp_path):
     )
     assert run_recipe([sys.executable, "-c", code]) == 3
     assert json.loads(output.read_text()).startswith(str(ROOT))
+
+
+FORK = """
+import json, multiprocessing, os, signal, sys
+if sys.argv[1] == "fail":
+    raise ValueError("of the step")
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+json.dump(
+    {
+        "main": __name__,
+        "argv": sys.argv,
+        "folder": sys.path[0],
+        "warm": "speechbrain" in sys.modules,
+        "wait": os.environ["OMP_WAIT_POLICY"],
+        "workers": multiprocessing.get_start_method(),
+    },
+    open(sys.argv[1], "w"),
+)
+sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+def test_a_step_is_a_fork_and_sees_what_a_new_python_would(
+    tmp_path, monkeypatch
+):
+    """22 steps of the quickstart took six seconds each to import torch."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    script, seen = tmp_path / "step.py", tmp_path / "seen.json"
+    script.write_text(FORK)
+    start = [sys.executable, str(script)]
+    assert can_fork(start)
+    assert run_recipe([*start, str(seen)]) == 3
+    found = json.loads(seen.read_text())
+    assert found.pop("workers") == multiprocessing.get_start_method()
+    assert found == {
+        "main": "__main__",
+        "argv": [str(script), str(seen)],
+        "folder": str(tmp_path),
+        "warm": True,
+        "wait": "passive",
+    }
+    assert run_recipe([*start, "fail"]) == 1
+    assert run_recipe([*start, "killed"]) == -9
