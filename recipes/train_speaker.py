@@ -26,11 +26,11 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.run_opts import RunOptions
 from tqdm import tqdm
 
-from speechbrain_ext.dataio.audio import RandomCrop, check_crop
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.splits import hold_out
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.training_run import run_training
+from speechbrain_ext.models.state_cache import RandomStates
 from speechbrain_ext.training.brain import (
     Objective,
     TrainingBrain,
@@ -45,13 +45,13 @@ from speechbrain_ext.training.schedules import margin_at
 from speechbrain_ext.training.settings import TrainSpeaker
 from speechbrain_ext.training.speaker import (
     build_speaker,
+    held_states,
     initialise,
-    labelled_crops,
+    save_classifier,
+    speaker_data,
     speaker_names,
-    speaker_sampler,
 )
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.files import atomic_path
 from speechbrain_ext.utils.keyed_random import crop_keys
 
 CLASSIFIER = "classifier.ckpt"
@@ -88,12 +88,26 @@ class SpeakerBrain(TrainingBrain):
         self.l2_sp = l2_sp.to(self.device) if l2_sp else None
         self.names, self.valid_set = names, valid_set
         self.margin = getattr(networks.head, "margin", None)
+        # Crops of a frozen encoder's states, if they are kept.
+        crop = data.crop
+        self.states = crop if isinstance(crop, RandomStates) else None
+
+    def on_fit_start(self) -> None:
+        """Resume, then compute the states that are kept."""
+        super().on_fit_start()
+        if self.states and self.epochs.current < self.settings.n_epochs:
+            self.states.copies.make(
+                self.augment and self.augment.by_keys,
+                self.settings.num_workers,
+                not self.noprogressbar,
+            )
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> torch.Tensor:
-        """Compute embeddings [B, D]."""
+        """Compute embeddings [B, D] of audio, or of states that are kept."""
         batch = batch.to(self.device)
         wavs = batch.sig.data
-        if stage == sb.Stage.TRAIN and self.augment is not None:
+        is_audio = self.states is None
+        if stage == sb.Stage.TRAIN and is_audio and self.augment is not None:
             seed, epoch = self.settings.seed, self.data.crop.epoch
             keys = crop_keys(seed, epoch, batch.id, 1)
             wavs = self.augment.by_keys(wavs, keys[:, 0])
@@ -110,11 +124,18 @@ class SpeakerBrain(TrainingBrain):
             batch.label,
             predictions,
             self.parts.classifier,
-            lambda chosen: self.parts.embedder.embed(batch.sig.data[chosen]),
+            lambda chosen: self.parts.embedder.embed(self.clean(batch, chosen)),
         )
         losses = self.modules.classifier(predictions, labels)
         loss = (factors * losses).sum()
         return Objective(self.l2_sp.scale(loss) if self.l2_sp else loss)
+
+    def clean(self, batch: Any, chosen: torch.Tensor) -> torch.Tensor:
+        """Return the chosen crops [M, ...] of a batch without augmentation."""
+        if not self.states:
+            return batch.sig.data[chosen]
+        names = [batch.id[row] for row in chosen.nonzero()[:, 0].tolist()]
+        return self.states.clean(names).to(self.device)
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Seed dropout and set the margin of the step."""
@@ -173,19 +194,17 @@ class SpeakerBrain(TrainingBrain):
 
     def save(self) -> list[str]:
         """Write embedder, classifier and gate files; return their names."""
-        state = self.parts.classifier.state_dict()
-        state = {name: value.cpu() for name, value in state.items()}
-        path = self.folder / CLASSIFIER
-        # As a stream: else the archive would contain the temporary name.
-        with atomic_path(path) as part, open(part, "wb") as stream:
-            torch.save(state, stream)
+        save_classifier(self.folder / CLASSIFIER, self.parts.classifier)
         gate_files = write_gate_files(
             self.folder,
             self.parts.noisy_labels,
             self.data.manifest.ids,
             self.names,
         )
-        return [*super().save(), CLASSIFIER, *gate_files]
+        names = [*super().save(), CLASSIFIER, *gate_files]
+        if self.states:
+            self.states.copies.delete()
+        return names
 
     def summary(self) -> dict[str, Any]:
         """Return the facts of the training for its stage record."""
@@ -204,24 +223,10 @@ def build_brain(recipe: RecipeRun, manifest: Manifest) -> SpeakerBrain:
     """Build the Brain with its networks, checkpoints and data."""
     settings, objects = recipe.settings, recipe.objects()
     names = speaker_names(manifest)
-    train_part, valid_part = hold_out(
-        manifest, settings.valid_fraction, settings.seed
-    )
-    n_frames = [check_crop(train_part, settings.crop, "crop")]
-    crop = RandomCrop(n_frames, settings.seed)
-    data = TrainingData(
-        train_part,
-        manifest,
-        labelled_crops(train_part, crop, names),
-        crop,
-        speaker_sampler(settings, train_part),
-    )
-    networks = build_speaker(settings, objects, train_part, len(names))
-    valid_set = None
-    if valid_part is not None:
-        # A separate object: its epoch stays the same, and so do its crops.
-        crop = RandomCrop(n_frames, settings.seed)
-        valid_set = labelled_crops(valid_part, crop, names)
+    parts = hold_out(manifest, settings.valid_fraction, settings.seed)
+    networks = build_speaker(settings, objects, parts[0], len(names))
+    states = held_states(settings, manifest, networks.trained, recipe.request)
+    data, valid_set = speaker_data(settings, manifest, parts, names, states)
     return SpeakerBrain(
         settings,
         objects,

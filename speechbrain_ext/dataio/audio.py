@@ -184,7 +184,7 @@ class RandomCrop:
         ]
         wavs = read_crops(path, spans)
         return [
-            _repeated(wav, length)
+            repeated(wav, length)
             for wav, length in zip(wavs, self.n_frames, strict=True)
         ]
 
@@ -196,11 +196,17 @@ class RandomCrop:
         return [int(generator.integers(0, r + 1)) for r in room]
 
 
-def _repeated(wav: torch.Tensor, length: int) -> torch.Tensor:
-    """Repeat samples until they have ``length``, if there are fewer."""
-    if len(wav) < length:
-        wav = wav.repeat(-(-length // len(wav)))
-    return wav[:length]
+def repeated(x: torch.Tensor, length: int) -> torch.Tensor:
+    """Repeat a signal [T, ...] until it is [length, ...]; cut it if longer.
+
+    Example
+    -------
+    >>> repeated(torch.tensor([1, 2]), 5)
+    tensor([1, 2, 1, 2, 1])
+    """
+    if len(x) < length:
+        x = torch.cat([x] * -(-length // len(x)))
+    return x[:length]
 
 
 def check_audio(manifest: Manifest) -> None:

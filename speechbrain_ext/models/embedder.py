@@ -60,7 +60,8 @@ class WaveEmbedder(torch.nn.Module):
         Arguments
         ---------
         wavs : torch.Tensor
-            Samples at 16 kHz [B, T], from -1 to 1.
+            Samples at 16 kHz [B, T], from -1 to 1, or what else the model
+            takes.
 
         Returns
         -------

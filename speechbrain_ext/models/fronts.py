@@ -14,6 +14,7 @@ import torch
 
 from speechbrain_ext.models.conv_frontend import convolve
 from speechbrain_ext.models.log_mel import LogMel, WhisperLogMel
+from speechbrain_ext.utils.errors import InputError
 
 
 class Front(torch.nn.Module):
@@ -51,6 +52,28 @@ class Front(torch.nn.Module):
         """Return the transformer layers."""
         return model.encoder.layers
 
+    def keep_layers(self, model: Any, n_layers: int | None) -> None:
+        """Delete all but the first transformer layers; None keeps all.
+
+        Raises
+        ------
+        InputError
+            It is no whole number from 1 to the number of layers.
+        """
+        if n_layers is None:
+            return
+        layers = self.layers(model)
+        # True is an int, and no number of layers.
+        if type(n_layers) is not int or not 1 <= n_layers <= len(layers):
+            raise InputError(
+                f"n_layers is {n_layers!r}; it must be a whole number from 1 "
+                f"to the encoder's {len(layers)} layers; correct --embedder, "
+                f"for example --embedder='{{n_layers: {len(layers)}}}', or "
+                "give null for all"
+            )
+        del layers[n_layers:]
+        model.config.num_hidden_layers = n_layers
+
     def cnn(self, model: Any) -> list[torch.nn.Module]:
         """Return the modules of the CNN; none if there is none."""
         return []
@@ -61,6 +84,10 @@ class Front(torch.nn.Module):
 
     def n_samples(self, model: Any) -> int:
         """Return the length of the shortest usable utterance, in samples."""
+        raise NotImplementedError
+
+    def n_states(self, model: Any, n_samples: Any) -> Any:
+        """Return the number of states T' of utterances, by their samples."""
         raise NotImplementedError
 
 
@@ -117,6 +144,15 @@ class ConvFront(Front):
             needed = (needed - 1) * stride + kernel
         return needed
 
+    def n_states(self, model: Any, n_samples: Any) -> Any:
+        """Return the number of frames that the CNN makes."""
+        config = model.config
+        for kernel, stride in zip(
+            config.conv_kernel, config.conv_stride, strict=True
+        ):
+            n_samples = (n_samples - kernel) // stride + 1
+        return n_samples
+
 
 class BertFront(Front):
     """Mel bands and their projection, of w2v-BERT 2.0.
@@ -149,6 +185,10 @@ class BertFront(Front):
     def n_samples(self, model: Any) -> int:
         """Return the samples of two frames, which make a state."""
         return self.log_mel.n_samples
+
+    def n_states(self, model: Any, n_samples: Any) -> Any:
+        """Return the number of pairs of frames."""
+        return self.log_mel.n_frames(n_samples)
 
 
 class WhisperFront(Front):
@@ -228,6 +268,10 @@ class WhisperFront(Front):
     def n_samples(self, model: Any) -> int:
         """Return the samples of one frame of mel bands."""
         return self.log_mel.n_samples
+
+    def n_states(self, model: Any, n_samples: Any) -> Any:
+        """Return the number of states of all windows together."""
+        return -(-self.log_mel.n_frames(n_samples) // self.stride)
 
 
 def front_of(model: Any) -> Front:

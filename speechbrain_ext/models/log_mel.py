@@ -8,6 +8,9 @@ bands), each band normalised over the utterance, two frames side by side.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from transformers.audio_utils import mel_filter_bank, window_function
 
@@ -55,6 +58,10 @@ class LogMel(torch.nn.Module):
     def n_samples(self) -> int:
         """Length of the shortest usable utterance, in samples: two frames."""
         return LENGTH + HOP
+
+    def n_frames(self, n_samples: Any) -> Any:
+        """Return the number of frames of utterances, as integers."""
+        return ((n_samples - LENGTH) // HOP + 1) // N_STACKED
 
     @torch.no_grad()
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
@@ -125,6 +132,12 @@ class WhisperLogMel(torch.nn.Module):
     def n_samples(self) -> int:
         """Length of the shortest usable utterance, in samples: one frame."""
         return HOP
+
+    def n_frames(self, n_samples: Any) -> Any:
+        """Return the number of frames of utterances, as integers."""
+        # Beyond the window to which the extractor pads, frames are whole.
+        room = np.clip(self.n_padded - n_samples, 0, LENGTH)
+        return np.minimum(-(-n_samples // HOP), (n_samples + room) // HOP)
 
     @torch.no_grad()
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,9 @@ class SpeechEncoder(torch.nn.Module):
     checkpoint_layers : bool
         Keep only the layers' inputs for the backward pass and compute each
         layer again: a fraction of the memory, a third more time.
+    n_layers : int, optional
+        Keep the first transformer layers alone: the others are deleted, and
+        cost neither time nor memory nor disk. None keeps all.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class SpeechEncoder(torch.nn.Module):
         freeze: str = "front",
         lora_rank: int = 0,
         checkpoint_layers: bool = False,
+        n_layers: int | None = None,
     ):
         super().__init__()
         if freeze not in FREEZE:
@@ -103,6 +107,7 @@ class SpeechEncoder(torch.nn.Module):
         self.is_random = bool(config)
         self.model, self.do_normalize = load_model(source, config)
         self.front = front_of(self.model)
+        self.front.keep_layers(self.model, n_layers)
         self.freeze = freeze
         self.lora_rank = lora_rank
         self.checkpoint_layers = checkpoint_layers
@@ -118,6 +123,26 @@ class SpeechEncoder(torch.nn.Module):
     def output_size(self) -> int:
         """Channels C of a hidden state."""
         return self.model.config.hidden_size
+
+    @property
+    def shortest(self) -> int:
+        """Samples of the shortest usable utterance."""
+        return self.front.n_samples(self.model)
+
+    def n_states(self, n_samples: Any) -> Any:
+        """Return the number of states T' of utterances.
+
+        Arguments
+        ---------
+        n_samples : int or numpy.ndarray
+            Their lengths in samples at 16 kHz.
+
+        Returns
+        -------
+        int or numpy.ndarray
+            As `forward` returns them.
+        """
+        return self.front.n_states(self.model, n_samples)
 
     @property
     def plain_config(self) -> dict[str, Any]:
@@ -212,7 +237,7 @@ class SpeechEncoder(torch.nn.Module):
             add_lora(layers, self.lora_rank)
 
     def _check_length(self, n_frames: int) -> None:
-        needed = self.front.n_samples(self.model)
+        needed = self.shortest
         if n_frames < needed:
             raise InputError(
                 f"an utterance is {n_frames} samples long; the encoder needs "
@@ -242,6 +267,8 @@ class SpeakerEncoder(torch.nn.Module):
         As for `SpeechEncoder`; 0 for no low-rank matrices.
     checkpoint_layers : bool
         As for `SpeechEncoder`: less memory, more time.
+    n_layers : int, optional
+        As for `SpeechEncoder`: the first layers alone; None for all.
 
     Raises
     ------
@@ -271,6 +298,7 @@ class SpeakerEncoder(torch.nn.Module):
         freeze: str = "front",
         lora_rank: int = 0,
         checkpoint_layers: bool = False,
+        n_layers: int | None = None,
     ):
         super().__init__()
         self.encoder = SpeechEncoder(
@@ -279,6 +307,7 @@ class SpeakerEncoder(torch.nn.Module):
             freeze,
             lora_rank,
             checkpoint_layers,
+            n_layers,
         )
         self.pooling = pooling(
             n_layers=self.encoder.n_layers, input_size=self.encoder.output_size
@@ -295,11 +324,15 @@ class SpeakerEncoder(torch.nn.Module):
 
     @property
     def published_arguments(self) -> dict[str, Any]:
-        """Arguments to save: no source, no low-rank matrices."""
+        """Arguments to save: no source, no low-rank matrices.
+
+        The config is of the layers that were kept.
+        """
         return {
             "encoder_source": None,
             "encoder_config": self.encoder.plain_config,
             "lora_rank": 0,
+            "n_layers": None,
         }
 
     def published_state(self) -> dict[str, torch.Tensor]:
@@ -314,7 +347,8 @@ class SpeakerEncoder(torch.nn.Module):
         Arguments
         ---------
         wavs : torch.Tensor
-            Samples at 16 kHz [B, T], from -1 to 1.
+            Samples at 16 kHz [B, T], from -1 to 1; or hidden states
+            [B, T', L + 1, C] that were computed before, which are pooled.
         lengths : torch.Tensor, optional
             Relative lengths [B], from 0 to 1. Padding would change every
             frame of an encoder, so utterances shorter than T are cut and
@@ -325,6 +359,8 @@ class SpeakerEncoder(torch.nn.Module):
         torch.Tensor
             [B, 1, D]
         """
+        if wavs.ndim == 4:
+            return self.pooling(wavs.permute(2, 0, 1, 3).float()).unsqueeze(1)
         if lengths is None or bool((lengths >= 1).all()):
             return self.pooling(self.encoder(wavs)).unsqueeze(1)
         n_frames = (lengths * wavs.shape[1]).round().long().tolist()

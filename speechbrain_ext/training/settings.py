@@ -200,8 +200,12 @@ class ModelSettings(Settings):
     @property
     def encoder_source(self) -> str | None:
         """Source of the pre-trained encoder, if the embedder has one."""
-        values = {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
-        return values.get("encoder_source") or None
+        return self.embedder_values.get("encoder_source") or None
+
+    @property
+    def embedder_values(self) -> dict[str, Any]:
+        """Values of the embedder's YAML, with the changes."""
+        return {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
 
     def inputs(self) -> dict[str, str]:
         """Return the files that decide the result, by name."""
@@ -838,6 +842,16 @@ class TrainSpeaker(TrainingSettings):
         group=MODEL,
     )
 
+    state_copies: int = setting(
+        0,
+        "copies of each utterance, the first clean and the others augmented, "
+        "whose hidden states are computed once and kept on disk during "
+        "training, with an encoder that is frozen whole; 0: states are "
+        "computed anew in each step",
+        low=0,
+        group=MODEL,
+    )
+
     loss: Wired = setting(
         Wired("!name:speechbrain_ext.losses.AAMSoftmax"),
         "classification loss, called with the embedding size and the number "
@@ -937,6 +951,8 @@ class TrainSpeaker(TrainingSettings):
     def check_together(self) -> None:
         """Raise InputError for values that contradict each other."""
         super().check_together()
+        if self.state_copies:
+            self._check_states()
         rise = self.margin_rise
         if rise is not None and (len(rise) != 2 or rise[0] > rise[1]):
             raise InputError(
@@ -953,6 +969,24 @@ class TrainSpeaker(TrainingSettings):
                 f"gate_from_epoch {self.gate_from_epoch}; labels are corrected "
                 "where the gate rejects them; give a gate that begins no "
                 "later, or --correct_from_epoch=null"
+            )
+
+    def _check_states(self) -> None:
+        """Raise InputError if states would change, or be augmented by none."""
+        values = self.embedder_values
+        freeze, rank = values.get("freeze"), values.get("lora_rank", 0)
+        said = f"state_copies is {self.state_copies}"
+        if freeze != "all" or rank:
+            raise InputError(
+                f"{said}; the embedder has freeze {freeze} and lora_rank "
+                f"{rank}, and only states of an encoder that is frozen whole "
+                "stay the same; give --embedder='{freeze: all, lora_rank: 0}' "
+                "with the YAML of an encoder, or --state_copies=0"
+            )
+        if self.state_copies > 1 and not (self.augment_folder or self.musan):
+            raise InputError(
+                f"{said} and nothing augments; all copies would be the same; "
+                "give --augment_folder, or --state_copies=1"
             )
 
     def inputs(self) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,21 @@ import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
 
-from speechbrain_ext.dataio.audio import RandomCrop
+from speechbrain_ext.dataio.audio import RandomCrop, check_crop
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.samplers import CappedSampler, DistinctClassSampler
 from speechbrain_ext.losses.l2_sp import L2SP
 from speechbrain_ext.losses.noisy_labels import NoisyLabels
 from speechbrain_ext.models.embedder import Embedder, load_weights
+from speechbrain_ext.models.speech_encoder import SpeakerEncoder
+from speechbrain_ext.models.state_cache import RandomStates, StateCopies
+from speechbrain_ext.training.brain import TrainingData
 from speechbrain_ext.training.networks import Networks, new_embedder
 from speechbrain_ext.training.settings import TrainSpeaker
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import atomic_path
+
+logger = logging.getLogger(__name__)
 
 
 def build_speaker(
@@ -112,6 +120,14 @@ def _penalty(settings: TrainSpeaker, module: torch.nn.Module) -> L2SP:
     return L2SP(module.parameters(), weight, form)
 
 
+def save_classifier(path: Path, classifier: torch.nn.Module) -> None:
+    """Write a classifier's weights for `init_classifier`."""
+    state = {k: value.cpu() for k, value in classifier.state_dict().items()}
+    # As a stream: else the archive would contain the temporary name.
+    with atomic_path(path) as part, open(part, "wb") as stream:
+        torch.save(state, stream)
+
+
 def _load_classifier(classifier: torch.nn.Module, path: str) -> None:
     """Load a classifier that was trained on the same pseudo-speakers."""
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -169,10 +185,116 @@ def speaker_names(manifest: Manifest) -> list[str]:
     return names
 
 
+def held_states(
+    settings: TrainSpeaker,
+    manifest: Manifest,
+    embedder: Embedder,
+    request: Mapping[str, Any],
+) -> StateCopies | None:
+    """Return the states of a frozen encoder to train on, not yet computed.
+
+    Arguments
+    ---------
+    settings : TrainSpeaker
+        Of the recipe.
+    manifest : Manifest
+        The utterances, held out ones too.
+    embedder : Embedder
+        Its encoder is frozen.
+    request : mapping
+        The stage's; what it says of augmentation is recorded.
+
+    Returns
+    -------
+    StateCopies or None
+        None without ``state_copies``.
+
+    Raises
+    ------
+    InputError
+        The embedder has no encoder with states.
+    """
+    if not settings.state_copies:
+        return None
+    if not isinstance(embedder.model, SpeakerEncoder):
+        raise InputError(
+            f"state_copies is {settings.state_copies} and embedder_yaml "
+            f"{settings.embedder_yaml}; its embedding_model must be a "
+            "SpeakerEncoder, which has hidden states; give the YAML of an "
+            "encoder, or --state_copies=0"
+        )
+    if settings.state_copies == 1 and settings.sound_folders()[0]:
+        logger.warning(
+            "state_copies is 1: the one copy is clean, nothing is augmented"
+        )
+    augmentation = {
+        "augment": request.get("hparams", {}).get("augment"),
+        "augment_files": request.get("augment_files"),
+    }
+    return StateCopies(
+        Path(settings.output_folder) / "states",
+        manifest,
+        embedder.model.encoder,
+        settings.state_copies,
+        settings.seed,
+        augmentation,
+    )
+
+
+def speaker_data(
+    settings: TrainSpeaker,
+    manifest: Manifest,
+    parts: tuple[Manifest, Manifest | None],
+    names: list[str],
+    states: StateCopies | None = None,
+) -> tuple[TrainingData, DynamicItemDataset | None]:
+    """Return the data of a training, and of its validation if there is any.
+
+    Arguments
+    ---------
+    settings : TrainSpeaker
+        Of the recipe.
+    manifest : Manifest
+        Of kind ``pseudo_labels``.
+    parts : tuple of Manifest
+        As `speechbrain_ext.dataio.splits.hold_out` parts it.
+    names : list of str
+        The classes.
+    states : StateCopies, optional
+        Crops are of these in place of audio.
+
+    Raises
+    ------
+    InputError
+        A crop is longer than all utterances, or batches cannot be filled.
+    """
+    train_part, valid_part = parts
+    n_samples = check_crop(train_part, settings.crop, "crop")
+
+    def crops(only_clean: bool) -> RandomCrop:
+        if states is None:
+            return RandomCrop([n_samples], settings.seed)
+        n_frames = int(states.encoder.n_states(n_samples))
+        return RandomStates(states, n_frames, settings.seed, only_clean)
+
+    crop = crops(only_clean=False)
+    data = TrainingData(
+        train_part,
+        manifest,
+        labelled_crops(train_part, crop, names),
+        crop,
+        speaker_sampler(settings, train_part),
+    )
+    if valid_part is None:
+        return data, None
+    # Of a separate object: its epoch stays the same, and so do its crops.
+    return data, labelled_crops(valid_part, crops(only_clean=True), names)
+
+
 def labelled_crops(
     manifest: Manifest, crop: RandomCrop, names: list[str]
 ) -> DynamicItemDataset:
-    """Build a dataset of one random crop [T] and one class per utterance.
+    """Build a dataset of one random crop and one class per utterance.
 
     Arguments
     ---------

@@ -108,6 +108,21 @@ WHISPER = {
     "n_epochs": 2,
 }
 
+# Two copies of the states of the same, frozen, with correction.
+STATES = {
+    **WHISPER,
+    "embedder": json.dumps({**MHFA, "encoder_config": SHORT, "freeze": "all"}),
+    "lr_parts": "{}",
+    "l2_sp_weight": 0,
+    "state_copies": 2,
+    "n_epochs": 3,
+    "gate": "soft",
+    "gate_fit": "mixture",
+    "gate_from_epoch": 2,
+    "correct_from_epoch": 2,
+    "correct_confidence": 0.26,
+}
+
 # After a checkpoint, in mid-epoch.
 N_KILLED = {"train_dino": 5, "train_contrastive": 5, "train_speaker": 6}
 N_NOISY_KILLED = 28
@@ -167,6 +182,14 @@ def whisper(corpus, folder):
     return {**whole, "name": "whisper"}
 
 
+def states(corpus, folder):
+    """A training of MHFA and the classifier on states that are kept."""
+    sounds = {"augment_folder": corpus / "augment"}
+    options = {**STATES, **sounds}
+    whole = job(corpus, folder / "states", "train_speaker", **options)
+    return {**whole, "name": "states"}
+
+
 def job(corpus, folder, recipe, **others):
     """A training for record_losses.py."""
     leaf, options = TRAININGS[recipe]
@@ -188,7 +211,8 @@ def all_jobs(corpus, folder):
     """Each training once."""
     jobs = [job(corpus, folder, recipe) for recipe in TRAININGS]
     jobs += [more(corpus, folder), simclr(corpus, folder)]
-    return [*jobs, noisy(corpus, folder), whisper(corpus, folder)]
+    jobs += [noisy(corpus, folder), whisper(corpus, folder)]
+    return [*jobs, states(corpus, folder)]
 
 
 def first_steps(corpus, folder):
@@ -246,6 +270,9 @@ def pair(corpus, tmp_path_factory):
     whole = whisper(corpus, folder)
     killed = {"name": "killed whisper", "kill_after": N_WHISPER_KILLED}
     jobs += [{**whole, **killed}, whole]
+    whole = states(corpus, folder)
+    killed = {"name": "killed states", "kill_after": N_WHISPER_KILLED}
+    jobs += [{**whole, **killed}, whole]
     return folder, launch(jobs, folder)
 
 
@@ -279,7 +306,7 @@ def test_two_processes_learn_as_one(alone, pair, recipe):
 
 
 @pytest.mark.parametrize(
-    "name", [*TRAININGS, "more", "simclr", "noisy", "whisper"]
+    "name", [*TRAININGS, "more", "simclr", "noisy", "whisper", "states"]
 )
 def test_in_float32_the_first_steps_of_two_processes_equal_those_of_one(
     alone, pair, name
@@ -325,14 +352,17 @@ def test_gate_and_correction_do_not_depend_on_processes_nor_on_a_kill(
     assert not first.kept.all() and first.corrected.notna().any()
 
 
-def test_a_whisper_does_not_depend_on_processes_nor_on_a_kill(alone, pair):
-    expected = alone[1]["whisper"]["losses"]
-    assert len(pair[1][0]["killed whisper"]["losses"]) == N_WHISPER_KILLED
-    assert_follow([losses_of(found, "whisper") for found in pair[1]], expected)
+@pytest.mark.parametrize("name", ["whisper", "states"])
+def test_a_whisper_does_not_depend_on_processes_nor_on_a_kill(
+    alone, pair, name
+):
+    expected = alone[1][name]["losses"]
+    assert len(pair[1][0][f"killed {name}"]["losses"]) == N_WHISPER_KILLED
+    assert_follow([losses_of(found, name) for found in pair[1]], expected)
     first, second = (
         torch.load(
             folder
-            / "whisper"
+            / name
             / "train_speaker"
             / "embedder"
             / "embedding_model.ckpt"

@@ -85,6 +85,15 @@ def test_every_part_becomes_data_and_the_same_model_again(part):
     assert torch.equal(again.eval().embed(wavs), embedder.eval().embed(wavs))
 
 
+def test_an_encoder_that_was_cut_is_loaded_as_data():
+    changes = {**PARTS["whisper_mhfa"], "n_layers": 1}
+    embedder = build_embedder("hparams/embedders/whisper_mhfa.yaml", changes)
+    modules = build_modules(
+        describe_modules(embedder.yaml_text), embedder.model.state_dict()
+    )
+    assert len(modules["embedding_model"].encoder.model.layers) == 1
+
+
 def refuse(node, message):
     """An embedding model described so is one clear error."""
     described = {**dict.fromkeys(MODULES, RAW), "embedding_model": node}

@@ -2,15 +2,22 @@
 
 import json
 
+import numpy as np
 import pytest
 import speechbrain as sb
 import torch
+from speechbrain.inference.speaker import SpeakerRecognition
 from tiny_wavlm import LARGE
 from tiny_wavlm import SMALL as TINY
 from tiny_whisper import TINY as WHISPER
 from tiny_whisper import whole
 from transformers import AutoConfig, AutoModel
 
+from speechbrain_ext.models.embedder import (
+    build_embedder,
+    load_embedder,
+    save_embedder,
+)
 from speechbrain_ext.models.log_mel import LogMel
 from speechbrain_ext.models.pooling import MHFA
 from speechbrain_ext.models.speech_encoder import (
@@ -20,6 +27,7 @@ from speechbrain_ext.models.speech_encoder import (
     SpeechEncoder,
 )
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
 
 
 @pytest.fixture
@@ -349,6 +357,83 @@ def test_the_plain_config_makes_the_same_architecture(tmp_path, wavs, kind):
     other.load_state_dict(encoder.state_dict())
     assert torch.equal(other(wavs), encoder(wavs))
     assert other.plain_config == encoder.plain_config
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_number_of_states_is_known_before_they_are_computed(kind):
+    encoder = SpeechEncoder(config=KINDS[kind]).eval()
+    least = encoder.shortest
+    lengths = [least, least + 1, 799, 800, 8000, 8161, 16319]
+    # Around a window of the small Whisper, and beyond.
+    lengths += [15990, 16000, 16001, 16079, 16161, 20000, 33333]
+    with torch.no_grad():
+        found = [encoder(torch.zeros(1, n)).shape[2] for n in lengths]
+    assert encoder.n_states(np.array(lengths)).tolist() == found
+    assert [encoder.n_states(n) for n in lengths] == found
+
+
+def test_states_computed_before_are_pooled(wavs):
+    model = SpeakerEncoder(None, TINY, MHFA, freeze="all").eval()
+    states = model.encoder(wavs).permute(1, 2, 0, 3)
+    assert torch.equal(model(states), model(wavs))
+    torch.testing.assert_close(
+        model(states.half()), model(wavs), rtol=1e-2, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["wavlm", "wavlm_large", "wav2vec2-bert", "whisper"]
+)
+def test_the_first_layers_alone_have_the_states_of_the_whole(
+    tmp_path, wavs, kind
+):
+    saved_model(tmp_path, KINDS[kind])
+    whole_encoder = SpeechEncoder(tmp_path).eval()
+    first = SpeechEncoder(tmp_path, n_layers=1).eval()
+    assert first.n_layers == 2 and first.plain_config["num_hidden_layers"] == 1
+    assert torch.equal(first(wavs), whole_encoder(wavs)[:2])
+    # What was cut off is not there: neither in memory nor in what is saved.
+    n_all, n_kept = (
+        sum(p.numel() for p in e.parameters()) for e in (whole_encoder, first)
+    )
+    layer = whole_encoder.front.layers(whole_encoder.model)[1]
+    assert n_all - n_kept == sum(p.numel() for p in layer.parameters())
+    assert not any(".layers.1." in name for name in first.state_dict())
+
+
+@pytest.mark.parametrize("config", [TINY, WHISPER])
+def test_a_random_encoder_can_be_cut_too(wavs, config):
+    encoder = SpeechEncoder(config=config, n_layers=1)
+    assert len(encoder(wavs)) == encoder.n_layers == 2
+    again = SpeechEncoder(config=encoder.plain_config)
+    assert again.state_dict().keys() == encoder.state_dict().keys()
+
+
+@pytest.mark.parametrize("kind", ["wavlm", "whisper"])
+def test_a_cut_encoder_is_published_as_it_is(tmp_path, wavs, kind):
+    saved_model(tmp_path / "whole", KINDS[kind])
+    changes = {"encoder_source": str(tmp_path / "whole"), "n_layers": 1}
+    changes |= {"n_heads": 2, "compression_size": 4, "embedding_size": 8}
+    embedder = build_embedder("embedders/encoder_mhfa.yaml", changes).eval()
+    save_embedder(tmp_path / "saved", embedder)
+    (tmp_path / "whole").rename(tmp_path / "gone")
+    tree = plain(parse_yaml(embedder.yaml_text))
+    assert tree["n_layers"] is tree["embedding_model"]["n_layers"] is None
+    assert tree["encoder_config"]["num_hidden_layers"] == 1
+    wanted = embedder.embed(wavs)
+    assert torch.equal(load_embedder(tmp_path / "saved").embed(wavs), wanted)
+    stock = SpeakerRecognition.from_hparams(
+        tmp_path / "saved", savedir=tmp_path / "stock"
+    )
+    found = stock.encode_batch(wavs)[:, 0]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_layers", [0, -1, 3, 1.0, True, "one"])
+def test_a_number_of_layers_that_is_not_there_is_refused(n_layers):
+    message = "n_layers is .*; it must be .* from 1 to the encoder's 2 layers"
+    with pytest.raises(InputError, match=message):
+        SpeechEncoder(config=TINY, n_layers=n_layers)
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,5 @@ def test_a_pre_trained_encoder_is_replaced_by_a_random_one(tmp_path, embedder):
     assert weights(found) == weights(embedder)
     counted = count_weights(MHFA, changes)
     assert counted == (weights(embedder), 8)
+    first = count_weights(MHFA, {**changes, "n_layers": 1})
+    assert first is not None and first.n_weights < counted.n_weights
