@@ -215,8 +215,10 @@ def main(argv: list[str] | None = None) -> None:
         return
     manifest = read_training_manifest(settings)
     choice = choose_layers(recipe, manifest)
-    embedder = new_embedder(settings, layers=choice["layers"])
-    check_layers(choice["layers"], embedder.model.encoder.n_layers)
+    layers = choice["layers"]
+    check_layers(layers, new_embedder(settings).model.encoder.n_layers)
+    # Layers above those that are averaged are neither kept nor computed.
+    embedder = new_embedder(settings, layers=layers, n_layers=max(layers) or 1)
     folder = recipe.folder / "chunks"
     device = recipe.run_opts.device or infer_device()
     embed_in_chunks(
@@ -229,9 +231,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     # Every chunk must be written before one process joins them.
     ddp_barrier()
-    made = run_on_main(
-        write, [recipe, manifest, embedder.to("cpu"), folder]
-    )
+    made = run_on_main(write, [recipe, manifest, embedder.to("cpu"), folder])
     names, share = made
     recipe.finish(
         names,

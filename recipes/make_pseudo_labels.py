@@ -106,12 +106,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
-    """Read the utterances' embeddings [N, D], scaled to length one."""
-    folder = settings.embeddings_folder
-    vectors, index = read_embeddings(folder)
-    rows = rows_for(index, train.ids, folder)
-    x = check_vectors(unit_rows(vectors, rows))
-    return x if settings.whiten is None else whiten_(x, settings.whiten)
+    """Read the utterances' embeddings [N, D], scaled to length one.
+
+    Those of two models are joined: the cosine is then the mean of theirs, and
+    errors that they do not share weigh half.
+    """
+    parts = []
+    for folder in (settings.embeddings_folder, settings.joined_folder):
+        if folder is not None:
+            vectors, index = read_embeddings(folder)
+            rows = rows_for(index, train.ids, folder)
+            x = check_vectors(unit_rows(vectors, rows))
+            whole = settings.whiten is None
+            parts.append(x if whole else whiten_(x, settings.whiten))
+    return parts[0] if len(parts) == 1 else unit_rows(np.hstack(parts))
 
 
 def cluster(

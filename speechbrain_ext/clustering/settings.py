@@ -26,6 +26,12 @@ class MakePseudoLabels(Settings):
         "utterances",
         path=True,
     )
+    joined_folder: str | None = setting(
+        None,
+        "folder of another model's embeddings of these utterances, which are "
+        "clustered joined with the first, both of length one; null: none",
+        path=True,
+    )
     train_annotation: str = setting(
         doc="train.csv, the manifest of the utterances to label", path=True
     )
@@ -198,6 +204,10 @@ class MakePseudoLabels(Settings):
             "embeddings": folder / "embeddings.npy",
             "embeddings_ids": folder / "embeddings.csv",
         }
+        if self.joined_folder is not None:
+            joined = Path(self.joined_folder)
+            files["joined_embeddings"] = joined / "embeddings.npy"
+            files["joined_embeddings_ids"] = joined / "embeddings.csv"
         for key in ("oracle", "previous_labels"):
             if getattr(self, key):
                 files[key] = getattr(self, key)

@@ -112,6 +112,7 @@ class _Builder:
         """Build all steps that are certain, in the order in which they run."""
         self.prepare()
         first, labels = self.bootstrap()
+        self.first = first
         start: dict[str, Any] = {"init_from": None}
         if self.settings.round_init == "bootstrap":
             start["init_from"] = str(first.artifacts.embedder)
@@ -379,6 +380,8 @@ class _Builder:
             "oracle": Late.ORACLE,
             "n_clusters": self.settings.n_clusters,
         }
+        if previous is not None and self.settings.join_bootstrap:
+            values["joined_folder"] = str(self.embed_train(self.first).folder)
         if previous is not None:
             values["previous_labels"] = str(previous.artifacts.labels)
         return self.add(Kind.LABELS, model.system, LabelArtifacts, values)

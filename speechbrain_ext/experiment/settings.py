@@ -218,6 +218,12 @@ class RunRounds(Settings):
         "values to change in the YAML of the bootstrap's embedder",
         group="models",
     )
+    join_bootstrap: bool = setting(
+        False,
+        "true clusters each round's embeddings joined with the bootstrap's: "
+        "errors that two models do not share weigh half",
+        group="rounds",
+    )
     round_embedder: dict | None = setting(
         None,
         "values to change in the YAML of the rounds' embedder; null: those "

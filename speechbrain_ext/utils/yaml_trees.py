@@ -114,8 +114,8 @@ def _read_yaml(path: Path, above: tuple[Path, ...]) -> CommentedMap:
 def merged(tree: Any, changes: Any) -> Any:
     """Return a changed copy of a tree.
 
-    Maps are changed key by key. A map with another tag, a list or a scalar
-    takes the place of what was there; a map without a tag changes the
+    Maps are changed key by key; an empty map clears one without a tag. A map
+    with another tag, a list or a scalar takes the place of what was there; a map without a tag changes the
     arguments of a tagged one.
 
     Example
@@ -126,6 +126,8 @@ def merged(tree: Any, changes: Any) -> Any:
     >>> tree = parse_yaml("opt: !name:torch.optim.SGD\\nlists: !PLACEHOLDER")
     >>> plain(merged(tree, {"opt": {"lr": 2}, "lists": {"O": 1}}), tags=True)
     {'opt': {'lr': 2, '!': '!name:torch.optim.SGD'}, 'lists': {'O': 1}}
+    >>> plain(merged({"parts": {"encoder": 1}}, {"parts": {}}))
+    {'parts': {}}
     >>> tree = parse_yaml("a: {b: 1}\\nc: !ref <a>")
     >>> plain(merged(tree, {"c": {"d": 2}}), tags=True)
     {'a': {'b': 1}, 'c': {'d': 2}}
@@ -134,7 +136,10 @@ def merged(tree: Any, changes: Any) -> Any:
     for key, value in changes.items():
         old = new.get(key)
         both = isinstance(old, dict) and isinstance(value, dict)
-        if both and tag_of(value) in (None, tag_of(old)):
+        if value == {} and not tag_of(old):
+            # Else nothing could clear a map of a base.
+            new[key] = copy.deepcopy(value)
+        elif both and tag_of(value) in (None, tag_of(old)):
             new[key] = merged(old, value)
         elif _is_named(old) and isinstance(value, dict) and not tag_of(value):
             # `!name:a.b` without arguments is not a map yet.

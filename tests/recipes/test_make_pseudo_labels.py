@@ -488,3 +488,39 @@ def test_dropping_all_but_one_cluster_is_refused(corpus):
     ):
         label(corpus, min_cluster_size=PER_SPEAKER + 1)
     assert not (corpus / "out" / "pseudo_labels.csv").exists()
+
+
+def test_embeddings_of_two_models_are_joined_by_utterance(corpus):
+    """Each model confuses two speakers, not the same two; their rows are in
+    another order, and of another length."""
+    ids = [f"u{i:03d}.wav" for i in range(N_SPEAKERS * PER_SPEAKER)]
+    oracle = read_manifest(corpus / "oracle.csv", "oracle")
+    number = {name: int(s[1:]) for name, s in zip(oracle.ID, oracle.spk_id)}
+    speaker = np.array([number[name] for name in ids])
+    generator = np.random.default_rng(5)
+    for folder, (one, other) in {"a": (0, 1), "b": (2, 3)}.items():
+        centres = generator.normal(size=(N_SPEAKERS, 16))
+        centres[one] = centres[other]
+        x = centres[speaker] + 0.1 * generator.normal(size=(len(ids), 16))
+        x *= 10 if folder == "b" else 1
+        order = generator.permutation(len(ids))
+        save_embeddings(corpus, x[order], np.array(ids)[order])
+        (corpus / "embeddings").rename(corpus / folder)
+    scores = {}
+    for name, joined in {"alone": "null", "joined": corpus / "b"}.items():
+        change = {"embeddings_folder": corpus / "a", "joined_folder": joined}
+        found = label(corpus, name, n_centroids="null", **change)
+        given = [number[i] for i in found.ID]
+        scores[name] = adjusted_rand_score(given, found.spk_id)
+    assert scores["joined"] == 1.0 > scores["alone"] + 0.05
+
+
+def test_joined_embeddings_of_other_utterances_are_refused(corpus):
+    (corpus / "embeddings").rename(corpus / "a")
+    save_embeddings(corpus, np.eye(3), ["x", "y", "z"])
+    with pytest.raises(InputError, match="embeddings"):
+        label(
+            corpus,
+            embeddings_folder=corpus / "a",
+            joined_folder=corpus / "embeddings",
+        )

@@ -505,3 +505,12 @@ def test_an_encoder_is_given_once_for_bootstrap_and_rounds():
         options = steps[name].options
         assert options["embedder"]["encoder_source"] == "mine"
         assert options["augment_folder"] == "given/augment"
+
+
+def test_rounds_are_clustered_with_the_bootstrap_where_asked(settings):
+    steps = by_name(changed(settings, join_bootstrap=True))
+    first = str(steps["bootstrap/train_embeddings"].folder)
+    assert steps["round1/labels"].options["joined_folder"] == first
+    assert "joined_folder" not in steps["bootstrap/labels"].options
+    steps = by_name(settings)
+    assert "joined_folder" not in steps["round1/labels"].options
