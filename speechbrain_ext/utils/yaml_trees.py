@@ -115,8 +115,8 @@ def merged(tree: Any, changes: Any) -> Any:
     """Return a changed copy of a tree.
 
     Maps are changed key by key; an empty map clears one without a tag. A map
-    with another tag, a list or a scalar takes the place of what was there; a map without a tag changes the
-    arguments of a tagged one.
+    with another tag, a list or a scalar takes the place of what was there; a
+    map without a tag changes the arguments of a tagged one.
 
     Example
     -------

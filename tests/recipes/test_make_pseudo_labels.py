@@ -495,7 +495,8 @@ def test_embeddings_of_two_models_are_joined_by_utterance(corpus):
     another order, and of another length."""
     ids = [f"u{i:03d}.wav" for i in range(N_SPEAKERS * PER_SPEAKER)]
     oracle = read_manifest(corpus / "oracle.csv", "oracle")
-    number = {name: int(s[1:]) for name, s in zip(oracle.ID, oracle.spk_id)}
+    pairs = zip(oracle.ID, oracle.spk_id, strict=True)
+    number = {name: int(speaker[1:]) for name, speaker in pairs}
     speaker = np.array([number[name] for name in ids])
     generator = np.random.default_rng(5)
     for folder, (one, other) in {"a": (0, 1), "b": (2, 3)}.items():
