@@ -14,10 +14,10 @@ from tiny_whisper import SHORT as WHISPER
 from tones import SMALL, without_speakers, write_tones
 
 from recipes import extract_embeddings
-from speechbrain_ext.models import extraction
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.models import extraction
 from speechbrain_ext.models.embedder import (
     build_embedder,
     load_embedder,

@@ -64,8 +64,10 @@ def utterances(n=300):
     """Averages of 4 channels that a trend over length is in, and lengths."""
     rng = np.random.default_rng(0)
     n_frames = rng.integers(40, 800, n)
-    u = 2 * np.log(n_frames / n_frames.min()) / np.log(
-        n_frames.max() / n_frames.min()
+    u = (
+        2
+        * np.log(n_frames / n_frames.min())
+        / np.log(n_frames.max() / n_frames.min())
     )
     own = rng.normal(size=(n, 4)) * [1, 2, 30, 4] + [5, 0, -9, 1]
     trend = np.stack([u, u**2, -u, 0 * u], axis=1) * [3, 3, 60, 1]
