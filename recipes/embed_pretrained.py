@@ -51,7 +51,6 @@ from speechbrain_ext.models.extraction import embed_in_chunks, joined_chunks
 from speechbrain_ext.models.layer_means import (
     LayerMeans,
     RawStatistics,
-    check_layers,
     fit_layer_means_,
 )
 from speechbrain_ext.training.brain import read_training_manifest
@@ -87,7 +86,7 @@ def new_embedder(settings: EmbedPretrained, **changes: Any) -> Embedder:
 
 def raw_embedder(embedder: Embedder, layers: list[int] | None) -> WaveEmbedder:
     """Return what computes the statistics that are not fitted yet."""
-    model = embedder.model
+    model: Any = embedder.model
     statistics = RawStatistics(model.encoder, layers, model.pooling.statistics)
     return WaveEmbedder(embedder.features, embedder.norm, statistics)
 
@@ -120,15 +119,16 @@ def compare_layers(recipe: RecipeRun, manifest: Manifest) -> None:
             "--layers"
         )
     device = recipe.run_opts.device or infer_device()
-    embedder = raw_embedder(new_embedder(settings), None).to(device)
+    embedder = new_embedder(settings)
     found = embed_crop_pairs(
-        embedder,
+        raw_embedder(embedder, None).to(device),
         CropPairs(manifest, rows.tolist(), n_frames, settings.seed),
         augmentation(recipe),
         settings.max_batch_seconds,
         settings.num_workers,
     )
-    n_layers = embedder.model.encoder.n_layers
+    model: Any = embedder.model
+    n_layers = model.encoder.n_layers
     by_layer = {
         # The first number is that of frames.
         name: vectors[..., 1:].reshape(2, len(rows), n_layers, -1)
@@ -149,16 +149,18 @@ def criteria(
     ``pairs`` are the averages [2, N, L + 1, C] of the crops as they are and
     augmented.
     """
-    clean, augmented = (
-        whiten_together(pairs[name][:, :, layer], power)
-        for name in ("clean", "augmented")
+    clean, other_clean = whiten_together(
+        list(pairs["clean"][:, :, layer]), power
     )
-    n_clusters = max(len(clean[0]) // PER_CLUSTER, 2)
+    first, second = whiten_together(
+        list(pairs["augmented"][:, :, layer]), power
+    )
+    n_clusters = max(len(first) // PER_CLUSTER, 2)
     return {
         "layer": layer,
-        "eer": 100 * pair_eer(*augmented),
-        "eer_clean": 100 * pair_eer(*clean),
-        "agreement": clustering_agreement(*augmented, n_clusters),
+        "eer": 100 * pair_eer(first, second),
+        "eer_clean": 100 * pair_eer(clean, other_clean),
+        "agreement": clustering_agreement(first, second, n_clusters),
     }
 
 
@@ -176,25 +178,19 @@ def choose_layers(recipe: RecipeRun, manifest: Manifest) -> dict[str, Any]:
 
 def fit(
     recipe: RecipeRun, manifest: Manifest, embedder: Embedder, folder: Path
-) -> float:
-    """Fit the pooling to the chunks of statistics in a folder."""
+) -> tuple[list[str], float]:
+    """Fit the pooling to the chunks of statistics and write all files.
+
+    Returns their names, and the share of variance that was trend over length.
+    """
     path = folder / "statistics.npy"
     joined_chunks(folder, len(manifest), {"embeddings": path})
     # Read and written in place: of a million utterances it is gigabytes.
     found = np.load(path, mmap_mode="r+")
-    return fit_layer_means_(
-        embedder.model.pooling,
-        found[:, 0].copy(),
-        found[:, 1:],
-        recipe.settings.whiten,
+    model: Any = embedder.model
+    share = fit_layer_means_(
+        model.pooling, found[:, 0].copy(), found[:, 1:], recipe.settings.whiten
     )
-
-
-def write(
-    recipe: RecipeRun, manifest: Manifest, embedder: Embedder, folder: Path
-) -> tuple[list[str], float]:
-    """Fit and write the embedder; return the files, and the trend's share."""
-    share = fit(recipe, manifest, embedder, folder)
     names = [
         f"embedder/{name}"
         for name in save_embedder(recipe.folder / "embedder", embedder)
@@ -216,7 +212,8 @@ def main(argv: list[str] | None = None) -> None:
     manifest = read_training_manifest(settings)
     choice = choose_layers(recipe, manifest)
     layers = choice["layers"]
-    check_layers(layers, new_embedder(settings).model.encoder.n_layers)
+    # Refuses layers that the whole encoder has not.
+    new_embedder(settings, layers=layers)
     # Layers above those that are averaged are neither kept nor computed.
     embedder = new_embedder(settings, layers=layers, n_layers=max(layers) or 1)
     folder = recipe.folder / "chunks"
@@ -231,8 +228,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     # Every chunk must be written before one process joins them.
     ddp_barrier()
-    made = run_on_main(write, [recipe, manifest, embedder.to("cpu"), folder])
-    names, share = made
+    names, share = run_on_main(
+        fit, [recipe, manifest, embedder.to("cpu"), folder]
+    )
     recipe.finish(
         names,
         **choice,

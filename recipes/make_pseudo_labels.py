@@ -117,8 +117,9 @@ def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
             vectors, index = read_embeddings(folder)
             rows = rows_for(index, train.ids, folder)
             x = check_vectors(unit_rows(vectors, rows))
-            whole = settings.whiten is None
-            parts.append(x if whole else whiten_(x, settings.whiten))
+            if settings.whiten is not None:
+                x = whiten_(x, settings.whiten)
+            parts.append(x)
     return parts[0] if len(parts) == 1 else unit_rows(np.hstack(parts))
 
 

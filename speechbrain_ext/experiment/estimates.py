@@ -382,7 +382,7 @@ class Estimator:
         return f"{settings.embedder_yaml} {sorted(settings.embedder.items())}"
 
     def _trained(self, step: Step[Any]) -> ModelSettings | None:
-        """Return the settings of the model that a step's embedder comes from, or is."""
+        """Return the settings of what made a step's embedder."""
         settings = self.leaves[step.name].settings
         if isinstance(settings, ModelSettings):
             return settings
@@ -450,7 +450,7 @@ class Estimator:
         if not cost:
             return Estimate(disk=disk)
         seconds = self._fitted_audio(settings, size) * cost.embed_seconds
-        memory = _FLOAT * weights.in_memory
+        memory = float(_FLOAT * weights.in_memory)
         memory += settings.max_batch_seconds * cost.train_bytes
         hours = seconds / self.processes(settings) / 3600
         return Estimate(hours, memory, disk)

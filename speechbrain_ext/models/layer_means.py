@@ -63,6 +63,9 @@ class LayerMeans(torch.nn.Module):
     torch.Size([2, 16])
     """
 
+    n_frames: torch.Tensor
+    trend: torch.Tensor
+
     def __init__(
         self,
         n_layers: int,

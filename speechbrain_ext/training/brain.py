@@ -28,7 +28,7 @@ from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.models.embedder import save_embedder
 from speechbrain_ext.training.networks import Networks
 from speechbrain_ext.training.optim import clip_each_, parameter_groups
-from speechbrain_ext.training.settings import TrainingSettings
+from speechbrain_ext.training.settings import ModelSettings, TrainingSettings
 from speechbrain_ext.training.step_logger import StepLogger
 from speechbrain_ext.training.train_curve import TrainCurve
 from speechbrain_ext.training.validation import build_validation
@@ -374,7 +374,7 @@ class TrainingBrain(sb.Brain):
         }
 
 
-def read_training_manifest(settings: TrainingSettings) -> Manifest:
+def read_training_manifest(settings: ModelSettings) -> Manifest:
     """Read the manifest of a training and check that its audio exists.
 
     Raises

@@ -75,8 +75,16 @@ SHRINK = {
         "embedder": ECAPA[:-1] + f", {CONFIG}}}",
         "crop": 0.8,
     },
+    "embed_pretrained": {
+        "embedder": f"{{{CONFIG}}}",
+        "choice_crop": 0.4,
+        "num_workers": 0,
+        "noprogressbar": None,
+        "device": "cpu",
+    },
     "quickstart": {"dry_run": True},
     "minivox": {"dry_run": True},
+    "minivox_whisper": {"dry_run": True},
     "folder": {"dry_run": True},
     "voxceleb": {"dry_run": True},
 }

@@ -119,3 +119,24 @@ def test_what_would_stop_a_later_step_is_found_first(tmp_path, sets, message):
     found = find_problems(plan, check_plan(plan), 50)
     assert any(message in line for line in found), found
     assert all(line.count("; ") >= 2 for line in found)
+
+
+def whisper_plan(tmp_path, **changes):
+    given = {"output_folder": str(tmp_path), "data_folder": str(tmp_path)}
+    return load_plan(read_plan("minivox_whisper", **given, **changes))
+
+
+def test_an_encoder_that_is_not_there_is_found_before_the_first_step(tmp_path):
+    plan = whisper_plan(tmp_path, encoder_source="nowhere.pt")
+    found = find_problems(plan, check_plan(plan), 50)
+    lines = [line for line in found if "encoder_source is " in line]
+    assert len(lines) == 1 and "nowhere.pt" in lines[0]
+
+
+def test_weights_of_a_fitted_encoder_are_no_start_of_another_model(tmp_path):
+    plan = whisper_plan(tmp_path, round_init="bootstrap")
+    found = find_problems(plan, check_plan(plan), 50)
+    assert any("training goes on from bootstrap/model" in x for x in found)
+    plan = whisper_plan(tmp_path)
+    found = find_problems(plan, check_plan(plan), 50)
+    assert not any("goes on from bootstrap" in line for line in found)

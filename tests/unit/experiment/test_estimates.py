@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import tiny_whisper
 from plans import read_plan
 
 from speechbrain_ext.experiment.estimates import (
@@ -125,3 +126,27 @@ def test_a_full_disk_is_named_before_it_is_full(planner):
     check_disk(plan, 1.0)
     with pytest.raises(InputError, match="output_folder is .* free and the"):
         check_disk(plan, 1e18)
+
+
+def test_a_fitted_encoder_hears_the_corpus_and_its_crops_once(tmp_path):
+    fitted = {"recipe": "embed_pretrained", "hparams": "embed_pretrained.yaml"}
+    fitted["set"] = {"choice_crop": 2.0, "n_choice_utterances": 100}
+    encoder = {"encoder_source": None, "encoder_config": tiny_whisper.TINY}
+    folders = {"output_folder": str(tmp_path), "data_folder": str(tmp_path)}
+    plan = read_plan("minivox_whisper", **folders)
+    stages = {**plan.stages, "bootstrap": fitted}
+    changed = {"stages": stages, "embedder": encoder, "round_embedder": encoder}
+    plan = load_plan(dataclasses.replace(plan, **changed))
+    planner = Estimator(plan, check_plan(plan), SIZE, FixedRates())
+    found = planner.of(step(planner, "bootstrap/model"))
+    # Two crops of 100 utterances, each as it is and augmented.
+    seconds = (4000 + 4 * 100 * 2) * 0.004
+    assert found.hours == pytest.approx(seconds / 3600)
+    embedded = planner.of(step(planner, "bootstrap/train_embeddings"))
+    assert embedded.hours == pytest.approx(4000 * 0.004 / 3600)
+    assert embedded.disk == pytest.approx(1000 * 16 * 4 + 1000 * 75)
+    fitted["set"]["layers"] = [1]
+    plan = load_plan(dataclasses.replace(plan.settings, stages=stages))
+    planner = Estimator(plan, check_plan(plan), SIZE, FixedRates())
+    found = planner.of(step(planner, "bootstrap/model"))
+    assert found.hours == pytest.approx(4000 * 0.004 / 3600)

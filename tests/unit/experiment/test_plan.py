@@ -500,7 +500,8 @@ def test_automatic_rounds_may_follow_given_embeddings(settings):
 
 
 def test_an_encoder_is_given_once_for_bootstrap_and_rounds():
-    steps = by_name(read_plan("minivox_whisper", encoder_source="mine"))
+    given = {"encoder_source": "mine", "data_folder": "given"}
+    steps = by_name(read_plan("minivox_whisper", **given))
     for name in ("bootstrap/model", "round1/model", "topline/model"):
         options = steps[name].options
         assert options["embedder"]["encoder_source"] == "mine"

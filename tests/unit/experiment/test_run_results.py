@@ -82,7 +82,7 @@ def test_curves_are_copied_over_those_of_an_earlier_run(tmp_path, folder):
 
 
 def test_the_criteria_of_layers_are_copied_beside_the_curves(tmp_path, folder):
-    made = step(tmp_path, BOOTSTRAP, Kind.BOOTSTRAP)
+    made = step(tmp_path, BOOTSTRAP, Kind.TRAIN)
     made.folder.mkdir(parents=True)
     made.artifacts.layer_choice.write_text("layer,eer\n0,1\n")
     folder.write_curves([made])
