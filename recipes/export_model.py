@@ -63,7 +63,11 @@ def main(argv: list[str] | None = None) -> None:
     if not recipe.is_done(inputs_of(settings)):
         embedder = settings.embedder_folder
         names = write_hub_folder(
-            recipe.folder / HUB, embedder, decision, settings.seed
+            recipe.folder / HUB,
+            embedder,
+            decision,
+            settings.seed,
+            settings.for_speechbrain,
         )
         recipe.finish(
             [f"{HUB}/{name}" for name in names],
@@ -211,6 +215,7 @@ def story_of(
         settings.license,
         settings.datasets,
         "speechbrain_ext" in (embedder / RECIPE).read_text("utf-8"),
+        settings.for_speechbrain,
     )
 
 

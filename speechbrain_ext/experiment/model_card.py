@@ -58,7 +58,8 @@ class Story(NamedTuple):
     ``title``; ``results``, of its cosines and of its calibrated cosines; its
     ``decision`` rule; ``lineage``, records of the stages that led to it;
     ``license`` and ``datasets`` (trained on), ids for the front matter;
-    ``own_classes``, whether its YAML needs this package.
+    ``own_classes``, whether its YAML needs this package;
+    ``for_speechbrain``, whether stock SpeechBrain loads it.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Story(NamedTuple):
     license: str
     datasets: Sequence[str]
     own_classes: bool = False
+    for_speechbrain: bool = True
 
 
 def model_card(story: Story) -> str:
@@ -109,6 +111,7 @@ def model_card(story: Story) -> str:
         files=_FILES.format(*EXAMPLES),
         examples=EXAMPLES,
         own_classes=story.own_classes,
+        for_speechbrain=story.for_speechbrain,
         decision=story.decision,
         caveats=caveats(story),
         table=table.strip(),

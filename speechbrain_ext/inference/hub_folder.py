@@ -47,7 +47,11 @@ _AGAIN = "get the folder again from where it was published"
 
 
 def write_hub_folder(
-    folder: PathLike, embedder_folder: PathLike, decision: Decision, seed: int
+    folder: PathLike,
+    embedder_folder: PathLike,
+    decision: Decision,
+    seed: int,
+    for_speechbrain: bool = True,
 ) -> list[str]:
     """Write all files of a published folder except its card.
 
@@ -61,6 +65,9 @@ def write_hub_folder(
         Of this embedder's cosines.
     seed : int
         Seed of the synthetic voice of the examples.
+    for_speechbrain : bool
+        Write the two files that stock SpeechBrain loads too, which hold the
+        weights a second time.
 
     Returns
     -------
@@ -76,7 +83,8 @@ def write_hub_folder(
     folder, source = Path(folder), Path(embedder_folder)
     embedder = load_embedder(source)
     described = describe_modules((source / RECIPE).read_text("utf-8"))
-    for name in (RECIPE, MODEL):
+    stock = [RECIPE, MODEL] if for_speechbrain else []
+    for name in stock:
         with atomic_path(folder / name) as part:
             shutil.copyfile(source / name, part)
     with atomic_path(folder / WEIGHTS) as part:
@@ -104,7 +112,7 @@ def write_hub_folder(
     voice = ToyVoice(seed, speaker=0)
     for session, name in enumerate(EXAMPLES):
         write_wav(folder / name, voice.utterance(session, 0, 3.0))
-    return [RECIPE, MODEL, WEIGHTS, CONFIG, *EXAMPLES]
+    return [*stock, WEIGHTS, CONFIG, *EXAMPLES]
 
 
 def read_hub_folder(folder: PathLike) -> tuple[WaveEmbedder, Decision]:

@@ -52,6 +52,12 @@ class ExportModel(Settings):
         [], "ids of the training data sets on the hub; []: none"
     )
 
+    for_speechbrain: bool = setting(
+        True,
+        "true writes the files that stock SpeechBrain loads too; false: "
+        "SpeakerVerifier alone loads the folder, which is half as large",
+    )
+
     push: str | None = setting(
         None,
         "owner/name of the hub repository to upload to; log in by hf auth "

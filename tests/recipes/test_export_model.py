@@ -436,3 +436,17 @@ def test_the_whitened_model_is_exported_as_it_was_scored(tmp_path):
     paths = [tmp_path / "data" / name for name in index.ids]
     found = SpeakerVerifier.from_pretrained(model, "cpu").embed(paths)
     np.testing.assert_allclose(found, vectors[index.row], atol=1e-6, rtol=1e-6)
+
+
+def test_a_folder_for_our_loader_alone_holds_the_weights_once(copied):
+    """What lies in a repository is half as large so."""
+    export_model.main(arguments(copied, for_speechbrain=False))
+    folder = copied / "export" / "model"
+    names = {path.name for path in folder.iterdir()}
+    assert "model.safetensors" in names
+    assert not names & {"embedding_model.ckpt", "hyperparams.yaml"}
+    verifier = SpeakerVerifier.from_pretrained(folder)
+    first, second = (str(folder / f"example{n}.wav") for n in (1, 2))
+    assert -1 <= verifier.verify(first, second).score <= 1
+    card = (folder / "README.md").read_text("utf-8")
+    assert "from_hparams" not in card and "from_pretrained" in card
