@@ -125,3 +125,12 @@ def test_a_full_disk_is_named_before_it_is_full(planner):
     check_disk(plan, 1.0)
     with pytest.raises(InputError, match="output_folder is .* free and the"):
         check_disk(plan, 1e18)
+
+
+def test_an_output_folder_that_is_a_file_is_refused(planner, tmp_path):
+    (tmp_path / "a").touch()
+    settings = dataclasses.replace(
+        planner.plan.settings, output_folder=str(tmp_path / "a")
+    )
+    with pytest.raises(InputError, match="a is a file, not a folder; give"):
+        check_disk(dataclasses.replace(planner.plan, settings=settings), 1.0)
