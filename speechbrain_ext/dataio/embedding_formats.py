@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from speechbrain_ext.dataio.audio_tree import READABLE, UNREADABLE
 from speechbrain_ext.dataio.embedding_files import read_array
 from speechbrain_ext.dataio.label_formats import check_format
 from speechbrain_ext.dataio.manifest import write_manifest
@@ -34,6 +36,17 @@ _STEM = "embeddings"
 _FILES = {"npy": f"{_STEM}.npy", "pt": f"{_STEM}.pt", "kaldi": f"{_STEM}.ark"}
 _BINARY = b"\0B"
 _SUFFIXES = {".npy": "npy", ".pt": "pt", ".ark": "kaldi", ".scp": "kaldi"}
+# What torch.load raises for files of something else, text among them.
+_UNPICKLED = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 # Kaldi's names of a vector's type.
 _VECTORS = {b"FV ": "<f4", b"DV ": "<f8"}
 
@@ -128,6 +141,9 @@ def select_utterances(
 ) -> np.ndarray:
     """Return the embeddings [M, D] of utterances, in their order.
 
+    Names may differ in the ending of an audio file: embeddings of decoded
+    ``00001.wav`` are those of ``00001.m4a``, if no two names then agree.
+
     Arguments
     ---------
     ids : numpy.ndarray
@@ -154,10 +170,14 @@ def select_utterances(
     >>> select_utterances(ids, np.eye(2), np.array(["b"]), "x.pt")
     array([[0., 1.]])
     >>> select_utterances(ids, np.eye(2), np.array(["a.wav"]), "x.pt")
+    array([[1., 0.]])
+    >>> select_utterances(ids, np.eye(2), np.array(["c"]), "x.pt")
     Traceback (most recent call last):
     speechbrain_ext.utils.errors.InputError: x.pt: 1 of 1 utterances have ...
     """
     rows = pd.Index(ids).get_indexer(pd.Index(wanted))
+    if (rows < 0).any():
+        rows = _rows_by_stems(ids, wanted, rows)
     lacking = np.flatnonzero(rows < 0)
     if len(lacking):
         raise InputError(
@@ -167,6 +187,26 @@ def select_utterances(
             f"{str(ids[0])!r}; rename them, or extract those that are missing"
         )
     return vectors[rows]
+
+
+def _rows_by_stems(
+    ids: np.ndarray, wanted: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Return rows [M] found without endings, if that confuses no names."""
+    there, asked = (pd.Index(_stems(names)) for names in (ids, wanted))
+    if not (there.is_unique and asked.is_unique):
+        return rows
+    return there.get_indexer(asked)
+
+
+def _stems(names: np.ndarray) -> list[str]:
+    """Return names [N] without the ending of an audio file."""
+    parts = (os.path.splitext(str(name)) for name in names)
+    endings = (*READABLE, *UNREADABLE)
+    return [
+        stem if ending.lower() in endings else stem + ending
+        for stem, ending in parts
+    ]
 
 
 def file_of(path: PathLike, vector_format: str) -> Path:
@@ -272,10 +312,11 @@ def _write_kaldi(
 def _read_pt(path: Path) -> tuple[list[str], list[np.ndarray]]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except _UNPICKLED as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path} is not a dict of tensors saved by torch "
-            f"({str(error).splitlines()[0]}); save it as one"
+            f"{path} is not a dict of tensors saved by torch ({reason}); save "
+            "it as one"
         ) from None
     tensors = isinstance(found, dict) and all(
         isinstance(value, torch.Tensor) for value in found.values()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.dataio.corpus_files import CorpusFiles
+from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.experiment.estimates import (
     Estimate,
     Estimator,
@@ -16,9 +17,12 @@ from speechbrain_ext.experiment.estimates import (
     in_bytes,
     in_hours,
 )
+from speechbrain_ext.experiment.launch import check_launcher
 from speechbrain_ext.experiment.leaf import Leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan
 from speechbrain_ext.experiment.plan_check import (
+    check_crops,
+    check_given,
     check_lists,
     check_plan,
     check_start,
@@ -52,11 +56,13 @@ def check_run(longest: Plan, dry: bool, device: str) -> None:
     leaves = check_plan(longest)
     problems, files = [], None
     try:
+        check_launcher(longest.settings.launcher)
         check_start(longest.settings)
         if dry or not longest.corpus.is_done:
             files = corpus_files(longest, leaves)
         if files is not None:
             check_lists(files, leaves)
+            check_given(longest, files)
     except InputError as error:
         if not dry:
             raise
@@ -88,13 +94,17 @@ def check_prepared(longest: Plan) -> None:
     Raises
     ------
     InputError
-        Too few utterances or speakers, or sounds that are not there.
+        Too few utterances or speakers, sounds that are not there, or a crop
+        longer than every utterance.
     """
     leaves = check_plan(longest)
     size = corpus_size(longest, leaves, None)
     problems = find_problems(longest, leaves, size and size.n_train)
     if problems:
         raise InputError(problems[0])
+    check_crops(
+        longest, leaves, read_manifest(longest.corpus.train, "utterances")
+    )
 
 
 def _print_estimates(
@@ -185,13 +195,18 @@ def _total_lines(
             continue
         more = f" and {n_lost} steps unknown" if n_lost else ""
         sums.append(f"{words(known)}{more}")
-    memory = max((e.memory or 0.0 for e in found), default=0.0)
-    return [
-        f"  remaining time: {sums[0]}; at most {in_bytes(memory)} of memory in "
-        f"a process; disk: {sums[1]}",
-        f"  as measured now, for {processes} process(es) on {device}; without "
-        "augmentation, heads, losses and checkpoints",
-    ]
+    known = [e.memory for e in found if e.memory is not None]
+    memory = "memory: unknown" if found else "memory: none"
+    if known:
+        memory = f"at most {in_bytes(max(known))} of memory in a process"
+    lines = [f"  remaining time: {sums[0]}; {memory}; disk: {sums[1]}"]
+    if known:
+        lines.append(
+            f"  at the speed of this machine now, {processes} process(es) on "
+            f"{device}; time for augmentation, heads, losses and checkpoints "
+            "comes on top"
+        )
+    return lines
 
 
 def simple_states(plan: Plan) -> dict[str, tuple[str, str]]:

@@ -25,7 +25,7 @@ from speechbrain_ext.dataio.audio_tree import AudioTree, is_aac
 from speechbrain_ext.dataio.corpus_files import CorpusFiles
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, read_manifest
 from speechbrain_ext.dataio.settings import PrepareToy
-from speechbrain_ext.experiment.launch import launcher_words
+from speechbrain_ext.experiment.launch import given_processes, launcher_words
 from speechbrain_ext.experiment.leaf import Leaf
 from speechbrain_ext.experiment.plan import N_CROPS, Plan
 from speechbrain_ext.experiment.plan_check import n_labels
@@ -287,10 +287,9 @@ def n_processes(words: Sequence[str]) -> int:
     >>> n_processes(["torchrun", "--nproc_per_node=8"]), n_processes([])
     (8, 1)
     """
-    text = " ".join(words).replace("=", " ").replace("-", "_").split()
-    if "__nproc_per_node" not in text[:-1]:
+    value = given_processes(words)
+    if value is None:
         return 1
-    value = text[text.index("__nproc_per_node") + 1]
     return int(value) if value.isdigit() else max(torch.cuda.device_count(), 1)
 
 
@@ -586,11 +585,16 @@ def check_disk(plan: Plan, needed: float) -> None:
     Raises
     ------
     InputError
-        With the free and the needed space.
+        With the free and the needed space; or the folder is a file.
     """
     folder = Path(plan.settings.output_folder).absolute()
     while not folder.exists():
         folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(
+            f"output_folder is {plan.settings.output_folder}; {folder} is a "
+            "file, not a folder; give another --output_folder"
+        )
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize
     if needed > free:

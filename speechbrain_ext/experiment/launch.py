@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,14 @@ from typing import Any
 
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
 logger = logging.getLogger(__name__)
 
 AUTO_LAUNCHER = "auto"
+# Words by which torchrun counts the processes of a machine itself.
+_COUNTED = ("auto", "cpu", "gpu")
 _OPTIONS = RunOptions().as_dict().keys()
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -99,6 +103,56 @@ def launcher_words(
     # The module of torchrun, whose script need not be on PATH.
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*start, "--nproc_per_node", str(n_used)]
+
+
+def check_launcher(launcher: str | Sequence[str]) -> None:
+    """Raise InputError if a launcher cannot start processes.
+
+    Arguments
+    ---------
+    launcher : str or sequence of str
+        As of `launcher_words`.
+
+    Raises
+    ------
+    InputError
+        There is no such command, or it is to start no process.
+
+    Example
+    -------
+    >>> check_launcher(["nosuch", "--standalone"])
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: launcher is ['nosuch', ...
+    """
+    if launcher == AUTO_LAUNCHER or not launcher:
+        return
+    words = list(launcher)
+    if shutil.which(words[0]) is None:
+        raise InputError(
+            f"launcher is {words}; there is no command {words[0]!r} here; give "
+            "--launcher=auto for all GPUs of the machine, or begin with python "
+            "-m torch.distributed.run"
+        )
+    value = given_processes(words)
+    if value not in (None, *_COUNTED) and not (value.isdigit() and int(value)):
+        raise InputError(
+            f"launcher is {words}; nproc_per_node must be 1 or more, or one of "
+            f"{', '.join(_COUNTED)}; correct --launcher"
+        )
+
+
+def given_processes(words: Sequence[str]) -> str | None:
+    """Return what a launcher's words say after ``--nproc_per_node``.
+
+    Example
+    -------
+    >>> given_processes(["torchrun", "--nproc-per-node=8"])
+    '8'
+    """
+    text = " ".join(words).replace("=", " ").replace("-", "_").split()
+    if "__nproc_per_node" not in text[:-1]:
+        return None
+    return text[text.index("__nproc_per_node") + 1]
 
 
 def count_gpus() -> int:

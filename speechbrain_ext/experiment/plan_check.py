@@ -9,10 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from speechbrain_ext.clustering.settings import MakePseudoLabels
+from speechbrain_ext.dataio.audio import check_crop
 from speechbrain_ext.dataio.audio_tree import is_inside
 from speechbrain_ext.dataio.corpus_files import CorpusFiles, find_corpus
-from speechbrain_ext.dataio.embedding_formats import files_of
+from speechbrain_ext.dataio.embedding_formats import (
+    files_of,
+    read_vectors,
+    select_utterances,
+)
+from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.settings import PrepareFolder, PrepareVoxCeleb
 from speechbrain_ext.dataio.trials import check_pairs
 from speechbrain_ext.experiment.artifacts import (
@@ -38,6 +46,7 @@ from speechbrain_ext.training.settings import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.provenance import describe_input
+from speechbrain_ext.utils.vectors import check_vectors
 from speechbrain_ext.utils.yaml_trees import merged, plain, read_yaml
 from speechbrain_ext.verification.settings import ScoreTrials
 
@@ -443,6 +452,69 @@ def check_start(settings: RunRounds) -> None:
                     raise InputError(
                         f"{key} is {path!r}; {file} is missing; correct --{key}"
                     )
+
+
+def check_given(plan: Plan, files: CorpusFiles) -> None:
+    """Raise InputError if given embeddings are not those of the corpus.
+
+    They are read whole: a file that breaks its format is found before the
+    corpus is prepared, which may take hours.
+
+    Arguments
+    ---------
+    plan : Plan
+        The plan.
+    files : CorpusFiles
+        From `corpus_files`.
+
+    Raises
+    ------
+    InputError
+        A file breaks its format, an utterance has no embedding, or one is
+        not finite.
+    """
+    for step in plan.steps:
+        is_train = step.kind is Kind.START_TRAIN
+        tree = files.train if is_train else files.test
+        if step.kind not in (Kind.START_TRAIN, Kind.START_TEST):
+            continue
+        if step.artifacts.is_done or tree is None:
+            continue
+        source = step.values({})["embeddings"]
+        given = plan.settings.stage("start").set.get("from_format", "auto")
+        ids, vectors = read_vectors(source, given)
+        wanted = np.array(tree.ids, dtype=object)
+        where = f"{source} for the corpus"
+        check_vectors(select_utterances(ids, vectors, wanted, where))
+
+
+def check_crops(
+    plan: Plan, leaves: Mapping[str, Leaf], manifest: Manifest
+) -> None:
+    """Raise InputError if a training's crop is longer than every utterance.
+
+    Arguments
+    ---------
+    plan : Plan
+        The plan.
+    leaves : mapping of str to Leaf
+        From `check_plan`.
+    manifest : Manifest
+        The training utterances.
+
+    Raises
+    ------
+    InputError
+        Of the first such training, in the plan's words.
+    """
+    for step in plan.steps:
+        settings = leaves[step.name].settings
+        if step.artifacts.is_done or not isinstance(settings, TrainingSettings):
+            continue
+        for key in ("global_crop", "local_crop", "crop"):
+            if hasattr(settings, key):
+                with _plans_words(step, plan.settings):
+                    check_crop(manifest, getattr(settings, key), key)
 
 
 def _check_positives(step: Step[Any], found: Any) -> None:

@@ -77,6 +77,8 @@ def _lacks(folder: Path) -> str:
     """Return which file a folder lacks, empty if it is complete."""
     if not _has_bytes(folder / CONFIG):
         return f"the folder lacks {CONFIG}"
+    if read_config(folder / CONFIG) is None:
+        return f"the folder's {CONFIG} is not JSON"
     there = [name for name in WEIGHTS if _has_bytes(folder / name)]
     if not there:
         return f"the folder has no weights ({' or '.join(WEIGHTS[::2])})"
@@ -85,6 +87,23 @@ def _lacks(folder: Path) -> str:
             if not _has_bytes(folder / name):
                 return f"the folder lacks {name}, which {there[0]} names"
     return ""
+
+
+def read_config(path: PathLike) -> dict[str, Any] | None:
+    """Return the fields of a config; None if the file is not one.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "config.json"
+    >>> _ = path.write_text('{"model_type": "wavlm"')
+    >>> read_config(path) is None
+    True
+    """
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def shards_of(index: PathLike) -> list[str]:

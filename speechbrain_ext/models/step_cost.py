@@ -6,7 +6,6 @@ a training will take.
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import torch
 
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.models.embedder import WaveEmbedder, build_embedder
-from speechbrain_ext.models.encoder_source import cached_config
+from speechbrain_ext.models.encoder_source import cached_config, read_config
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.yaml_trees import plain, read_yaml
 
@@ -76,7 +75,9 @@ def _plain_config(source: str) -> dict[str, Any] | None:
         return None
     from speechbrain_ext.models.pretrained import ARCHITECTURE
 
-    known = json.loads(path.read_text("utf-8"))
+    known = read_config(path)
+    if known is None:
+        return None
     return {k: known[k] for k in ("model_type", *ARCHITECTURE) if k in known}
 
 

@@ -206,10 +206,10 @@ SSLSV_SIMCLR = {
     "batch_size": (256, "the leaf [C]"),
     "opt_class.!": ("!name:torch.optim.Adam", "the leaf [C]"),
     "lr": (1e-3, "the leaf [C]"),
-    "embedder.std_norm": (True, "8: of its DINO"),
+    "embedder.std_norm": (True, "the encoder [C]: InstanceNorm"),
     "Shares of augmentation": (
-        {"clean": 0.25, "rir": 0.25, "sound": 0.25, "sound + rir": 0.25},
-        "8: of its DINO",
+        {"clean": 0.0, "rir": 0.0, "sound": 0.0, "sound + rir": 1.0},
+        "the leaf [C]: both, the default of its configuration",
     ),
 }
 SSPS = {
@@ -280,7 +280,10 @@ PUBLISHED = {
     ),
     "paper, crops that are scored": Published(
         [Claim("voxceleb", step="round3/test_embeddings")],
-        {"n_crops": (15, "2 [C]: 15 x 15"), "crop": (4.0, "2 [C]")},
+        {
+            "n_crops": (15, "2 [C]: 15 x 15"),
+            "crop": (4.015, "2 [C]: 400 frames"),
+        },
     ),
     "paper, scores": Published(
         [Claim("voxceleb", step="round3/scores")],
@@ -422,11 +425,15 @@ ON_PURPOSE = {
     "2: k-means of embeddings as they are": "k-means",
     "2: embeddings with dropout": "embeddings to cluster",
     "2: an assertion without a crossing": "no crossing between the means",
+    "2: EM from a k-means start": "fit of the two Gaussians",
+    "2: the crossing on a grid": "where they cross",
+    "2: weight decay of all parameters": "weight decay 0.01",
+    "2: at most 700,000 samples are scored": "whole utterances that are scored",
     "2: a loss file for each process to read": "threshold",
     "2: a clean forward in every step": "clean embeddings for correction",
     "2: the documented tuning has no epoch": "large-margin tuning",
     "2: no L2 term in one process": "L2 toward the pre-trained weights",
-    "2: babble is overwritten by music": "babble",
+    "2: babble is overwritten by music": "kinds of augmentation",
     "2: 120 on each of 2 GPUs": "batch",
     "8: margin on the old label's column": "loss of a corrected label",
     "8: 500 of a cluster, the same each epoch": "clusters above 500 utterances",

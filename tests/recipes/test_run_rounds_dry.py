@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import soundfile
+import torch
 from tiny_wavlm import TINY
 
 from recipes import run_rounds
@@ -122,7 +123,7 @@ def test_the_papers_sequence_is_printed_with_estimates(tree, capsys):
         assert line.startswith("  to do ")
         assert re.search(r"( h|min) .*B .*B ", line), line
     assert any(line.startswith("  remaining time: ") for line in lines)
-    assert "for 1 process(es) on cpu" in lines[-1]
+    assert ", 1 process(es) on cpu; " in lines[-1]
     assert not (tree / "exp").exists()
 
 
@@ -178,7 +179,12 @@ def test_what_is_missing_is_named(tree, capsys, measured, name, message):
     (tree / name).unlink()
     with pytest.raises(InputError, match=message):
         start(tree, "--dry_run=True", "--n_clusters=4", stages=FITTING)
-    assert "not fit to run: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not fit to run: " in said
+    if name.endswith("veri_test2.txt"):
+        # Without a corpus nothing was estimated, and nothing is claimed.
+        assert "time: unknown; memory: unknown; disk: unknown" in said
+        assert "speed of this machine" not in said
 
 
 def test_too_few_utterances_for_the_plan_are_all_told(tree, capsys, measured):
@@ -186,3 +192,25 @@ def test_too_few_utterances_for_the_plan_are_all_told(tree, capsys, measured):
         start(tree, "--dry_run=True")
     said = capsys.readouterr().out
     assert "not fit to run: n_clusters is 7500; 8 utterances allow 7" in said
+
+
+UTTERANCES = [
+    f"id000{speaker}/21Uxsk56VDQ/0000{number}.wav"
+    for speaker in range(10, 14)
+    for number in (1, 2)
+]
+GIVEN = [
+    (UTTERANCES, torch.ones(2, 4), "has shape .2, 4. .*; save one"),
+    (UTTERANCES[:5], torch.ones(4), "3 of 8 utterances have no embedding"),
+    (UTTERANCES, torch.full((4,), torch.nan), "hold NaN or infinity"),
+]
+
+
+@pytest.mark.parametrize(("ids", "row", "message"), GIVEN)
+def test_given_embeddings_are_read_before_the_corpus_is_prepared(
+    tree, ids, row, message
+):
+    torch.save(dict.fromkeys(ids, row), tree / "dino.pt")
+    with pytest.raises(InputError, match=message):
+        start(tree, f"--start_embeddings={tree / 'dino.pt'}")
+    assert not (tree / "exp").exists()

@@ -169,9 +169,10 @@ def test_the_given_array_is_read_and_not_embeddings_npy_beside_it(
 
 def test_anything_but_a_dict_of_tensors_of_one_size_is_refused(tmp_path):
     path = tmp_path / "x.pt"
-    path.write_bytes(b"no")
-    with pytest.raises(InputError, match="is not a dict of tensors"):
-        read_vectors(path, "pt")
+    for content in (b"no", b"", b"junk", b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="is not a dict of tensors"):
+            read_vectors(path, "pt")
     for value in ([1, 2], {"a": 1}):
         torch.save(value, path)
         with pytest.raises(InputError, match="is not a dict of utterance"):
@@ -258,3 +259,19 @@ def test_utterances_are_selected_in_the_wanted_order(vectors):
         InputError, match="x: 2 of 3 .* the first is 'c'; .*b/1"
     ):
         select_utterances(IDS, vectors, wanted, "x")
+
+
+def test_names_may_differ_in_the_ending_of_an_audio_file():
+    """Released embeddings name .wav what VoxCeleb2 unpacks as .m4a."""
+    ids = np.array(["s/1.wav", "s/2.wav"], dtype=object)
+    wanted = np.array(["s/2.m4a", "s/1.m4a"], dtype=object)
+    found = select_utterances(ids, np.eye(2), wanted, "x")
+    np.testing.assert_array_equal(found, np.eye(2)[[1, 0]])
+    for one, other in (
+        (["s/1.wav", "s/1.flac"], ["s/1.m4a"]),
+        (["s/1.wav"], ["s/1.m4a", "s/1.flac"]),
+        (["s/1.txt"], ["s/1.m4a"]),
+    ):
+        names = [np.array(each, dtype=object) for each in (one, other)]
+        with pytest.raises(InputError, match="have no embedding"):
+            select_utterances(names[0], np.eye(len(one)), names[1], "x")

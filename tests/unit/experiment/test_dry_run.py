@@ -3,15 +3,18 @@
 import pytest
 from plans import read_plan
 
+from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.experiment.dry_run import plan_lines
 from speechbrain_ext.experiment.estimates import Estimate
 from speechbrain_ext.experiment.plan import load_plan
 from speechbrain_ext.experiment.plan_check import (
+    check_crops,
     check_plan,
     find_problems,
     states_of,
 )
 from speechbrain_ext.experiment.stage_records import write_record
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.provenance import describe_input
 from speechbrain_ext.utils.yaml_trees import plain
@@ -140,3 +143,25 @@ def test_weights_of_a_fitted_encoder_are_no_start_of_another_model(tmp_path):
     plan = whisper_plan(tmp_path)
     found = find_problems(plan, check_plan(plan), 50)
     assert not any("goes on from bootstrap" in line for line in found)
+
+
+def test_a_crop_of_a_late_training_is_checked_with_the_corpus(tmp_path):
+    """Large-margin tuning, the last, has the longest crops."""
+    changes = {"large_margin": {"set": {"crop": 2.5}}}
+    plan = load_plan(
+        read_plan(
+            "quickstart",
+            output_folder=str(tmp_path),
+            large_margin=True,
+            stages=changes,
+        )
+    )
+    path = tmp_path / "train.csv"
+    path.write_text("ID,duration,wav,start,stop\na,2.0,b.wav,0,32000\n")
+    message = (
+        "stages.large_margin.set.crop is 2.5 s and the longest of 1 .*2.00"
+    )
+    with pytest.raises(InputError, match=message):
+        check_crops(plan, check_plan(plan), read_manifest(path, "utterances"))
+    path.write_text("ID,duration,wav,start,stop\na,3.0,b.wav,0,48000\n")
+    check_crops(plan, check_plan(plan), read_manifest(path, "utterances"))

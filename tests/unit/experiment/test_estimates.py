@@ -135,7 +135,7 @@ def test_a_fitted_encoder_hears_the_corpus_and_its_crops_once(tmp_path):
     folders = {"output_folder": str(tmp_path), "data_folder": str(tmp_path)}
     plan = read_plan("minivox_whisper", **folders)
     stages = {**plan.stages, "bootstrap": fitted}
-    changed = {"stages": stages, "embedder": encoder, "round_embedder": encoder}
+    changed = {"stages": stages, "embedder": encoder}
     plan = load_plan(dataclasses.replace(plan, **changed))
     planner = Estimator(plan, check_plan(plan), SIZE, FixedRates())
     found = planner.of(step(planner, "bootstrap/model"))
@@ -150,3 +150,12 @@ def test_a_fitted_encoder_hears_the_corpus_and_its_crops_once(tmp_path):
     planner = Estimator(plan, check_plan(plan), SIZE, FixedRates())
     found = planner.of(step(planner, "bootstrap/model"))
     assert found.hours == pytest.approx(4000 * 0.004 / 3600)
+
+
+def test_an_output_folder_that_is_a_file_is_refused(planner, tmp_path):
+    (tmp_path / "a").touch()
+    settings = dataclasses.replace(
+        planner.plan.settings, output_folder=str(tmp_path / "a")
+    )
+    with pytest.raises(InputError, match="a is a file, not a folder; give"):
+        check_disk(dataclasses.replace(planner.plan, settings=settings), 1.0)

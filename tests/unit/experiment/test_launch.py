@@ -10,12 +10,14 @@ from speechbrain_ext.experiment.launch import (
     CPU_ENVIRONMENT,
     ROOT,
     can_fork,
+    check_launcher,
     launcher_words,
     recipe_environment,
     recipe_script,
     recipe_words,
     run_recipe,
 )
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import parse_options, plain
 
 
@@ -164,3 +166,23 @@ def test_a_step_is_a_fork_and_sees_what_a_new_python_would(
     }
     assert run_recipe([*start, "fail"]) == 1
     assert run_recipe([*start, "killed"]) == -9
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nosuch", "--standalone"], "there is no command 'nosuch' here; give"),
+        ([sys.executable, "--nproc_per_node=0"], "must be 1 or more"),
+        ([sys.executable, "--nproc-per-node", "two"], "must be 1 or more"),
+    ],
+)
+def test_a_launcher_that_starts_no_process_is_refused(words, message):
+    with pytest.raises(InputError, match=message):
+        check_launcher(words)
+
+
+@pytest.mark.parametrize("value", ["1", "8", "gpu"])
+def test_a_launcher_that_starts_processes_is_accepted(value):
+    check_launcher([sys.executable, f"--nproc_per_node={value}"])
+    check_launcher([])
+    check_launcher("auto")

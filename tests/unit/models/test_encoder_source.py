@@ -6,6 +6,7 @@ import pytest
 
 from speechbrain_ext.models import encoder_source
 from speechbrain_ext.models.encoder_source import check_source
+from speechbrain_ext.models.step_cost import random_like
 from speechbrain_ext.utils.errors import InputError
 
 INDEX = "model.safetensors.index.json"
@@ -83,3 +84,14 @@ def test_online_the_hub_is_asked_for_config_and_weights(monkeypatch):
     there.clear()
     with pytest.raises(InputError, match="no config.json"):
         check_source("me/model")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_a_config_that_was_cut_off_is_named(folder, text):
+    (folder / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(
+        InputError, match="the folder's config.json is not JSON"
+    ):
+        check_source(folder)
+    changes = {"encoder_source": str(folder)}
+    assert random_like("embedders/encoder_mhfa.yaml", changes) is None
