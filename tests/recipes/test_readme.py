@@ -122,7 +122,8 @@ def shrunk(line):
 def home(tmp_path_factory):
     """A clone to run in: outputs go to its own ``exp``."""
     folder = tmp_path_factory.mktemp("readme")
-    for name in ("recipes", "hparams", "speechbrain_ext", "results"):
+    names = ("recipes", "hparams", "speechbrain_ext", "results", "pretrained")
+    for name in names:
         (folder / name).symlink_to(ROOT / name)
     (folder / "SPEECH").mkdir()
     write_tones(folder / "SPEECH", n_speakers=2, n_utterances=2)
