@@ -40,8 +40,8 @@ def pair_eer(
     Example
     -------
     >>> first = np.array([[1.0, 0], [0, 1], [-1, 0]])
-    >>> pair_eer(first, first), pair_eer(first, np.roll(first, 1, axis=0))
-    (0.0, 0.75)
+    >>> pair_eer(first, first), pair_eer(first, -first)
+    (0.0, 1.0)
     """
     n_pairs = len(first)
     if n_pairs < 2:

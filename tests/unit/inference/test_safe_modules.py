@@ -34,6 +34,7 @@ PARTS = {
     "encoder_mhfa": {**RANDOM, **HEADS},
     "encoder_camhfa": {**RANDOM, **HEADS},
     "encoder_ecapa": {**RANDOM, **ECAPA},
+    "encoder_mean": {**RANDOM, "layers": [1, 2]},
     "encoder_tdnn": {
         **RANDOM,
         "width": 16,
