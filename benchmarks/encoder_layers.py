@@ -32,7 +32,6 @@ from speechbrain_ext.models.layer_means import (
     LayerMeans,
     RawStatistics,
     fit_layer_means_,
-    length_basis,
 )
 from speechbrain_ext.models.speech_encoder import RawWaveform, SpeechEncoder
 from speechbrain_ext.utils.command_line import run
@@ -70,10 +69,9 @@ def embeddings(
     """Pool statistics of all layers as a fitted pooling would; unit rows."""
     states = found[:, 1:].reshape(len(found), n_layers, -1)
     x = states[:, pooling.layers].reshape(len(found), -1)
-    low, high = pooling.n_frames.log()
-    basis = length_basis(torch.from_numpy(found[:, 0]).log(), low, high)
+    n_frames = torch.from_numpy(found[:, 0])
     with torch.no_grad():
-        vectors = pooling.output(torch.from_numpy(x) - basis @ pooling.trend)
+        vectors = pooling.of_statistics(torch.from_numpy(x), n_frames)
     return unit_rows(vectors.numpy())
 
 

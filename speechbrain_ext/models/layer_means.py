@@ -106,10 +106,29 @@ class LayerMeans(torch.nn.Module):
             [B, D]
         """
         found = layer_statistics(hidden, self.layers, self.statistics)
+        n_frames = torch.full_like(self.n_frames[0], hidden.shape[2])
+        return self.of_statistics(found.flatten(1), n_frames)
+
+    def of_statistics(
+        self, x: torch.Tensor, n_frames: torch.Tensor
+    ) -> torch.Tensor:
+        """Return embeddings of statistics that are computed already.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            Statistics [B, D] of the pooling's layers, one after another.
+        n_frames : torch.Tensor
+            Frames of each utterance [B], or one number for all.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, D]
+        """
         low, high = self.n_frames.log()
-        length = torch.full_like(low, hidden.shape[2]).log()
-        basis = length_basis(length, low, high)
-        return self.output(found.flatten(1) - basis @ self.trend)
+        basis = length_basis(n_frames.log(), low, high)
+        return self.output(x - basis @ self.trend)
 
 
 def check_layers(layers: Sequence[int], n_layers: int) -> None:
