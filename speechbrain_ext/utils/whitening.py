@@ -129,13 +129,8 @@ def whiten_together(
     >>> np.abs(whiten_together([x[:2], x[2:]], power=1.0)[1][0]).round(2)
     array([0.71, 0.71], dtype=float32)
     """
-    mean, matrix = standard_whitening(np.concatenate(parts), power)
-    found = []
-    for part in parts:
-        turned = (part - mean) @ matrix
-        length = np.linalg.norm(turned, axis=1, keepdims=True)
-        found.append((turned / np.maximum(length, 1e-12)).astype(np.float32))
-    return found
+    found = standard_whitening(np.concatenate(parts), power)
+    return [_turned(part, found).astype(np.float32) for part in parts]
 
 
 def _moments(x: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:
@@ -215,13 +210,18 @@ def whiten_(x: np.ndarray, power: float) -> np.ndarray:
     >>> np.abs(whiten_(x, power=1.0))[0].round(2)
     array([0.71, 0.71], dtype=float32)
     """
-    mean, matrix = whitening(x, power)
+    found = whitening(x, power)
     for block in row_blocks(len(x), x.shape[1]):
-        turned = (x[block] - mean) @ matrix
-        length = np.linalg.norm(turned, axis=1, keepdims=True)
-        # An embedding at the mean has no direction: it keeps a length of 0.
-        x[block] = turned / np.maximum(length, 1e-12)
+        x[block] = _turned(x[block], found)
     return x
+
+
+def _turned(x: np.ndarray, found: Whitening) -> np.ndarray:
+    """Return whitened rows [N, D], scaled to length one."""
+    turned = (x - found.mean) @ found.matrix
+    length = np.linalg.norm(turned, axis=1, keepdims=True)
+    # An embedding at the mean has no direction: it keeps a length of 0.
+    return turned / np.maximum(length, 1e-12)
 
 
 @torch.no_grad()
