@@ -168,6 +168,8 @@ def choose_layers(recipe: RecipeRun, manifest: Manifest) -> dict[str, Any]:
     """Return the layers to average and, if they were chosen, by what."""
     settings: EmbedPretrained = recipe.settings
     if settings.layers != "auto":
+        # Refuses layers that the whole encoder has not.
+        new_embedder(settings, layers=settings.layers)
         return {"layers": settings.layers}
     run_on_main(compare_layers, args=[recipe, manifest])
     table = pd.read_csv(recipe.folder / CURVE)
@@ -212,14 +214,12 @@ def main(argv: list[str] | None = None) -> None:
     manifest = read_training_manifest(settings)
     choice = choose_layers(recipe, manifest)
     layers = choice["layers"]
-    # Refuses layers that the whole encoder has not.
-    new_embedder(settings, layers=layers)
     # Layers above those that are averaged are neither kept nor computed.
     embedder = new_embedder(settings, layers=layers, n_layers=max(layers) or 1)
     folder = recipe.folder / "chunks"
     device = recipe.run_opts.device or infer_device()
     embed_in_chunks(
-        raw_embedder(embedder, choice["layers"]).to(device),
+        raw_embedder(embedder, layers).to(device),
         manifest,
         folder,
         settings.max_batch_seconds,
