@@ -241,7 +241,7 @@ def run_recipe(words: Sequence[str]) -> int:
 
 
 def can_fork(words: Sequence[str]) -> bool:
-    """Whether a command line may run as a fork of an idle Python.
+    """Return whether a command line may run as a fork of an idle Python.
 
     Example
     -------

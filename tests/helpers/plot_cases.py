@@ -91,7 +91,7 @@ def distances(n_epochs, n_layers):
 
 
 def criteria(n_layers):
-    """As layers.csv of embed_pretrained."""
+    """Rows of the table layers.csv that embed_pretrained writes."""
     layer = np.arange(n_layers)
     eer = 20 + (layer - n_layers / 3) ** 2 / 9
     columns = {"layer": layer, "eer": eer, "eer_clean": eer / 2}

@@ -85,7 +85,7 @@ def test_the_layer_of_the_lowest_error_rate_is_taken(made):
 def test_what_is_fitted_is_fitted_to_all_utterances_and_layers_given(
     corpus, tmp_path
 ):
-    """As by hand, from each utterance's own hidden states."""
+    """Averages of each utterance's hidden states, computed one by one."""
     out = tmp_path / "out"
     embed_pretrained.main(
         arguments(corpus, out, layers=[2, 0], whiten=0.7, max_batch_seconds=1)

@@ -439,7 +439,7 @@ def test_the_whitened_model_is_exported_as_it_was_scored(tmp_path):
 
 
 def test_a_folder_for_our_loader_alone_holds_the_weights_once(copied):
-    """What lies in a repository is half as large so."""
+    """The folder is half as large, to lie in a repository."""
     export_model.main(arguments(copied, for_speechbrain=False))
     folder = copied / "export" / "model"
     names = {path.name for path in folder.iterdir()}

@@ -82,7 +82,7 @@ def test_the_new_embedder_gives_whitened_embeddings(tmp_path, name):
 
 
 def test_half_precision_is_kept_until_it_is_published(tmp_path):
-    """What is scored is what is published: rounded once, before scoring."""
+    """Weights are rounded before scoring: the published are the scored ones."""
     torch.manual_seed(0)
     embedder = build_embedder("hparams/embedders/ecapa.yaml", ECAPA)
     save_embedder(tmp_path / "embedder", embedder)
