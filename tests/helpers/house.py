@@ -12,6 +12,7 @@ PLANS = (
     "minivox",
     "minivox_wavlm",
     "minivox_whisper",
+    "minivox_whisper_extra",
     "minivox_whisper_tuned",
     "voxceleb",
 )
