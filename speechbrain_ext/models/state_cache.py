@@ -218,7 +218,7 @@ class StateCopies:
             wrong = self._wrong(path, request)
             if not wrong:
                 return
-            logger.warning(f"{self.folder}: {wrong}; its states are made anew")
+            logger.warning(f"{self.folder}: {wrong} and are made anew")
         self.delete()
         self.folder.mkdir(parents=True)
         self._reserve()
@@ -229,13 +229,13 @@ class StateCopies:
         try:
             was = read_json_object(path)
         except InputError:
-            return f"{path.name} is damaged"
+            return f"its states have a damaged {path.name}"
         changed = [key for key in request if request[key] != was.get(key)]
         if changed:
-            return f"it is of another request (other {', '.join(changed)})"
+            return f"its states are of another request (other {', '.join(changed)})"
         states = self.folder / STATES
         if not states.is_file() or states.stat().st_size != self.n_bytes:
-            return f"{STATES} is missing or has another length than was written"
+            return f"its states are not in a {STATES} of the right length"
         return ""
 
     def _is_done(self, first: int) -> bool:
