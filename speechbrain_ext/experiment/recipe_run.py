@@ -203,7 +203,7 @@ class RecipeRun:
         self.folder = Path(self.settings.output_folder)
         self.request: dict[str, Any] = {}
         self.resumed = False
-        self._start = time.time()
+        self._start = time.monotonic()
 
     @staticmethod
     def _refuse_options(kind: type[Settings], argv: list[str]) -> None:
@@ -327,7 +327,7 @@ class RecipeRun:
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
         """Write the stage record: outputs (names in the folder) and facts."""
-        seconds = time.time() - self._start
+        seconds = time.monotonic() - self._start
         run_on_main(
             write_record,
             args=[

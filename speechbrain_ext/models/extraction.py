@@ -185,7 +185,8 @@ def embed_in_chunks(
     """Embed all utterances into files, of which those that exist are kept.
 
     One that is damaged is named and made again. A killed run, or one on
-    another number of processes, so goes on where it stopped. Join the chunks with `joined_chunks`, once all processes are done.
+    another number of processes, so goes on where it stopped. Join the chunks
+    with `joined_chunks`, once all processes are done.
 
     Arguments
     ---------
@@ -233,6 +234,7 @@ def _is_damaged(path: Path, batches: Sequence[list[int]]) -> bool:
     """Return whether a chunk of these batches cannot be used; say so."""
     wanted = [row for batch in batches for row in batch]
     try:
+        zipfile.ZipFile(path).close()
         # Reading compares each array with its checksum.
         with np.load(path) as chunk:
             arrays = {name: chunk[name] for name in chunk.files}

@@ -232,7 +232,8 @@ class StateCopies:
             return f"its states have a damaged {path.name}"
         changed = [key for key in request if request[key] != was.get(key)]
         if changed:
-            return f"its states are of another request (other {', '.join(changed)})"
+            other = ", ".join(changed)
+            return f"its states are of another request (other {other})"
         states = self.folder / STATES
         if not states.is_file() or states.stat().st_size != self.n_bytes:
             return f"its states are not in a {STATES} of the right length"

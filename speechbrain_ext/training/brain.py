@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,9 +228,16 @@ class TrainingBrain(sb.Brain):
         loss = process_mean(loss, self.device)
         return super().update_average(loss, avg_loss)
 
-    def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
+    def _should_save_intra_epoch_ckpt(
+        self, last_ckpt_time: float, steps_since_ckpt: int
+    ) -> bool:
+        # A clock that was set back would put the next one off for as long.
+        if last_ckpt_time > time.time():
+            last_ckpt_time = 0.0
+        wanted = super()._should_save_intra_epoch_ckpt(
+            last_ckpt_time, steps_since_ckpt
+        )
         # Accumulated gradients are not part of a checkpoint.
-        wanted = super()._should_save_intra_epoch_ckpt(*args)
         return wanted and self.step % self.grad_accumulation_factor == 0
 
     def _save_intra_epoch_ckpt(self) -> None:

@@ -150,9 +150,8 @@ def test_a_request_of_another_shape_says_which_folder_to_delete(finished, text):
 def test_a_fact_of_another_type_is_named(finished, key, value):
     record = read_json(finished / RECORD)
     write_json(finished / RECORD, {**record, key: value})
-    with pytest.raises(
-        InputError, match=rf"stage\.json: its {key} is .*delete"
-    ):
+    rule = rf"stage\.json: its {key} is .*; delete it"
+    with pytest.raises(InputError, match=rule):
         read_record(finished / RECORD)
 
 

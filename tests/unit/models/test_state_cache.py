@@ -104,9 +104,8 @@ def test_damaged_states_are_named_and_made_again(
     harmed(made, harm)
     again = StateCopies(made.folder, manifest, encoder, N_COPIES, 1)
     again.make(louder)
-    said = (
-        "utterances 0 to 1 are damaged" if harm == "bit" else "another length"
-    )
+    said = {"bit": "utterances 0 to 1 are damaged", "half": "right length"}
+    said = said[harm]
     assert said in caplog.text
     assert contents(again) == wanted
 
