@@ -40,6 +40,7 @@ from typing import Any, NoReturn
 
 from benchmarks.measuring import machine
 from speechbrain_ext.experiment import launch
+from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.training.checkpoints import HASHES
 from speechbrain_ext.utils.files import (
     read_json,
@@ -78,12 +79,12 @@ SIGNALS = {
     "SIGINT": signal.SIGINT,
 }
 # What is done besides kills, each before an attempt, and how often.
-FAULTS = {"none": 5, "damage": 3, "clock": 2, "disk full": 2}
+FAULTS = {"none": 4, "damage": 4, "clock": 2, "disk full": 2}
 _COLD = 0.2  # share of drivers that import everything themselves
 _AT_WRITE = 0.5  # share of kills as a file appears, not at a time
+_IMPORT_SECONDS = 8.0  # in which half of the drivers that import are killed
 _PATIENCE = 60.0  # seconds to obey a signal
 _MOST_ATTEMPTS = 60  # of a loop, after which it is stuck
-# Of a checkpoint, at least, so that a limit is met by what matters.
 _LIMITS = (30_000, 250_000)  # bytes of a file, where the disk is full
 # Values that differ from run to run.
 _TIMES = {"seconds", "resumed", "machine", "date", "versions"}
@@ -272,10 +273,10 @@ def harm_a_file(folder: Path, draw: random.Random) -> str:
     newest = [
         max(save.glob("CKPT+*"), key=lambda path: path.stat().st_ctime_ns)
         for save in sorted(folder.rglob("save"))
-        if any(save.glob("CKPT+*"))
+        if any(save.glob("CKPT+*")) and not (save.parent / RECORD).exists()
     ]
     files = [
-        [path for found in newest[-1:] for path in sorted(found.iterdir())],
+        [path for found in newest for path in sorted(found.iterdir())],
         sorted(folder.rglob("chunks/[0-9]*.npz")),
         sorted(folder.rglob("*/embedding_model.ckpt")),
         sorted(folder.rglob("*/embeddings.npy")),
@@ -283,8 +284,8 @@ def harm_a_file(folder: Path, draw: random.Random) -> str:
     files = [group for group in files if group]
     if not files:
         return ""
-    # A checkpoint in half of the cases.
-    group = files[0] if draw.random() < 0.5 else draw.choice(files)
+    # A checkpoint of the training that goes on, more often than not.
+    group = files[0] if draw.random() < 0.6 else draw.choice(files)
     path, how = draw.choice(group), draw.choice(["emptied", "truncated", "bit"])
     damage(path, how)
     return f"{path.relative_to(folder)} {how}"
@@ -374,7 +375,8 @@ class Campaign:
         attempt : Attempt
             Its signal is sent at the moment, unless it ends before.
         moment : tuple of (str, float), optional
-            ``time`` and seconds, or ``write`` and a number of new paths.
+            ``start`` and seconds from there, ``work`` and seconds after the
+            first new path, or ``write`` and a number of new paths.
         limit : int, optional
             Largest size of a file, in bytes.
         """
@@ -384,15 +386,19 @@ class Campaign:
         begun = self.log.stat().st_size
         process = start(self.command, self.run, self.log, attempt.cold, limit)
         started, seen = time.monotonic(), listing(self.run)
+        worked, n_new = None, 0
         while (status := status_of(process)) is None:
             time.sleep(0.003)
             if moment is None:
                 continue
             kind, amount = moment
-            passed = time.monotonic() - started
-            if kind == "write":
-                passed = len(listing(self.run) - seen)
-            if passed >= amount:
+            if kind == "write" or (kind == "work" and worked is None):
+                n_new = len(listing(self.run) - seen)
+                if n_new and worked is None:
+                    worked = time.monotonic()
+            since = started if kind == "start" else worked
+            passed = 0.0 if since is None else time.monotonic() - since
+            if (n_new if kind == "write" else passed) >= amount:
                 number = SIGNALS[attempt.signal or "SIGKILL"]
                 alone = attempt.cold and number != signal.SIGKILL
                 status, obeyed = end(process, number, alone)
@@ -433,11 +439,10 @@ class Campaign:
         attempt.cold = draw.random() < _COLD
         attempt.signal = draw.choice(list(SIGNALS))
         share = draw.uniform(0, 2 / n_kills)
-        moment = (
-            "time",
-            share * self.seconds + attempt.cold * draw.uniform(0, 9),
-        )
-        if draw.random() < _AT_WRITE:
+        moment = ("work", share * self.seconds)
+        if attempt.cold and draw.random() < 0.5:
+            moment = ("start", draw.uniform(0, _IMPORT_SECONDS))
+        elif draw.random() < _AT_WRITE:
             moment = ("write", max(1.0, round(share * self.n_paths)))
         self.follow(attempt, moment, limit)
         return attempt

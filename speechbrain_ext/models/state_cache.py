@@ -259,7 +259,7 @@ class StateCopies:
         last = rows[-1]
         end = self.starts[last] + self.n_frames[last] * self.n_copies
         values = self._map("r")[self.starts[rows[0]] : end]
-        return hashlib.sha256(values).hexdigest()
+        return hashlib.sha256(values.data).hexdigest()
 
     def _reserve(self) -> None:
         """Reserve the file's space, so that the disk cannot fill up later."""

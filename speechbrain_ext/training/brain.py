@@ -95,6 +95,8 @@ class TrainingBrain(sb.Brain):
         The utterances do not fill a batch, or processes cannot share it.
     """
 
+    step: int  # batches of the epoch, counted by SpeechBrain
+
     def __init__(
         self,
         settings: TrainingSettings,

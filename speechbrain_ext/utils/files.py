@@ -88,7 +88,7 @@ def remove_leftovers(folder: PathLike, below: bool = True) -> list[str]:
     ['.a.part999999999-0a1b2c3d.csv']
     """
     removed = []
-    for inside, folders, names in os.walk(folder):
+    for inside, folders, names in os.walk(os.fspath(folder)):
         if not below:
             folders.clear()
         for name in names:
