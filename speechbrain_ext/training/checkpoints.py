@@ -184,18 +184,13 @@ class WholeCheckpointer(Checkpointer):
         InputError
             All checkpoints are damaged.
         """
-        warnings, error = from_first_process(self._set_damaged_aside)
-        for line in warnings:
-            logger.warning(line)
+        error = from_first_process(self._set_damaged_aside)
         if error:
             raise InputError(error)
         return super().recover_if_possible(*args, **options)
 
-    def _set_damaged_aside(self) -> tuple[list[str], str]:
-        """Rename damaged checkpoints, unless there is no other.
-
-        Returns a line for each, and an error if all are damaged.
-        """
+    def _set_damaged_aside(self) -> str:
+        """Rename damaged checkpoints; return an error if all are damaged."""
         root = self.checkpoints_dir
         shutil.rmtree(root / _PARTIAL, ignore_errors=True)
         folders = sorted(root.glob(f"{CKPT_PREFIX}+*"))
@@ -203,16 +198,19 @@ class WholeCheckpointer(Checkpointer):
         wrong = {folder: said for folder, said in found.items() if said}
         lines = [f"{folder / said}" for folder, said in wrong.items()]
         if wrong and len(wrong) == len(found):
-            return [], (
+            return (
                 f"{lines[0]}, and no other checkpoint is whole; delete the "
                 f"folder {root}, and the same command trains from the start"
             )
-        for folder in wrong:
+        for folder, line in zip(wrong, lines, strict=True):
             aside = root / f"{_DAMAGED}{folder.name}"
             self._discard(aside)
             os.replace(folder, aside)
-        rest = "; this checkpoint is left out, training goes on from the other"
-        return [line + rest for line in lines], ""
+            logger.warning(
+                f"{line}; this checkpoint is left out, training goes on from "
+                "the other"
+            )
+        return ""
 
     def _discard(self, folder: Path) -> None:
         """Delete a checkpoint; a kill in between leaves no half of it."""
