@@ -170,7 +170,7 @@ class WholeCheckpointer(Checkpointer):
             for path in sorted(old - kept):
                 self._discard(path)
             # Newer work is saved: what was damaged is of no use any more.
-            for path in self.checkpoints_dir.glob(f"{_DAMAGED}*"):
+            for path in sorted(self.checkpoints_dir.glob(f"{_DAMAGED}*")):
                 self._discard(path)
         ddp_barrier()
 
