@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> None:
     """Read an embedder and its embeddings, and write the whitened embedder."""
     recipe = RecipeRun(__file__, WhitenEmbedder, argv)
     settings: WhitenEmbedder = recipe.settings
-    embedder = load_embedder(settings.embedder_folder)
+    embedder = load_embedder(
+        settings.embedder_folder, trust_yaml=settings.trust_yaml
+    )
     vectors, _ = read_embeddings(settings.embeddings_folder)
     if recipe.is_done(settings.inputs()):
         return

@@ -19,20 +19,22 @@ from speechbrain_ext.dataio.audio_files import write_wav
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.dataio.synthetic_voices import ToyVoice
 from speechbrain_ext.inference.decision import Decision, checked_decision
-from speechbrain_ext.inference.safe_modules import (
+from speechbrain_ext.models.embedder import (
+    WaveEmbedder,
+    checked_size,
+    load_embedder,
+)
+from speechbrain_ext.models.safe_modules import (
     MODULES,
     build_modules,
     describe_modules,
-)
-from speechbrain_ext.models.embedder import (
-    WaveEmbedder,
-    load_embedder,
 )
 from speechbrain_ext.models.settings import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
     atomic_path,
+    check_links,
     read_json,
     write_json,
 )
@@ -135,6 +137,7 @@ def read_hub_folder(folder: PathLike) -> tuple[WaveEmbedder, Decision]:
         A file is missing, damaged or of another export.
     """
     folder = Path(folder)
+    check_links(folder, (CONFIG, WEIGHTS))
     config = _read_config(folder / CONFIG)
     check_weights(folder / WEIGHTS, config["weights"])
     try:
@@ -146,9 +149,22 @@ def read_hub_folder(folder: PathLike) -> tuple[WaveEmbedder, Decision]:
         ) from None
     modules = build_modules(config["modules"], state)
     embedder = WaveEmbedder(*(modules[name] for name in MODULES))
+    _check_facts(folder, config, checked_size(embedder, folder))
     stored = config["decision"]
     fields = [stored.get(name) for name in Decision._fields]
     return embedder.eval(), checked_decision(*fields)
+
+
+def _check_facts(folder: Path, config: dict[str, Any], size: int) -> None:
+    """Raise InputError if a config says of its model what is not so."""
+    facts = {"sample_rate": SAMPLE_RATE, "embedding_size": size}
+    for key, value in facts.items():
+        found = config.get(key)
+        if isinstance(found, bool) or found != value:
+            raise InputError(
+                f"{folder / CONFIG} says that {key} is {found!r}, and the "
+                f"model has {value}; {_AGAIN}"
+            )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -157,7 +173,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path.parent} holds no {CONFIG}; give a folder written by "
             "export_model, or the id of a model on the hub"
         )
-    config = read_json(path)
+    config = read_json(path, _AGAIN)
     ours = config.get(_OURS) if isinstance(config, dict) else None
     if not isinstance(ours, dict) or ours.get("format") != _FORMAT:
         raise InputError(

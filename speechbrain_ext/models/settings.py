@@ -43,6 +43,12 @@ class ExtractEmbeddings(Settings):
     data_folder: str = setting(
         doc="folder that $data_root in the manifest stands for", path=True
     )
+    trust_yaml: bool = setting(
+        False,
+        "true runs the embedder's hyperparams.yaml, which may do anything: for "
+        "modules of your own; false reads it as data that name known classes",
+        decides=False,
+    )
     n_crops: int = setting(
         0,
         "number of crops of each utterance to embed as well; 0: none; 15 in "
@@ -92,6 +98,12 @@ class WhitenEmbedder(Settings):
         "power of its standard deviation; 0 only centres, 1 whitens fully",
         low=0,
         high=1,
+    )
+    trust_yaml: bool = setting(
+        False,
+        "true runs the embedder's hyperparams.yaml, which may do anything: for "
+        "modules of your own; false reads it as data that name known classes",
+        decides=False,
     )
     half_precision: bool = setting(
         False,
