@@ -36,13 +36,16 @@ from speechbrain_ext.experiment.model_card import (
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.inference.decision import Decision, checked_decision
-from speechbrain_ext.inference.hub_folder import write_hub_folder
+from speechbrain_ext.inference.hub_folder import (
+    check_embedder,
+    write_hub_folder,
+)
 from speechbrain_ext.inference.hub_upload import describe_upload, upload
 from speechbrain_ext.inference.settings import ExportModel
 from speechbrain_ext.models.settings import MODEL, RECIPE, embedder_files
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, read_json, write_text
+from speechbrain_ext.utils.files import read_json, write_text
 from speechbrain_ext.utils.provenance import describe_file
 from speechbrain_ext.verification.backend import RAW
 from speechbrain_ext.verification.results import Result, read_result
@@ -60,7 +63,14 @@ def main(argv: list[str] | None = None) -> None:
     results = read_results_of(settings)
     check_calibration(settings)
     decision = decision_of(settings)
-    if not recipe.is_done(inputs_of(settings)):
+    # All that can be wrong is found before anything is written: a corrected
+    # command is then not another request.
+    check_embedder(settings.embedder_folder)
+    card = recipe.folder / HUB / CARD
+    new_card = ""
+    if settings.overwrite or not card.exists():
+        new_card = model_card(story_of(settings, results, decision))
+    if not recipe.is_done(settings.inputs()):
         embedder = settings.embedder_folder
         names = write_hub_folder(
             recipe.folder / HUB,
@@ -79,21 +89,11 @@ def main(argv: list[str] | None = None) -> None:
             },
         )
     # Not an output in the stage record, because the user may edit it.
-    card = recipe.folder / HUB / CARD
     if not card.exists():
-        write_text(card, model_card(story_of(settings, results, decision)))
+        write_text(card, new_card)
     logger.info(f"the folder to share is {recipe.folder / HUB}")
     if settings.push is not None:
         publish(recipe.folder, settings, settings.push)
-
-
-def inputs_of(settings: ExportModel) -> dict[str, PathLike]:
-    """List the files read, by their names in the stage record."""
-    return {
-        **embedder_files(settings.embedder_folder),
-        "embeddings_receipt": Path(settings.embeddings_folder) / RECORD,
-        "scores_receipt": Path(settings.scores_folder) / RECORD,
-    }
 
 
 def read_results_of(settings: ExportModel) -> list[Result]:

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -34,23 +33,13 @@ from speechbrain_ext.dataio.label_formats import check_format
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
+from speechbrain_ext.utils.saved_tensors import read_saved
 from speechbrain_ext.utils.vectors import row_blocks
 
 _STEM = "embeddings"
 _FILES = {"npy": f"{_STEM}.npy", "pt": f"{_STEM}.pt", "kaldi": f"{_STEM}.ark"}
 _BINARY = b"\0B"
 _SUFFIXES = {".npy": "npy", ".pt": "pt", ".ark": "kaldi", ".scp": "kaldi"}
-# What torch.load raises for files of something else, text among them.
-_UNPICKLED = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-)
 
 
 def read_vectors(
@@ -333,14 +322,12 @@ def _write_kaldi(
 
 
 def _read_pt(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNPICKLED as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    found, reason = read_saved(path)
+    if reason:
         raise InputError(
             f"{path} is not a dict of tensors saved by torch ({reason}); save "
             "it as one"
-        ) from None
+        )
     tensors = isinstance(found, dict) and all(
         isinstance(value, torch.Tensor) for value in found.values()
     )

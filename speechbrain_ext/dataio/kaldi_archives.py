@@ -18,7 +18,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def _found(ark: Path, scp: Path) -> Path:
     )
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> Any:
     """Open an archive, gzipped or not."""
     with open(path, "rb") as stream:
         is_gzip = stream.read(2) == _GZIP

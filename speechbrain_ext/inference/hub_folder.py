@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 
 from speechbrain_ext.dataio.audio_files import write_wav
@@ -23,6 +22,7 @@ from speechbrain_ext.models.embedder import (
     WaveEmbedder,
     checked_size,
     load_embedder,
+    read_weights,
 )
 from speechbrain_ext.models.safe_modules import (
     MODULES,
@@ -46,6 +46,30 @@ EXAMPLES = ("example1.wav", "example2.wav")
 _FORMAT = 1
 _OURS = "speechbrain_ext"
 _AGAIN = "get the folder again from where it was published"
+
+
+def check_embedder(folder: PathLike) -> dict[str, Any]:
+    """Describe an embedder folder's modules as data, for the config.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, it names a class that others do not have, or
+        a file elsewhere.
+
+    Example
+    -------
+    >>> check_embedder("nowhere")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: nowhere/hyperparams.yaml: no ...
+    """
+    path = Path(folder) / RECIPE
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; give the folder named embedder that a "
+            "train recipe wrote"
+        )
+    return describe_modules(path.read_text("utf-8"))
 
 
 def write_hub_folder(
@@ -84,7 +108,7 @@ def write_hub_folder(
     """
     folder, source = Path(folder), Path(embedder_folder)
     embedder = load_embedder(source)
-    described = describe_modules((source / RECIPE).read_text("utf-8"))
+    described = check_embedder(source)
     stock = [RECIPE, MODEL] if for_speechbrain else []
     for name in stock:
         with atomic_path(folder / name) as part:
@@ -92,7 +116,7 @@ def write_hub_folder(
     with atomic_path(folder / WEIGHTS) as part:
         # As scored, in half precision too. Cloned: safetensors refuses tensors
         # that share memory.
-        saved = torch.load(source / MODEL, "cpu", weights_only=True)
+        saved = read_weights(source)
         state = {k: v.clone() for k, v in saved.items()}
         safetensors.torch.save_file(state, part, {"format": "pt"})
     weights = describe_file(folder / WEIGHTS)

@@ -9,7 +9,6 @@ one.
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from speechbrain_ext.utils.files import (
     write_text,
 )
 from speechbrain_ext.utils.precision import full_precision
+from speechbrain_ext.utils.saved_tensors import read_state
 from speechbrain_ext.utils.yaml_trees import check_changes, resolve
 
 # Values of the spectrum of a second: 80 bands every 10 ms take 40,000.
@@ -401,16 +401,7 @@ def read_weights(folder: PathLike) -> dict[str, torch.Tensor]:
         raise InputError(
             f"{path}: no such file; --init_from takes an embedder folder"
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        whole = all(isinstance(x, torch.Tensor) for x in state.values())
-        reason = "" if whole else "it is not a dict of tensors"
-    # What torch raises depends on which byte is wrong.
-    except (
-        *(AttributeError, EOFError, LookupError, OSError, RuntimeError),
-        *(TypeError, ValueError, pickle.UnpicklingError),
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    state, reason = read_state(path)
     if reason:
         raise InputError(
             f"{path} cannot be read as weights ({reason}); get the folder "

@@ -1,5 +1,6 @@
 """Embeddings to other tools and back are the same numbers."""
 
+import os
 import struct
 
 import kaldiio
@@ -307,3 +308,22 @@ def test_a_folder_with_the_name_of_a_file_is_one_clear_error(tmp_path):
 
 def test_a_gzipped_archive_is_known_by_its_name(tmp_path):
     assert format_of(tmp_path / "x.ark.gz") == "kaldi"
+
+
+class Code:
+    """Were it unpickled, it would make a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_an_array_of_objects_is_not_unpickled(tmp_path):
+    array = np.array([Code(str(tmp_path / "canary"))], dtype=object)
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    (tmp_path / "x.csv").write_text("ID,row\na,0\n")
+    with pytest.raises(InputError, match="x.npy cannot be read"):
+        read_vectors(tmp_path / "x.npy", "npy")
+    assert not (tmp_path / "canary").exists()
