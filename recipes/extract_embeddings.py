@@ -36,7 +36,7 @@ from speechbrain_ext.dataio.manifest import (
     write_manifest,
 )
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.extraction import (
     Crops,
     embed_in_chunks,

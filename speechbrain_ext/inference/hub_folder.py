@@ -18,8 +18,8 @@ from speechbrain_ext.dataio.audio_files import write_wav
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.dataio.synthetic_voices import ToyVoice
 from speechbrain_ext.inference.decision import Decision, checked_decision
-from speechbrain_ext.models.embedder import (
-    WaveEmbedder,
+from speechbrain_ext.models.embedder import WaveEmbedder
+from speechbrain_ext.models.embedder_folder import (
     checked_size,
     load_embedder,
     read_weights,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
 
@@ -25,6 +27,16 @@ def embedder_files(folder: PathLike) -> dict[str, Path]:
     return {"embedder": folder / MODEL, "embedder_yaml": folder / RECIPE}
 
 
+def _trust_yaml() -> Any:
+    """Return the setting that says whether embedders' YAML is run."""
+    return setting(
+        False,
+        "true runs hyperparams.yaml of an embedder, which may do anything: for "
+        "modules of your own; false reads it as data that name known classes",
+        decides=False,
+    )
+
+
 @dataclasses.dataclass(kw_only=True)
 class ExtractEmbeddings(Settings):
     """Settings of extraction: embeddings of utterances, optionally of crops."""
@@ -43,12 +55,7 @@ class ExtractEmbeddings(Settings):
     data_folder: str = setting(
         doc="folder that $data_root in the manifest stands for", path=True
     )
-    trust_yaml: bool = setting(
-        False,
-        "true runs the embedder's hyperparams.yaml, which may do anything: for "
-        "modules of your own; false reads it as data that name known classes",
-        decides=False,
-    )
+    trust_yaml: bool = _trust_yaml()
     n_crops: int = setting(
         0,
         "number of crops of each utterance to embed as well; 0: none; 15 in "
@@ -99,12 +106,7 @@ class WhitenEmbedder(Settings):
         low=0,
         high=1,
     )
-    trust_yaml: bool = setting(
-        False,
-        "true runs the embedder's hyperparams.yaml, which may do anything: for "
-        "modules of your own; false reads it as data that name known classes",
-        decides=False,
-    )
+    trust_yaml: bool = _trust_yaml()
     half_precision: bool = setting(
         False,
         "true rounds the weights that are written to 16 bits: half of the "
@@ -118,3 +120,62 @@ class WhitenEmbedder(Settings):
             **embedder_files(self.embedder_folder),
             "embeddings": embeddings,
         }
+
+
+@dataclasses.dataclass(kw_only=True)
+class JoinEmbedders(Settings):
+    """Settings of joining embedders: their embeddings side by side."""
+
+    recipe = "join_embedders"
+
+    embedder_folders: list[str] = setting(
+        doc="folders of two or more embedders", path=True
+    )
+    embeddings_folders: list[str] = setting(
+        [],
+        "folders of their embeddings of the training utterances, in the same "
+        "order; needed to whiten",
+        path=True,
+    )
+    whiten: float | None = setting(
+        None,
+        "exponent of partial whitening of each one's embeddings; null: they "
+        "are joined as they are",
+        low=0,
+        high=1,
+    )
+    trust_yaml: bool = _trust_yaml()
+    half_precision: bool = setting(
+        False,
+        "true rounds the weights that are written to 16 bits: half of the "
+        "size, to be scored and published so",
+    )
+
+    def check_together(self) -> None:
+        """Raise InputError for too few folders, or two kinds that differ."""
+        n_models = len(self.embedder_folders)
+        if n_models < 2:
+            raise InputError(
+                f"embedder_folders is {self.embedder_folders}; two or more "
+                "are joined; correct --embedder_folders, for example "
+                "--embedder_folders=[exp/a/embedder,exp/b/embedder]"
+            )
+        n_given = len(self.embeddings_folders)
+        if self.whiten is not None and n_given != n_models:
+            raise InputError(
+                f"embeddings_folders has {n_given} folders and "
+                f"embedder_folders {n_models}; whitening is learnt on each "
+                "one's embeddings; give one for each, or --whiten=null"
+            )
+
+    def inputs(self) -> dict[str, PathLike]:
+        """Return the files that decide the result, by name."""
+        found: dict[str, PathLike] = {}
+        for place, folder in enumerate(self.embedder_folders):
+            files = embedder_files(folder)
+            found |= {f"{key}{place}": path for key, path in files.items()}
+        if self.whiten is not None:
+            for place, folder in enumerate(self.embeddings_folders):
+                path = Path(folder) / "embeddings.npy"
+                found[f"embeddings{place}"] = path
+        return found

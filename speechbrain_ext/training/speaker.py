@@ -18,7 +18,8 @@ from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.samplers import CappedSampler, DistinctClassSampler
 from speechbrain_ext.losses.l2_sp import L2SP
 from speechbrain_ext.losses.noisy_labels import NoisyLabels
-from speechbrain_ext.models.embedder import Embedder, load_weights
+from speechbrain_ext.models.embedder import Embedder
+from speechbrain_ext.models.embedder_folder import load_weights
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.models.state_cache import RandomStates, StateCopies
 from speechbrain_ext.training.brain import TrainingData

@@ -19,11 +19,8 @@ from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.models import extraction
-from speechbrain_ext.models.embedder import (
-    build_embedder,
-    load_embedder,
-    save_embedder,
-)
+from speechbrain_ext.models.embedder import build_embedder, save_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/extract_embeddings.yaml"

@@ -10,10 +10,10 @@ from tiny_whisper import TINY
 
 from speechbrain_ext.models.embedder import (
     build_embedder,
-    load_embedder,
     published_state,
     save_embedder,
 )
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.layer_means import (
     LayerMeans,
     RawStatistics,
