@@ -119,7 +119,9 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
         found = {name: _as_mapping(described[name]) for name in MODULES}
         for node in found.values():
             check_node(node, "!new")
-    # Not YAML, another tree than an embedder's, or nested too deeply.
+    except InputError:
+        raise
+    # Not YAML, or another tree than an embedder's.
     except (YAMLError, LookupError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise _not_an_embedder(f"{type(error).__name__} {reason}") from None
