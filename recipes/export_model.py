@@ -27,7 +27,6 @@ from speechbrain_ext.experiment.lineage import (
     read_lineage,
 )
 from speechbrain_ext.experiment.model_card import (
-    CARD,
     Story,
     for_repository,
     lacking,
@@ -37,6 +36,7 @@ from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.hub_folder import (
+    CARD,
     check_embedder,
     write_hub_folder,
 )
@@ -67,9 +67,10 @@ def main(argv: list[str] | None = None) -> None:
     # command is then not another request.
     check_embedder(settings.embedder_folder)
     card = recipe.folder / HUB / CARD
-    new_card = ""
+    story = None
     if settings.overwrite or not card.exists():
-        new_card = model_card(story_of(settings, results, decision))
+        story = story_of(settings, results, decision)
+    new_card = "" if story is None else model_card(story)
     if not recipe.is_done(settings.inputs()):
         embedder = settings.embedder_folder
         names = write_hub_folder(
@@ -89,8 +90,9 @@ def main(argv: list[str] | None = None) -> None:
             },
         )
     # Not an output in the stage record, because the user may edit it.
-    if not card.exists():
+    if story is not None and not card.exists():
         write_text(card, new_card)
+        warn_of_gaps(settings, story)
     logger.info(f"the folder to share is {recipe.folder / HUB}")
     if settings.push is not None:
         publish(recipe.folder, settings, settings.push)
@@ -201,12 +203,6 @@ def story_of(
     embedder = Path(settings.embedder_folder)
     folder = run_folder(settings)
     lineage = read_lineage(describe_file(embedder / MODEL), folder)
-    if unknown := lacking(lineage):
-        logger.warning(
-            f"the card will lack {unknown}: not below {folder}; for a whole "
-            "history give the folder above all stages as --run_folder, and "
-            "--overwrite=True"
-        )
     return Story(
         settings.title,
         results,
@@ -217,6 +213,16 @@ def story_of(
         "speechbrain_ext" in (embedder / RECIPE).read_text("utf-8"),
         settings.for_speechbrain,
     )
+
+
+def warn_of_gaps(settings: ExportModel, story: Story) -> None:
+    """Warn of steps that led to the model and that its card does not name."""
+    if unknown := lacking(story.lineage):
+        logger.warning(
+            f"the card will lack {unknown}: not below {run_folder(settings)}; "
+            "for a whole history give the folder above all stages as "
+            "--run_folder, and --overwrite=True"
+        )
 
 
 def publish(folder: Path, settings: ExportModel, repository: str) -> None:
