@@ -10,6 +10,7 @@ from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import (
     as_matrix,
+    check_vectors,
     checked_rows,
     inner_products,
     unit_rows,
@@ -107,3 +108,19 @@ def test_scaling_and_whitening_hold_no_second_copy(tmp_path, monkeypatch):
     finally:
         tracemalloc.stop()
     assert unit.nbytes <= peak < 1.5 * unit.nbytes
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_vectors_of_any_length_have_their_direction(scale):
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True)
+    found = unit_rows((x * scale).astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_vectors_whose_distances_overflow_are_told_from_equal_ones():
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    with pytest.raises(InputError, match="vectors reach .*e.25; .* length one"):
+        check_vectors(x * np.float32(1e25))
+    with pytest.raises(InputError, match="all 5 vectors are equal"):
+        check_vectors(np.ones((5, 3)))
