@@ -54,7 +54,11 @@ from speechbrain_ext.experiment.stage_records import move_aside
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import read_json, write_json
+from speechbrain_ext.utils.files import (
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 from speechbrain_ext.verification.results import read_result
 
 
@@ -184,6 +188,9 @@ def main(argv: list[str] | None = None) -> None:
     note = Path(settings.output_folder) / "restart.json"
     if first is not None:
         restart_from(longest.steps, first, note)
+    # Each step sees to its own folder.
+    remove_leftovers(settings.output_folder, below=False)
+    remove_leftovers(Path(settings.results_folder) / "runs" / settings.run)
     plan = load_plan(settings)
     print("\n".join(plan_lines(plan, simple_states(plan))))
     options = given_options(recipe.options)

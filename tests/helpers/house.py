@@ -17,7 +17,7 @@ PLANS = (
     "voxceleb",
 )
 # What plans are made of, beside them.
-PLAN_PARTS = ("base", "small", "minivox_corpus", "debug")
+PLAN_PARTS = ("base", "small", "minivox_corpus", "minivox_recogniser", "debug")
 
 
 def recipes() -> dict[str, Path]:

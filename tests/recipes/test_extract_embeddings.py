@@ -20,11 +20,8 @@ from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.models import extraction
-from speechbrain_ext.models.embedder import (
-    build_embedder,
-    load_embedder,
-    save_embedder,
-)
+from speechbrain_ext.models.embedder import build_embedder, save_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/extract_embeddings.yaml"
@@ -255,6 +252,51 @@ def test_finished_chunks_are_not_computed_again(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("harm", ["empty", "half", "bit", "other", "text"])
+def test_a_damaged_chunk_is_named_and_made_again(
+    corpus, extracted, tmp_path, monkeypatch, harm
+):
+    argv = arguments(
+        corpus, tmp_path / "out", chunk_size=3, max_batch_seconds=0.1
+    )
+
+    def dying(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(extract_embeddings, "assemble", dying)
+        extract_embeddings.main(argv)
+    chunk = tmp_path / "out" / "chunks" / "000001.npz"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    harmed = {
+        "empty": b"",
+        "half": content[: len(content) // 2],
+        "bit": content,
+        "other": chunk.with_name("000002.npz").read_bytes(),
+        "text": b"no chunk",
+    }
+    chunk.write_bytes(harmed[harm])
+    extract_embeddings.main(argv)
+    said = (tmp_path / "out" / "log.txt").read_text()
+    assert "000001.npz is damaged (" in said
+    assert said.count("is made again") == 1
+    found, _ = read_embeddings(tmp_path / "out")
+    expected, _ = read_embeddings(extracted)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_damaged_embedder_is_one_line(corpus, tmp_path):
+    shutil.copytree(corpus / "embedder", tmp_path / "embedder")
+    path = tmp_path / "embedder" / "embedding_model.ckpt"
+    path.write_bytes(path.read_bytes()[:-500])
+    argv = arguments(
+        corpus, tmp_path / "out", embedder_folder=tmp_path / "embedder"
+    )
+    with pytest.raises(InputError, match=r"model\.ckpt is damaged \("):
+        extract_embeddings.main(argv)
+
+
 def test_a_chunk_killed_while_it_is_written_does_no_harm(corpus, tmp_path):
     half = tmp_path / "out" / "chunks" / ".000000-killed.npz"
     half.parent.mkdir(parents=True)
@@ -350,7 +392,7 @@ def test_weights_of_another_model_are_refused(corpus, tmp_path):
     recipe = (corpus / "embedder" / "hyperparams.yaml").read_text()
     (folder / "hyperparams.yaml").write_text(recipe)
     argv = arguments(corpus, tmp_path / "out", embedder_folder=folder)
-    assert "does not fit" in message_of(argv)
+    assert "does not hold the weights" in message_of(argv)
 
 
 def test_a_file_that_is_gone_is_named(corpus, tmp_path):
@@ -365,3 +407,19 @@ def test_a_manifest_without_rows_is_refused(corpus, tmp_path):
     (tmp_path / "none.csv").write_text("ID,duration,wav,start,stop\n")
     argv = arguments(corpus, tmp_path / "out", annotation=tmp_path / "none.csv")
     assert "no rows" in message_of(argv)
+
+
+def test_a_strangers_yaml_runs_only_with_trust_yaml(corpus, tmp_path):
+    shutil.copytree(corpus / "embedder", tmp_path / "embedder")
+    path = tmp_path / "embedder" / "hyperparams.yaml"
+    text = path.read_text() + f"evil: !apply:os.mkdir [{tmp_path}/canary]\n"
+    path.write_text(text)
+    given = {"embedder_folder": tmp_path / "embedder"}
+    assert "path or address" in message_of(
+        arguments(corpus, tmp_path / "out", **given)
+    )
+    assert not (tmp_path / "canary").exists()
+    extract_embeddings.main(
+        arguments(corpus, tmp_path / "own", **given, trust_yaml=True)
+    )
+    assert (tmp_path / "canary").is_dir()

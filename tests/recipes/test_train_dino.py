@@ -19,7 +19,8 @@ from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.losses import rdino
 from speechbrain_ext.losses.dino import DINOLoss
-from speechbrain_ext.models.embedder import Embedder, load_embedder
+from speechbrain_ext.models.embedder import Embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.training import brain
 from speechbrain_ext.training.positives import PositiveSampler
 from speechbrain_ext.utils.distributed import SharedBatchNorm
@@ -139,9 +140,9 @@ def test_a_finished_run_is_skipped(trained, corpus):
     assert (trained / "stage.json").stat().st_mtime_ns == before
 
 
-def test_only_the_last_checkpoint_is_kept(trained):
-    names = [path.name for path in (trained / "save").iterdir()]
-    assert len(names) == 1
+def test_the_last_two_checkpoints_are_kept(trained):
+    names = sorted(path.name for path in (trained / "save").iterdir())
+    assert names == ["CKPT+epoch7", "CKPT+epoch8"]
 
 
 def test_the_embedder_is_the_teachers_not_the_students(

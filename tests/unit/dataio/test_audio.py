@@ -255,3 +255,20 @@ def test_a_crop_may_be_silent_and_an_utterance_may_not(tmp_path):
     assert not read_crop(path, 0, 8000).any()
     with pytest.raises(InputError, match="a.wav: silent: .* of 0; delete its"):
         read_speech(path, 0, 8000)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_a_stop_beyond_the_end_is_found_before_any_work(tmp_path, rate):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(2 * rate), rate)
+    rows = [
+        f"{name},2.0,$data_root/{name}.wav,0,32000\n" for name in ("a", "b")
+    ]
+    path = tmp_path / "train.csv"
+    header = "ID,duration,wav,start,stop\n"
+    path.write_text(header + "".join(rows))
+    check_audio(read_manifest(path, "utterances", tmp_path))
+    rows.append("c,1.0,$data_root/c.wav,17000,33000\n")
+    path.write_text(header + "".join(rows))
+    with pytest.raises(InputError, match="c: stop is 33000, .* sample 32000"):
+        check_audio(read_manifest(path, "utterances", tmp_path))

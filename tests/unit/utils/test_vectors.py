@@ -124,3 +124,13 @@ def test_vectors_whose_distances_overflow_are_told_from_equal_ones():
         check_vectors(x * np.float32(1e25))
     with pytest.raises(InputError, match="all 5 vectors are equal"):
         check_vectors(np.ones((5, 3)))
+
+
+def test_an_error_names_the_utterance_where_it_is_known():
+    x, ids = embeddings(4), np.array(["a", "b/c.wav", "d"], dtype=object)
+    x[3] = 0
+    with pytest.raises(InputError, match="row 3, of 'b/c.wav', has length 0"):
+        unit_rows(x, np.array([0, 3, 1]), ids=ids)
+    x[3, 1] = np.inf
+    with pytest.raises(InputError, match="the first is that of 'd'"):
+        check_vectors(x[1:], ids)
