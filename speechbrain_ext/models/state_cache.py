@@ -27,7 +27,11 @@ from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import RandomCrop, repeated
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
-from speechbrain_ext.models.embedder import batches_of_one_length
+from speechbrain_ext.models.embedder import (
+    batches_of_one_length,
+    broken_weight,
+    why_not_finite,
+)
 from speechbrain_ext.models.extraction import WholeUtterances
 from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.utils.distributed import n_processes
@@ -326,8 +330,14 @@ class StateCopies:
     def _check_finite(self, names: Sequence[str], states: torch.Tensor) -> None:
         finite = states.isfinite().flatten(1).all(1)
         if not finite.all():
+            name = names[int(finite.long().argmin())]
+            if broken_weight(self.encoder) is not None:
+                raise InputError(
+                    f"{name}: a state is not finite; "
+                    f"{why_not_finite(self.encoder)}"
+                )
             raise InputError(
-                f"{names[int(finite.long().argmin())]}: a state is not finite "
+                f"{name}: a state is not finite "
                 "in half precision, whose largest number is 65,504; keep fewer "
                 "layers by n_layers of --embedder, or give --state_copies=0"
             )
