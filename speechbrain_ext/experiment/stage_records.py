@@ -14,6 +14,7 @@ from typing import Any
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, read_json, sha256, write_json
+from speechbrain_ext.utils.folder_lock import LOCK
 from speechbrain_ext.utils.provenance import describe_file, versions
 
 REQUEST = "request.json"
@@ -135,7 +136,7 @@ def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
 
 def _holds_work(folder: Path) -> bool:
     """Return whether a folder holds more than a stage writes at its start."""
-    opened = {REQUEST, RESOLVED, LOG}
+    opened = {REQUEST, RESOLVED, LOG, LOCK}
     return any(
         path.name not in opened and path.suffix != ".py"
         for path in folder.iterdir()

@@ -20,7 +20,6 @@ import torch
 import torchaudio
 from huggingface_hub import snapshot_download
 from scipy.special import expit
-from speechbrain.utils.distributed import infer_device
 
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.audio_files import length_of
@@ -33,6 +32,7 @@ from speechbrain_ext.inference.hub_folder import (
 )
 from speechbrain_ext.models.embedder import WaveEmbedder, batches_of_one_length
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
+from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
@@ -131,7 +131,7 @@ class SpeakerVerifier:
         if not folder.is_dir():
             folder = _fetched(str(source), revision, cache_dir)
         embedder, decision = read_hub_folder(folder)
-        return cls(embedder.to(_checked_device(device)), decision)
+        return cls(embedder.to(checked_device(device)), decision)
 
     @property
     def threshold(self) -> float:
@@ -315,20 +315,6 @@ def _fetched(
             "its cache; check the id and the network, log in if it is "
             "private, or give a local folder"
         ) from error
-
-
-def _checked_device(device: str | torch.device | None) -> torch.device:
-    """Return a device; raise InputError if it is not available."""
-    try:
-        found = torch.device(infer_device() if device is None else device)
-        torch.empty(1, device=found)
-        return found
-    # torch raises RuntimeError or AssertionError.
-    except Exception as error:
-        raise InputError(
-            f"device {str(device)!r} cannot be used "
-            f"({str(error).splitlines()[0]}); give cpu, or cuda:0"
-        ) from None
 
 
 def _checked_rate(sample_rate: Any) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from typing import Any
 
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from speechbrain_ext.utils.files import move_synced
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class WholeCheckpointer(Checkpointer):
         whole = None
         if partial is not None:
             path = self.checkpoints_dir / partial.path.name
-            os.replace(partial.path, path)
+            move_synced(partial.path, path)
             folder.rmdir()
             files = {k: path / f.name for k, f in partial.paramfiles.items()}
             whole = Checkpoint(path, partial.meta, files)
