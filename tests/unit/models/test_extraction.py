@@ -1,14 +1,23 @@
 """Extraction in memory: each row is its utterance's, whatever the batches."""
 
+import errno
+import multiprocessing
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_disk import small_disk
 from small_recordings import LENGTHS, small_embedder, write_recordings
 
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.models.extraction import Crops, embed_manifest
+from speechbrain_ext.models.extraction import (
+    Crops,
+    embed_manifest,
+    joined_chunks,
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +119,24 @@ def test_an_utterance_shorter_than_a_crop_is_repeated():
 def test_a_single_crop_is_the_start_of_the_utterance():
     (crop,) = Crops(1, 4).cut(torch.arange(10.0)[None])
     assert crop.tolist() == [[0, 1, 2, 3]]
+
+
+def _join(folder, output):
+    try:
+        joined_chunks(folder, 10**4, {"embeddings": output})
+    except OSError as error:
+        os._exit(error.errno)
+
+
+def test_chunks_joined_on_a_full_disk_are_an_error_and_no_sudden_end(tmp_path):
+    """The process was gone without a word, by SIGBUS."""
+    rows = {"rows": np.arange(10**4), "embeddings": np.ones((10**4, 9))}
+    np.savez(tmp_path / "000000.npz", **rows)
+    fork = multiprocessing.get_context("fork")
+    with small_disk(tmp_path / "small") as disk:
+        output = disk / "embeddings.npy"
+        process = fork.Process(target=_join, args=(tmp_path, output))
+        process.start()
+        process.join()
+        assert process.exitcode == errno.ENOSPC
+        assert not list(disk.iterdir())
