@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import shutil
 import sys
@@ -348,7 +349,9 @@ class RecipeRun:
 
     def _log(self) -> None:
         log = self.folder / LOG
-        if log.parent.is_dir() and sb.utils.distributed.if_main_process():
+        # What is done may lie in a read-only folder.
+        writable = os.access(log if log.exists() else log.parent, os.W_OK)
+        if writable and sb.utils.distributed.if_main_process():
             setup_logging(
                 sb.core.DEFAULT_LOG_CONFIG,
                 {"handlers": {"file_handler": {"filename": str(log)}}},

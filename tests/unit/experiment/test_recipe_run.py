@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import subprocess
 
 import pytest
 import torch
 from copy_words import Recipe, program
+from small_disk import small_disk
 
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.errors import InputError
@@ -340,6 +342,18 @@ def test_a_finished_folder_is_skipped_although_it_is_locked(recipe):
     assert program(recipe).returncode == 0
     assert (recipe.out / LOCK).exists()
     lock.release()
+
+
+def test_a_finished_folder_on_a_read_only_disk_is_skipped(recipe):
+    with small_disk(recipe.out, 1000):
+        assert program(recipe).returncode == 0
+        again = ["mount", "-o", "remount,ro", str(recipe.out)]
+        subprocess.run(again, check=True)
+        assert program(recipe).returncode == 0
+        done = program(recipe, "--n_words=2", "--overwrite=True")
+    assert done.returncode == 3
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: Read-only file system: ")
 
 
 def test_the_lock_of_a_command_killed_at_its_end_is_cleared_away(recipe):
