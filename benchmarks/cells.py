@@ -25,7 +25,7 @@ from speechbrain_ext.experiment.artifacts import (
     ScoreArtifacts,
 )
 from speechbrain_ext.experiment.launch import recipe_words
-from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.files import read_json, write_json
 from speechbrain_ext.utils.plotting import save_png
 from speechbrain_ext.utils.provenance import versions
 from speechbrain_ext.utils.yaml_trees import find_yaml, parse_yaml, plain
@@ -132,6 +132,27 @@ def score(
     )
 
 
+def compare(
+    corpus: CorpusArtifacts, first: Path, second: Path, seed: int
+) -> list[dict[str, Any]]:
+    """Compare two cells by a paired bootstrap on each of the corpus' lists."""
+    found = []
+    for name, trials in corpus.trials().items():
+        folder = second / "comparisons" / f"{first.name}_{name}"
+        start(
+            "compare_scores",
+            "compare_scores.yaml",
+            first=str(first / "scores"),
+            second=str(second / "scores"),
+            trials=str(trials),
+            oracle=str(corpus.oracle),
+            output_folder=str(folder),
+            seed=seed,
+        )
+        found.append(read_json(folder / "comparison.json"))
+    return found
+
+
 def results_of(folder: Path) -> list[Result]:
     """Read the results of a cell, one for each trial list."""
     scored = ScoreArtifacts(folder / "scores")
@@ -176,6 +197,7 @@ def write(
     what: str,
     rows: list[dict[str, Any]],
     plot: Figure,
+    comparisons: Sequence[dict[str, Any]] = (),
 ) -> Path:
     """Write the table to ``arguments.output``, and its plot beside it."""
     output = Path(arguments.output)
@@ -184,6 +206,7 @@ def write(
         "what": what,
         "corpus": placeless(arguments.corpus or SYNTHETIC),
         "rows": rows,
+        **({"comparisons": list(comparisons)} if comparisons else {}),
         "options": {k: placeless(v) for k, v in vars(arguments).items()},
         "processor": platform.machine(),
         "n_cores": os.cpu_count(),

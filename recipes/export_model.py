@@ -27,7 +27,6 @@ from speechbrain_ext.experiment.lineage import (
     read_lineage,
 )
 from speechbrain_ext.experiment.model_card import (
-    CARD,
     Story,
     for_repository,
     lacking,
@@ -36,7 +35,7 @@ from speechbrain_ext.experiment.model_card import (
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.stage_records import RECORD
 from speechbrain_ext.inference.decision import Decision, checked_decision
-from speechbrain_ext.inference.hub_folder import write_hub_folder
+from speechbrain_ext.inference.hub_folder import CARD, write_hub_folder
 from speechbrain_ext.inference.hub_upload import describe_upload, upload
 from speechbrain_ext.inference.settings import ExportModel
 from speechbrain_ext.models.settings import MODEL, RECIPE, embedder_files

@@ -82,6 +82,11 @@ class EmbedderArtifacts(Artifacts):
         """Folder of the embedder, in the form that is shared."""
         return self.folder / "embedder"
 
+    @property
+    def train_record(self) -> Path | None:
+        """Stage record of the training; None if the step trains nothing."""
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelArtifacts(EmbedderArtifacts):

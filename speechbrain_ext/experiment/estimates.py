@@ -375,21 +375,26 @@ class Estimator:
 
     def _model(self, step: Step[Any]) -> str:
         """Return a text that is the same for steps with a like model."""
-        settings = self._trained(step)
-        if settings is None:
-            return ""
-        return f"{settings.embedder_yaml} {sorted(settings.embedder.items())}"
+        parts = self._trained(step)
+        return " ".join(
+            f"{part.embedder_yaml} {sorted(part.embedder.items())}"
+            for part in parts
+        )
 
-    def _trained(self, step: Step[Any]) -> ModelSettings | None:
-        """Return the settings of what made a step's embedder."""
+    def _trained(self, step: Step[Any]) -> list[ModelSettings]:
+        """Return the settings of what made the parts of a step's embedder."""
         settings = self.leaves[step.name].settings
         if isinstance(settings, ModelSettings):
-            return settings
-        folder = getattr(settings, "embedder_folder", None)
-        for other in self.plan.steps:
-            if folder == str(getattr(other.artifacts, "embedder", "")):
-                return self._trained(other)
-        return None
+            return [settings]
+        folders = getattr(settings, "embedder_folders", None)
+        if folders is None:
+            folders = [getattr(settings, "embedder_folder", "")]
+        makers = {
+            str(getattr(other.artifacts, "embedder", None)): other
+            for other in self.plan.steps
+        }
+        known = [makers[folder] for folder in folders if folder in makers]
+        return [part for maker in known for part in self._trained(maker)]
 
     def _used(self, settings: Any, size: Size) -> int:
         """Return the number of utterances of an epoch, in whole batches."""
@@ -477,27 +482,31 @@ class Estimator:
         self, step: Step[Any], settings: Any, size: Size
     ) -> Estimate:
         n_rows, _ = self._embedded_rows(step, size)
-        trained = self._trained(step)
+        parts = self._trained(step)
         dimension = self._dimension(step)
         disk = None
         if dimension is not None:
             disk = float(embedding_bytes(n_rows, dimension, settings.n_crops))
             disk += n_rows * _ROW / 2
-        if self.rates is None or trained is None:
+        if self.rates is None or not parts:
             return Estimate(disk=disk)
-        cost = self.rates.of_training(trained, self._batch(trained))
-        if cost is None:
+        costs = [self.rates.of_training(p, self._batch(p)) for p in parts]
+        known = [cost for cost in costs if cost is not None]
+        if len(known) < len(parts):
             return Estimate(disk=disk)
-        seconds = self._audio(step, settings, size) * cost.embed_seconds
-        memory = _FLOAT * cost.n_weights
-        memory += settings.max_batch_seconds * cost.train_bytes
+        each = sum(cost.embed_seconds for cost in known)
+        seconds = self._audio(step, settings, size) * each
+        memory = _FLOAT * sum(cost.n_weights for cost in known)
+        memory += settings.max_batch_seconds * max(c.train_bytes for c in known)
         hours = seconds / self.processes(settings) / 3600
         return Estimate(hours, memory, disk)
 
     def _dimension(self, step: Step[Any]) -> int | None:
-        trained = self._trained(step)
-        weights = trained and training_weights(trained, None)
-        return weights.embedding_size if weights else None
+        parts = self._trained(step)
+        weights = [training_weights(part, None) for part in parts]
+        known = [each.embedding_size for each in weights if each]
+        sizes = [size for size in known if size is not None]
+        return sum(sizes) if sizes and len(sizes) == len(parts) else None
 
     def _embedded(self, folder: str) -> int | None:
         """Return the dimension of the embeddings in a step's folder."""
@@ -562,10 +571,11 @@ class Estimator:
                 0.0, 1000.0 * size.n_train, 2.0 * _ROW * size.n_train
             )
         for other in reversed(self.plan.steps):
-            trained = self._trained(other)
-            weights = trained and training_weights(trained, None)
-            if weights:
-                n_bytes = float(_FLOAT * weights.n_weights)
+            parts = self._trained(other)
+            weights = [training_weights(part, None) for part in parts]
+            known = [each.n_weights for each in weights if each]
+            if known:
+                n_bytes = float(_FLOAT * sum(known))
                 # A shared folder holds the weights in two forms.
                 n_copies = 2 if step.kind is Kind.EXPORT else 1
                 return Estimate(0.0, 2 * n_bytes, n_copies * n_bytes)

@@ -270,11 +270,16 @@ class _Builder:
             system = System(Role.LARGE_MARGIN, "+ large margin")
             trained = self.large_margin(system, trained, labels)
             self.score(trained, labels)
+        joins = settings.join_final and rounds.chosen > 0
         model: Embedder = trained
-        if settings.whiten_scores is not None:
+        if joins:
+            system = System(Role.JOINED, "+ joined with the bootstrap")
+            model = self.join(system, trained)
+            self.score(model, labels, trained=trained)
+        elif settings.whiten_scores is not None:
             model = self.whiten(trained)
         if settings.topline and settings.scored:
-            self.topline(start, tuned)
+            self.topline(start, tuned, joins)
         if settings.export and settings.scored:
             self.export(model, trained, labels)
         return model
@@ -310,7 +315,7 @@ class _Builder:
         }
         return self.train(Kind.LARGE_MARGIN, system, labels, values, change)
 
-    def topline(self, start: dict[str, Any], tuned: bool) -> None:
+    def topline(self, start: dict[str, Any], tuned: bool, joins: bool) -> None:
         """Append the supervised upper bound: this training on true speakers."""
         system = System(Role.TOPLINE, "topline (true labels)")
         labels = self.add(
@@ -329,6 +334,27 @@ class _Builder:
             system = System(Role.TOPLINE_TUNED, "topline + large margin")
             model = self.large_margin(system, model, labels, TRUSTED)
             self.score(model, labels)
+        if joins:
+            system = System(
+                Role.TOPLINE_JOINED, "topline + joined with the bootstrap"
+            )
+            joined = self.join(system, model)
+            self.score(joined, labels, trained=model)
+
+    def join(self, system: System, model: Model) -> Embedder:
+        """Append the joining of a model with the bootstrap's, whitened."""
+        parts = (model, self.first)
+        embeddings = [str(self.embed_train(part).folder) for part in parts]
+        return self.add(
+            Kind.JOIN,
+            system,
+            EmbedderArtifacts,
+            {
+                "embedder_folders": [str(p.artifacts.embedder) for p in parts],
+                "embeddings_folders": embeddings,
+                "whiten": self.settings.whiten_scores,
+            },
+        )
 
     def whiten(self, model: Model) -> Embedder:
         """Append the whitening of the run's model, as it was scored."""
@@ -387,29 +413,39 @@ class _Builder:
         return self.add(Kind.LABELS, model.system, LabelArtifacts, values)
 
     def score(
-        self, model: Model, cohort: Labels, clusters: Labels | None = None
+        self,
+        model: Embedder,
+        cohort: Labels,
+        clusters: Labels | None = None,
+        trained: Model | None = None,
     ) -> None:
         """Append the scoring of the trial lists, if there are any.
 
         ``cohort`` are the speakers to normalise and calibrate by;
-        ``clusters`` are the system's own, reported with it.
+        ``clusters`` are the system's own, reported with it; ``trained`` is
+        the training that a joined model comes from.
         """
         settings = self.settings
         if settings.scored:
-            values = self.scored_values(model, model)
+            # A joined model's parts are whitened already.
+            joined = model.kind is Kind.JOIN
+            whiten = None if joined else settings.whiten_scores
+            values = self.scored_values(model, trained or model)
             values |= {
                 "protocol": settings.protocol,
                 "backends": settings.backends,
-                "whiten": settings.whiten_scores,
+                "whiten": whiten,
             }
             if clusters is not None:
                 values["clusters"] = str(clusters.artifacts.clusters)
             raw = settings.backends in ("raw", ["raw"])
-            if not raw or settings.whiten_scores is not None:
+            if not raw or whiten is not None:
                 values |= self.cohort_values(model, cohort)
             self.add(Kind.SCORE, model.system, ScoreArtifacts, values)
 
-    def scored_values(self, model: Embedder, trained: Model) -> dict[str, Any]:
+    def scored_values(
+        self, model: Embedder, trained: Embedder
+    ) -> dict[str, Any]:
         """Return values for scoring: its inputs, and facts for the results."""
         settings = self.settings
         record = trained.artifacts.train_record
@@ -419,7 +455,7 @@ class _Builder:
             "oracle": Late.ORACLE,
             "trials": Late.TRIALS,
             "run": settings.run,
-            "system": trained.system.row,
+            "system": model.system.row,
             "corpus": settings.corpus,
             "caveat": self.caveat(trained.system),
             "train_device": settings.train_device,

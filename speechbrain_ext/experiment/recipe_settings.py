@@ -15,6 +15,7 @@ RECIPE_SETTINGS = {
     "embed_pretrained": "training.settings:EmbedPretrained",
     "export_model": "inference.settings:ExportModel",
     "extract_embeddings": "models.settings:ExtractEmbeddings",
+    "join_embedders": "models.settings:JoinEmbedders",
     "make_oracle_labels": "dataio.settings:MakeOracleLabels",
     "make_pseudo_labels": "clustering.settings:MakePseudoLabels",
     "prepare_folder": "dataio.settings:PrepareFolder",

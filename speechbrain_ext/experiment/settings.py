@@ -21,6 +21,7 @@ STAGES = (
     "large_margin",
     "true_labels",
     "whiten",
+    "join",
     "score",
     "export",
 )
@@ -225,6 +226,13 @@ class RunRounds(Settings):
         "errors that two models do not share weigh half",
         group="rounds",
     )
+    join_final: bool = setting(
+        False,
+        "true makes one model of the last and the bootstrap's, whose "
+        "embeddings are side by side: scored beside the same with true "
+        "labels, and exported",
+        group="rounds",
+    )
     round_embedder: dict | None = setting(
         None,
         "values to change in the YAML of the rounds' embedder; null: those "
@@ -282,6 +290,12 @@ class RunRounds(Settings):
             raise InputError(
                 f"{start} and start_embedder is {self.start_embedder!r}; a run "
                 "has one start; leave one of them out"
+            )
+        if self.join_final:
+            raise InputError(
+                f"{start} and join_final is true; embeddings are no model "
+                "that could be joined; give --join_final=false, or their "
+                "model as --start_embedder"
             )
         if self.round_init == "bootstrap":
             raise InputError(

@@ -28,6 +28,7 @@ class Kind(enum.StrEnum):
     LARGE_MARGIN = "large_margin"
     TRUE_LABELS = "true_labels"
     WHITEN = "whiten"
+    JOIN = "join"
     SCORE = "score"
     EXPORT = "export"
 
@@ -67,6 +68,7 @@ _FOLDERS = {
     Kind.LARGE_MARGIN: "model",
     Kind.TRUE_LABELS: "labels",
     Kind.WHITEN: "model",
+    Kind.JOIN: "model",
     Kind.SCORE: "scores",
     Kind.EXPORT: "export",
 }
@@ -89,8 +91,10 @@ class Role(enum.StrEnum):
     ROUND = "round"
     LARGE_MARGIN = "large_margin"
     WHITENED = "whitened"
+    JOINED = "joined"
     TOPLINE = "topline"
     TOPLINE_TUNED = "topline_tuned"
+    TOPLINE_JOINED = "topline_joined"
     PUBLISHED = "published"
 
 
@@ -120,7 +124,11 @@ class System:
     @property
     def has_true_labels(self) -> bool:
         """Whether the system was trained on true speakers."""
-        return self.role in (Role.TOPLINE, Role.TOPLINE_TUNED)
+        return self.role in (
+            Role.TOPLINE,
+            Role.TOPLINE_TUNED,
+            Role.TOPLINE_JOINED,
+        )
 
 
 class Late(enum.StrEnum):

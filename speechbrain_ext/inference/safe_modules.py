@@ -20,6 +20,8 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
 from torch.overrides import TorchFunctionMode
 
+from speechbrain_ext.models.embedder import WaveEmbedder
+from speechbrain_ext.models.joined_embedder import JoinedEmbedder
 from speechbrain_ext.models.layer_means import LayerMeans
 from speechbrain_ext.models.pooling import (
     MHFA,
@@ -51,7 +53,17 @@ KNOWN |= {
         WeightedSumECAPA,
         WeightedSumTDNN,
         LayerMeans,
+        JoinedEmbedder,
+        WaveEmbedder,
     )
+}
+# What names a class in an argument: modules of a model, and its pooling.
+_PLACES = {
+    "parts": "!new",
+    "features": "!new",
+    "norm": "!new",
+    "model": "!new",
+    "pooling": "!name",
 }
 _ENCODER_FIELDS = {*ARCHITECTURE, "model_type", "do_normalize"}
 # Numbers in a table that no weights file holds, such as a filter bank: 40 MB.
@@ -220,7 +232,7 @@ def check_node(node: Any, place: str = "") -> None:
         node = {"!": node}
     if isinstance(node, (list, tuple)):
         for value in node:
-            check_node(value)
+            check_node(value, place)
     if not isinstance(node, Mapping):
         return
     if "!" in node or place == "!new":
@@ -228,7 +240,7 @@ def check_node(node: Any, place: str = "") -> None:
     _check_encoder(node)
     for key, value in node.items():
         if key != "!":
-            check_node(value, "!name" if key == "pooling" else "")
+            check_node(value, _PLACES.get(key, ""))
 
 
 def _check_class(tag: Any, place: str) -> None:

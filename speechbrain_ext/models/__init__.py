@@ -8,8 +8,10 @@ from speechbrain_ext.utils.lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "embedder": "Embedder build_embedder load_embedder save_embedder",
+        "embedder": "Embedder WaveEmbedder build_embedder load_embedder "
+        "save_embedder",
         "heads": "DINOHead Projection",
+        "joined_embedder": "JoinedEmbedder join_embedders",
         "layer_means": "LayerMeans",
         "momentum_teacher": "MomentumTeacher",
         "pooling": "ContextAwareMHFA MHFA WeightedSumECAPA WeightedSumTDNN",

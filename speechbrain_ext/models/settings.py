@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
 
@@ -107,3 +108,61 @@ class WhitenEmbedder(Settings):
             **embedder_files(self.embedder_folder),
             "embeddings": embeddings,
         }
+
+
+@dataclasses.dataclass(kw_only=True)
+class JoinEmbedders(Settings):
+    """Settings of joining embedders: their embeddings side by side."""
+
+    recipe = "join_embedders"
+
+    embedder_folders: list[str] = setting(
+        doc="folders of two or more embedders", path=True
+    )
+    embeddings_folders: list[str] = setting(
+        [],
+        "folders of their embeddings of the training utterances, in the same "
+        "order; needed to whiten",
+        path=True,
+    )
+    whiten: float | None = setting(
+        None,
+        "exponent of partial whitening of each one's embeddings; null: they "
+        "are joined as they are",
+        low=0,
+        high=1,
+    )
+    half_precision: bool = setting(
+        False,
+        "true rounds the weights that are written to 16 bits: half of the "
+        "size, to be scored and published so",
+    )
+
+    def check_together(self) -> None:
+        """Raise InputError for too few folders, or two kinds that differ."""
+        n_models = len(self.embedder_folders)
+        if n_models < 2:
+            raise InputError(
+                f"embedder_folders is {self.embedder_folders}; two or more "
+                "are joined; correct --embedder_folders, for example "
+                "--embedder_folders=[exp/a/embedder,exp/b/embedder]"
+            )
+        n_given = len(self.embeddings_folders)
+        if self.whiten is not None and n_given != n_models:
+            raise InputError(
+                f"embeddings_folders has {n_given} folders and "
+                f"embedder_folders {n_models}; whitening is learnt on each "
+                "one's embeddings; give one for each, or --whiten=null"
+            )
+
+    def inputs(self) -> dict[str, PathLike]:
+        """Return the files that decide the result, by name."""
+        found: dict[str, PathLike] = {}
+        for place, folder in enumerate(self.embedder_folders):
+            files = embedder_files(folder)
+            found |= {f"{key}{place}": path for key, path in files.items()}
+        if self.whiten is not None:
+            for place, folder in enumerate(self.embeddings_folders):
+                path = Path(folder) / "embeddings.npy"
+                found[f"embeddings{place}"] = path
+        return found

@@ -14,7 +14,7 @@ from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.scalarfloat import ScalarFloat
 
@@ -227,6 +227,9 @@ def _normalised(node: Any) -> Any:
         for key, value in node.items():
             node[key] = _normalised(value)
     elif isinstance(node, list):
+        has_maps = any(isinstance(value, dict) for value in node)
+        if isinstance(node, CommentedSeq) and has_maps:
+            node.fa.set_block_style()
         for place, value in enumerate(node):
             node[place] = _normalised(value)
     elif isinstance(node, ScalarFloat):

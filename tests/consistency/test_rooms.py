@@ -17,7 +17,7 @@ ARROWS = {
     "clustering": "dataio utils",
     "verification": "dataio utils",
     "training": "augment clustering dataio losses models utils verification",
-    "inference": "dataio models utils",
+    "inference": "clustering dataio models utils",
     "experiment": "clustering dataio inference training utils verification",
 }
 MOST_MODULES = 22

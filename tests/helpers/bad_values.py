@@ -39,13 +39,15 @@ def parts_of(kind: Any) -> list[Any]:
     return [kind]
 
 
-def good_value(fact: Setting) -> str:
+def good_value(fact: Setting) -> Any:
     """A value to type where one must be given."""
     kind = parts_of(fact.kind)[0]
     if typing.get_origin(kind) is Literal:
         return str(typing.get_args(kind)[0])
     if kind in (int, float):
         return str(kind((fact.low or fact.above or 0) + 1))
+    if typing.get_origin(kind) is list:
+        return ["somewhere", "elsewhere"]
     return "somewhere"
 
 
@@ -122,7 +124,7 @@ def wrong_arguments(fact: Setting) -> list[str]:
     return bad
 
 
-def required(keys: dict[str, Setting]) -> dict[str, str]:
+def required(keys: dict[str, Setting]) -> dict[str, Any]:
     """A value for each key that must be given."""
     return {
         key: good_value(fact)

@@ -12,6 +12,8 @@ PLANS = (
     "minivox",
     "minivox_wavlm",
     "minivox_whisper",
+    "minivox_whisper_extra",
+    "minivox_whisper_tuned",
     "voxceleb",
 )
 # What plans are made of, beside them.

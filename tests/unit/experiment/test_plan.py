@@ -516,3 +516,42 @@ def test_rounds_are_clustered_with_the_bootstrap_where_asked(settings):
     assert "joined_folder" not in steps["bootstrap/labels"].options
     steps = by_name(settings)
     assert "joined_folder" not in steps["round1/labels"].options
+
+
+def test_the_final_model_is_joined_with_the_bootstrap_where_asked(settings):
+    values = {"join_final": True, "whiten_scores": 0.5, "large_margin": True}
+    plan = load_plan(changed(settings, **values))
+    steps = {step.name: step for step in plan.steps}
+    first = steps["bootstrap/model"].artifacts.embedder
+    for name, last in (
+        ("joined", "large_margin"),
+        ("topline_joined", "topline_tuned"),
+    ):
+        options = steps[f"{name}/model"].options
+        trained = steps[f"{last}/model"].artifacts.embedder
+        assert options["embedder_folders"] == [str(trained), str(first)]
+        assert options["embeddings_folders"] == [
+            str(steps[f"{system}/train_embeddings"].folder)
+            for system in (last, "bootstrap")
+        ]
+        assert options["whiten"] == 0.5
+        # Its parts are whitened already.
+        assert steps[f"{name}/scores"].options["whiten"] is None
+    assert steps["topline_joined/model"].system.has_true_labels
+    shared = steps["published/export"].options["embedder_folder"]
+    assert shared == str(steps["joined/model"].artifacts.embedder)
+    assert plan.model.kind is Kind.JOIN
+    assert "whitened/model" not in steps
+    # Without rounds there is nothing to join.
+    none = changed(settings, **{**values, "n_rounds": 0})
+    assert "joined/model" not in by_name(none)
+
+
+def test_given_embeddings_are_no_model_to_join(settings, tmp_path):
+    with pytest.raises(InputError, match="no model that could be joined"):
+        changed(
+            settings,
+            join_final=True,
+            round_init=None,
+            start_embeddings=str(tmp_path),
+        ).check_together()

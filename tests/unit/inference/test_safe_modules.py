@@ -16,6 +16,7 @@ from speechbrain_ext.inference.safe_modules import (
     describe_modules,
 )
 from speechbrain_ext.models.embedder import WaveEmbedder, build_embedder
+from speechbrain_ext.models.joined_embedder import join_embedders
 from speechbrain_ext.models.pretrained import KINDS
 from speechbrain_ext.utils.errors import InputError
 
@@ -95,6 +96,24 @@ def test_an_encoder_that_was_cut_is_loaded_as_data():
     assert len(modules["embedding_model"].encoder.model.layers) == 1
 
 
+def test_joined_embedders_are_loaded_as_data():
+    parts = [
+        build_embedder(f"hparams/embedders/{part}.yaml", PARTS[part])
+        for part in ("ecapa", "encoder_mean")
+    ]
+    embedder = join_embedders(parts)
+    described = json.loads(json.dumps(describe_modules(embedder.yaml_text)))
+    modules = build_modules(described, embedder.model.state_dict())
+    again = WaveEmbedder(*(modules[name] for name in MODULES))
+    wavs = 0.1 * torch.randn(2, 8000)
+    assert torch.equal(again.eval().embed(wavs), embedder.eval().embed(wavs))
+
+
+def joined(part):
+    name = "!new:speechbrain_ext.models.JoinedEmbedder"
+    return {"!": name, "parts": [part, part]}
+
+
 def refuse(node, message):
     """An embedding model described so is one clear error."""
     described = {**dict.fromkeys(MODULES, RAW), "embedding_model": node}
@@ -112,6 +131,9 @@ def refuse(node, message):
         "!apply:os.system",
         {**RAW, "deep": [{"!": "!apply:os.system"}]},
         {**RAW, "deep": {"deeper": "!name:os.system"}},
+        joined("!new:os.system"),
+        joined({**RAW, "model": {"!": "!apply:os.system"}}),
+        joined({"features": "touch canary"}),
     ],
 )
 def test_anything_else_than_known_classes_is_refused(node):
@@ -136,6 +158,7 @@ def test_a_module_that_is_no_class_is_refused(node):
             "!": "!new:speechbrain_ext.models.SpeakerEncoder",
             "pooling": RAW,
         },
+        joined("!name:speechbrain_ext.models.RawWaveform"),
     ],
 )
 def test_a_known_class_out_of_place_is_refused(node):
