@@ -81,6 +81,8 @@ def _disk_errors_named(part: Path, path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
+            # Writing to an open file knows no name.
+            error.filename = error.filename or str(path)
             raise
         number = _refusal(part)
         if number is None:

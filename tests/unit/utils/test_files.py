@@ -174,6 +174,7 @@ def test_a_full_disk_is_named_whatever_a_library_calls_it(tmp_path, kind):
         with pytest.raises(OSError) as found, atomic_path(path) as part:
             WRITERS[kind](part)
         assert found.value.errno == errno.ENOSPC
+        assert found.value.filename == str(path)
         assert not list(path.parent.iterdir())
 
 
