@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import snapshot_download
-from speechbrain.utils.distributed import infer_device
 from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import OTHER_FILE, read_speech
@@ -48,6 +47,7 @@ from speechbrain_ext.models.embedder import (
     why_not_finite,
 )
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
+from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
@@ -172,7 +172,7 @@ class SpeakerVerifier:
         embedder, decision = read_hub_folder(folder)
         card = folder / CARD
         text = card.read_text("utf-8", "replace") if card.is_file() else ""
-        return cls(embedder.to(_checked_device(device)), decision, text)
+        return cls(embedder.to(checked_device(device)), decision, text)
 
     def __repr__(self) -> str:
         model = type(self.embedder.model).__name__
@@ -194,7 +194,7 @@ class SpeakerVerifier:
 
     def to(self, device: str | torch.device) -> SpeakerVerifier:
         """Move the model to a device, such as ``cuda:0``; return itself."""
-        self.embedder.to(_checked_device(device))
+        self.embedder.to(checked_device(device))
         return self
 
     @property
@@ -573,20 +573,6 @@ def _fetched(
             "its cache; check the id and the network, log in if it is "
             "private, or give a local folder"
         ) from error
-
-
-def _checked_device(device: str | torch.device | None) -> torch.device:
-    """Return a device; raise InputError if it is not available."""
-    try:
-        found = torch.device(infer_device() if device is None else device)
-        torch.empty(1, device=found)
-        return found
-    # torch raises RuntimeError or AssertionError.
-    except Exception as error:
-        raise InputError(
-            f"device {str(device)!r} cannot be used "
-            f"({str(error).splitlines()[0]}); give cpu, or cuda:0"
-        ) from None
 
 
 def _checked_rate(sample_rate: Any) -> int:

@@ -23,7 +23,7 @@ from speechbrain_ext.models.embedder import (
     require_finite,
 )
 from speechbrain_ext.utils.distributed import n_processes, process_sum
-from speechbrain_ext.utils.files import atomic_path
+from speechbrain_ext.utils.files import atomic_path, reserve
 
 logger = logging.getLogger(__name__)
 
@@ -283,6 +283,11 @@ def joined_chunks(
     -------
     list of str
         The keys that the chunks have.
+
+    Raises
+    ------
+    OSError
+        The disk has no room for an array.
     """
     # Ignores temporary files that a killed process has left.
     paths = sorted(folder.glob("[0-9]*.npz"))
@@ -293,6 +298,7 @@ def joined_chunks(
         with atomic_path(outputs[key]) as part:
             shape = (n_rows, *shapes[key])
             whole = np.lib.format.open_memmap(part, "w+", np.float32, shape)
+            reserve(part, part.stat().st_size)
             for path in paths:
                 with np.load(path) as chunk:
                     whole[chunk["rows"]] = chunk[key]

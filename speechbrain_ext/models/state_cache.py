@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +38,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
     read_json_object,
+    reserve,
     write_json,
     write_text,
 )
@@ -276,10 +276,8 @@ class StateCopies:
                 "layers by n_layers of --embedder, or give another "
                 "--output_folder"
             )
-        with open(self.folder / STATES, "wb") as stream:
-            stream.truncate(self.n_bytes)
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, self.n_bytes)
+        (self.folder / STATES).touch()
+        reserve(self.folder / STATES, self.n_bytes)
 
     def _map(self, mode: Any) -> np.memmap:
         path = self.folder / STATES

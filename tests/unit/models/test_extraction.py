@@ -1,15 +1,24 @@
 """Extraction in memory: each row is its utterance's, whatever the batches."""
 
+import errno
+import multiprocessing
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from odd_audio import cut, silent, with_nan
+from small_disk import small_disk
 from small_recordings import LENGTHS, small_embedder, write_recordings
 
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import Manifest, select
-from speechbrain_ext.models.extraction import Crops, embed_manifest
+from speechbrain_ext.models.extraction import (
+    Crops,
+    embed_manifest,
+    joined_chunks,
+)
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -133,3 +142,24 @@ def test_weights_that_are_not_finite_are_not_blamed_on_the_audio(manifest):
     next(broken.parameters()).data[0] = torch.nan
     with pytest.raises(InputError, match=r"^u\d: .*weight .*audio is not to"):
         embed_manifest(broken, manifest, None)
+
+
+def _join(folder, output):
+    try:
+        joined_chunks(folder, 10**4, {"embeddings": output})
+    except OSError as error:
+        os._exit(error.errno)
+
+
+def test_chunks_joined_on_a_full_disk_are_an_error_and_no_sudden_end(tmp_path):
+    """The process was gone without a word, by SIGBUS."""
+    rows = {"rows": np.arange(10**4), "embeddings": np.ones((10**4, 9))}
+    np.savez(tmp_path / "000000.npz", **rows)
+    fork = multiprocessing.get_context("fork")
+    with small_disk(tmp_path / "small") as disk:
+        output = disk / "embeddings.npy"
+        process = fork.Process(target=_join, args=(tmp_path, output))
+        process.start()
+        process.join()
+        assert process.exitcode == errno.ENOSPC
+        assert not list(disk.iterdir())
