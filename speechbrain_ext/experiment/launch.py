@@ -24,6 +24,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.shipped import RECIPES, import_folders
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,6 @@ AUTO_LAUNCHER = "auto"
 # Words by which torchrun counts the processes of a machine itself.
 _COUNTED = ("auto", "cpu", "gpu")
 _OPTIONS = RunOptions().as_dict().keys()
-ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "recipes"
 # What recipes import: seconds, which a run of many steps spends once.
 _IMPORTED = (
     "speechbrain_ext.experiment.run_report",
@@ -211,7 +210,7 @@ def _words(key: str, value: Any) -> list[str]:
 
 def recipe_environment() -> dict[str, str]:
     """Return a recipe's environment: ours, with this package importable."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [*import_folders(), os.environ.get("PYTHONPATH", "")]
     return {
         **CPU_ENVIRONMENT,
         **os.environ,

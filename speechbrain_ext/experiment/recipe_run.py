@@ -37,8 +37,9 @@ from speechbrain_ext.experiment.stage_records import (
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, write_json, write_text
 from speechbrain_ext.utils.provenance import describe_input
+from speechbrain_ext.utils.recipe_help import asks_for_help, recipe_help
 from speechbrain_ext.utils.settings import Settings
-from speechbrain_ext.utils.yaml_trees import parse_options, plain
+from speechbrain_ext.utils.yaml_trees import find_yaml, parse_options, plain
 
 logger = logging.getLogger(__name__)
 
@@ -181,10 +182,16 @@ class RecipeRun:
     ):
         self.script = Path(script)
         argv = list(sys.argv[1:] if argv is None else argv)
-        if not argv or argv[0].startswith("-"):
+        is_given = bool(argv) and not argv[0].startswith("-")
+        if asks_for_help(argv):
+            leaf = find_yaml(argv[0]) if is_given else None
+            print(recipe_help(kind, self.script, leaf))
+            sys.exit()
+        if not is_given:
             raise InputError(
                 f"usage: python {self.script} HPARAMS.yaml [--key=value ...]; "
-                f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
+                f"no YAML file was given, see hparams/{self.script.stem}*.yaml "
+                "and --help"
             )
         self._refuse_options(kind, argv)
         argv, overrides = split_command_line(argv, kind.keys())

@@ -6,9 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import speechbrain as sb
-import torch
-
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -22,5 +19,13 @@ def run(main: Callable[..., Any]) -> None:
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
     finally:
-        if sb.utils.distributed.is_distributed_initialized():
+        _leave_processes()
+
+
+def _leave_processes() -> None:
+    """End the group of processes that a training has joined, if any."""
+    # What has not imported torch is in no group, and need not import it now.
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available():
+        if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

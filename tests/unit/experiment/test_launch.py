@@ -5,10 +5,10 @@ import multiprocessing
 import sys
 
 import pytest
+from house import ROOT
 
 from speechbrain_ext.experiment.launch import (
     CPU_ENVIRONMENT,
-    ROOT,
     can_fork,
     check_launcher,
     launcher_words,
