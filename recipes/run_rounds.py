@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ from speechbrain_ext.experiment.dry_run import (
     plan_lines,
     simple_states,
 )
+from speechbrain_ext.experiment.estimates import (
+    Estimator,
+    Size,
+    corpus_size,
+)
 from speechbrain_ext.experiment.late_values import late_values
 from speechbrain_ext.experiment.launch import (
     AUTO_LAUNCHER,
@@ -46,6 +52,7 @@ from speechbrain_ext.experiment.launch import (
 )
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
+from speechbrain_ext.experiment.plan_check import check_plan
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.run_report import write_run_report
@@ -54,7 +61,9 @@ from speechbrain_ext.experiment.stage_records import move_aside
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import read_json, write_json
+from speechbrain_ext.utils.files import read_json, write_json, write_text
+from speechbrain_ext.utils.provenance import recorded_command
+from speechbrain_ext.utils.terminal import progress_line
 from speechbrain_ext.verification.results import read_result
 
 
@@ -107,6 +116,32 @@ def launcher_of(
     return launcher_words(settings.launcher, getattr(given, "batch_size", None))
 
 
+class Watch:
+    """Watch of a run: which step begins, the time gone and the time left."""
+
+    def __init__(self, settings: RunRounds):
+        self.longest = longest_plan(settings)
+        self.leaves = check_plan(self.longest)
+        self.size: Size | None = None
+        self.began = time.monotonic()
+
+    def line(self, step: Step[Any], plan: Plan) -> str:
+        """Return the line that a step begins with."""
+        if self.size is None and plan.corpus.is_done:
+            self.size = corpus_size(plan, self.leaves, None)
+        number = plan.steps.index(step)
+        planner = Estimator(plan, self.leaves, self.size)
+        left, is_whole = planner.left(plan.steps[number:])
+        return progress_line(
+            number + 1,
+            len(plan.steps),
+            f"{step.words} ({step.name})",
+            time.monotonic() - self.began,
+            left,
+            is_whole and plan.rounds.stopped,
+        )
+
+
 def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
     """Run one step until it ends; a failure stops the plan."""
     settings = plan.settings
@@ -121,9 +156,9 @@ def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
         launcher_of(step, values, settings),
         options,
     )
-    print(f"\n== {step.name}\n{shlex.join(words)}", flush=True)
     code = run_recipe(words)
     if code:
+        print(f"its command: {shlex.join(words)}", flush=True)
         raise InputError(
             f"step {step.name} ended with status {code}, see above and "
             f"{step.folder / 'log.txt'}; once the cause is removed the same "
@@ -148,10 +183,11 @@ def follow(settings: RunRounds, options: list[str]) -> Plan:
 
     The export is left for later: it follows the report.
     """
-    n_done = 0
+    n_done, watch = 0, Watch(settings)
     while n_done < len((plan := load_plan(settings)).steps):
         step = plan.steps[n_done]
         if step.kind is not Kind.EXPORT:
+            print(f"\n== {watch.line(step, plan)}", flush=True)
             start(step, plan, options)
             show(step)
         if step.kind is Kind.PREPARE and plan.corpus.train.is_file():
@@ -184,16 +220,24 @@ def main(argv: list[str] | None = None) -> None:
     note = Path(settings.output_folder) / "restart.json"
     if first is not None:
         restart_from(longest.steps, first, note)
+    folder = Path(settings.output_folder)
+    write_text(folder / "plan.yaml", recipe.leaf.text)
+    with recorded_command(folder, recipe.command):
+        run_plan(settings, given_options(recipe.options))
+    note.unlink(missing_ok=True)
+
+
+def run_plan(settings: RunRounds, options: list[str]) -> None:
+    """Run all steps of a plan and write its report."""
     plan = load_plan(settings)
     print("\n".join(plan_lines(plan, simple_states(plan))))
-    options = given_options(recipe.options)
     plan = follow(settings, options)
     write_run_report(plan)
     # The report is kept even if the model cannot be exported.
     if plan.export is not None:
+        print(f"\n== {plan.export.words} ({plan.export.name})", flush=True)
         start(plan.export, plan, options)
     print(f"\nmodel:  {plan.model_folder}")
-    note.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -39,6 +40,7 @@ from speechbrain_ext.utils.files import PathLike, write_json, write_text
 from speechbrain_ext.utils.provenance import describe_input
 from speechbrain_ext.utils.recipe_help import asks_for_help, recipe_help
 from speechbrain_ext.utils.settings import Settings
+from speechbrain_ext.utils.terminal import console_logging
 from speechbrain_ext.utils.yaml_trees import find_yaml, parse_options, plain
 
 logger = logging.getLogger(__name__)
@@ -182,6 +184,7 @@ class RecipeRun:
     ):
         self.script = Path(script)
         argv = list(sys.argv[1:] if argv is None else argv)
+        self.command = ["python", script, *argv]
         is_given = bool(argv) and not argv[0].startswith("-")
         if asks_for_help(argv):
             leaf = find_yaml(argv[0]) if is_given else None
@@ -300,10 +303,8 @@ class RecipeRun:
     def _log(self) -> None:
         log = self.folder / LOG
         if log.parent.is_dir() and sb.utils.distributed.if_main_process():
-            setup_logging(
-                sb.core.DEFAULT_LOG_CONFIG,
-                {"handlers": {"file_handler": {"filename": str(log)}}},
-            )
+            setup_logging(sb.core.DEFAULT_LOG_CONFIG, console_logging(str(log)))
+            logger.debug(f"command: {shlex.join(self.command)}")
             # These libraries log every font and every kernel at DEBUG level.
             for chatty in ("matplotlib", "numba", "faiss", "PIL"):
                 logging.getLogger(chatty).setLevel(logging.WARNING)
