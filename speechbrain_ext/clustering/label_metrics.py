@@ -289,8 +289,8 @@ def labels_in_words(statistics: Mapping[str, float]) -> list[str]:
 
     Example
     -------
-    >>> found = {**size_statistics([0, 0, 0, 1]), "cohesion": 0.9, "nmi": 0.5}
-    >>> for line in labels_in_words({**found, "margin": 0, "misplaced": 0}):
+    >>> found = {"cohesion": 0.9, "margin": 0, "misplaced": 0, "nmi": 0.5}
+    >>> for line in labels_in_words({**size_statistics([0, 0, 0, 1]), **found}):
     ...     print(line)
     4 utterances in 2 clusters of 1 to 3, median 2; 1 of them of one utterance
     cohesion 0.900: mean cosine of an utterance to its cluster's centroid

@@ -57,10 +57,8 @@ def shipped_model(name: PathLike) -> Path | None:
     parts = Path(name).parts
     if len(parts) == 2 and parts[0] == MODELS.name:
         parts = parts[1:]
-    if len(parts) != 1 or parts[0].startswith("."):
-        return None
-    folder = MODELS / parts[0]
-    return folder if folder.is_dir() else None
+    known = {path.name: path for path in MODELS.glob("*") if path.is_dir()}
+    return known.get(parts[0]) if len(parts) == 1 else None
 
 
 def comment_of(path: Path) -> str:
