@@ -66,7 +66,9 @@ setup(
             for name, folder in packages.items()
         },
     },
-    entry_points={"console_scripts": ["sbext = speechbrain_ext.__main__:program"]},
+    entry_points={
+        "console_scripts": ["sbext = speechbrain_ext.__main__:program"]
+    },
     install_requires=[
         "speechbrain>=1.1,<1.2",
         "torch>=2.6",

@@ -178,12 +178,12 @@ def show(step: Step[Any]) -> None:
             )
 
 
-def follow(settings: RunRounds, options: list[str]) -> Plan:
+def follow(settings: RunRounds, options: list[str], watch: Watch) -> Plan:
     """Run the steps of a plan that may grow; return the final plan.
 
     The export is left for later: it follows the report.
     """
-    n_done, watch = 0, Watch(settings)
+    n_done = 0
     while n_done < len((plan := load_plan(settings)).steps):
         step = plan.steps[n_done]
         if step.kind is not Kind.EXPORT:
@@ -231,11 +231,12 @@ def run_plan(settings: RunRounds, options: list[str]) -> None:
     """Run all steps of a plan and write its report."""
     plan = load_plan(settings)
     print("\n".join(plan_lines(plan, simple_states(plan))))
-    plan = follow(settings, options)
+    watch = Watch(settings)
+    plan = follow(settings, options, watch)
     write_run_report(plan)
     # The report is kept even if the model cannot be exported.
     if plan.export is not None:
-        print(f"\n== {plan.export.words} ({plan.export.name})", flush=True)
+        print(f"\n== {watch.line(plan.export, plan)}", flush=True)
         start(plan.export, plan, options)
     print(f"\nmodel:  {plan.model_folder}")
 

@@ -3,8 +3,9 @@
 > sbext verify MODEL a.wav b.wav
 
 MODEL is a folder that export_model wrote, its id on the hub, or the name of a
-model that comes with the package. ``python -m speechbrain_ext.inference.verify``
-is the same.
+model that comes with the package. From a clone that is not installed:
+
+> python -m speechbrain_ext.inference.verify MODEL a.wav b.wav
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _key_groups(kind: type[Settings], leaf: Path | None) -> list[str]:
     """Return the keys of a recipe in lines, group by group."""
     stated = read_yaml(leaf) if leaf is not None else {}
     groups: dict[str, list[str]] = {}
-    for key, fact in kind.keys().items():
+    for fact in kind.keys().values():
         lines = groups.setdefault(fact.group or _GENERAL, [])
         lines.append(_key_lines(fact, stated))
     source = f", values of {leaf.name}" if leaf is not None else ""

@@ -73,9 +73,15 @@ def test_a_recipe_says_the_same_from_the_clone(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian-dino"], "COMMAND is 'trian-dino'; .*; did you mean train-dino"),
+        (
+            ["trian-dino"],
+            "COMMAND is 'trian-dino'; .*did you mean train-d",
+        ),
         (["run"], "PLAN is not given; .*quickstart"),
-        (["run", "quikstart"], "PLAN is 'quikstart'; .*did you mean quickstart"),
+        (
+            ["run", "quikstart"],
+            "PLAN is 'quikstart'; .*did you mean quicks",
+        ),
         (["score-trials", "none"], "YAML is 'none'; .* score_trials; "),
         (["run", "none.yaml", "--help"], "no such YAML file"),
     ],

@@ -20,7 +20,9 @@ def test_a_clone_has_them_beside_the_package():
     assert import_folders() == [str(ROOT)]
 
 
-@pytest.mark.parametrize("name", ["minivox_whisper", "pretrained/minivox_whisper"])
+@pytest.mark.parametrize(
+    "name", ["minivox_whisper", "pretrained/minivox_whisper"]
+)
 def test_a_shipped_model_has_a_name(name):
     assert shipped_model(name) == ROOT / "pretrained" / "minivox_whisper"
 

@@ -64,7 +64,9 @@ def test_statistics_are_told_in_words():
 def test_the_time_left_is_said_as_far_as_it_is_known():
     step = progress_line(1, 9, "corpus", 0, None)
     assert step == "step 1 of 9, corpus; 0 s gone"
-    assert progress_line(2, 9, "a", 61, 30).endswith("1 min gone, about 30 s left")
+    assert progress_line(2, 9, "a", 61, 30).endswith(
+        "1 min gone, about 30 s left"
+    )
     part = progress_line(2, 9, "a", 61, 30, is_whole=False)
     assert part.endswith(", at least 30 s left")
 
