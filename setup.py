@@ -61,6 +61,7 @@ setup(
     package_data={
         NAME: ["py.typed"],
         f"{NAME}.experiment": ["templates/*"],
+        f"{NAME}.inference": ["templates/*"],
         **{
             name: [SHIPPED[folder.split("/")[0]]]
             for name, folder in packages.items()

@@ -27,22 +27,21 @@ from speechbrain_ext.experiment.lineage import (
     read_lineage,
 )
 from speechbrain_ext.experiment.model_card import (
-    CARD,
     Story,
     for_repository,
     lacking,
     model_card,
 )
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.experiment.stage_records import RECORD
+from speechbrain_ext.experiment.stage_records import RECORD, read_record
 from speechbrain_ext.inference.decision import Decision, checked_decision
-from speechbrain_ext.inference.hub_folder import write_hub_folder
+from speechbrain_ext.inference.hub_folder import CARD, write_hub_folder
 from speechbrain_ext.inference.hub_upload import describe_upload, upload
 from speechbrain_ext.inference.settings import ExportModel
 from speechbrain_ext.models.settings import MODEL, RECIPE, embedder_files
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, read_json, write_text
+from speechbrain_ext.utils.files import PathLike, write_text
 from speechbrain_ext.utils.provenance import describe_file
 from speechbrain_ext.verification.backend import RAW
 from speechbrain_ext.verification.results import Result, read_result
@@ -147,7 +146,7 @@ def check_calibration(settings: ExportModel) -> None:
         Their stage records name another embedder, or are not found.
     """
     files = embedder_files(settings.embedder_folder)
-    record = read_json(Path(settings.scores_folder) / RECORD)
+    record = read_record(Path(settings.scores_folder) / RECORD)
     for name in ("cohort", "calibration"):
         given = record["inputs"].get(f"{name} embeddings")
         if given is not None:
@@ -173,7 +172,7 @@ def decision_of(settings: ExportModel) -> Decision:
     InputError
         There is none, or it would call all pairs alike.
     """
-    record = read_json(Path(settings.scores_folder) / RECORD)
+    record = read_record(Path(settings.scores_folder) / RECORD)
     found = record.get("calibrations", {}).get(CALIBRATED)
     if found is None:
         raise InputError(
@@ -221,7 +220,7 @@ def story_of(
 
 def publish(folder: Path, settings: ExportModel, repository: str) -> None:
     """Upload the card and the outputs of the stage, or only list them."""
-    outputs = read_json(folder / RECORD)["outputs"]
+    outputs = read_record(folder / RECORD)["outputs"]
     names = [CARD, *(name.removeprefix(f"{HUB}/") for name in outputs)]
     given = (folder / HUB, names, repository, settings.private)
     if settings.dry_run:

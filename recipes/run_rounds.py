@@ -61,7 +61,12 @@ from speechbrain_ext.experiment.stage_records import move_aside
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import read_json, write_json, write_text
+from speechbrain_ext.utils.files import (
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from speechbrain_ext.utils.provenance import recorded_command
 from speechbrain_ext.utils.terminal import progress_line
 from speechbrain_ext.verification.results import read_result
@@ -220,6 +225,9 @@ def main(argv: list[str] | None = None) -> None:
     note = Path(settings.output_folder) / "restart.json"
     if first is not None:
         restart_from(longest.steps, first, note)
+    # Each step sees to its own folder.
+    remove_leftovers(settings.output_folder, below=False)
+    remove_leftovers(Path(settings.results_folder) / "runs" / settings.run)
     folder = Path(settings.output_folder)
     write_text(folder / "plan.yaml", recipe.leaf.text)
     with recorded_command(folder, recipe.command):

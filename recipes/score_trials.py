@@ -32,8 +32,9 @@ from speechbrain_ext.dataio.trials import (
     check_scores,
 )
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.stage_records import read_record
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.files import atomic_path, read_json
+from speechbrain_ext.utils.files import atomic_path, read_json_object
 from speechbrain_ext.utils.plotting import save_figure
 from speechbrain_ext.verification.bootstrap import LONE, lone_units
 from speechbrain_ext.verification.cosine import read_trials
@@ -159,7 +160,7 @@ def training_facts(path: str | None) -> dict[str, Any]:
     """Read the facts of a training that a result repeats."""
     if path is None:
         return {}
-    record = read_json(path)
+    record = read_record(path)
     keys = ("n_utterances", *GATE, "never_acted", *CAVEATS)
     found = {key: record.get(key) for key in keys}
     return {key: v for key, v in found.items() if v is not None}
@@ -188,7 +189,7 @@ def label_facts(settings: ScoreTrials) -> LabelFacts | None:
     """Read the statistics of the pseudo-labels to report."""
     if settings.clusters is None:
         return None
-    summary = read_json(settings.clusters)
+    summary = read_json_object(settings.clusters, {"statistics": dict})
     found = summary["statistics"]
     found = {k: found.get(k) for k in ("nmi", "ari", "n_clusters")}
     weighted = summary.get("parameters", {}).get("weighted")

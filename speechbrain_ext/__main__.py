@@ -43,11 +43,11 @@ from speechbrain_ext.utils.shipped import (
 from speechbrain_ext.utils.yaml_trees import find_yaml
 
 # Programs of the room inference, which take no YAML.
-PROGRAMS = ("verify", "embed")
+PROGRAMS = ("verify", "embed", "group")
 # Commands by what one wants: recipes, and programs.
 GROUPS = {
     "The whole loop": ["run_rounds"],
-    "Use a model": ["verify", "embed", "export_model"],
+    "Use a model": ["verify", "group", "embed", "export_model"],
     "Make a corpus": ["prepare_folder", "prepare_voxceleb", "prepare_toy"],
     "Train": [
         "train_dino",
@@ -112,6 +112,8 @@ def main(argv: list[str] | None = None) -> None:
     if asks_for_help(words):
         print(help_of(name, words))
     elif name in PROGRAMS:
+        # What was mistyped is told before torch is imported.
+        parser_of(name).parse_args(words)
         program = importlib.import_module(f"speechbrain_ext.inference.{name}")
         program.main(words)
     else:

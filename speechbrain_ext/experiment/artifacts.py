@@ -10,8 +10,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.experiment.stage_records import RECORD, REQUEST
-from speechbrain_ext.utils.files import read_json
+from speechbrain_ext.experiment.stage_records import (
+    RECORD,
+    REQUEST,
+    read_record,
+)
 
 # Of an embedder folder, named as SpeechBrain's own loader expects them.
 _EMBEDDER_FILES = ("hyperparams.yaml", "embedding_model.ckpt")
@@ -40,7 +43,7 @@ class Artifacts:
 
     def facts(self) -> dict[str, Any]:
         """Facts in the stage record."""
-        return read_json(self.record)
+        return read_record(self.record)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +154,7 @@ class GivenArtifacts(ModelArtifacts):
         if not record.is_file():
             return None
         # An exported model lies beside the record of its export.
-        found = read_json(record)
+        found = read_record(record)
         is_training = "n_epochs" in found.get("hparams", {})
         is_fitted = found.get("recipe") == "embed_pretrained"
         return record if is_training or is_fitted else None

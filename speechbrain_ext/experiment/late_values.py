@@ -14,9 +14,15 @@ from typing import Any
 
 from speechbrain_ext.experiment.artifacts import CorpusArtifacts
 from speechbrain_ext.experiment.steps import Late
-from speechbrain_ext.utils.files import read_json, write_json
+from speechbrain_ext.utils.files import read_json_object, write_json
 
 STORED = "late_values.json"
+_KINDS = {
+    "corpus_sha256": str,
+    "data_in_output": bool,
+    "oracle": bool,
+    "trials": list,
+}
 
 
 def late_values(
@@ -64,7 +70,7 @@ def _stored(corpus: CorpusArtifacts) -> dict[str, Any]:
     made = json.dumps(facts.get("outputs", {}), sort_keys=True)
     prepared = hashlib.sha256(made.encode()).hexdigest()
     if path.exists():
-        found = read_json(path)
+        found = read_json_object(path, _KINDS)
         if found["corpus_sha256"] == prepared:
             return found
     found = {

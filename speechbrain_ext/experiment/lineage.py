@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.experiment.stage_records import RECORD
+from speechbrain_ext.experiment.stage_records import RECORD, read_record
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, read_json
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.provenance import describe_file
 
 # A run's stages lie this deep, e.g. round1/model/stage.json.
@@ -82,7 +82,7 @@ def read_makers(folder: PathLike) -> Makers:
     makers: Makers = {}
     for pattern in _PLACES:
         for path in sorted(folder.glob(pattern)):
-            record = read_json(path)
+            record = read_record(path)
             record["folder"] = path.parent.relative_to(folder).as_posix()
             given = {entry["sha256"] for entry in _inputs(record).values()}
             for name, output in record.get("outputs", {}).items():
@@ -159,7 +159,7 @@ def check_made_from(
     Traceback (most recent call last):
     speechbrain_ext.utils.errors.InputError: nowhere/stage.json: no such ...
     """
-    record = read_json(Path(folder) / RECORD)
+    record = read_record(Path(folder) / RECORD)
     given = record.get("inputs", {}).get(name, {}).get("sha256")
     if given != describe_file(path)["sha256"]:
         raise InputError(f"{folder} was not made from {path}: {words}")
@@ -223,7 +223,7 @@ def check_unchanged(folder: PathLike, names: list[str]) -> None:
     InputError
         One is unknown to the record, missing or changed.
     """
-    outputs = read_json(Path(folder) / RECORD).get("outputs", {})
+    outputs = read_record(Path(folder) / RECORD).get("outputs", {})
     for name in names:
         path = Path(folder) / name
         known = outputs.get(name, {}).get("sha256")

@@ -24,7 +24,6 @@ from speechbrain_ext.verification.results import (
 )
 from speechbrain_ext.verification.tables import render_table
 
-CARD = "README.md"
 TAGS = (
     "speechbrain",
     "speaker-verification",

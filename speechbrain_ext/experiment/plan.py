@@ -26,8 +26,8 @@ from speechbrain_ext.experiment.artifacts import (
 )
 from speechbrain_ext.experiment.rounds import round_system, rounds_of
 from speechbrain_ext.experiment.settings import RunRounds
+from speechbrain_ext.experiment.stage_records import read_record
 from speechbrain_ext.experiment.steps import Kind, Late, Role, Step, System
-from speechbrain_ext.utils.files import read_json
 from speechbrain_ext.utils.yaml_trees import merged, read_yaml
 from speechbrain_ext.verification.results import CAVEATS
 
@@ -483,7 +483,7 @@ class _Builder:
         record = given.train_record
         if record is None:
             return [f"starts from a {start}, whose training is not known"]
-        facts = read_json(record)
+        facts = read_record(record)
         taught = [words for fact, words in CAVEATS.items() if facts.get(fact)]
         return [f"starts from a {start}", *taught]
 

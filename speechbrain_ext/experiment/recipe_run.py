@@ -30,13 +30,19 @@ from speechbrain_ext.experiment.stage_records import (
     LOG,
     REQUEST,
     RESOLVED,
+    check_as_made,
     is_begun,
     is_finished,
     move_aside,
     write_record,
 )
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, write_json, write_text
+from speechbrain_ext.utils.files import (
+    PathLike,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from speechbrain_ext.utils.provenance import describe_input
 from speechbrain_ext.utils.recipe_help import asks_for_help, recipe_help
 from speechbrain_ext.utils.settings import Settings
@@ -207,7 +213,7 @@ class RecipeRun:
         self.folder = Path(self.settings.output_folder)
         self.request: dict[str, Any] = {}
         self.resumed = False
-        self._start = time.time()
+        self._start = time.monotonic()
 
     @staticmethod
     def _refuse_options(kind: type[Settings], argv: list[str]) -> None:
@@ -278,11 +284,14 @@ class RecipeRun:
         }
 
     def _begin(self, inputs: Mapping, extra: dict) -> bool:
+        described = {
+            name: describe_input(path) for name, path in inputs.items()
+        }
+        for entry in described.values():
+            check_as_made(entry["path"], entry["sha256"])
         self.request = {
             "recipe": self.script.stem,
-            "inputs": {
-                name: describe_input(path) for name, path in inputs.items()
-            },
+            "inputs": described,
             "hparams": self.leaf.record,
             **extra,
         }
@@ -294,6 +303,8 @@ class RecipeRun:
         if is_finished(self.folder, self.request):
             return True
         self.resumed = (self.folder / REQUEST).exists()
+        if self.resumed:
+            remove_leftovers(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(self.script, self.folder / self.script.name)
         write_text(self.folder / RESOLVED, self.leaf.text)
@@ -324,7 +335,7 @@ class RecipeRun:
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
         """Write the stage record: outputs (names in the folder) and facts."""
-        seconds = time.time() - self._start
+        seconds = time.monotonic() - self._start
         run_on_main(
             write_record,
             args=[

@@ -20,6 +20,7 @@ import numpy as np
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.trials import TrialList, read_trial_file
 from speechbrain_ext.experiment.artifacts import ModelArtifacts, ScoreArtifacts
+from speechbrain_ext.experiment.stage_records import read_record
 from speechbrain_ext.experiment.steps import (
     Late,
     Role,
@@ -27,7 +28,6 @@ from speechbrain_ext.experiment.steps import (
     System,
     steps_that_left,
 )
-from speechbrain_ext.utils.files import read_json
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.results import Result, read_result
 from speechbrain_ext.verification.tables import in_order
@@ -124,7 +124,7 @@ def training_seconds(record: str | None) -> float | None:
     """
     if record is None:
         return None
-    found = read_json(record)
+    found = read_record(record)
     return None if found.get("resumed") else found.get("seconds")
 
 

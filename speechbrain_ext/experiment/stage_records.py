@@ -8,18 +8,42 @@ in the same folder is refused, naming the key that differs.
 
 from __future__ import annotations
 
+import logging
 import platform
 from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, read_json, sha256, write_json
+from speechbrain_ext.utils.files import (
+    PathLike,
+    read_json,
+    sha256,
+    write_json,
+    wrong_shape,
+)
 from speechbrain_ext.utils.provenance import describe_file, versions
+
+logger = logging.getLogger(__name__)
 
 REQUEST = "request.json"
 RECORD = "stage.json"
 RESOLVED = "hyperparams.resolved.yaml"
 LOG = "log.txt"
+# Suffixes of files of numbers, which nobody edits.
+NUMBERS = (".ckpt", ".npy", ".pt", ".safetensors")
+# Types of what records hold, where others rely on it.
+_REQUEST = {"recipe": str, "inputs": dict, "hparams": dict}
+_FACTS = {
+    "outputs": dict,
+    "seconds": (float, int),
+    "resumed": bool,
+    "n_utterances": int,
+    "n_clusters": int,
+    "churn": (float, int, type(None)),
+    "calibrations": dict,
+    "data_in_output": bool,
+}
+_DESCRIBED = {"path": str, "bytes": int, "sha256": str}
 TO_DO, RESUME, DONE, STALE = "to do", "resume", "done", "stale"
 
 
@@ -78,6 +102,8 @@ def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
             "another --output_folder, or move this one aside with "
             "--overwrite=True"
         )
+    if reason:
+        logger.warning(f"{folder}: {reason}; the stage is done again")
     return state == DONE
 
 
@@ -110,7 +136,7 @@ def state_of(
     folder = Path(folder)
     if not (folder / REQUEST).exists():
         return TO_DO, ""
-    was = read_json(folder / REQUEST)
+    was = read_request(folder)
     if not whole:
         was = {key: value for key, value in was.items() if key in request}
     difference = first_difference(was, request)
@@ -118,11 +144,56 @@ def state_of(
         return (STALE, difference) if _holds_work(folder) else (TO_DO, "")
     if not (folder / RECORD).exists():
         return RESUME, ""
-    outputs = read_json(folder / RECORD)["outputs"]
-    for name, described in outputs.items():
+    record = read_record(folder / RECORD)
+    if "outputs" not in record:
+        raise _no_record(folder / RECORD, "it has no outputs")
+    for name, described in record["outputs"].items():
         if not _unchanged(folder, name, described):
             return TO_DO, f"{name} has changed or is missing"
     return DONE, ""
+
+
+def check_as_made(path: PathLike, sha: str) -> None:
+    """Raise InputError if a file of numbers is not what its stage wrote.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        A file that a stage reads. Tables may have been changed by hand; arrays
+        and weights (`NUMBERS`) may not: what differs there is damage.
+    sha : str
+        The SHA-256 that it has now.
+
+    Raises
+    ------
+    InputError
+        The record beside it, or one folder above, has another.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> output = {"path": "a.npy", "sha256": "1"}
+    >>> write_json(folder / RECORD, {"outputs": {"a.npy": output}})
+    >>> check_as_made(folder / "a.npy", "1")
+    >>> check_as_made(folder / "a.npy", "2")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: ...a.npy has other bytes than ...
+    """
+    path = Path(path).absolute()
+    if path.suffix not in NUMBERS:
+        return
+    for folder in path.parents[:2]:
+        if not (folder / RECORD).is_file():
+            continue
+        outputs = read_record(folder / RECORD).get("outputs", {})
+        made = outputs.get(path.relative_to(folder).as_posix())
+        if made and made["sha256"] != sha:
+            raise InputError(
+                f"{path} has other bytes than its stage wrote, see "
+                f"{folder / RECORD}; it is damaged or was replaced; type the "
+                "command that made it again, which makes it anew"
+            )
+        return
 
 
 def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
@@ -130,7 +201,89 @@ def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
     folder = Path(folder)
     if not (folder / REQUEST).exists() or (folder / RECORD).exists():
         return False
-    return first_difference(read_json(folder / REQUEST), request) is None
+    try:
+        return first_difference(read_request(folder), request) is None
+    except InputError:
+        # Damaged: what was begun is not known, and is not gone on with.
+        return False
+
+
+def read_request(folder: PathLike) -> dict[str, Any]:
+    """Read what a stage folder was asked for.
+
+    Raises
+    ------
+    InputError
+        It is not JSON, or JSON of another shape.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> write_json(folder / REQUEST, [])
+    >>> read_request(folder)
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: ...request.json: it must be ...
+    """
+    path = Path(folder) / REQUEST
+    try:
+        value = read_json(path)
+        wrong = wrong_shape(value, _REQUEST, optional=True)
+    except InputError as error:
+        wrong = str(error).removeprefix(str(path)).partition("; delete")[0]
+        wrong = wrong.strip(": ")
+    if wrong or not value:
+        raise InputError(
+            f"{path}: {wrong or 'it is empty'}, so that it is not known what "
+            f"{folder} was made by; delete that folder, or move it aside with "
+            "--overwrite=True"
+        )
+    return value
+
+
+def read_record(path: PathLike) -> dict[str, Any]:
+    """Read the record of a finished stage.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        Its ``stage.json``.
+
+    Returns
+    -------
+    dict of str to Any
+        The request, ``outputs`` and the facts, as far as they are there.
+
+    Raises
+    ------
+    InputError
+        There is none, or it is not a stage record.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "stage.json"
+    >>> write_json(path, {"outputs": {"a.csv": None}})
+    >>> read_record(path)
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: ...outputs a.csv: it must be an ...
+    """
+    value = read_json(path)
+    wrong = wrong_shape(value, _REQUEST | _FACTS, optional=True)
+    for group in ("inputs", "outputs"):
+        found = {} if wrong else value.get(group, {})
+        for name, entry in found.items():
+            said = wrong_shape(entry, _DESCRIBED, optional=True)
+            said = said or wrong_shape(entry, {"sha256": str})
+            wrong = wrong or (said and f"{group} {name}: {said}")
+    if wrong:
+        raise _no_record(path, wrong)
+    return value
+
+
+def _no_record(path: PathLike, wrong: str) -> InputError:
+    return InputError(
+        f"{path}: {wrong}; it is not a stage record; delete it, and the "
+        "command that made its folder writes it again"
+    )
 
 
 def _holds_work(folder: Path) -> bool:
@@ -146,7 +299,7 @@ def _unchanged(folder: Path, name: str, was: dict[str, Any]) -> bool:
     path = folder / name
     return (
         path.is_file()
-        and path.stat().st_size == was["bytes"]
+        and path.stat().st_size == was.get("bytes")
         and sha256(path) == was["sha256"]
     )
 

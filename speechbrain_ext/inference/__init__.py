@@ -1,6 +1,6 @@
 """Safe loading, use and sharing of a published model.
 
-May import from: dataio, models, utils.
+May import from: clustering, dataio, models, utils.
 """
 
 from speechbrain_ext.utils.lazy import lazy_exports
@@ -8,6 +8,8 @@ from speechbrain_ext.utils.lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "enrolment": "Enrolment",
+        "grouping": "group_embeddings",
         "verifier": "SpeakerVerifier",
     },
 )

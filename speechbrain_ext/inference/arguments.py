@@ -1,4 +1,4 @@
-"""Command lines of the programs that use a model: verify and embed.
+"""Command lines of the programs that use a model.
 
 They are apart from the programs, which import torch: to be helped, or told
 what was mistyped, nobody waits for that.
@@ -8,6 +8,21 @@ from __future__ import annotations
 
 import argparse
 
+_PURPOSES = {
+    "verify": "Tell whether two files are of the same speaker.",
+    "embed": "Embed all audio files below a folder: an array of a row for "
+    "each, and a table that names the rows. Files that cannot be embedded are "
+    "left out and named.",
+    "group": "Tell who is who in a folder of files of one speaker each: a "
+    "table, and a page to listen to.",
+}
+_EXAMPLES = {
+    "verify": "minivox_whisper a.wav b.wav",
+    "embed": "minivox_whisper SPEECH embeddings.npy",
+    "group": "minivox_whisper SPEECH groups",
+}
+_TREE = "folder of audio files, at any depth"
+
 
 def parser_of(program: str) -> argparse.ArgumentParser:
     """Return the parser of a program's command line.
@@ -15,7 +30,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     Arguments
     ---------
     program : str
-        ``verify`` or ``embed``.
+        ``verify``, ``embed`` or ``group``.
 
     Example
     -------
@@ -34,28 +49,13 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         help="folder that export_model wrote, its id on the hub, or "
         "minivox_whisper, which comes with the package",
     )
-    if program == "verify":
-        _add_pair(parser)
-    else:
-        _add_folder(parser)
+    _ADDED[program](parser)
     parser.add_argument(
         "--device",
         help="device to compute on: cpu, cuda:0, ...; default: a GPU if there "
         "is one",
     )
     return parser
-
-
-_PURPOSES = {
-    "verify": "Tell whether two files are of the same speaker.",
-    "embed": "Embed all audio files below a folder: an array of a row for "
-    "each, and a table that names the rows. Files that cannot be embedded are "
-    "left out and named.",
-}
-_EXAMPLES = {
-    "verify": "minivox_whisper a.wav b.wav",
-    "embed": "minivox_whisper SPEECH embeddings.npy",
-}
 
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +70,7 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "folder", metavar="FOLDER", help="folder of audio files, at any depth"
-    )
+    parser.add_argument("folder", metavar="FOLDER", help=_TREE)
     parser.add_argument(
         "output",
         metavar="OUT.npy",
@@ -85,3 +83,18 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
         help="number of processes that read audio; default 0: the main "
         "process alone",
     )
+
+
+def _add_group(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help=_TREE)
+    parser.add_argument(
+        "output", metavar="OUT", help="folder to write table and page to"
+    )
+    parser.add_argument(
+        "--n_speakers",
+        type=int,
+        help="number of speakers; default: it is estimated",
+    )
+
+
+_ADDED = {"verify": _add_pair, "embed": _add_folder, "group": _add_group}

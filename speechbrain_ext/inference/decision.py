@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from scipy.special import expit
+
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -24,6 +26,10 @@ class Decision(NamedTuple):
     def threshold(self) -> float:
         """Cosine above which "same speaker" is the likelier answer."""
         return (-logit(self.prior) - self.offset) / self.weight
+
+    def probability(self, score: Any) -> Any:
+        """Return the probability of one speaker, given a cosine or several."""
+        return expit(self.weight * score + self.offset + logit(self.prior))
 
 
 def logit(probability: float) -> float:

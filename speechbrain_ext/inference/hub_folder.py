@@ -40,6 +40,7 @@ from speechbrain_ext.utils.provenance import describe_file
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+CARD = "README.md"
 EXAMPLES = ("example1.wav", "example2.wav")
 _FORMAT = 1
 _OURS = "speechbrain_ext"

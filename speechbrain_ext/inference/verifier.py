@@ -7,10 +7,11 @@ folder by running its YAML, and gives the same embeddings.
 
 from __future__ import annotations
 
+import itertools
 import numbers
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +20,18 @@ import pandas as pd
 import torch
 import torchaudio
 from huggingface_hub import snapshot_download
-from scipy.special import expit
 from speechbrain.utils.distributed import infer_device
+from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.audio_files import length_of
+from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
-from speechbrain_ext.inference.decision import Decision, checked_decision, logit
+from speechbrain_ext.inference.decision import Decision, checked_decision
+from speechbrain_ext.inference.enrolment import Enrolment, Identification
+from speechbrain_ext.inference.grouping import Groups, group_embeddings
 from speechbrain_ext.inference.hub_folder import (
+    CARD,
     CONFIG,
     WEIGHTS,
     read_hub_folder,
@@ -37,8 +42,9 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.shipped import shipped_model
 
-# One file, or samples [T] of one utterance.
-Speech = PathLike | np.ndarray | torch.Tensor
+# One file, samples [T] of one utterance, or (samples [C, T], rate) as
+# torchaudio.load gives them.
+Speech = PathLike | np.ndarray | torch.Tensor | tuple[torch.Tensor, int]
 _SHORTEST = SAMPLE_RATE // 10  # samples: what the models need, and more
 # Attention compares all frames: WavLM Base takes 1.7 GiB for one minute,
 # 3.8 for one and a half, and would take 15 for three.
@@ -60,6 +66,18 @@ class Verification(NamedTuple):
     same: Any
 
 
+class EmbeddedFiles(NamedTuple):
+    """Result of `SpeakerVerifier.embed_files`.
+
+    ``names`` of the N utterances that were embedded, ``embeddings`` [N, D],
+    float32, and ``bad``: the reason for each that could not be.
+    """
+
+    names: list[str]
+    embeddings: np.ndarray
+    bad: dict[str, str]
+
+
 class SpeakerVerifier:
     """Speaker verifier: embeds speech and compares utterances.
 
@@ -69,6 +87,8 @@ class SpeakerVerifier:
         In eval mode, on its device.
     decision : Decision
         Calibration and prior of its cosines.
+    card : str
+        Text of the model card, if there is one.
 
     Example
     -------
@@ -87,9 +107,15 @@ class SpeakerVerifier:
     array([ True, False])
     """
 
-    def __init__(self, embedder: WaveEmbedder, decision: Decision):
+    sample_rate = SAMPLE_RATE  # Hz, that audio is embedded at
+
+    def __init__(
+        self, embedder: WaveEmbedder, decision: Decision, card: str = ""
+    ):
         self.embedder = embedder
         self.decision = decision
+        self.card = card
+        self.enrolment = Enrolment(decision)
         model = embedder.model
         self._longest = None
         # Windows bound what attention compares.
@@ -134,7 +160,32 @@ class SpeakerVerifier:
             shipped = shipped_model(source)
             folder = shipped or _fetched(str(source), revision, cache_dir)
         embedder, decision = read_hub_folder(folder)
-        return cls(embedder.to(_checked_device(device)), decision)
+        card = folder / CARD
+        text = card.read_text("utf-8", "replace") if card.is_file() else ""
+        return cls(embedder.to(_checked_device(device)), decision, text)
+
+    def __repr__(self) -> str:
+        model = type(self.embedder.model).__name__
+        return (
+            f"SpeakerVerifier({model}, embedding_size={self.embedding_size}, "
+            f"threshold={self.threshold:.4f}, device={self.device}, "
+            f"enrolled={list(self.enrolment.voices)})"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Device that embeddings are computed on."""
+        return next(self.embedder.parameters()).device
+
+    @property
+    def embedding_size(self) -> int:
+        """Dimension of the embeddings."""
+        return self.embedder.embedding_size
+
+    def to(self, device: str | torch.device) -> SpeakerVerifier:
+        """Move the model to a device, such as ``cuda:0``; return itself."""
+        self.embedder.to(_checked_device(device))
+        return self
 
     @property
     def threshold(self) -> float:
@@ -155,7 +206,8 @@ class SpeakerVerifier:
         ---------
         speech : path, array, tensor, or sequence of these
             A file of any rate and channel count; mono samples [T], floats
-            within -1 to 1; or several: utterances [N, T] (two channels [2, T]
+            within -1 to 1; a pair (samples [C, T], rate), as torchaudio
+            loads a file; or several: utterances [N, T] (two channels [2, T]
             are two utterances), or a list, array or Series of such.
         sample_rate : int
             Of arrays and tensors, which are taken as 16 kHz when it is not
@@ -174,8 +226,10 @@ class SpeakerVerifier:
         """
         sample_rate = _checked_rate(sample_rate)
         speech = _listed(speech)
-        several = isinstance(speech, (list, tuple)) or (
-            isinstance(speech, (np.ndarray, torch.Tensor)) and speech.ndim == 2
+        several = not _is_loaded(speech) and (
+            isinstance(speech, (list, tuple))
+            or isinstance(speech, (np.ndarray, torch.Tensor))
+            and speech.ndim == 2
         )
         items: Any = speech if several else [speech]
         if not len(items):
@@ -197,7 +251,7 @@ class SpeakerVerifier:
             _samples(item, sample_rate, first + number, self._longest)
             for number, item in enumerate(items)
         ]
-        device = next(self.embedder.parameters()).device
+        device = self.device
         rows_done: list[int] = []
         parts = []
         lengths = [len(wav) for wav in wavs]
@@ -285,11 +339,199 @@ class SpeakerVerifier:
                 "either side, or one"
             )
         score = (one * other).sum(axis=-1)
-        odds = decision.weight * score + decision.offset + logit(decision.prior)
+        probability = decision.probability(score)
         same = score >= decision.threshold
         if score.ndim == 0:
-            return Verification(float(score), float(expit(odds)), bool(same))
-        return Verification(score, expit(odds), same)
+            return Verification(float(score), float(probability), bool(same))
+        return Verification(score, probability, same)
+
+    def similarity(
+        self,
+        first: np.ndarray | torch.Tensor,
+        second: np.ndarray | torch.Tensor | None = None,
+    ) -> np.ndarray:
+        """Return the cosine of each embedding with each other one.
+
+        Arguments
+        ---------
+        first : numpy.ndarray or torch.Tensor
+            Embeddings [N, D].
+        second : numpy.ndarray or torch.Tensor, optional
+            Embeddings [M, D]; ``first`` when None.
+
+        Returns
+        -------
+        numpy.ndarray
+            Cosines [N, M], float64.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit.
+        """
+        one = np.atleast_2d(_unit(first))
+        other = one if second is None else np.atleast_2d(_unit(second))
+        if one.shape[1] != other.shape[1]:
+            raise InputError(
+                f"embeddings of {one.shape[1]} and of {other.shape[1]} values "
+                "cannot be compared; embed all with one model"
+            )
+        return one @ other.T
+
+    def embed_files(
+        self,
+        speech: PathLike | Iterable[Speech],
+        sample_rate: int = SAMPLE_RATE,
+        batch_size: int = _BLOCK,
+        keep_going: bool = False,
+        progress: bool = False,
+    ) -> EmbeddedFiles:
+        """Embed a folder, or what an iterable yields, a batch at a time.
+
+        Arguments
+        ---------
+        speech : path or iterable
+            A folder, of whose audio files at any depth each is embedded; or
+            files and waveforms, as `embed` takes.
+        sample_rate : int
+            Of arrays and tensors.
+        batch_size : int
+            Most utterances in memory at once.
+        keep_going : bool
+            Whether to leave out what cannot be embedded, and to name it in
+            the answer, in place of an error.
+        progress : bool
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        EmbeddedFiles
+
+        Raises
+        ------
+        InputError
+            There is nothing to embed, or, unless ``keep_going``, an utterance
+            cannot be.
+        """
+        rate = _checked_rate(sample_rate)
+        items: Iterable[Any] = audio_below(speech)
+        total = len(items) if isinstance(items, Sized) else None
+        bar = tqdm(total=total, desc="embed", disable=not progress)
+        names: list[str] = []
+        bad: dict[str, str] = {}
+        parts: list[torch.Tensor] = []
+        n_seen = 0
+        for batch in _batches(items, batch_size):
+            good, found, reasons = self._embed_those_that_can(
+                batch, rate, n_seen, keep_going
+            )
+            parts.append(found)
+            names += good
+            bad |= reasons
+            n_seen += len(batch)
+            bar.update(len(batch))
+        bar.close()
+        if not names:
+            raise InputError(
+                f"none of {n_seen} utterances could be embedded"
+                + "".join(f"; {reason}" for reason in list(bad.values())[:1])
+                + "; give audio files"
+            )
+        return EmbeddedFiles(names, torch.cat(parts).numpy(), bad)
+
+    def _embed_those_that_can(
+        self, batch: list[Any], rate: int, first: int, keep_going: bool
+    ) -> tuple[list[str], torch.Tensor, dict[str, str]]:
+        """Embed a batch; without it, one by one, if one has an error."""
+        names = [_name(item, first + place) for place, item in enumerate(batch)]
+        try:
+            return names, self._embed_block(batch, rate, first), {}
+        except InputError:
+            if not keep_going:
+                raise
+        good, parts, bad = [], [torch.empty(0, self.embedding_size)], {}
+        for place, (name, item) in enumerate(zip(names, batch, strict=True)):
+            try:
+                parts.append(self._embed_block([item], rate, first + place))
+                good.append(name)
+            except InputError as error:
+                bad[name] = str(error)
+        return good, torch.cat(parts), bad
+
+    def enrol(
+        self,
+        name: str,
+        speech: Speech | Sequence[Speech],
+        sample_rate: int = SAMPLE_RATE,
+    ) -> None:
+        """Enrol a speaker by one or more utterances, for `identify`.
+
+        Arguments
+        ---------
+        name : str
+            The speaker's; an earlier enrolment under it is replaced.
+        speech : path, array, tensor, or sequence of these
+            As `embed` takes.
+        sample_rate : int
+            Of samples.
+        """
+        self.enrolment.add(name, self.embed(speech, sample_rate).numpy())
+
+    def identify(
+        self, speech: Speech, sample_rate: int = SAMPLE_RATE
+    ) -> Identification:
+        """Tell which of those enrolled speaks, or that none does.
+
+        Arguments
+        ---------
+        speech : path, array or tensor
+            One utterance, as `embed` takes it.
+        sample_rate : int
+            Of samples.
+
+        Returns
+        -------
+        Identification
+            Whose ``name`` is None for a voice that is nobody's.
+        """
+        embedding = self.embed(speech, sample_rate).numpy()
+        if embedding.ndim != 1:
+            raise InputError(
+                f"{len(embedding)} utterances are given; identify takes one "
+                "at a time"
+            )
+        return self.enrolment.identify(embedding)
+
+    def group(
+        self,
+        speech: PathLike | Iterable[Speech],
+        n_speakers: int | None = None,
+        sample_rate: int = SAMPLE_RATE,
+        keep_going: bool = False,
+        progress: bool = False,
+    ) -> tuple[EmbeddedFiles, Groups]:
+        """Tell who is who in a folder of files of one speaker each.
+
+        Arguments
+        ---------
+        speech : path or iterable
+            As `embed_files` takes.
+        n_speakers : int, optional
+            Number of speakers; estimated when None.
+        sample_rate, keep_going, progress
+            As of `embed_files`.
+
+        Returns
+        -------
+        EmbeddedFiles
+            The utterances that were grouped, and those that could not be.
+        Groups
+            Their groups, in the same order.
+        """
+        files = self.embed_files(
+            speech, sample_rate, keep_going=keep_going, progress=progress
+        )
+        return files, group_embeddings(files.embeddings, n_speakers)
 
 
 def _fetched(
@@ -307,7 +549,7 @@ def _fetched(
                 source,
                 revision=revision,
                 cache_dir=None if cache_dir is None else str(cache_dir),
-                allow_patterns=[CONFIG, WEIGHTS],
+                allow_patterns=[CONFIG, WEIGHTS, CARD],
             )
         )
     # Many kinds of errors: no network, no such model, no permission.
@@ -354,6 +596,46 @@ def _listed(speech: Any) -> Any:
     return speech
 
 
+def _is_loaded(item: Any) -> bool:
+    """Whether an item is (samples [C, T], rate), as of ``torchaudio.load``."""
+    if not (isinstance(item, tuple) and len(item) == 2):
+        return False
+    wav, rate = item
+    is_wav = isinstance(wav, (np.ndarray, torch.Tensor)) and wav.ndim == 2
+    return is_wav and isinstance(rate, numbers.Integral)
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield lists of so many items, the last one of what is left."""
+    if size < 1:
+        raise InputError(f"batch_size is {size}; give 1 or more")
+    left = iter(items)
+    while batch := list(itertools.islice(left, size)):
+        yield batch
+
+
+def audio_below(speech: PathLike | Iterable[Any]) -> Iterable[Any]:
+    """Return the audio files of a folder, or what is no folder as it is.
+
+    Raises
+    ------
+    InputError
+        The path is not a folder, or has no audio files.
+
+    Example
+    -------
+    >>> audio_below(["a.wav", "b.wav"])
+    ['a.wav', 'b.wav']
+    """
+    if not isinstance(speech, (str, os.PathLike)):
+        return _listed(speech)
+    if not Path(speech).is_dir():
+        raise InputError(
+            f"{speech} is not a folder; give one, or a list of files"
+        )
+    return [str(path) for path in list_audio([speech]).paths]
+
+
 def _refuse_channels_last(wavs: np.ndarray | torch.Tensor) -> None:
     """Raise InputError if a waveform is [T, 2]: channels must come first."""
     if wavs.ndim == 2 and wavs.shape[1] < min(_SHORTEST, wavs.shape[0]):
@@ -366,7 +648,7 @@ def _refuse_channels_last(wavs: np.ndarray | torch.Tensor) -> None:
 
 def _name(item: Any, number: int) -> str:
     """Return a name of an utterance for error messages."""
-    if isinstance(item, (np.ndarray, torch.Tensor)):
+    if isinstance(item, (np.ndarray, torch.Tensor, tuple)):
         return f"utterance {number}"
     return str(item)
 
@@ -376,6 +658,8 @@ def _samples(
 ) -> torch.Tensor:
     """Read the samples [T] of one utterance at 16 kHz, float32."""
     name = _name(item, number)
+    if _is_loaded(item):
+        item, sample_rate = item[0].mean(0), _checked_rate(item[1])
     if isinstance(item, (np.ndarray, torch.Tensor)):
         wav = _floats(item, name)
         _check_length(name, len(wav) * SAMPLE_RATE // sample_rate, longest)

@@ -22,6 +22,7 @@ from speechbrain_ext.models.settings import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path, write_text
 from speechbrain_ext.utils.precision import full_precision
+from speechbrain_ext.utils.tensor_files import load_state
 from speechbrain_ext.utils.yaml_trees import check_changes, resolve
 
 
@@ -346,7 +347,9 @@ def load_weights(embedder: Embedder, folder: PathLike) -> None:
         raise InputError(
             f"{path}: no such file; --init_from takes an embedder folder"
         )
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_state(
+        path, "run the training that wrote it again, or get the folder again"
+    )
     try:
         embedder.model.load_state_dict(state)
     except RuntimeError as error:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +21,23 @@ from speechbrain_ext.models.embedder import WaveEmbedder, batches_of_one_length
 from speechbrain_ext.utils.distributed import n_processes, process_sum
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+# What numpy raises for a damaged archive of arrays.
+_BROKEN = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class WholeUtterances(torch.utils.data.Dataset):
@@ -163,8 +184,9 @@ def embed_in_chunks(
 ) -> None:
     """Embed all utterances into files, of which those that exist are kept.
 
-    A killed run, or one on another number of processes, so goes on where it
-    stopped. Join the chunks with `joined_chunks`, once all processes are done.
+    One that is damaged is named and made again. A killed run, or one on
+    another number of processes, so goes on where it stopped. Join the chunks
+    with `joined_chunks`, once all processes are done.
 
     Arguments
     ---------
@@ -192,9 +214,10 @@ def embed_in_chunks(
         plan = chunks(manifest, max_frames, chunk_size)
         for number, batches in enumerate(plan):
             path = folder / f"{number:06d}.npz"
-            if path.exists():
+            mine = number % world == rank
+            if path.exists() and not (mine and _is_damaged(path, batches)):
                 bar.update(sum(map(len, batches)))
-            elif number % world == rank:
+            elif mine:
                 reading = (num_workers, bar, 1, crops)
                 rows, found = embed_batches(
                     embedder, manifest, batches, *reading
@@ -205,6 +228,26 @@ def embed_in_chunks(
                     arrays["crops"] = found[:, 1:]
                 with atomic_path(path) as part, open(part, "wb") as stream:
                     np.savez(stream, **arrays)
+
+
+def _is_damaged(path: Path, batches: Sequence[list[int]]) -> bool:
+    """Return whether a chunk of these batches cannot be used; say so."""
+    wanted = [row for batch in batches for row in batch]
+    try:
+        zipfile.ZipFile(path).close()
+        # Reading compares each array with its checksum.
+        with np.load(path) as chunk:
+            arrays = {name: chunk[name] for name in chunk.files}
+        rows = arrays["rows"].tolist()
+        wrong = "" if rows == wanted else "it has other utterances"
+        if any(len(array) != len(wanted) for array in arrays.values()):
+            wrong = "an array has another length"
+    except _BROKEN as error:
+        size = path.stat().st_size
+        wrong = str(error).split("\n")[0][:100] if size else "it is empty"
+    if wrong:
+        logger.warning(f"{path} is damaged ({wrong}) and is made again")
+    return bool(wrong)
 
 
 def chunks(

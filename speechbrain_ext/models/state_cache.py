@@ -32,7 +32,12 @@ from speechbrain_ext.models.extraction import WholeUtterances
 from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.utils.distributed import n_processes
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, read_json, write_json
+from speechbrain_ext.utils.files import (
+    PathLike,
+    read_json_object,
+    write_json,
+    write_text,
+)
 from speechbrain_ext.utils.keyed_random import crop_keys, uniforms
 from speechbrain_ext.utils.precision import full_precision
 
@@ -50,7 +55,8 @@ class StateCopies:
     Copy 0 of an utterance is clean, the others are augmented, each in a way of
     its own: a function of seed, utterance and copy. The file is float16, and
     memory-mapped. A record beside it says what was asked for. After a kill
-    what is there is kept; states of another request are made anew.
+    what is there is kept; states of another request are made anew, and so are
+    those whose bytes are not those that were written.
 
     Arguments
     ---------
@@ -153,14 +159,14 @@ class StateCopies:
         mine = [
             first
             for number, first in enumerate(first_rows)
-            if number % n_processes() == rank and not self._mark(first).exists()
+            if number % n_processes() == rank and not self._is_done(first)
         ]
         total = sum(len(self._rows(first)) for first in mine)
         hidden = not shown or not if_main_process()
         with tqdm(total=total, desc="states", disable=hidden) as bar:
             for first in mine:
                 self._write(self._rows(first), augment, num_workers, bar)
-                self._mark(first).touch()
+                write_text(self._mark(first), self._sha256(first))
         ddp_barrier()
 
     def read(
@@ -209,18 +215,51 @@ class StateCopies:
         """Keep the states that were asked for before, or begin anew."""
         path, request = self.folder / RECORD, self.request()
         if path.exists():
-            was = read_json(path)
-            changed = [key for key in request if request[key] != was.get(key)]
-            if not changed:
+            wrong = self._wrong(path, request)
+            if not wrong:
                 return
-            logger.warning(
-                f"{self.folder}: its states are of another request (other "
-                f"{', '.join(changed)}) and are made anew"
-            )
+            logger.warning(f"{self.folder}: {wrong} and are made anew")
         self.delete()
         self.folder.mkdir(parents=True)
         self._reserve()
         write_json(path, request)
+
+    def _wrong(self, path: Path, request: Mapping[str, Any]) -> str:
+        """Return why states that are there cannot be kept; empty: they can."""
+        try:
+            was = read_json_object(path)
+        except InputError:
+            return f"its states have a damaged {path.name}"
+        changed = [key for key in request if request[key] != was.get(key)]
+        if changed:
+            other = ", ".join(changed)
+            return f"its states are of another request (other {other})"
+        states = self.folder / STATES
+        if not states.is_file() or states.stat().st_size != self.n_bytes:
+            return f"its states are not in a {STATES} of the right length"
+        return ""
+
+    def _is_done(self, first: int) -> bool:
+        """Return whether a chunk is there, with the bytes that were written."""
+        mark = self._mark(first)
+        if not mark.exists():
+            return False
+        if mark.read_text("utf-8", "replace") == self._sha256(first):
+            return True
+        logger.warning(
+            f"{self.folder / STATES}: utterances {first} to "
+            f"{self._rows(first)[-1]} are damaged and are made again"
+        )
+        mark.unlink()
+        return False
+
+    def _sha256(self, first: int) -> str:
+        """Compute the hash of the states of a chunk, which lie together."""
+        rows = self._rows(first)
+        last = rows[-1]
+        end = self.starts[last] + self.n_frames[last] * self.n_copies
+        values = self._map("r")[self.starts[rows[0]] : end]
+        return hashlib.sha256(values.data).hexdigest()
 
     def _reserve(self) -> None:
         """Reserve the file's space, so that the disk cannot fill up later."""
@@ -246,7 +285,7 @@ class StateCopies:
         return range(first, min(first + _CHUNK, len(self.manifest)))
 
     def _mark(self, first: int) -> Path:
-        """Return the file that says that a chunk is done."""
+        """Return the file that says that a chunk is done, by its hash."""
         return self.folder / f"{first:09d}.done"
 
     @torch.no_grad()

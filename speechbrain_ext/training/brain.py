@@ -9,6 +9,8 @@ pass and its loss.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.utils.distributed import get_rank
+from speechbrain.utils.distributed import get_rank, if_main_process
 from speechbrain.utils.run_opts import RunOptions
 from speechbrain.utils.train_logger import FileTrainLogger
 from torch.optim.swa_utils import AveragedModel
@@ -26,12 +28,14 @@ from speechbrain_ext.augment.augmenter import from_folder
 from speechbrain_ext.dataio.audio import RandomCrop, check_audio
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.models.embedder import save_embedder
+from speechbrain_ext.training.checkpoints import N_KEPT
 from speechbrain_ext.training.networks import Networks
 from speechbrain_ext.training.optim import clip_each_, parameter_groups
 from speechbrain_ext.training.settings import ModelSettings, TrainingSettings
 from speechbrain_ext.training.step_logger import StepLogger
 from speechbrain_ext.training.train_curve import TrainCurve
 from speechbrain_ext.training.validation import build_validation
+from speechbrain_ext.utils.compat import foreach_norm
 from speechbrain_ext.utils.distributed import (
     n_processes,
     process_mean,
@@ -91,6 +95,8 @@ class TrainingBrain(sb.Brain):
     InputError
         The utterances do not fill a batch, or processes cannot share it.
     """
+
+    step: int  # batches of the epoch, counted by SpeechBrain
 
     def __init__(
         self,
@@ -202,15 +208,57 @@ class TrainingBrain(sb.Brain):
             "the utterances, and start anew with --overwrite=true"
         )
 
+    def require_finite_weights(self) -> None:
+        """Raise InputError if a weight is not finite.
+
+        The loss of a step is that of the weights before it: without this, what
+        a last step has broken would be saved.
+        """
+        named = dict(self.modules.named_parameters())
+        largest = foreach_norm([p.detach() for p in named.values()], math.inf)
+        finite = torch.stack([x.float() for x in largest]).isfinite()
+        if bool(finite.all()):
+            return
+        raise InputError(
+            f"{list(named)[int(finite.long().argmin())]} is not finite after "
+            f"epoch {self.epochs.current}, batch {self.step}; weights must be "
+            f"finite; lower --lr (now {self.settings.lr}) and start anew with "
+            "--overwrite=true"
+        )
+
     def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
         """Average the loss over processes, so that all report the same one."""
         loss = process_mean(loss, self.device)
         return super().update_average(loss, avg_loss)
 
-    def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
+    def _should_save_intra_epoch_ckpt(
+        self, last_ckpt_time: float, steps_since_ckpt: int
+    ) -> bool:
+        # A clock that was set back would put the next one off for as long.
+        if last_ckpt_time > time.time():
+            last_ckpt_time = 0.0
+        wanted = super()._should_save_intra_epoch_ckpt(
+            last_ckpt_time, steps_since_ckpt
+        )
         # Accumulated gradients are not part of a checkpoint.
-        wanted = super()._should_save_intra_epoch_ckpt(*args)
         return wanted and self.step % self.grad_accumulation_factor == 0
+
+    def _save_intra_epoch_ckpt(self) -> None:
+        self._save_checkpoint(end_of_epoch=False)
+
+    def _save_checkpoint(self, end_of_epoch: bool) -> None:
+        """Save all state, with the place in the training that it is of."""
+        self.require_finite_weights()
+        meta = {"epoch": self.epochs.current, "step": self.step}
+        if end_of_epoch:
+            # A checkpoint resumes at the next epoch.
+            self.step, self.avg_train_loss = 0, 0.0
+        self.checkpointer.save_and_keep_only(
+            meta=meta,
+            end_of_epoch=end_of_epoch,
+            num_to_keep=N_KEPT,
+            verbosity=logging.INFO if end_of_epoch else logging.DEBUG,
+        )
 
     # The optimiser.
 
@@ -284,11 +332,26 @@ class TrainingBrain(sb.Brain):
     def on_fit_start(self) -> None:
         """Resume, then open the step logger at the resumed step."""
         super().on_fit_start()
+        self._rewrite_train_log()
         self.step_logger = StepLogger(
             self.folder / "tensorboard",
             self.optimizer_step,
             shown=not self.noprogressbar,
         )
+
+    def _rewrite_train_log(self) -> None:
+        """Bring the log of epochs to the checkpoint, each epoch once.
+
+        A killed run may have written an epoch that is trained again.
+        """
+        if if_main_process():
+            (self.folder / TRAIN_LOG).unlink(missing_ok=True)
+        own, options = self.train_loggers[0]
+        for row in self.curve.rows:
+            rest = {
+                name: value for name, value in row.items() if name != "epoch"
+            }
+            own.log_stats({"epoch": row["epoch"]}, rest, **options)
 
     def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
         """Set the epoch that decides the random crops."""
@@ -315,11 +378,7 @@ class TrainingBrain(sb.Brain):
         if hasattr(self.epochs, "update_metric"):
             loss = statistics["loss"]
             self.epochs.update_metric(statistics.get("valid_error", loss))
-        # A checkpoint resumes at the next epoch.
-        self.step, self.avg_train_loss = 0, 0.0
-        self.checkpointer.save_and_keep_only(
-            meta={"epoch": epoch}, num_to_keep=1
-        )
+        self._save_checkpoint(end_of_epoch=True)
 
     def log_epoch(self, epoch: int, statistics: dict[str, float]) -> None:
         """Write an epoch's statistics to the curve and to all loggers."""

@@ -17,6 +17,7 @@ from speechbrain_ext.models.step_cost import (
     measure_cost,
     random_like,
 )
+from speechbrain_ext.training.checkpoints import N_KEPT
 from speechbrain_ext.training.settings import (
     EmbedPretrained,
     ModelSettings,
@@ -168,12 +169,13 @@ def training_weights(
     state = (1 + n_states + has_teacher) * trained
     if settings.n_averaged_epochs > 1:
         state += found.n_weights
-    # Gradients are never written; a checkpoint is, before the last is deleted.
+    # Gradients are never written. Checkpoints are: two are kept, and another is
+    # written before the older of them is deleted.
     return TrainingWeights(
         found.n_weights,
         found.embedding_size,
         state + trained,
-        2 * state + trained,
+        (N_KEPT + 1) * state + trained,
     )
 
 

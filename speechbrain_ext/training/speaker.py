@@ -26,6 +26,7 @@ from speechbrain_ext.training.networks import Networks, new_embedder
 from speechbrain_ext.training.settings import TrainSpeaker
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import atomic_path
+from speechbrain_ext.utils.tensor_files import load_state
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ def save_classifier(path: Path, classifier: torch.nn.Module) -> None:
 
 def _load_classifier(classifier: torch.nn.Module, path: str) -> None:
     """Load a classifier that was trained on the same pseudo-speakers."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_state(path, "run the training that wrote it again")
     wanted = {k: list(v.shape) for k, v in classifier.state_dict().items()}
     found = {k: list(v.shape) for k, v in state.items()}
     if found != wanted:

@@ -41,7 +41,10 @@ class TrainCurve:
     def append(self, **statistics: float) -> None:
         """Add an epoch's statistics and write the file."""
         self.rows.append(statistics)
-        if if_main_process():
+        self._write()
+
+    def _write(self) -> None:
+        if if_main_process() and self.rows:
             with atomic_path(self.path) as part:
                 pd.DataFrame(self.rows).to_csv(part, index=False)
 
@@ -53,3 +56,5 @@ class TrainCurve:
     def _load(self, path: PathLike, end_of_epoch: bool) -> None:
         del end_of_epoch
         self.rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        # A killed run may have written an epoch that is trained again.
+        self._write()

@@ -25,6 +25,7 @@ gelu_: Any = torch.ops.aten.gelu_
 # SpeechBrain: methods of ``speechbrain.Brain`` that our Brains override, and
 # the parameters that SpeechBrain calls them with.
 BRAIN_METHODS = {
+    "_save_intra_epoch_ckpt": "",
     "_should_save_intra_epoch_ckpt": "last_ckpt_time steps_since_ckpt",
     "_wrap_distributed": "",
     "check_loss_isfinite": "loss",

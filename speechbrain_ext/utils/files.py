@@ -6,14 +6,18 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.utils.errors import InputError
 
 PathLike = str | os.PathLike
+
+# Name of a file while it is written: hidden, with the process that writes it.
+_PART = re.compile(r"\..*\.part(\d+)-[a-z0-9_]{8}(\.[^.]*)?")
 
 
 @contextlib.contextmanager
@@ -43,7 +47,9 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        prefix=f".{path.stem}.part{os.getpid()}-",
+        suffix=path.suffix,
+        dir=path.parent,
     )
     os.close(handle)
     part = Path(name)
@@ -54,6 +60,55 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: PathLike, below: bool = True) -> list[str]:
+    """Remove the temporary files that killed processes left in a folder.
+
+    Only names of `atomic_path` are removed, and none of a process that lives.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Links in it are not followed.
+    below : bool
+        Whether to search the folders below it too.
+
+    Returns
+    -------
+    list of str
+        Names of the removed files, relative to the folder.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / ".a.part999999999-0a1b2c3d.csv").touch()
+    >>> (folder / ".a.csv").touch()
+    >>> remove_leftovers(folder)
+    ['.a.part999999999-0a1b2c3d.csv']
+    """
+    removed = []
+    for inside, folders, names in os.walk(os.fspath(folder)):
+        if not below:
+            folders.clear()
+        for name in names:
+            found = _PART.fullmatch(name)
+            if found and not _lives(int(found[1])):
+                path = Path(inside, name)
+                path.unlink(missing_ok=True)
+                removed.append(str(path.relative_to(folder)))
+    return sorted(removed)
+
+
+def _lives(process: int) -> bool:
+    """Return whether a process of this number runs on this machine."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return process != os.getpid()
 
 
 def _umask() -> int:
@@ -92,6 +147,99 @@ def read_json(path: PathLike) -> Any:
             f"{path}: not JSON ({error}); delete it and run the stage that "
             "writes it again"
         ) from None
+
+
+def read_json_object(
+    path: PathLike,
+    kinds: Mapping[str, Any] | None = None,
+    optional: bool = False,
+) -> dict[str, Any]:
+    """Read JSON that must be an object with values of given types.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+    kinds : mapping of str to type, optional
+        Type of the value of each key, or a tuple of types.
+    optional : bool
+        Whether keys may be missing.
+
+    Returns
+    -------
+    dict of str to Any
+
+    Raises
+    ------
+    InputError
+        The file is missing, not JSON, or JSON of another shape.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.json"
+    >>> write_json(path, {"n": 1})
+    >>> read_json_object(path, {"n": int})
+    {'n': 1}
+    >>> read_json_object(path, {"n": str})
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: ...a.json: its n is a whole ...
+    """
+    value = read_json(path)
+    wrong = wrong_shape(value, kinds or {}, optional)
+    if wrong:
+        raise InputError(
+            f"{path}: {wrong}; delete it and run the stage that writes it again"
+        )
+    return value
+
+
+def wrong_shape(
+    value: Any, kinds: Mapping[str, Any], optional: bool = False
+) -> str:
+    """Return what is wrong with JSON that must be an object; empty: nothing.
+
+    Arguments
+    ---------
+    value : Any
+        As read.
+    kinds, optional
+        As of `read_json_object`.
+
+    Example
+    -------
+    >>> wrong_shape([], {})
+    'it must be an object and is a list'
+    """
+    if not isinstance(value, dict):
+        return f"it must be an object and is {_named(type(value))}"
+    for key, kind in kinds.items():
+        if key not in value:
+            if optional:
+                continue
+            return f"it has no {key}"
+        kinds_of = kind if isinstance(kind, tuple) else (kind,)
+        # In Python, though not in JSON, true is a whole number.
+        if type(value[key]) not in kinds_of:
+            wanted = " or ".join(_named(each) for each in kinds_of)
+            found = _named(type(value[key]))
+            return f"its {key} is {found}; it must be {wanted}"
+    return ""
+
+
+_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    int: "a whole number",
+    float: "a number with decimals",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _named(kind: type) -> str:
+    """Return the name that JSON has for a type."""
+    return _NAMES.get(kind, kind.__name__)
 
 
 def sha256(path: PathLike) -> str:

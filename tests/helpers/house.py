@@ -12,11 +12,12 @@ PLANS = (
     "minivox",
     "minivox_wavlm",
     "minivox_whisper",
+    "minivox_whisper_extra",
     "minivox_whisper_tuned",
     "voxceleb",
 )
 # What plans are made of, beside them.
-PLAN_PARTS = ("base", "small", "minivox_corpus", "debug")
+PLAN_PARTS = ("base", "small", "minivox_corpus", "minivox_recogniser", "debug")
 
 
 def recipes() -> dict[str, Path]:

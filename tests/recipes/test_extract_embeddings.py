@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -251,6 +252,51 @@ def test_finished_chunks_are_not_computed_again(
     found, _ = read_embeddings(tmp_path / "out")
     expected, _ = read_embeddings(extracted)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("harm", ["empty", "half", "bit", "other", "text"])
+def test_a_damaged_chunk_is_named_and_made_again(
+    corpus, extracted, tmp_path, monkeypatch, harm
+):
+    argv = arguments(
+        corpus, tmp_path / "out", chunk_size=3, max_batch_seconds=0.1
+    )
+
+    def dying(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(extract_embeddings, "assemble", dying)
+        extract_embeddings.main(argv)
+    chunk = tmp_path / "out" / "chunks" / "000001.npz"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    harmed = {
+        "empty": b"",
+        "half": content[: len(content) // 2],
+        "bit": content,
+        "other": chunk.with_name("000002.npz").read_bytes(),
+        "text": b"no chunk",
+    }
+    chunk.write_bytes(harmed[harm])
+    extract_embeddings.main(argv)
+    said = (tmp_path / "out" / "log.txt").read_text()
+    assert "000001.npz is damaged (" in said
+    assert said.count("is made again") == 1
+    found, _ = read_embeddings(tmp_path / "out")
+    expected, _ = read_embeddings(extracted)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_damaged_embedder_is_one_line(corpus, tmp_path):
+    shutil.copytree(corpus / "embedder", tmp_path / "embedder")
+    path = tmp_path / "embedder" / "embedding_model.ckpt"
+    path.write_bytes(path.read_bytes()[:-500])
+    argv = arguments(
+        corpus, tmp_path / "out", embedder_folder=tmp_path / "embedder"
+    )
+    with pytest.raises(InputError, match=r"model\.ckpt is damaged \("):
+        extract_embeddings.main(argv)
 
 
 def test_a_chunk_killed_while_it_is_written_does_no_harm(corpus, tmp_path):

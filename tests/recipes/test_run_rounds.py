@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,10 +52,12 @@ def kill_when(path, folder):
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """A run killed in the bootstrap, then typed again to its end."""
+    """A run killed in the bootstrap, moved, then typed again to its end."""
     folder = tmp_path_factory.mktemp("chain") / "run"
-    kill_when(folder / "bootstrap" / "model" / "save", folder)
-    assert not (folder / "bootstrap" / "model" / "stage.json").exists()
+    first = folder.with_name("before")
+    kill_when(first / "bootstrap" / "model" / "save", first)
+    assert not (first / "bootstrap" / "model" / "stage.json").exists()
+    first.rename(folder)
     done = call(*words(folder))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder, done.stdout
@@ -191,6 +194,28 @@ def test_no_training_manifest_has_a_speaker(chain):
     folder, _ = chain
     header = (folder / "corpus" / "train.csv").read_text().split("\n")[0]
     assert header == "ID,duration,wav,start,stop"
+
+
+def test_a_run_that_was_moved_is_still_its_own(chain, tmp_path):
+    """It is the whole of a run: nothing there says where it was made."""
+    folder, text = chain
+    assert (
+        "is done, skipped" in text and not folder.with_name("before").exists()
+    )
+    moved = tmp_path / "elsewhere" / "run"
+    shutil.copytree(folder, moved)
+    shutil.rmtree(moved / "published" / "export")
+    folder.rename(folder.with_name("gone"))
+    try:
+        receipts = {p: p.read_bytes() for p in moved.rglob("stage.json")}
+        done = call(*words(moved))
+    finally:
+        folder.with_name("gone").rename(folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("is done, skipped") == len(receipts)
+    assert receipts == {path: path.read_bytes() for path in receipts}
+    card = "published/export/model/README.md"
+    assert (moved / card).read_text() == (folder / card).read_text()
 
 
 def test_the_same_command_does_only_the_steps_that_from_stage_names(chain):

@@ -139,9 +139,9 @@ def test_a_finished_run_is_skipped(trained, corpus):
     assert (trained / "stage.json").stat().st_mtime_ns == before
 
 
-def test_only_the_last_checkpoint_is_kept(trained):
-    names = [path.name for path in (trained / "save").iterdir()]
-    assert len(names) == 1
+def test_the_last_two_checkpoints_are_kept(trained):
+    names = sorted(path.name for path in (trained / "save").iterdir())
+    assert names == ["CKPT+epoch7", "CKPT+epoch8"]
 
 
 def test_the_embedder_is_the_teachers_not_the_students(

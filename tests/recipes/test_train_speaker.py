@@ -1,6 +1,8 @@
 """train_speaker learns, resumes exactly and refuses bad input."""
 
+import itertools
 import json
+import time
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from tones import Killed, killed_after, write_tones
 from recipes import train_speaker
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.training.checkpoints import WholeCheckpointer
 from speechbrain_ext.utils.errors import InputError
 
 ECAPA = "hparams/train_speaker_ecapa.yaml"
@@ -107,9 +110,9 @@ def test_a_finished_run_is_skipped(trained, corpus):
     assert (trained / "stage.json").stat().st_mtime_ns == before
 
 
-def test_only_the_last_checkpoint_is_kept(trained):
-    names = [path.name for path in (trained / "save").glob("CKPT*")]
-    assert len(names) == 1
+def test_the_last_two_checkpoints_are_kept(trained):
+    names = sorted(path.name for path in (trained / "save").iterdir())
+    assert names == ["CKPT+epoch11", "CKPT+epoch12"]
 
 
 def test_the_trained_embedder_loads_and_separates_speakers(trained, corpus):
@@ -284,6 +287,149 @@ def test_an_utterance_is_augmented_the_same_in_any_batch(
     }
     assert changed["VALID"] == 0
     assert 0.6 < changed["TRAIN"] < 1
+
+
+WITHIN = {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 1}
+
+
+def epochs_logged(folder):
+    """Epochs of the two files that have a row or line for each."""
+    lines = (folder / "train_log.txt").read_text().splitlines()
+    assert all(line.startswith("epoch: ") for line in lines)
+    return (
+        [int(line.split(" ")[1]) for line in lines],
+        pd.read_csv(folder / "train_curve.csv").epoch.tolist(),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    """A short training that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    train_speaker.main(arguments(corpus, folder))
+    return folder
+
+
+def test_each_epoch_is_logged_once_after_a_kill(
+    corpus, whole, tmp_path, monkeypatch
+):
+    """A kill between an epoch's line and its checkpoint trains it again."""
+    killed = tmp_path / "killed"
+    argv = arguments(corpus, killed)
+    save = WholeCheckpointer.save_checkpoint
+    count = iter(range(10**6))
+
+    def dying(*args, **options):
+        if next(count) == 1:
+            raise Killed
+        return save(*args, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(WholeCheckpointer, "save_checkpoint", dying)
+        train_speaker.main(argv)
+    assert epochs_logged(killed) == ([1, 2], [1, 2])
+    with open(killed / "train_log.txt", "a", encoding="utf-8") as log:
+        log.write("epoch: 1 - train lo")
+    train_speaker.main(argv)
+    assert epochs_logged(killed) == ([1, 2, 3], [1, 2, 3])
+    for name in ("train_log.txt", "train_curve.csv"):
+        assert (killed / name).read_text() == (whole / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "n_batches"),
+    [("embedder", 5), ("curve", 3)],
+)
+def test_a_damaged_checkpoint_costs_time_and_changes_nothing(
+    corpus, whole, tmp_path, monkeypatch, name, n_batches
+):
+    """Before, a traceback, or with a flipped bit another model."""
+    killed = tmp_path / "killed"
+    argv = arguments(corpus, killed, **WITHIN)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_speaker.SpeakerBrain, n_batches)
+        train_speaker.main(argv)
+    saved = WholeCheckpointer(killed / "save").find_checkpoints()
+    assert len(saved) == 2
+    path = saved[0].path / f"{name}.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    train_speaker.main(argv)
+    said = (killed / "log.txt").read_text()
+    assert f"{name}.ckpt has other bytes than were saved" in said
+    assert_same_weights(whole, killed)
+    assert epochs_logged(killed) == epochs_logged(whole)
+
+
+def test_a_training_that_was_moved_goes_on(
+    corpus, whole, tmp_path, monkeypatch
+):
+    killed = tmp_path / "killed"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_speaker.SpeakerBrain, 5)
+        train_speaker.main(arguments(corpus, killed, **WITHIN))
+    moved = tmp_path / "elsewhere" / "run"
+    moved.parent.mkdir()
+    killed.rename(moved)
+    n_batches = iter(range(10**6))
+    fit_batch = train_speaker.SpeakerBrain.fit_batch
+
+    def counted(self, batch):
+        next(n_batches)
+        return fit_batch(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_speaker.SpeakerBrain, "fit_batch", counted)
+        train_speaker.main(arguments(corpus, moved, **WITHIN))
+    assert next(n_batches) == 4  # of nine
+    assert_same_weights(whole, moved)
+    assert not killed.exists()
+
+
+def test_a_clock_that_runs_back_does_not_stop_checkpoints(
+    corpus, tmp_path, monkeypatch
+):
+    """They are due by the time since the last, which would be negative."""
+    back = itertools.count(2e9, -3600)
+    ended = []
+    save = WholeCheckpointer.save_and_keep_only
+
+    def noting(self, **options):
+        ended.append(options["end_of_epoch"])
+        save(self, **options)
+
+    argv = arguments(
+        corpus, tmp_path / "out", n_epochs=2, ckpt_interval_minutes=600
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(WholeCheckpointer, "save_and_keep_only", noting)
+        patch.setattr(time, "time", lambda: next(back))
+        train_speaker.main(argv)
+    assert ended == [False, False, False, True] * 2
+    record = json.loads((tmp_path / "out" / "stage.json").read_text())
+    assert 0 <= record["seconds"] < 3600
+
+
+def test_weights_that_the_last_step_broke_are_not_saved(
+    corpus, tmp_path, monkeypatch
+):
+    """The loss of a step is computed before the step changes anything."""
+    step = train_speaker.SpeakerBrain.optimizers_step
+
+    def breaking(self):
+        step(self)
+        if self.optimizer_step == self.settings.n_epochs * self.n_batches:
+            first = self.optimizer.param_groups[0]["params"][0]
+            first.data.view(-1)[0] = torch.nan
+
+    monkeypatch.setattr(train_speaker.SpeakerBrain, "optimizers_step", breaking)
+    argv = arguments(corpus, tmp_path / "out", n_epochs=2)
+    rule = r"is not finite after epoch 2, batch \d; weights must be finite; low"
+    with pytest.raises(InputError, match=rule):
+        train_speaker.main(argv)
+    names = [path.name for path in (tmp_path / "out" / "save").iterdir()]
+    assert names == ["CKPT+epoch1"]
 
 
 def test_a_half_saved_checkpoint_is_ignored(corpus, tmp_path, monkeypatch):

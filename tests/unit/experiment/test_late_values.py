@@ -55,6 +55,14 @@ def test_late_values_are_stored_and_stay(corpus):
     assert list(after[Late.TRIALS]) == ["dev", "later", "test"]
 
 
+@pytest.mark.parametrize("text", ["[]", "null", "{}", '{"trials": {}}'])
+def test_stored_values_of_another_shape_are_named(corpus, text):
+    late_values(corpus, None)
+    (corpus.folder.parent / STORED).write_text(text)
+    with pytest.raises(InputError, match=r"late_values\.json: .*; delete it"):
+        late_values(corpus, None)
+
+
 def test_no_path_is_stored_so_that_a_run_may_move(corpus):
     write_json(corpus.record, {"data_in_output": False, "outputs": {}})
     late_values(corpus, "/old")

@@ -5,9 +5,12 @@ import pytest
 from speechbrain_ext.experiment.stage_records import (
     RECORD,
     REQUEST,
+    check_as_made,
     first_difference,
+    is_begun,
     is_finished,
     move_aside,
+    read_record,
     write_record,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -111,6 +114,68 @@ def test_moved_input_is_the_same_and_changed_input_is_not(tmp_path):
 )
 def test_first_difference_names_key_and_values(old, new, said):
     assert first_difference(old, new) == said
+
+
+SHAPES = ["[]", "null", "{}", "1", '"a"', '{"outputs": []}']
+SHAPES += ['{"outputs": {"a.csv": null}}', '{"outputs": {"a.csv": {}}}']
+
+
+@pytest.mark.parametrize("text", [*SHAPES, "", "{", "\x00"])
+def test_a_record_of_another_shape_is_one_line_with_a_way_out(finished, text):
+    write_text(finished / RECORD, text)
+    rule = r"stage\.json( line \d+)?: .*; delete it"
+    with pytest.raises(InputError, match=rule):
+        is_finished(finished, _WANTED)
+    # Which works: the stage goes on from what it left.
+    (finished / RECORD).unlink()
+    assert not is_finished(finished, _WANTED)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", "1", "", "{"])
+def test_a_request_of_another_shape_says_which_folder_to_delete(finished, text):
+    write_text(finished / REQUEST, text)
+    rule = r"request\.json: .*; delete that folder, or .*--overwrite=True"
+    with pytest.raises(InputError, match=rule) as caught:
+        is_finished(finished, _WANTED)
+    assert "\n" not in str(caught.value)
+    # --overwrite=True asks this, and then moves the folder.
+    (finished / RECORD).unlink()
+    assert not is_begun(finished, _WANTED)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("n_utterances", "3"), ("seconds", None), ("inputs", []), ("churn", {})],
+)
+def test_a_fact_of_another_type_is_named(finished, key, value):
+    record = read_json(finished / RECORD)
+    write_json(finished / RECORD, {**record, key: value})
+    rule = rf"stage\.json: its {key} is .*; delete it"
+    with pytest.raises(InputError, match=rule):
+        read_record(finished / RECORD)
+
+
+def test_that_an_output_changed_is_said(finished, caplog):
+    write_text(finished / "out.csv", "")
+    assert not is_finished(finished, _WANTED)
+    assert "out.csv has changed or is missing; the stage" in caplog.text
+
+
+def test_numbers_that_are_not_as_their_stage_wrote_them_are_damage(tmp_path):
+    """A bit of an embedding gives other results without a word."""
+    path = tmp_path / "embedder" / "model.ckpt"
+    for name in ("embedder/model.ckpt", "embedder/net.yaml"):
+        write_text(tmp_path / name, "as made")
+    names = ["embedder/model.ckpt", "embedder/net.yaml"]
+    write_record(tmp_path, _WANTED, names, 1.0, {})
+    check_as_made(path, describe_file(path)["sha256"])
+    write_text(path, "as mode")
+    with pytest.raises(InputError, match="model.ckpt has other bytes than"):
+        check_as_made(path, describe_file(path)["sha256"])
+    # Texts may be changed by hand; a model without a record is as it is.
+    check_as_made(tmp_path / "embedder" / "net.yaml", "other")
+    (tmp_path / RECORD).unlink()
+    check_as_made(path, "other")
 
 
 def test_move_aside_keeps_everything_and_numbers_names(finished):

@@ -16,9 +16,11 @@ def test_words_become_values():
         "cpu",
     )
     assert given.num_workers == 0
+    given = parser_of("group").parse_args("m speech o --n_speakers=8".split())
+    assert (given.output, given.n_speakers) == ("o", 8)
 
 
-@pytest.mark.parametrize("program", ["verify", "embed"])
+@pytest.mark.parametrize("program", ["verify", "embed", "group"])
 def test_help_has_an_example_and_the_shipped_model(program):
     text = " ".join(parser_of(program).format_help().split())
     assert f"example: sbext {program} minivox_whisper" in text

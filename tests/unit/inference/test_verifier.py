@@ -321,3 +321,93 @@ def test_the_probability_follows_from_calibration_and_prior(verifier):
     assert rare.probability == pytest.approx(odds / (1 + odds))
     assert found.same and not rare.same
     assert verifier.threshold == pytest.approx(0.5)
+
+
+# Many utterances, and speakers by name.
+
+
+def test_a_folder_or_a_generator_is_embedded_by_batches(
+    verifier, wavs, tmp_path
+):
+    for number, wav in enumerate(wavs):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, wav.numpy(), 16000, subtype="FLOAT")
+    wanted = verifier.embed(wavs)
+    found = verifier.embed_files(tmp_path, batch_size=2)
+    assert found.names == [str(tmp_path / f"{n}.wav") for n in range(3)]
+    assert not found.bad
+    torch.testing.assert_close(torch.tensor(found.embeddings), wanted)
+    lazy = verifier.embed_files(iter(wavs), batch_size=2)
+    assert lazy.names == ["utterance 0", "utterance 1", "utterance 2"]
+    torch.testing.assert_close(torch.tensor(lazy.embeddings), wanted)
+
+
+def test_what_cannot_be_embedded_is_named_on_request(verifier, wavs):
+    spoilt = [wavs[0], wavs[1][:10], "nowhere.wav", wavs[2]]
+    with pytest.raises(InputError, match="utterance 1 has 0.001 s"):
+        verifier.embed_files(spoilt)
+    found = verifier.embed_files(spoilt, keep_going=True)
+    assert found.names == ["utterance 0", "utterance 3"]
+    assert list(found.bad) == ["utterance 1", "nowhere.wav"]
+    assert "no such file" in found.bad["nowhere.wav"]
+    wanted = verifier.embed([wavs[0], wavs[2]])
+    torch.testing.assert_close(torch.tensor(found.embeddings), wanted)
+    with pytest.raises(InputError, match="none of 1 utterances"):
+        verifier.embed_files(["nowhere.wav"], keep_going=True)
+    with pytest.raises(InputError, match="batch_size is 0"):
+        verifier.embed_files(wavs, batch_size=0)
+    with pytest.raises(InputError, match="is not a folder"):
+        verifier.embed_files("nowhere")
+
+
+def test_what_torchaudio_loads_is_one_utterance(verifier, wavs):
+    """(samples [C, T], rate): its channels are averaged."""
+    wav = wavs[0]
+    stereo = torch.stack([wav, 0.5 * wav])
+    wanted = verifier.embed(0.75 * wav)
+    torch.testing.assert_close(verifier.embed((stereo, 16000)), wanted)
+    both = verifier.embed([(stereo, 16000), (wavs[1][None], 16000)])
+    assert both.shape == (2, 8)
+    torch.testing.assert_close(both[0], wanted)
+    half = (wav[None], 8000)
+    torch.testing.assert_close(
+        verifier.embed(half), verifier.embed(wav, sample_rate=8000)
+    )
+    with pytest.raises(InputError, match="sample_rate is 0"):
+        verifier.embed((stereo, 0))
+
+
+def test_similarity_is_each_cosine(verifier, wavs):
+    x = verifier.embed(wavs)
+    found = verifier.similarity(x)
+    unit = torch.nn.functional.normalize(x.double())
+    np.testing.assert_allclose(found, unit @ unit.T, atol=1e-12)
+    np.testing.assert_allclose(
+        verifier.similarity(x[0], x[1:]), found[:1, 1:], atol=1e-12
+    )
+    with pytest.raises(InputError, match="8 and of 7 values"):
+        verifier.similarity(x, x[:, :7])
+
+
+def test_an_enrolled_speaker_is_identified(model, wavs):
+    verifier = SpeakerVerifier.from_pretrained(model, "cpu")
+    with pytest.raises(InputError, match="nobody is enrolled"):
+        verifier.identify(wavs[0])
+    verifier.enrol("Ada", wavs[:1])
+    found = verifier.identify(wavs[0])
+    assert found.name == "Ada" and found.score == pytest.approx(1, abs=1e-5)
+    one = verifier.verify(wavs[0], wavs[0])
+    assert found.probability == pytest.approx(one.probability, abs=1e-6)
+    with pytest.raises(InputError, match="2 utterances are given"):
+        verifier.identify(wavs[:2])
+
+
+def test_a_verifier_says_what_it_is(model):
+    (model / "README.md").write_text("# A card\n")
+    verifier = SpeakerVerifier.from_pretrained(model, "cpu")
+    assert verifier.card == "# A card\n"
+    assert (verifier.embedding_size, verifier.sample_rate) == (8, 16000)
+    assert verifier.to("cpu") is verifier
+    assert "embedding_size=8" in repr(verifier)
+    with pytest.raises(InputError, match="device 'nowhere'"):
+        verifier.to("nowhere")

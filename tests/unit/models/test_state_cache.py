@@ -85,6 +85,42 @@ def test_the_size_is_that_of_half_precision_and_nothing_more(made):
     assert len(contents(made)) == made.n_bytes
 
 
+def harmed(states, harm):
+    """A file of states of which a byte or more has changed."""
+    path = states.folder / "states.float16"
+    content = bytearray(path.read_bytes())
+    if harm == "bit":
+        content[5] ^= 1
+    else:
+        del content[len(content) // 2 :]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", ["bit", "half"])
+def test_damaged_states_are_named_and_made_again(
+    made, manifest, encoder, caplog, harm
+):
+    wanted = contents(made)
+    harmed(made, harm)
+    again = StateCopies(made.folder, manifest, encoder, N_COPIES, 1)
+    again.make(louder)
+    said = {"bit": "utterances 0 to 1 are damaged", "half": "right length"}
+    said = said[harm]
+    assert said in caplog.text
+    assert contents(again) == wanted
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", "{", ""])
+def test_a_record_of_another_shape_makes_the_states_anew(
+    made, manifest, encoder, text
+):
+    wanted = contents(made)
+    (made.folder / "states.json").write_text(text)
+    again = StateCopies(made.folder, manifest, encoder, N_COPIES, 1)
+    again.make(louder)
+    assert contents(again) == wanted
+
+
 def test_what_a_kill_left_is_kept_and_the_rest_is_made(
     made, manifest, encoder, monkeypatch
 ):

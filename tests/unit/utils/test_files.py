@@ -11,6 +11,8 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     atomic_path,
     read_json,
+    read_json_object,
+    remove_leftovers,
     sha256,
     write_json,
     write_text,
@@ -98,3 +100,51 @@ def test_sha256_is_that_of_the_bytes(tmp_path):
     assert sha256(tmp_path / "a") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+def killed_while_writing(path):
+    """Leave what a process leaves that is killed while it writes a file."""
+    subprocess.run([sys.executable, "-c", _KILLED_WHILE_WRITING, str(path)])
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    killed_while_writing(tmp_path / "inner" / "a.csv")
+    (left,) = (tmp_path / "inner").iterdir()
+    mine = [".a-settings.csv", ".a.part-12345678.csv", "a.part1-12345678.csv"]
+    for name in mine:
+        (tmp_path / name).touch()
+    with atomic_path(tmp_path / "b.csv") as part:
+        # Of a process that lives, as its parent's child of another.
+        living = part.with_name(
+            part.name.replace(str(os.getpid()), str(os.getppid()))
+        )
+        living.touch()
+        assert remove_leftovers(tmp_path, below=False) == [part.name]
+        assert left.exists()
+        found = remove_leftovers(tmp_path)
+        part.touch()
+    assert found == [f"inner/{left.name}"]
+    assert living.exists() and all((tmp_path / name).exists() for name in mine)
+
+
+def test_leftovers_behind_a_link_are_not_ours(tmp_path):
+    killed_while_writing(tmp_path / "theirs" / "a.csv")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "link").symlink_to(tmp_path / "theirs")
+    assert remove_leftovers(tmp_path / "ours") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "it must be an object and is a list"),
+        ("null", "it must be an object and is null"),
+        ("{}", "it has no n"),
+        ('{"n": "1"}', "its n is a string; it must be a whole number"),
+        ('{"n": true}', "its n is true or false; it must be a whole number"),
+    ],
+)
+def test_json_of_another_shape_is_named(tmp_path, text, said):
+    write_text(tmp_path / "a.json", text)
+    with pytest.raises(InputError, match=rf"a\.json: {said}; delete it"):
+        read_json_object(tmp_path / "a.json", {"n": int})
