@@ -1,46 +1,36 @@
 """What a run says: messages of ours, statistics in words, the time left."""
 
 import inspect
-import logging
 
 import pytest
-from speechbrain.core import DEFAULT_LOG_CONFIG
+from copy_words import Recipe, program
 from speechbrain.utils import train_logger
-from speechbrain.utils.logger import setup_logging
 
 import speechbrain_ext.training
 from speechbrain_ext.utils.terminal import (
-    console_logging,
     in_minutes,
     progress_line,
     statistics_in_words,
 )
 
 
-@pytest.fixture
-def log(tmp_path, capsys):
-    """The log file of a recipe, with the test's own logging put back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    path = tmp_path / "log.txt"
-    setup_logging(DEFAULT_LOG_CONFIG, console_logging(str(path)))
-    yield path
-    for handler in root.handlers:
-        handler.close()
-    root.handlers[:], root.level = handlers, level
+SAYS = """
+    import logging
+    logging.getLogger("speechbrain.core").info("scaled")
+    logging.getLogger("speechbrain.core").warning("infinite")
+    words = Path"""
 
 
-def test_the_terminal_has_ours_and_warnings_and_the_file_has_all(log, capsys):
-    logging.getLogger("speechbrain.core").info("gradients are scaled: no")
-    logging.getLogger("speechbrain.core").warning("a loss is not finite")
-    logging.getLogger("speechbrain_ext.training.brain").info("epoch 1 of 2")
-    logging.getLogger("__main__").debug("command: python a.py")
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-    shown = capsys.readouterr().out
-    assert shown.split("\n") == ["a loss is not finite", "epoch 1 of 2", ""]
-    text = log.read_text()
-    assert "gradients are scaled" in text and "command: python a.py" in text
+def test_the_terminal_has_ours_and_warnings_and_the_file_has_all(tmp_path):
+    recipe = Recipe(tmp_path)
+    text = recipe.script.read_text().replace("\n    words = Path", SAYS, 1)
+    recipe.script.write_text(text)
+    first, second = program(recipe).stdout.splitlines()
+    assert first == "infinite"
+    assert second.startswith(f"copy_words: {recipe.out} in ")
+    log = (recipe.out / "log.txt").read_text()
+    assert "speechbrain.core - INFO - scaled" in log
+    assert f"command: python {recipe.script}" in log
 
 
 def test_the_absence_of_torchvision_is_not_worth_a_line(caplog):
