@@ -13,7 +13,6 @@ from speechbrain_ext.utils.terminal import (
     statistics_in_words,
 )
 
-
 SAYS = """
     import logging
     logging.getLogger("speechbrain.core").info("scaled")
