@@ -43,7 +43,8 @@ from speechbrain_ext.experiment.artifacts import (
     CorpusArtifacts,
     ModelArtifacts,
 )
-from speechbrain_ext.models.embedder import build_embedder, load_weights
+from speechbrain_ext.models.embedder import build_embedder
+from speechbrain_ext.models.embedder_folder import load_weights
 from speechbrain_ext.training.layer_distances import FRONT, of_embedder
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError

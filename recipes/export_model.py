@@ -35,13 +35,17 @@ from speechbrain_ext.experiment.model_card import (
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.stage_records import RECORD, read_record
 from speechbrain_ext.inference.decision import Decision, checked_decision
-from speechbrain_ext.inference.hub_folder import CARD, write_hub_folder
+from speechbrain_ext.inference.hub_folder import (
+    CARD,
+    check_embedder,
+    write_hub_folder,
+)
 from speechbrain_ext.inference.hub_upload import describe_upload, upload
 from speechbrain_ext.inference.settings import ExportModel
 from speechbrain_ext.models.settings import MODEL, RECIPE, embedder_files
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, write_text
+from speechbrain_ext.utils.files import write_text
 from speechbrain_ext.utils.provenance import describe_file
 from speechbrain_ext.verification.backend import RAW
 from speechbrain_ext.verification.results import Result, read_result
@@ -59,7 +63,15 @@ def main(argv: list[str] | None = None) -> None:
     results = read_results_of(settings)
     check_calibration(settings)
     decision = decision_of(settings)
-    if not recipe.is_done(inputs_of(settings)):
+    # All that can be wrong is found before anything is written: a corrected
+    # command is then not another request.
+    check_embedder(settings.embedder_folder)
+    card = recipe.folder / HUB / CARD
+    story = None
+    if settings.overwrite or not card.exists():
+        story = story_of(settings, results, decision)
+    new_card = "" if story is None else model_card(story)
+    if not recipe.is_done(settings.inputs()):
         embedder = settings.embedder_folder
         names = write_hub_folder(
             recipe.folder / HUB,
@@ -78,21 +90,12 @@ def main(argv: list[str] | None = None) -> None:
             },
         )
     # Not an output in the stage record, because the user may edit it.
-    card = recipe.folder / HUB / CARD
-    if not card.exists():
-        write_text(card, model_card(story_of(settings, results, decision)))
+    if story is not None and not card.exists():
+        write_text(card, new_card)
+        warn_of_gaps(settings, story)
     logger.info(f"the folder to share is {recipe.folder / HUB}")
     if settings.push is not None:
         publish(recipe.folder, settings, settings.push)
-
-
-def inputs_of(settings: ExportModel) -> dict[str, PathLike]:
-    """List the files read, by their names in the stage record."""
-    return {
-        **embedder_files(settings.embedder_folder),
-        "embeddings_receipt": Path(settings.embeddings_folder) / RECORD,
-        "scores_receipt": Path(settings.scores_folder) / RECORD,
-    }
 
 
 def read_results_of(settings: ExportModel) -> list[Result]:
@@ -200,12 +203,6 @@ def story_of(
     embedder = Path(settings.embedder_folder)
     folder = run_folder(settings)
     lineage = read_lineage(describe_file(embedder / MODEL), folder)
-    if unknown := lacking(lineage):
-        logger.warning(
-            f"the card will lack {unknown}: not below {folder}; for a whole "
-            "history give the folder above all stages as --run_folder, and "
-            "--overwrite=True"
-        )
     return Story(
         settings.title,
         results,
@@ -216,6 +213,16 @@ def story_of(
         "speechbrain_ext" in (embedder / RECIPE).read_text("utf-8"),
         settings.for_speechbrain,
     )
+
+
+def warn_of_gaps(settings: ExportModel, story: Story) -> None:
+    """Warn of steps that led to the model and that its card does not name."""
+    if unknown := lacking(story.lineage):
+        logger.warning(
+            f"the card will lack {unknown}: not below {run_folder(settings)}; "
+            "for a whole history give the folder above all stages as "
+            "--run_folder, and --overwrite=True"
+        )
 
 
 def publish(folder: Path, settings: ExportModel, repository: str) -> None:

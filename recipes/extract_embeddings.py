@@ -36,7 +36,7 @@ from speechbrain_ext.dataio.manifest import (
     write_manifest,
 )
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.extraction import (
     Crops,
     embed_in_chunks,
@@ -53,7 +53,7 @@ def extract(recipe: RecipeRun, manifest: Manifest, folder: Path) -> None:
     settings: ExtractEmbeddings = recipe.settings
     device = recipe.run_opts.device or infer_device()
     embed_in_chunks(
-        load_embedder(settings.embedder_folder, device),
+        load_embedder(settings.embedder_folder, device, settings.trust_yaml),
         manifest,
         folder,
         settings.max_batch_seconds,

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.models.embedder import load_embedder, save_embedder
+from speechbrain_ext.models.embedder import save_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.joined_embedder import join_embedders
 from speechbrain_ext.models.settings import JoinEmbedders
 from speechbrain_ext.utils.command_line import run
@@ -24,7 +25,10 @@ def main(argv: list[str] | None = None) -> None:
     """Read embedders, whiten each, and write one of all."""
     recipe = RecipeRun(__file__, JoinEmbedders, argv)
     settings: JoinEmbedders = recipe.settings
-    embedders = [load_embedder(each) for each in settings.embedder_folders]
+    embedders = [
+        load_embedder(folder, trust_yaml=settings.trust_yaml)
+        for folder in settings.embedder_folders
+    ]
     if recipe.is_done(settings.inputs()):
         return
     if settings.whiten is not None:

@@ -44,6 +44,7 @@ from speechbrain_ext.clustering.label_metrics import (
     labels_in_words,
     shape_statistics,
     size_statistics,
+    swallowed_by_one,
     truth_statistics,
 )
 from speechbrain_ext.clustering.n_clusters import (
@@ -94,6 +95,8 @@ def main(argv: list[str] | None = None) -> None:
         settings.min_margin,
         settings.max_cluster_size,
     )
+    if swallowed := swallowed_by_one(labels):
+        logger.warning(swallowed)
     statistics = measure(labels, found, reason, speakers)
     statistics.update(agreements(x, labels, previous, settings))
     for line in labels_in_words(statistics):
@@ -117,7 +120,7 @@ def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
         if folder is not None:
             vectors, index = read_embeddings(folder)
             rows = rows_for(index, train.ids, folder)
-            x = check_vectors(unit_rows(vectors, rows))
+            x = check_vectors(unit_rows(vectors, rows, ids=train.ids))
             if settings.whiten is not None:
                 x = whiten_(x, settings.whiten)
             parts.append(x)

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.models.embedder import (
-    load_embedder,
-    save_embedder,
-)
+from speechbrain_ext.models.embedder import save_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.settings import WhitenEmbedder
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.whitening import (
@@ -29,7 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     """Read an embedder and its embeddings, and write the whitened embedder."""
     recipe = RecipeRun(__file__, WhitenEmbedder, argv)
     settings: WhitenEmbedder = recipe.settings
-    embedder = load_embedder(settings.embedder_folder)
+    embedder = load_embedder(
+        settings.embedder_folder, trust_yaml=settings.trust_yaml
+    )
     vectors, _ = read_embeddings(settings.embeddings_folder)
     if recipe.is_done(settings.inputs()):
         return

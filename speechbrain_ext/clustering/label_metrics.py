@@ -82,6 +82,30 @@ def size_statistics(labels: Any) -> dict[str, float]:
     }
 
 
+def swallowed_by_one(labels: Any) -> str:
+    """Return a warning if one cluster has most utterances; empty if not.
+
+    Such labels tell few speakers apart, and a training on them teaches little.
+    Of two clusters one always has half.
+
+    Example
+    -------
+    >>> swallowed_by_one([0] * 51 + list(range(1, 11)))[:48]
+    'the largest of 11 clusters has 51 of 61 utteranc'
+    >>> swallowed_by_one([0, 0, 1, 1, 2])
+    ''
+    """
+    sizes = cluster_sizes(labels)
+    if len(sizes) < 3 or 2 * sizes[0] <= sizes.sum():
+        return ""
+    return (
+        f"the largest of {len(sizes)} clusters has {sizes[0]:,} of "
+        f"{sizes.sum():,} utterances: embeddings of different speakers are "
+        "alike; look at the embedder's training, or at silence and copies of "
+        "one file; --max_cluster_size caps what such a cluster contributes"
+    )
+
+
 class Fit(NamedTuple):
     """Cosine to the own centroid and margin of each utterance, both [N]."""
 

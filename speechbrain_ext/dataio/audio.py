@@ -20,6 +20,8 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.keyed_random import hash_key
 
+_PROBES = 64  # files of a manifest whose headers are looked at
+
 
 def read_crop(
     path: PathLike, start: int = 0, n_frames: int | None = None
@@ -210,17 +212,20 @@ def repeated(x: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def check_audio(manifest: Manifest) -> None:
-    """Raise InputError if the first audio file of a manifest is missing.
+    """Raise InputError if the audio files of a manifest are not there.
+
+    Looks at the first file, where the likeliest slip is, and at the headers
+    of `_PROBES` others, evenly apart: files must reach ``stop``.
 
     Arguments
     ---------
     manifest : Manifest
-        Read with the user's ``data_folder``, where the likeliest slip is.
+        Read with the user's ``data_folder``.
 
     Raises
     ------
     InputError
-        The first file does not exist.
+        The first file does not exist, or one ends before its ``stop``.
     """
     first = manifest[manifest.ids[0]]["wav"]
     if not Path(first).is_file():
@@ -228,6 +233,25 @@ def check_audio(manifest: Manifest) -> None:
             f"{manifest.ids[0]}: {first} is not a file; data_folder is "
             f"{manifest.data_root}, which must be what $data_root stood for "
             "when the manifest was made"
+        )
+    paths, stops = manifest.paths(), manifest.stop
+    for row in np.unique(np.linspace(0, len(paths) - 1, _PROBES, dtype=int)):
+        _check_reaches(manifest.ids[row], paths[row], int(stops[row]))
+
+
+def _check_reaches(utterance: str, path: str, stop: int) -> None:
+    """Raise InputError if a file, by its header, ends before a frame."""
+    try:
+        header = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError):
+        return  # reading it says more
+    n_frames = header.frames * SAMPLE_RATE // header.samplerate
+    if n_frames < stop:
+        raise InputError(
+            f"{utterance}: stop is {stop}, and {path} ends at sample "
+            f"{n_frames} of 16 kHz; stop must not be beyond the end, in "
+            "samples at 16 kHz whatever the file's rate; prepare the manifest "
+            "again"
         )
 
 

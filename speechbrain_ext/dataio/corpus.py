@@ -112,7 +112,7 @@ def prepare(
         ``trials/<name>.txt``.
     data_folder : str or os.PathLike
         What ``$data_root`` stands for when no file is converted; otherwise
-        it stands for ``folder``.
+        it stands for ``folder``. Files outside of it have absolute paths.
     train, test : AudioTree
         The files; ``test`` may be None.
     trials : sequence of TrialList
@@ -321,10 +321,10 @@ def copies_of(
 
 
 def _rooted(path: str, root: PathLike) -> str:
+    """Return a file below ``$data_root``, or its absolute path elsewhere."""
     relative = os.path.relpath(path, root)
-    if relative.startswith(os.pardir):
-        # Going up from a link leads to the parent of what it points to.
-        relative = os.path.relpath(path, os.path.realpath(root))
+    if relative.split(os.sep)[0] == os.pardir:
+        return os.path.abspath(path).replace(os.sep, "/")
     return f"{DATA_ROOT}/{relative}".replace(os.sep, "/")
 
 

@@ -19,6 +19,7 @@ from speechbrain_ext.dataio.corpus import find_audio, named_files, prepare
 from speechbrain_ext.dataio.settings import PrepareFolder, PrepareVoxCeleb
 from speechbrain_ext.dataio.trials import (
     TrialList,
+    check_pairs,
     parse_trials,
     read_trial_file,
 )
@@ -125,6 +126,8 @@ def _folder(settings: PrepareFolder) -> CorpusFiles:
         return CorpusFiles(train, None, [])
     test = find_audio(output, [test_folder])
     lists = [read_trial_file(*item) for item in settings.trials.items()]
+    for some in lists:
+        check_pairs(some, allow_repeats=True)
     if lists:
         # Without lists all files below the folder are test files.
         test = named_files(test, lists, test_folder)
@@ -180,6 +183,12 @@ def read_lists(
         Folder of the corpus.
     downloads : str or os.PathLike
         Folder in which `keep_downloads` stored the lists of an earlier run.
+
+    Raises
+    ------
+    InputError
+        A list cannot be had or read, compares a file with itself, or has a
+        pair with both labels.
     """
     lists = []
     for name, source in sources.items():
@@ -188,6 +197,8 @@ def read_lists(
             lists.append(parse_trials(name, source, content))
         else:
             lists.append(read_trial_file(name, Path(root) / source))
+        # Whether repeats are meant is said when they are scored.
+        check_pairs(lists[-1], allow_repeats=True)
     return lists
 
 

@@ -7,19 +7,16 @@
     released code of Miara et al. (Interspeech 2024) keeps them.
 ``kaldi``
     ``embeddings.ark`` (binary vectors) and ``embeddings.scp``, as Kaldi,
-    kaldiio and wespeaker read and write them. An .scp may name several
-    archives.
+    kaldiio and wespeaker read and write them; what else is read is in
+    `speechbrain_ext.dataio.kaldi_archives`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,28 +24,22 @@ import torch
 
 from speechbrain_ext.dataio.audio_tree import READABLE, UNREADABLE
 from speechbrain_ext.dataio.embedding_files import read_array
+from speechbrain_ext.dataio.kaldi_archives import (
+    archives_of,
+    read_ark,
+    read_scp,
+)
 from speechbrain_ext.dataio.label_formats import check_format
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
+from speechbrain_ext.utils.saved_tensors import read_saved
+from speechbrain_ext.utils.vectors import row_blocks
 
 _STEM = "embeddings"
 _FILES = {"npy": f"{_STEM}.npy", "pt": f"{_STEM}.pt", "kaldi": f"{_STEM}.ark"}
 _BINARY = b"\0B"
 _SUFFIXES = {".npy": "npy", ".pt": "pt", ".ark": "kaldi", ".scp": "kaldi"}
-# What torch.load raises for files of something else, text among them.
-_UNPICKLED = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-)
-# Kaldi's names of a vector's type.
-_VECTORS = {b"FV ": "<f4", b"DV ": "<f8"}
 
 
 def read_vectors(
@@ -71,17 +62,17 @@ def read_vectors(
     Raises
     ------
     InputError
-        The format is unknown, the file breaks it, lengths differ, or an
-        utterance is there twice.
+        The format is unknown, the file breaks it, lengths differ, an
+        utterance is there twice, or an embedding is not finite.
     """
     vector_format = format_of(path, vector_format)
     path = file_of(path, vector_format)
     if vector_format == "npy":
         vectors, index = read_array(path)
-        return index.ids, np.asarray(vectors[index.row])
+        return _finite(path, index.ids, np.asarray(vectors[index.row]))
     if not path.is_file():
         raise InputError(f"{path}: no such file; correct the path")
-    kaldi = _read_scp if path.suffix == ".scp" else _read_ark
+    kaldi = read_scp if path.suffix == ".scp" else read_ark
     ids, rows = (_read_pt if vector_format == "pt" else kaldi)(path)
     _refuse_doubled(path, ids)
     sizes = {row.size for row in rows}
@@ -90,8 +81,27 @@ def read_vectors(
             f"{path} has embeddings of sizes {sorted(sizes)}; there must be "
             "some, all of one size above 0; write the file again"
         )
-    vectors = np.stack([row.reshape(-1) for row in rows]).astype(np.float32)
-    return np.array(ids, dtype=object), vectors
+    with np.errstate(over="ignore"):
+        # A double beyond float32 becomes infinite, and is refused.
+        stacked = np.stack([row.reshape(-1) for row in rows])
+        vectors = stacked.astype(np.float32)
+    return _finite(path, np.array(ids, dtype=object), vectors)
+
+
+def _finite(
+    path: Path, ids: np.ndarray, vectors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return utterances and vectors; raise InputError for NaN or infinity."""
+    bad = np.zeros(len(vectors), dtype=bool)
+    for rows in row_blocks(len(vectors), max(vectors[:1].size, 1)):
+        bad[rows] = ~np.isfinite(vectors[rows]).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"{path}: the embedding of {str(ids[int(bad.argmax())])!r} holds "
+            f"NaN or infinity ({int(bad.sum())} of {len(bad)} do); extract it "
+            "again, or leave it out"
+        )
+    return ids, vectors
 
 
 def format_of(path: PathLike, vector_format: str = "auto") -> str:
@@ -127,11 +137,13 @@ def format_of(path: PathLike, vector_format: str = "auto") -> str:
         for name, file in _FILES.items():
             if (path / file).is_file():
                 return name
+    elif path.name.endswith(".ark.gz"):
+        return "kaldi"
     elif path.suffix in _SUFFIXES:
         return _SUFFIXES[path.suffix]
     raise InputError(
         f"{path}: no embeddings are known by that name; there must be a .npy, "
-        f".pt, .ark or .scp file, or a folder with one of "
+        f".pt, .ark, .ark.gz or .scp file, or a folder with one of "
         f"{', '.join(_FILES.values())}; correct the path"
     )
 
@@ -236,8 +248,8 @@ def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:
     if vector_format == "npy":
         files["names"] = path.with_suffix(".csv")
     if path.suffix == ".scp" and path.is_file():
-        arks = dict.fromkeys(place.ark for place in _read_places(path))
-        files |= {f"ark {n}": ark for n, ark in enumerate(arks, start=1)}
+        arks = enumerate(archives_of(path), start=1)
+        files |= {f"ark {n}": ark for n, ark in arks}
     return files
 
 
@@ -310,14 +322,12 @@ def _write_kaldi(
 
 
 def _read_pt(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNPICKLED as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    found, reason = read_saved(path)
+    if reason:
         raise InputError(
             f"{path} is not a dict of tensors saved by torch ({reason}); save "
             "it as one"
-        ) from None
+        )
     tensors = isinstance(found, dict) and all(
         isinstance(value, torch.Tensor) for value in found.values()
     )
@@ -344,109 +354,6 @@ def _refuse_doubled(path: Path, ids: list[str]) -> None:
             f"{path}: utterance {ids[int(twice.argmax())]!r} is there twice "
             f"({int(twice.sum())} such); keep one of them"
         )
-
-
-# Not kaldiio's reader: it unpickles entries of type PKL, which can run foreign
-# code, and it accepts a vector that is cut short or claims -1 values. Tests
-# compare the two readers.
-def _read_ark(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    ids, rows = [], []
-    with open(path, "rb") as stream:
-        while name := _read_name(stream, path):
-            ids.append(name)
-            rows.append(_read_vector(stream, path, name))
-    return ids, rows
-
-
-def _read_vector(stream: BinaryIO, path: Path, name: str) -> np.ndarray:
-    """Read the vector [D] at the position of a stream."""
-    if stream.read(2) != _BINARY:
-        raise InputError(
-            f"{path}: {name} is not binary; write it with "
-            "copy-vector ark:- ark:"
-        )
-    kind, size = _VECTORS.get(stream.read(3)), stream.read(5)
-    if kind is None or len(size) != 5:
-        raise InputError(
-            f"{path}: {name} is not a vector, or it is cut short; write the "
-            "archive again"
-        )
-    n_values = struct.unpack("<i", size[1:])[0]
-    if n_values < 0:
-        raise InputError(
-            f"{path}: {name} says that it has {n_values} values; write the "
-            "archive again"
-        )
-    n_bytes = n_values * int(kind[-1])
-    data = stream.read(n_bytes)
-    if len(data) != n_bytes:
-        raise InputError(
-            f"{path}: {name} is cut short; write the archive again"
-        )
-    return np.frombuffer(data, kind)
-
-
-class _Place(NamedTuple):
-    """Archive and byte at which an utterance's vector begins."""
-
-    name: str
-    ark: Path
-    offset: int
-
-
-def _read_places(path: Path) -> list[_Place]:
-    """Read the lines ``name archive:byte`` of an .scp."""
-    lines = path.read_text("utf-8").splitlines()
-    found = []
-    for number, line in enumerate(lines, start=1):
-        name, _, place = line.strip().partition(" ")
-        ark, _, offset = place.strip().rpartition(":")
-        if not ark or not offset.isascii() or not offset.isdigit():
-            raise InputError(
-                f"{path} line {number} is {line!r}; it must be `name "
-                "archive:byte`; write it with copy-vector ark,scp:"
-            )
-        found.append(_Place(name, Path(ark), int(offset)))
-    return [one._replace(ark=_found(one.ark, path)) for one in found]
-
-
-def _found(ark: Path, scp: Path) -> Path:
-    """Find an archive: where it is said to be, or beside the .scp."""
-    # Kaldi's paths are relative to where it ran; a moved folder keeps names.
-    for place in (ark, scp.parent / ark, scp.parent / ark.name):
-        if place.is_file():
-            return place
-    raise InputError(
-        f"{scp} names {ark}, and there is no such file, nor one of that name "
-        f"in {scp.parent}; put it there, or give the .ark itself"
-    )
-
-
-def _read_scp(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    ids, rows = [], []
-    streams: dict[Path, BinaryIO] = {}
-    with contextlib.ExitStack() as stack:
-        for name, ark, offset in _read_places(path):
-            if ark not in streams:
-                streams[ark] = stack.enter_context(open(ark, "rb"))
-            streams[ark].seek(offset)
-            ids.append(name)
-            rows.append(_read_vector(streams[ark], ark, name))
-    return ids, rows
-
-
-def _read_name(stream: BinaryIO, path: Path) -> str:
-    """Read the name before the next vector; empty at the end of the file."""
-    name = bytearray()
-    while (byte := stream.read(1)) not in (b"", b" "):
-        name += byte
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path}: the name {bytes(name[:80])!r} is not UTF-8; rename the "
-            "utterance, or give a binary archive of vectors"
-        ) from None
 
 
 FORMATS: dict[str, Callable[[Path, np.ndarray, np.ndarray], list[str]]] = {

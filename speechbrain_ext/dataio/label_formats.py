@@ -275,7 +275,17 @@ def _read_list(path: Path) -> pd.DataFrame:
 
 
 def _read_utt2spk(path: Path) -> pd.DataFrame:
-    return _columns(path, ["ID", "spk_id"])
+    table = _columns(path, ["ID", "spk_id"])
+    more = table["spk_id"].str.contains(r"\s")
+    if more.any():
+        line = int(more.argmax())
+        raise InputError(
+            f"{path} line {line + 1}: after the utterance there is "
+            f"{table['spk_id'].iloc[line]!r}, and a speaker has no space "
+            f"({int(more.sum())} such line(s)); utt2spk has two columns: "
+            "correct the file"
+        )
+    return table
 
 
 def _read_raw_list(path: Path) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Manifests: CSV files that recipes pass to each other.
 
 One utterance a row, SpeechBrain's columns ``ID,duration,wav,start,stop`` with
-``$data_root`` in ``wav``; ``start`` and ``stop`` count samples at 16 kHz.
+``$data_root`` in ``wav``, whose files lie below it; ``start`` and ``stop``
+count samples at 16 kHz, and ``duration``, in seconds, must be their distance.
 A training manifest has no speaker column: true speakers live in
 ``oracle.csv`` (``ID,spk_id``), which no training stage of ours can read
 through `read_manifest` with kind ``"utterances"``. Pseudo-labels may carry a
@@ -11,6 +12,7 @@ through `read_manifest` with kind ``"utterances"``. Pseudo-labels may carry a
 from __future__ import annotations
 
 import functools
+import posixpath
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,12 @@ _UTTERANCE = {
     "start": "int64",
     "stop": "int64",
 }
+# Seconds by which a duration may differ from stop - start: other tools round.
+_TOLERANCE = 0.05
+_LONGEST = 24 * 3600  # seconds that nobody takes for a length in seconds
+_RATES = (8000, 11025, 12000, 22050, 24000, 32000, 44100, 48000)  # Hz
+_UP = "root"  # stands for $data_root while a path is normalised
+_LEAVES = "is outside of $data_root, which it begins with"
 # kind -> the columns of its files, with their types.
 KINDS: dict[str, dict[str, str]] = {
     "utterances": _UTTERANCE,
@@ -271,9 +279,55 @@ def _typed(
     result = pd.DataFrame(typed)
     _refuse(path, table, result["ID"].duplicated(), "ID", "is there twice")
     if "stop" in columns:
-        empty = result["stop"] <= result["start"]
-        _refuse(path, table, empty, "stop", "is not after start")
+        _check_spans(path, table, result)
+        _refuse(path, table, _leaves_root(result["wav"]), "wav", _LEAVES)
     return result
+
+
+def _check_spans(
+    path: PathLike, table: pd.DataFrame, result: pd.DataFrame
+) -> None:
+    """Raise InputError unless start, stop and duration go together."""
+    start, stop = result["start"], result["stop"]
+    _refuse(path, table, start < 0, "start", "is below 0")
+    _refuse(path, table, stop <= start, "stop", "is not after start")
+    duration = result["duration"]
+    _refuse(path, table, duration <= 0, "duration", "is not above 0")
+    n_frames = stop - start
+    bad = (duration - n_frames / SAMPLE_RATE).abs() > _TOLERANCE
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        rule = _contradiction(duration.iloc[row], n_frames.iloc[row])
+        _refuse(path, table, bad, "duration", rule)
+
+
+def _contradiction(duration: float, n_frames: int) -> str:
+    """Return what is wrong with a duration, and which units explain it."""
+    seconds = n_frames / SAMPLE_RATE
+    rule = (
+        f"is not the length of start to stop, {n_frames} samples at 16 kHz or "
+        f"{seconds:.3f} s"
+    )
+    # Rounded seconds may be a second off.
+    if abs(n_frames - duration) <= 1:
+        unit = "duration is" if n_frames > _LONGEST else "start and stop are"
+        wrong = "samples" if n_frames > _LONGEST else "seconds"
+        return f"{rule}; it seems that {unit} in {wrong}"
+    for rate in _RATES:
+        if abs(n_frames / rate - duration) <= _TOLERANCE:
+            return f"{rule}; it seems that start and stop count at {rate} Hz"
+    return rule
+
+
+def _leaves_root(wavs: pd.Series) -> np.ndarray:
+    """Return which files [N] are named by ``$data_root`` and lie above it."""
+    rooted = wavs.str.startswith(DATA_ROOT)
+    above = np.array(rooted & wavs.str.contains("..", regex=False))
+    for row in np.flatnonzero(above):
+        # Names like `a..wav` and ways down and up again are fine.
+        below = f"/{_UP}{wavs.iloc[row][len(DATA_ROOT) :]}"
+        above[row] = not posixpath.normpath(below).startswith(f"/{_UP}/")
+    return above
 
 
 def _refuse(
@@ -283,7 +337,7 @@ def _refuse(
     if not bad.any():
         return
     row = int(np.flatnonzero(bad)[0])
-    value = table[name].iloc[row]
+    value = _builtin(table[name].iloc[row])
     raise InputError(
         f"{Path(path).name} row {row + 2}: {name} {value!r} {rule} "
         f"({int(bad.sum())} such row(s)); correct the file or make it again"

@@ -1,9 +1,14 @@
-"""Trial lists in VoxCeleb's text format: lines ``label enrol test``."""
+"""Trial lists: lines ``label enrol test``, or Kaldi's ``enrol test target``.
+
+The first is VoxCeleb's, with label 1 or 0; Kaldi's ends with ``target`` or
+``nontarget``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +19,10 @@ import pandas as pd
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
+
+logger = logging.getLogger(__name__)
+
+_KALDI = {"target": "1", "nontarget": "0"}  # Kaldi's words for the labels
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,8 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
     source : str
         Its path or address, for messages.
     content : bytes
-        The text, one trial a line; empty lines are passed over. Columns are
+        The text, one trial a line, all VoxCeleb's or all Kaldi's; empty
+        lines are passed over. Columns are
         separated by white space; where each line has two tabs, by these, so
         that a name may have spaces.
 
@@ -102,13 +112,15 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
     Raises
     ------
     InputError
-        A line is not ``label enrol test``, or one of the labels is absent.
+        A line is no trial, or one of the labels is absent.
 
     Example
     -------
     >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
     >>> trials.labels, trials.ids()
     (array([1, 0]), array(['a', 'b', 'c'], dtype=object))
+    >>> parse_trials("k", "k", b"a b target\\na c nontarget\\n").labels
+    array([1, 0])
     """
     names = ["label", "enrol", "test", "more"]
     try:
@@ -127,10 +139,16 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
     except (ValueError, pd.errors.EmptyDataError) as error:
         raise InputError(
             f"{source} is not a trial list ({str(error).strip()}); each line "
-            "is 'label enrol test', names with spaces need tabs between these"
+            "is 'label enrol test', or 'enrol test target' as Kaldi has it; "
+            "names with spaces need tabs between these"
         ) from None
     table.insert(0, "line", np.arange(1, len(table) + 1))
     table = table.dropna(how="all", subset=names)
+    is_ours = table["label"].isin(["0", "1"]).all()
+    if not is_ours and table["test"].isin(_KALDI).all():
+        columns = {"label": "enrol", "enrol": "test", "test": "label"}
+        table = table.rename(columns=columns)
+        table["label"] = table["label"].map(_KALDI)
     _check_lines(source, table)
     return TrialList(
         name,
@@ -158,8 +176,9 @@ def _check_lines(source: str, table: pd.DataFrame) -> None:
         raise InputError(
             f"{source} line {row['line']}: {text!r} is not a trial "
             f"({int(bad.sum())} such line(s)); each line is 'label enrol "
-            "test', label 1 for the same speaker and 0 for different ones; "
-            "names with spaces need tabs between the columns"
+            "test', label 1 for the same speaker and 0 for different ones, or "
+            "each is 'enrol test target' or 'enrol test nontarget'; names with "
+            "spaces need tabs between the columns"
         )
     if table["label"].nunique() < 2:
         raise InputError(
@@ -168,12 +187,38 @@ def _check_lines(source: str, table: pd.DataFrame) -> None:
         )
 
 
+def warn_of_reversed(trials: TrialList) -> int:
+    """Warn of pairs that a list has in both orders; return their number.
+
+    A cosine gives both the same score, so such a trial counts twice.
+
+    Example
+    -------
+    >>> warn_of_reversed(parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n"))
+    0
+    """
+    names = np.concatenate([trials.enrol, trials.test])
+    sides = np.split(pd.factorize(names)[0].astype(np.int64), 2)
+    either = np.minimum(*sides), np.maximum(*sides)
+    again = _repeats(*either) & ~_repeats(*sides)
+    if again.any():
+        row = int(again.argmax())
+        logger.warning(
+            f"{trials.source}: {int(again.sum()):,} of {len(trials):,} trials "
+            f"are earlier ones the other way round, the first is "
+            f"{trials.enrol[row]} {trials.test[row]} in line "
+            f"{trials.lines[row]}; both orders count, so error rates have "
+            "fewer trials behind them than it seems"
+        )
+    return int(again.sum())
+
+
 def check_pairs(trials: TrialList, allow_repeats: bool = False) -> None:
     """Raise InputError for pairs that make an error rate wrong.
 
     The two orders of a pair are two trials, which a list may have on purpose:
-    they are not a repeat. A cosine cannot tell them apart, so they must not
-    contradict each other.
+    they are not a repeat (`warn_of_reversed` counts them). A cosine cannot
+    tell them apart, so they must not contradict each other.
 
     Arguments
     ---------

@@ -486,7 +486,7 @@ def check_given(plan: Plan, files: CorpusFiles) -> None:
         ids, vectors = read_vectors(source, given)
         wanted = np.array(tree.ids, dtype=object)
         where = f"{source} for the corpus"
-        check_vectors(select_utterances(ids, vectors, wanted, where))
+        check_vectors(select_utterances(ids, vectors, wanted, where), wanted)
 
 
 def check_crops(

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.corpus import measure
+from speechbrain_ext.dataio.embedding_files import read_array
 from speechbrain_ext.dataio.manifest import (
     SAMPLE_RATE,
     Manifest,
@@ -78,7 +79,8 @@ def checked_output(path: PathLike) -> Path:
     Raises
     ------
     InputError
-        It is not named .npy, or the .csv beside it is another table.
+        It is not named .npy, the .csv beside it is another table, or the
+        array is there and the .csv does not name its rows.
 
     Example
     -------
@@ -100,6 +102,15 @@ def checked_output(path: PathLike) -> Path:
                 f"{table} would be replaced, and is another table: it begins "
                 f"with {header!r}, not {_HEADER!r}; name another output"
             )
+    if output.exists():
+        try:
+            read_array(output)
+        except InputError:
+            raise InputError(
+                f"{output} would be replaced, and is no array that this "
+                f"command wrote: {table.name} does not name its rows; name "
+                "another output, or move the file away"
+            ) from None
     return output
 
 

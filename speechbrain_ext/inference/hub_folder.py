@@ -12,27 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 
 from speechbrain_ext.dataio.audio_files import write_wav
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.dataio.synthetic_voices import ToyVoice
 from speechbrain_ext.inference.decision import Decision, checked_decision
-from speechbrain_ext.inference.safe_modules import (
+from speechbrain_ext.models.embedder import WaveEmbedder
+from speechbrain_ext.models.embedder_folder import (
+    checked_size,
+    load_embedder,
+    read_weights,
+)
+from speechbrain_ext.models.safe_modules import (
     MODULES,
     build_modules,
     describe_modules,
-)
-from speechbrain_ext.models.embedder import (
-    WaveEmbedder,
-    load_embedder,
 )
 from speechbrain_ext.models.settings import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
     atomic_path,
+    check_links,
     read_json,
     write_json,
 )
@@ -45,6 +47,30 @@ EXAMPLES = ("example1.wav", "example2.wav")
 _FORMAT = 1
 _OURS = "speechbrain_ext"
 _AGAIN = "get the folder again from where it was published"
+
+
+def check_embedder(folder: PathLike) -> dict[str, Any]:
+    """Describe an embedder folder's modules as data, for the config.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, it names a class that others do not have, or
+        a file elsewhere.
+
+    Example
+    -------
+    >>> check_embedder("nowhere")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: nowhere/hyperparams.yaml: no ...
+    """
+    path = Path(folder) / RECIPE
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; give the folder named embedder that a "
+            "train recipe wrote"
+        )
+    return describe_modules(path.read_text("utf-8"))
 
 
 def write_hub_folder(
@@ -83,7 +109,7 @@ def write_hub_folder(
     """
     folder, source = Path(folder), Path(embedder_folder)
     embedder = load_embedder(source)
-    described = describe_modules((source / RECIPE).read_text("utf-8"))
+    described = check_embedder(source)
     stock = [RECIPE, MODEL] if for_speechbrain else []
     for name in stock:
         with atomic_path(folder / name) as part:
@@ -91,7 +117,7 @@ def write_hub_folder(
     with atomic_path(folder / WEIGHTS) as part:
         # As scored, in half precision too. Cloned: safetensors refuses tensors
         # that share memory.
-        saved = torch.load(source / MODEL, "cpu", weights_only=True)
+        saved = read_weights(source)
         state = {k: v.clone() for k, v in saved.items()}
         safetensors.torch.save_file(state, part, {"format": "pt"})
     weights = describe_file(folder / WEIGHTS)
@@ -136,6 +162,7 @@ def read_hub_folder(folder: PathLike) -> tuple[WaveEmbedder, Decision]:
         A file is missing, damaged or of another export.
     """
     folder = Path(folder)
+    check_links(folder, (CONFIG, WEIGHTS))
     config = _read_config(folder / CONFIG)
     check_weights(folder / WEIGHTS, config["weights"])
     try:
@@ -147,9 +174,22 @@ def read_hub_folder(folder: PathLike) -> tuple[WaveEmbedder, Decision]:
         ) from None
     modules = build_modules(config["modules"], state)
     embedder = WaveEmbedder(*(modules[name] for name in MODULES))
+    _check_facts(folder, config, checked_size(embedder, folder))
     stored = config["decision"]
     fields = [stored.get(name) for name in Decision._fields]
     return embedder.eval(), checked_decision(*fields)
+
+
+def _check_facts(folder: Path, config: dict[str, Any], size: int) -> None:
+    """Raise InputError if a config says of its model what is not so."""
+    facts = {"sample_rate": SAMPLE_RATE, "embedding_size": size}
+    for key, value in facts.items():
+        found = config.get(key)
+        if isinstance(found, bool) or found != value:
+            raise InputError(
+                f"{folder / CONFIG} says that {key} is {found!r}, and the "
+                f"model has {value}; {_AGAIN}"
+            )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -158,7 +198,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path.parent} holds no {CONFIG}; give a folder written by "
             "export_model, or the id of a model on the hub"
         )
-    config = read_json(path)
+    config = read_json(path, _AGAIN)
     ours = config.get(_OURS) if isinstance(config, dict) else None
     if not isinstance(ours, dict) or ours.get("format") != _FORMAT:
         raise InputError(

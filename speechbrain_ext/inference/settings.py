@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
+from speechbrain_ext.models.settings import embedder_files
+from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Settings, setting
+
+_RECORD = "stage.json"  # the stage record of a finished recipe
+# Rules of the hub for what the card's front matter names.
+_DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_LICENSE = re.compile(r"[\w.+-]+")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -78,10 +88,39 @@ class ExportModel(Settings):
         group="upload",
     )
 
+    def inputs(self) -> dict[str, PathLike]:
+        """Return the files that decide the result, by name."""
+        return {
+            **embedder_files(self.embedder_folder),
+            "embeddings_receipt": Path(self.embeddings_folder) / _RECORD,
+            "scores_receipt": Path(self.scores_folder) / _RECORD,
+        }
+
     def check_together(self) -> None:
-        """Raise InputError if a repository is not named ``owner/name``."""
+        """Raise InputError for what the hub, or its card, does not take."""
+        self._check_card()
         if self.push is not None:
             # Imported here, because it loads the hub's client.
             from speechbrain_ext.inference.hub_upload import check_id
 
             check_id(self.push)
+
+    def _check_card(self) -> None:
+        for name in self.datasets:
+            if not _DATASET.fullmatch(name):
+                raise InputError(
+                    f"datasets has {name!r}; an id on the hub is a name or "
+                    "owner/name, of letters, digits, dots and dashes; correct "
+                    'it, for example --datasets="[me/voices]"'
+                )
+        if not _LICENSE.fullmatch(self.license):
+            raise InputError(
+                f"license is {self.license!r}; it must be an id of the hub, of "
+                "letters, digits, dots and dashes; correct it, for example "
+                "--license=cc-by-4.0"
+            )
+        if not self.title.strip() or not self.title.isprintable():
+            raise InputError(
+                f"title is {self.title!r}; it must be one line of text; "
+                "correct --title"
+            )

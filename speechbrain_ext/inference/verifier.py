@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,6 @@ from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.enrolment import Enrolment, Identification
-from speechbrain_ext.inference.grouping import Groups, group_embeddings
 from speechbrain_ext.inference.hub_folder import (
     CARD,
     CONFIG,
@@ -41,6 +40,9 @@ from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.shipped import shipped_model
+
+if TYPE_CHECKING:
+    from speechbrain_ext.inference.grouping import Groups
 
 # One file, samples [T] of one utterance, or (samples [C, T], rate) as
 # torchaudio.load gives them.
@@ -528,6 +530,9 @@ class SpeakerVerifier:
         Groups
             Their groups, in the same order.
         """
+        # Clustering, with faiss, is heavy, and needed here alone.
+        from speechbrain_ext.inference.grouping import group_embeddings
+
         files = self.embed_files(
             speech, sample_rate, keep_going=keep_going, progress=progress
         )

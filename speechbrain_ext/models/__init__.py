@@ -8,8 +8,8 @@ from speechbrain_ext.utils.lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "embedder": "Embedder WaveEmbedder build_embedder load_embedder "
-        "save_embedder",
+        "embedder": "Embedder WaveEmbedder build_embedder save_embedder",
+        "embedder_folder": "load_embedder",
         "heads": "DINOHead Projection",
         "joined_embedder": "JoinedEmbedder join_embedders",
         "layer_means": "LayerMeans",

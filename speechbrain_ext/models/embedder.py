@@ -9,7 +9,7 @@ one.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,12 @@ from speechbrain.nnet.CNN import Conv1d
 
 from speechbrain_ext.models.settings import MODEL, RECIPE
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, atomic_path, write_text
+from speechbrain_ext.utils.files import (
+    PathLike,
+    atomic_path,
+    write_text,
+)
 from speechbrain_ext.utils.precision import full_precision
-from speechbrain_ext.utils.tensor_files import load_state
 from speechbrain_ext.utils.yaml_trees import check_changes, resolve
 
 
@@ -117,6 +120,9 @@ class Embedder(WaveEmbedder):
     yaml_text : str
         Resolved embedder YAML: ``compute_features``, ``mean_var_norm`` and
         ``embedding_model`` under ``modules``.
+    modules : mapping of str to torch.nn.Module, optional
+        What the YAML describes, where it was built otherwise; None runs the
+        YAML.
 
     Example
     -------
@@ -132,8 +138,13 @@ class Embedder(WaveEmbedder):
     torch.Size([2, 440])
     """
 
-    def __init__(self, yaml_text: str):
-        modules = load_hyperpyyaml(io.StringIO(yaml_text))["modules"]
+    def __init__(
+        self,
+        yaml_text: str,
+        modules: Mapping[str, torch.nn.Module] | None = None,
+    ):
+        if modules is None:
+            modules = load_hyperpyyaml(io.StringIO(yaml_text))["modules"]
         super().__init__(
             modules["compute_features"],
             modules["mean_var_norm"],
@@ -287,76 +298,6 @@ def published_state(embedder: WaveEmbedder) -> dict[str, torch.Tensor]:
         key: value.detach().cpu().contiguous()
         for key, value in state_dict.items()
     }
-
-
-def load_embedder(
-    folder: PathLike, device: str | torch.device = "cpu"
-) -> Embedder:
-    """Load the embedder of a folder.
-
-    Arguments
-    ---------
-    folder : str or os.PathLike
-        Written by `save_embedder` or a training recipe. Its YAML is run: load
-        folders of others with `speechbrain_ext.SpeakerVerifier`.
-    device : str or torch.device
-        Where to put it.
-
-    Returns
-    -------
-    Embedder
-        In eval mode.
-
-    Raises
-    ------
-    InputError
-        The folder is not an embedder folder, or its weights do not fit.
-
-    Example
-    -------
-    >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
-    >>> embedder = build_embedder("embedders/ecapa.yaml", small)
-    >>> folder = getfixture("tmp_path")
-    >>> _ = save_embedder(folder, embedder)
-    >>> wavs = torch.randn(2, 16000)
-    >>> torch.equal(load_embedder(folder).embed(wavs), embedder.embed(wavs))
-    True
-    """
-    folder = Path(folder)
-    missing = [n for n in (RECIPE, MODEL) if not (folder / n).is_file()]
-    if missing:
-        raise InputError(
-            f"{folder} is not an embedder folder; it lacks {missing}; give "
-            "the folder named embedder that a train recipe wrote"
-        )
-    embedder = Embedder((folder / RECIPE).read_text(encoding="utf-8"))
-    load_weights(embedder, folder)
-    return embedder.to(device).eval()
-
-
-def load_weights(embedder: Embedder, folder: PathLike) -> None:
-    """Copy the weights of an embedder folder into an embedder.
-
-    Raises
-    ------
-    InputError
-        There are no weights, or they do not fit.
-    """
-    path = Path(folder) / MODEL
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file; --init_from takes an embedder folder"
-        )
-    state = load_state(
-        path, "run the training that wrote it again, or get the folder again"
-    )
-    try:
-        embedder.model.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} does not fit the model it is loaded into: {error}; use "
-            "the same embedder YAML and sizes as the run that saved it"
-        ) from None
 
 
 def batches_of_one_length(

@@ -174,7 +174,7 @@ def _from_config(config: Mapping[str, Any]) -> tuple[PreTrainedModel, bool]:
         if kind == "whisper":
             model = WhisperEncoder(made)
         else:
-            model = AutoModel.from_config(made)
+            model = AutoModel.from_config(made, trust_remote_code=False)
     # The type depends on which fields contradict each other.
     except Exception as error:
         raise InputError(
@@ -199,7 +199,12 @@ def _from_official(path: str) -> tuple[PreTrainedModel, bool]:
 
 
 def _from_source(source: str) -> tuple[PreTrainedModel, bool]:
-    options: dict[str, Any] = {"local_files_only": Path(source).is_dir()}
+    # Without the second, transformers asks whether to run the code of the
+    # source, and takes a "y" for an answer.
+    options: dict[str, Any] = {
+        "local_files_only": Path(source).is_dir(),
+        "trust_remote_code": False,
+    }
     # Its annotation does not know what output_loading_info returns.
     load: Any = AutoModel.from_pretrained
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
@@ -26,6 +27,16 @@ def embedder_files(folder: PathLike) -> dict[str, Path]:
     return {"embedder": folder / MODEL, "embedder_yaml": folder / RECIPE}
 
 
+def _trust_yaml() -> Any:
+    """Return the setting that says whether embedders' YAML is run."""
+    return setting(
+        False,
+        "true runs hyperparams.yaml of an embedder, which may do anything: for "
+        "modules of your own; false reads it as data that name known classes",
+        decides=False,
+    )
+
+
 @dataclasses.dataclass(kw_only=True)
 class ExtractEmbeddings(Settings):
     """Settings of extraction: embeddings of utterances, optionally of crops."""
@@ -44,6 +55,7 @@ class ExtractEmbeddings(Settings):
     data_folder: str = setting(
         doc="folder that $data_root in the manifest stands for", path=True
     )
+    trust_yaml: bool = _trust_yaml()
     n_crops: int = setting(
         0,
         "number of crops of each utterance to embed as well; 0: none; 15 in "
@@ -94,6 +106,7 @@ class WhitenEmbedder(Settings):
         low=0,
         high=1,
     )
+    trust_yaml: bool = _trust_yaml()
     half_precision: bool = setting(
         False,
         "true rounds the weights that are written to 16 bits: half of the "
@@ -131,6 +144,7 @@ class JoinEmbedders(Settings):
         low=0,
         high=1,
     )
+    trust_yaml: bool = _trust_yaml()
     half_precision: bool = setting(
         False,
         "true rounds the weights that are written to 16 bits: half of the "

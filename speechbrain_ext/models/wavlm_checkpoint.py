@@ -7,7 +7,6 @@ An official ``.pt`` is a dict of ``cfg`` (plain values, fairseq's names) and
 from __future__ import annotations
 
 import ast
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.saved_tensors import read_saved
 
 # Fields of transformers' WavLMConfig to those of the official cfg.
 _FIELDS = {
@@ -99,30 +99,20 @@ def read_official(
         The file is missing, is not an official WavLM, or has another
         architecture.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        cfg, state = content["cfg"], content["model"]
-        fields = _config_fields(cfg)
-    except FileNotFoundError:
+    if not Path(path).exists():
         raise InputError(
             f"encoder_source {path}: no such file; correct the path or give "
             "a hub id, e.g. microsoft/wavlm-base-plus"
-        ) from None
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        SyntaxError,
-    ) as error:
+        )
+    content, reason = read_saved(path)
+    if reason:
+        raise _not_official(path, reason)
+    try:
+        cfg, state = content["cfg"], content["model"]
+        fields = _config_fields(cfg)
+    except (LookupError, TypeError, ValueError, SyntaxError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"encoder_source {path} is no official WavLM file ({reason}); it "
-            "must hold a dict of cfg and model, as Microsoft published it; get "
-            "the file again, or give another model's hub id or folder"
-        ) from error
+        raise _not_official(path, reason) from error
     for name in ("relative_position_embedding", "gru_rel_pos"):
         if not cfg.get(name):
             raise InputError(
@@ -135,6 +125,14 @@ def read_official(
         for name, value in state.items()
         if name != "mask_emb"
     }
+
+
+def _not_official(path: PathLike, reason: str) -> InputError:
+    return InputError(
+        f"encoder_source {path} is no official WavLM file ({reason}); it must "
+        "hold a dict of cfg and model, as Microsoft published it; get the file "
+        "again, or give another model's hub id or folder"
+    )
 
 
 def official_to_transformers(name: str) -> str:

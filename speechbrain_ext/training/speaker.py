@@ -18,7 +18,8 @@ from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.samplers import CappedSampler, DistinctClassSampler
 from speechbrain_ext.losses.l2_sp import L2SP
 from speechbrain_ext.losses.noisy_labels import NoisyLabels
-from speechbrain_ext.models.embedder import Embedder, load_weights
+from speechbrain_ext.models.embedder import Embedder
+from speechbrain_ext.models.embedder_folder import load_weights
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.models.state_cache import RandomStates, StateCopies
 from speechbrain_ext.training.brain import TrainingData
@@ -26,7 +27,7 @@ from speechbrain_ext.training.networks import Networks, new_embedder
 from speechbrain_ext.training.settings import TrainSpeaker
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import atomic_path
-from speechbrain_ext.utils.tensor_files import load_state
+from speechbrain_ext.utils.saved_tensors import read_state
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,12 @@ def save_classifier(path: Path, classifier: torch.nn.Module) -> None:
 
 def _load_classifier(classifier: torch.nn.Module, path: str) -> None:
     """Load a classifier that was trained on the same pseudo-speakers."""
-    state = load_state(path, "run the training that wrote it again")
+    state, reason = read_state(path)
+    if reason:
+        raise InputError(
+            f"init_classifier {path} cannot be read ({reason}); give the "
+            "classifier.ckpt of a training, or null"
+        )
     wanted = {k: list(v.shape) for k, v in classifier.state_dict().items()}
     found = {k: list(v.shape) for k, v in state.items()}
     if found != wanted:

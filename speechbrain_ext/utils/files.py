@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,25 +128,76 @@ def write_json(path: PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, default=str) + "\n")
 
 
-def read_json(path: PathLike) -> Any:
-    """Read JSON; a missing or broken file is an `InputError`."""
+def read_json(path: PathLike, way_out: str = "") -> Any:
+    """Read JSON; a missing or broken file is an `InputError`.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+    way_out : str
+        How to get it again, for the message; empty: by the stage of a recipe.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "config.json"
+    >>> _ = path.write_text("{")
+    >>> read_json(path, "download it again")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: ...; download it again
+    """
+    again = way_out or "delete it and run the stage that writes it again"
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; run the stage that writes it first"
-        ) from None
+        missing = way_out or "run the stage that writes it first"
+        raise InputError(f"{path}: no such file; {missing}") from None
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} line {error.lineno}: not JSON ({error.msg}); delete it "
-            "and run the stage that writes it again"
+            f"{path} line {error.lineno}: not JSON ({error.msg}); {again}"
         ) from None
     # Not UTF-8, a number with thousands of digits, or nested too deeply.
     except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: not JSON ({error}); delete it and run the stage that "
-            "writes it again"
-        ) from None
+        raise InputError(f"{path}: not JSON ({error}); {again}") from None
+
+
+def check_links(folder: PathLike, names: Iterable[str]) -> None:
+    """Raise InputError for a symbolic link that leaves its folder.
+
+    What somebody else packed must not name files of this machine. The hub's
+    cache, whose files link into the folder ``blobs`` beside, is as it should.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        It may be a link itself.
+    names : iterable of str
+        Files in it.
+
+    Raises
+    ------
+    InputError
+        With the file and where it leads.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "weights").symlink_to("/etc/passwd")
+    >>> check_links(folder, ["weights"])
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: ...weights is a link to /etc/...
+    """
+    root = Path(folder).resolve()
+    allowed = [root]
+    if root.parent.name == "snapshots":
+        allowed.append(root.parents[1] / "blobs")
+    for name in names:
+        found = (root / name).resolve()
+        if not any(found.is_relative_to(place) for place in allowed):
+            raise InputError(
+                f"{Path(folder) / name} is a link to {found}, outside of its "
+                "folder; if that is meant, copy the file into the folder"
+            )
 
 
 def read_json_object(

@@ -67,6 +67,7 @@ def unit_rows(
     values: NDArray,
     rows: NDArray | None = None,
     whitening: tuple[NDArray, NDArray] | None = None,
+    ids: NDArray | None = None,
 ) -> NDArray:
     """Scale embeddings to length one, so that distance ranks as cosine.
 
@@ -81,6 +82,8 @@ def unit_rows(
         Which of them, in which order [R]; all when None.
     whitening : tuple of numpy.ndarray, optional
         Mean [D] and matrix [D, D] of a `Whitening`, applied before.
+    ids : numpy.ndarray, optional
+        Utterances [R], for the message.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def unit_rows(
     Raises
     ------
     InputError
-        A length is zero or not finite, naming the row.
+        A length is zero or not finite, naming the row and its utterance.
 
     Example
     -------
@@ -110,8 +113,9 @@ def unit_rows(
         usable = np.isfinite(length[:, 0]) & (length[:, 0] > 0)
         if not usable.all():
             first = int(np.flatnonzero(~usable)[0])
+            name = "" if ids is None else f", of {str(ids[block][first])!r},"
             raise InputError(
-                f"embedding row {rows[block][first]} has length "
+                f"embedding row {rows[block][first]}{name} has length "
                 f"{length[first, 0]}; a cosine needs a finite length above "
                 "0; extract it again or look at its audio"
             )
@@ -174,8 +178,20 @@ def row_blocks(
         yield slice(first, first + step)
 
 
-def check_vectors(x: np.ndarray) -> np.ndarray:
+def check_vectors(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
     """Convert vectors [N, D] to float32; refuse any that cannot be clustered.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        [N, D]
+    ids : numpy.ndarray, optional
+        Utterances [N], for the message.
+
+    Returns
+    -------
+    numpy.ndarray
+        [N, D], float32.
 
     Raises
     ------
@@ -191,9 +207,11 @@ def check_vectors(x: np.ndarray) -> np.ndarray:
     blocks = [x[rows] for rows in row_blocks(len(x), x[0].size)]
     bad = ~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks])
     if bad.any():
+        row = int(np.argmax(bad))
+        name = f"row {row}" if ids is None else f"that of {str(ids[row])!r}"
         raise InputError(
             f"{int(bad.sum())} of {len(x)} vectors hold NaN or infinity, the "
-            f"first is row {int(np.argmax(bad))}; the embedder has diverged; "
+            f"first is {name}; the embedder has diverged; "
             "train it again at a lower learning rate"
         )
     if all((block == x[0]).all() for block in blocks):

@@ -16,6 +16,7 @@ from speechbrain_ext.dataio.trials import (
     TrialList,
     check_pairs,
     read_trial_file,
+    warn_of_reversed,
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
@@ -31,10 +32,10 @@ from speechbrain_ext.utils.vectors import (
 def read_trials(
     path: PathLike, name: str | None = None, allow_repeats: bool = False
 ) -> TrialList:
-    """Read and check a trial list of lines ``label enrol test``.
+    """Read and check a trial list, VoxCeleb's or Kaldi's.
 
-    Columns are separated by white space, so a name cannot hold any. Windows
-    line ends are read too.
+    Windows line ends are read too. A warning says how many pairs are there in
+    both orders.
 
     Arguments
     ---------
@@ -67,6 +68,7 @@ def read_trials(
     """
     trials = read_trial_file(name or Path(path).stem, path)
     check_pairs(trials, allow_repeats)
+    warn_of_reversed(trials)
     return trials
 
 

@@ -51,7 +51,7 @@ def save(folder, case="ecapa", seed=0):
     save_embedder(folder, embedder.eval())
 
 
-def score(folder, data, **options):
+def score(folder, data, trust_yaml=False, **options):
     """Embed and score what lies in ``folder / "embedder"``."""
     extract_embeddings.main(
         words(
@@ -60,6 +60,7 @@ def score(folder, data, **options):
             annotation=str(data / "all.csv"),
             data_folder=str(data),
             num_workers=0,
+            trust_yaml=trust_yaml,
             output_folder=str(folder / "embeddings"),
         )
     )

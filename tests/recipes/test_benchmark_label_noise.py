@@ -54,7 +54,7 @@ def judged(tmp_path):
     speakers = ["s", "t", "s", "t", "t", "s"]
     table = pd.DataFrame({"ID": ids, "spk_id": speakers})
     write_manifest(tmp_path / "oracle.csv", table, "oracle")
-    row = {"duration": 1.0, "wav": "x", "start": 0, "stop": 9}
+    row = {"duration": 1.0, "wav": "x", "start": 0, "stop": 16000}
     given = pd.DataFrame({"ID": ids}).assign(**row)
     given["spk_id"] = ["A", "A", "A", "B", "B", "B"]
     write_manifest(tmp_path / "labels.csv", given, "pseudo_labels")

@@ -14,7 +14,7 @@ from recipes import embed_pretrained
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.models import extraction
-from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.layer_means import LayerMeans, fit_layer_means_
 from speechbrain_ext.utils.errors import InputError
 

@@ -20,6 +20,7 @@ from speechbrain.inference.speaker import SpeakerRecognition
 
 from recipes import export_model, whiten_embedder
 from speechbrain_ext.dataio.embedding_files import read_embeddings
+from speechbrain_ext.inference.settings import ExportModel
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json
@@ -377,10 +378,36 @@ def test_scores_that_a_user_cannot_reproduce_are_refused(
         ({"push": "model"}, "push is 'model'.*owner/name"),
         ({"embedder_folder": "nowhere"}, "nowhere"),
         ({"embeddings_folder": "nowhere"}, "nowhere"),
+        ({"datasets": "abc"}, "datasets is 'abc'; it must be a list"),
+        ({"datasets": 5}, "datasets is 5; it must be a list"),
+        ({"datasets": ["my voices"]}, "datasets has 'my voices'; an id"),
+        ({"title": 5}, "title is 5; it must be text"),
+        ({"title": "a\n---\nb"}, "title is .*one line"),
+        ({"license": "any, really"}, "license is 'any, really'; it must be"),
     ],
 )
 def test_bad_input_is_one_clear_error(copied, options, message):
     refused(copied, message, **options)
+    assert not (copied / "export").exists()
+
+
+def test_the_settings_name_the_inputs_that_the_record_compares(copied):
+    """The driver looks at these to see whether an export is stale."""
+    export_model.main(arguments(copied))
+    folders = {
+        f"{name}_folder": str(copied / name)
+        for name in ("embedder", "embeddings", "scores")
+    }
+    settings = ExportModel.from_values({**folders, "output_folder": "x"})
+    recorded = read_json(copied / "export" / "stage.json")["inputs"]
+
+    def found():
+        return {k: describe_file(v) for k, v in settings.inputs().items()}
+
+    assert found() == recorded
+    path = copied / "embedder" / "embedding_model.ckpt"
+    path.write_bytes(path.read_bytes() + b"0")
+    assert found()["embedder"] != recorded["embedder"]
 
 
 def test_a_calibration_with_a_negative_weight_is_refused(copied):
@@ -395,9 +422,12 @@ def test_an_embedder_that_names_a_file_elsewhere_is_refused(tmp_path):
     corpus(tmp_path / "data")
     save(tmp_path / "embedder")
     path = tmp_path / "embedder" / "hyperparams.yaml"
-    path.write_text(path.read_text() + "note: /data/me/secret.wav\n")
-    score(tmp_path, tmp_path / "data")
+    text = path.read_text()
+    path.write_text(text + "note: /data/me/secret.wav\n")
+    score(tmp_path, tmp_path / "data", trust_yaml=True)
     refused(tmp_path, "a path or address that others do not have")
+    # Nothing was begun that the corrected command would be compared with.
+    assert not (tmp_path / "export").exists()
 
 
 def test_a_dry_run_lists_what_would_go_and_sends_nothing(ecapa, capsys):

@@ -19,11 +19,8 @@ from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.models import extraction
-from speechbrain_ext.models.embedder import (
-    build_embedder,
-    load_embedder,
-    save_embedder,
-)
+from speechbrain_ext.models.embedder import build_embedder, save_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/extract_embeddings.yaml"
@@ -380,7 +377,7 @@ def test_weights_of_another_model_are_refused(corpus, tmp_path):
     recipe = (corpus / "embedder" / "hyperparams.yaml").read_text()
     (folder / "hyperparams.yaml").write_text(recipe)
     argv = arguments(corpus, tmp_path / "out", embedder_folder=folder)
-    assert "does not fit" in message_of(argv)
+    assert "does not hold the weights" in message_of(argv)
 
 
 def test_a_file_that_is_gone_is_named(corpus, tmp_path):
@@ -395,3 +392,19 @@ def test_a_manifest_without_rows_is_refused(corpus, tmp_path):
     (tmp_path / "none.csv").write_text("ID,duration,wav,start,stop\n")
     argv = arguments(corpus, tmp_path / "out", annotation=tmp_path / "none.csv")
     assert "no rows" in message_of(argv)
+
+
+def test_a_strangers_yaml_runs_only_with_trust_yaml(corpus, tmp_path):
+    shutil.copytree(corpus / "embedder", tmp_path / "embedder")
+    path = tmp_path / "embedder" / "hyperparams.yaml"
+    text = path.read_text() + f"evil: !apply:os.mkdir [{tmp_path}/canary]\n"
+    path.write_text(text)
+    given = {"embedder_folder": tmp_path / "embedder"}
+    assert "path or address" in message_of(
+        arguments(corpus, tmp_path / "out", **given)
+    )
+    assert not (tmp_path / "canary").exists()
+    extract_embeddings.main(
+        arguments(corpus, tmp_path / "own", **given, trust_yaml=True)
+    )
+    assert (tmp_path / "canary").is_dir()

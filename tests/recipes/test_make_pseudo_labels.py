@@ -395,7 +395,7 @@ def nothing(corpus):
 
 
 BAD = [
-    (break_nan, {}, "embedding row 7 has length nan"),
+    (break_nan, {}, "embedding row 7, of 'u[0-9]+.wav', has length nan"),
     (break_equal, {}, "vectors are equal"),
     (break_short, {}, r"shape \[119, 16\] and embeddings.csv names 120"),
     (break_no_array, {}, "embeddings.npy cannot be read"),
@@ -525,3 +525,17 @@ def test_joined_embeddings_of_other_utterances_are_refused(corpus):
             embeddings_folder=corpus / "a",
             joined_folder=corpus / "embeddings",
         )
+
+
+def test_a_cluster_that_has_most_utterances_is_warned_of(corpus):
+    label(corpus, n_centroids="null")
+    assert "the largest of" not in (corpus / "out" / "log.txt").read_text()
+    vectors = np.load(corpus / "embeddings" / "embeddings.npy")
+    # All but twenty are of one voice.
+    noise = np.random.default_rng(0).normal(size=vectors.shape)
+    x = np.where(np.arange(len(vectors))[:, None] < 20, vectors, 9 + noise)
+    table = pd.read_csv(corpus / "embeddings" / "embeddings.csv")
+    save_embeddings(corpus, x, table.sort_values("row")["ID"].to_numpy())
+    label(corpus, "again", n_centroids="null")
+    log = (corpus / "again" / "log.txt").read_text()
+    assert "the largest of 8 clusters has 100 of 120 utterances" in log

@@ -84,10 +84,10 @@ def test_a_finished_folder_is_left_alone_until_the_data_change(data, tmp_path):
 @pytest.mark.parametrize("place", ["data/held_out", "test"])
 def test_trials_and_test_folder_make_a_test_manifest(data, tmp_path, place):
     test = tmp_path / place
-    for name in ("x.wav", "y.wav", "unused.wav"):
+    for name in ("x.wav", "y.wav", "z.wav", "unused.wav"):
         _speech(test / name, seconds=0.5)
     trials = tmp_path / "list.txt"
-    trials.write_text("1 x.wav y.wav\n0 y.wav x.wav\n")
+    trials.write_text("1 x.wav y.wav\n0 y.wav z.wav\n")
     out = _prepare(
         data,
         tmp_path / "out",
@@ -96,11 +96,33 @@ def test_trials_and_test_folder_make_a_test_manifest(data, tmp_path, place):
     )
     receipt = read_json(out / "stage.json")
     manifest = read_manifest(out / "test.csv", "utterances", data)
-    assert list(manifest.ids) == ["x.wav", "y.wav"]
+    assert list(manifest.ids) == ["x.wav", "y.wav", "z.wav"]
     assert all(len(read_crop(path)) == 8000 for path in manifest.paths())
     assert (out / "trials" / "mine.txt").read_bytes() == trials.read_bytes()
     assert receipt["n_trials"] == {"mine": 2}
     assert receipt["n_train"] == 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("1 x.wav x.wav\n0 x.wav y.wav\n", "line 1: .*with itself"),
+        ("1 x.wav y.wav\n0 y.wav x.wav\n", "line 2: .*the other label too"),
+    ],
+)
+def test_a_list_that_no_scoring_takes_is_refused_at_once(
+    data, tmp_path, lines, message
+):
+    for name in ("x.wav", "y.wav"):
+        _speech(tmp_path / "test" / name)
+    trials = tmp_path / "list.txt"
+    trials.write_text(lines)
+    given = {
+        "test_folder": tmp_path / "test",
+        "trials": f"{{mine: {trials}}}",
+    }
+    with pytest.raises(InputError, match=message):
+        _prepare(data, tmp_path / "out", **given)
 
 
 def test_trials_that_come_later_leave_the_training_manifest(data, tmp_path):
@@ -119,16 +141,16 @@ def test_a_test_folder_alone_gives_all_its_files(data, tmp_path):
 
 
 def test_a_changed_list_is_not_answered_with_the_old_manifest(data, tmp_path):
-    for name in ("x.wav", "y.wav", "z.wav"):
+    for name in ("w.wav", "x.wav", "y.wav", "z.wav"):
         _speech(tmp_path / "test" / name)
     trials = tmp_path / "list.txt"
     more = {
         "test_folder": tmp_path / "test",
         "trials": f"{{mine: {trials}}}",
     }
-    trials.write_text("1 x.wav y.wav\n0 y.wav x.wav\n")
+    trials.write_text("1 x.wav y.wav\n0 y.wav z.wav\n")
     out = _prepare(data, tmp_path / "out", **more)
-    trials.write_text("1 x.wav z.wav\n0 z.wav x.wav\n")
+    trials.write_text("1 x.wav y.wav\n0 y.wav w.wav\n")
     with pytest.raises(InputError, match=r"test_files\.names was"):
         _prepare(data, out, **more)
 

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from small_run import EMBEDDER, PLAN, TINY, call
 
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.utils.yaml_trees import read_yaml
 
 

@@ -15,7 +15,7 @@ from recipes import train_contrastive
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.losses.contrastive import MoCoLoss
-from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.momentum_teacher import MomentumTeacher
 from speechbrain_ext.training.positives import PositiveSampler
 from speechbrain_ext.training.schedules import cosine

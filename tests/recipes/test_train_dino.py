@@ -19,7 +19,8 @@ from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.losses import rdino
 from speechbrain_ext.losses.dino import DINOLoss
-from speechbrain_ext.models.embedder import Embedder, load_embedder
+from speechbrain_ext.models.embedder import Embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.training import brain
 from speechbrain_ext.training.positives import PositiveSampler
 from speechbrain_ext.utils.distributed import SharedBatchNorm

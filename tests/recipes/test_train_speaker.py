@@ -15,7 +15,7 @@ from tones import Killed, killed_after, write_tones
 
 from recipes import train_speaker
 from speechbrain_ext.dataio.manifest import write_manifest
-from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.training.checkpoints import WholeCheckpointer
 from speechbrain_ext.utils.errors import InputError
 

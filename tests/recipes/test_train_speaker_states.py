@@ -14,7 +14,7 @@ from recipes import train_speaker
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.losses.loss_gate import LossGate
 from speechbrain_ext.models import state_cache
-from speechbrain_ext.models.embedder import load_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.models.state_cache import StateCopies
 from speechbrain_ext.utils.errors import InputError

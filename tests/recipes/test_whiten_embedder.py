@@ -14,11 +14,8 @@ from speechbrain_ext.inference.hub_folder import (
     read_hub_folder,
     write_hub_folder,
 )
-from speechbrain_ext.models.embedder import (
-    build_embedder,
-    load_embedder,
-    save_embedder,
-)
+from speechbrain_ext.models.embedder import build_embedder, save_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.settings import MODEL
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.whitening import whitening

@@ -72,7 +72,8 @@ def test_utterances_dropped_before_are_not_compared(tmp_path):
     path = tmp_path / "pseudo_labels.csv"
     path.write_text(
         "ID,duration,wav,start,stop,spk_id\n"
-        "c,1,c.wav,0,9,p1\na,1,a.wav,0,9,p0\nz,1,z.wav,0,9,p9\n"
+        "c,1,c.wav,0,16000,p1\na,1,a.wav,0,16000,p0\n"
+        "z,1,z.wav,0,16000,p9\n"
     )
     now = Manifest(pd.DataFrame({"ID": ["a", "b", "c"]}), "utterances")
     rows, clusters = previous_clusters(path, now)

@@ -15,6 +15,7 @@ from speechbrain_ext.clustering.label_metrics import (
     shape_statistics,
     size_statistics,
     split_and_merged,
+    swallowed_by_one,
     truth_statistics,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -149,3 +150,10 @@ def test_wrong_clusters_have_a_negative_margin():
     wrong = shape_statistics(fit(x, (labels + 1) % 5, centroids))
     assert right["margin"] > 0 > wrong["margin"]
     assert right["misplaced"] < 0.5 < wrong["misplaced"]
+
+
+def test_one_cluster_with_most_utterances_is_a_warning():
+    rest = list(range(1, 11))
+    assert "has 51 of 61 utterances" in swallowed_by_one([0] * 51 + rest)
+    assert not swallowed_by_one([0] * 10 + rest)
+    assert not swallowed_by_one([0] * 51 + [1] * 10)

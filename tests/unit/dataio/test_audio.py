@@ -236,3 +236,20 @@ def test_a_wrong_data_folder_is_named_before_any_work(tmp_path):
         check_audio(wrong)
     (tmp_path / "a.wav").touch()
     check_audio(read_manifest(path, "utterances", tmp_path))
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_a_stop_beyond_the_end_is_found_before_any_work(tmp_path, rate):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(2 * rate), rate)
+    rows = [
+        f"{name},2.0,$data_root/{name}.wav,0,32000\n" for name in ("a", "b")
+    ]
+    path = tmp_path / "train.csv"
+    header = "ID,duration,wav,start,stop\n"
+    path.write_text(header + "".join(rows))
+    check_audio(read_manifest(path, "utterances", tmp_path))
+    rows.append("c,1.0,$data_root/c.wav,17000,33000\n")
+    path.write_text(header + "".join(rows))
+    with pytest.raises(InputError, match="c: stop is 33000, .* sample 32000"):
+        check_audio(read_manifest(path, "utterances", tmp_path))

@@ -1,5 +1,6 @@
 """Embeddings to other tools and back are the same numbers."""
 
+import os
 import struct
 
 import kaldiio
@@ -89,8 +90,7 @@ def test_vectors_of_doubles_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a [ 1 2 ]\n", "a is not binary"),
-        (b"a \0BFM \x04" + bytes(20), "a is not a vector"),
+        (b"a \0BFM \x04" + bytes(20), "a is cut short or damaged"),
         (b"a \0BFV \x04" + struct.pack("<i", 3) + bytes(4), "a is cut short"),
         (b"", "there must be some"),
     ],
@@ -235,7 +235,9 @@ def test_archives_that_moved_with_their_index_are_found(
 @pytest.mark.parametrize("line", ["a", "a x.ark", "a x.ark:b", "a cat x.ark |"])
 def test_an_index_of_something_else_is_one_clear_error(scp, line):
     scp.write_text(f"{line}\n")
-    with pytest.raises(InputError, match="line 1 is .*name archive:byte"):
+    with pytest.raises(
+        InputError, match="line 1 is .*name archive:byte.*no command"
+    ):
         read_vectors(scp, "kaldi")
 
 
@@ -275,3 +277,53 @@ def test_names_may_differ_in_the_ending_of_an_audio_file():
         names = [np.array(each, dtype=object) for each in (one, other)]
         with pytest.raises(InputError, match="have no embedding"):
             select_utterances(names[0], np.eye(len(one)), names[1], "x")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_embedding_that_is_not_finite_is_refused(
+    tmp_path, vectors, name, value
+):
+    vectors[1, 3] = value
+    write_vectors(tmp_path, IDS, vectors, name)
+    with pytest.raises(InputError, match="'a/2.wav' holds NaN or infinity .1 "):
+        read_vectors(tmp_path, name)
+
+
+def test_a_double_that_no_float_holds_is_refused(tmp_path):
+    torch.save({"a": torch.tensor([1e300]).double()}, tmp_path / "x.pt")
+    kaldiio.save_ark(str(tmp_path / "x.ark"), {"a": np.array([1e300])})
+    for name in ("x.pt", "x.ark"):
+        with pytest.raises(InputError, match="'a' holds NaN or infinity"):
+            read_vectors(tmp_path / name, "auto")
+
+
+def test_a_folder_with_the_name_of_a_file_is_one_clear_error(tmp_path):
+    (tmp_path / "x.pt").mkdir()
+    with pytest.raises(InputError, match="no embeddings are known"):
+        read_vectors(tmp_path / "x.pt", "auto")
+    with pytest.raises(InputError, match="embeddings.pt: no such file"):
+        read_vectors(tmp_path / "x.pt", "pt")
+
+
+def test_a_gzipped_archive_is_known_by_its_name(tmp_path):
+    assert format_of(tmp_path / "x.ark.gz") == "kaldi"
+
+
+class Code:
+    """Were it unpickled, it would make a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_an_array_of_objects_is_not_unpickled(tmp_path):
+    array = np.array([Code(str(tmp_path / "canary"))], dtype=object)
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    (tmp_path / "x.csv").write_text("ID,row\na,0\n")
+    with pytest.raises(InputError, match="x.npy cannot be read"):
+        read_vectors(tmp_path / "x.npy", "npy")
+    assert not (tmp_path / "canary").exists()

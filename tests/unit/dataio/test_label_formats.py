@@ -33,7 +33,7 @@ def rows():
             "duration": 1.5 + number / 3,
             "wav": f"$data_root/wav/{name}",
             "start": number,
-            "stop": 16000 + number,
+            "stop": 24000 + number + number * 16000 // 3,
             "spk_id": speaker,
         }
         for number, (name, speaker) in enumerate(NAMES)
@@ -119,6 +119,7 @@ def test_each_format_is_as_its_tool_reads_it(corpus):
             "line 2: each line is JSON .* names all",
         ),
         ("list", "1 a/2.wav\n\n2 b/1.wav\n", "line 2: there must be"),
+        ("kaldi", "a/2.wav 1\nb/1.wav 2 f\n", "line 2: .*'2 f'.*two columns"),
     ],
 )
 def test_a_file_that_breaks_its_format_is_one_clear_error(

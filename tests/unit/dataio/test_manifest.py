@@ -220,3 +220,64 @@ def test_a_large_manifest_stays_small_in_memory(tmp_path):
     tracemalloc.stop()
     assert len(manifest) == n
     assert held < 60e6 and peak < 120e6
+
+
+# Columns that contradict each other.
+
+
+@pytest.mark.parametrize(
+    ("duration", "start", "stop", "said"),
+    [
+        (1.0, -16000, 0, "start '-16000' is below 0"),
+        (-1.0, 0, 16000, "duration '-1.0' is not above 0"),
+        (0, 0, 16000, "duration '0' is not above 0"),
+        (2.0, 0, 16000, "not the length of start to stop, 16000 samples"),
+        (3.2, 0, 3, "start and stop are in seconds"),
+        (96000, 0, 96000, "duration is in samples"),
+        (3.0, 0, 24000, "start and stop count at 8000 Hz"),
+        (3.0, 44100, 4 * 44100, "start and stop count at 44100 Hz"),
+    ],
+)
+def test_columns_that_contradict_each_other_are_refused(
+    tmp_path, duration, start, stop, said
+):
+    row = f"b,{duration},$data_root/b.wav,{start},{stop}\n"
+    write_text(tmp_path / "train.csv", _HEADER + _GOOD + row)
+    with pytest.raises(InputError, match="train.csv row 3: ") as error:
+        read_manifest(tmp_path / "train.csv", "utterances")
+    assert said in str(error.value)
+
+
+def test_the_rounding_of_other_tools_is_no_contradiction(tmp_path):
+    rows = _rows().iloc[[2, 0, 1]].assign(duration=1.46)
+    write_manifest(tmp_path / "train.csv", rows, "utterances")
+    with pytest.raises(InputError, match="row 2: duration 1.44 is not"):
+        write_manifest(
+            tmp_path / "train.csv", rows.assign(duration=1.44), "utterances"
+        )
+
+
+@pytest.mark.parametrize(
+    "wav",
+    [
+        "$data_root/../secret.wav",
+        "$data_root/../../etc/a.wav",
+        "$data_root/a/../../b.wav",
+        "$data_root/..",
+        "$data_root../root/a.wav",
+    ],
+)
+def test_a_file_above_the_root_is_refused(tmp_path, wav):
+    write_text(tmp_path / "train.csv", f"{_HEADER}a,1.0,{wav},0,16000\n")
+    with pytest.raises(InputError, match="row 2: wav .* outside of .data_root"):
+        read_manifest(tmp_path / "train.csv", "utterances", "/data")
+
+
+@pytest.mark.parametrize(
+    "wav", ["$data_root/a/../b.wav", "$data_root/a..b.wav", "/disk/../a.wav"]
+)
+def test_a_file_below_the_root_or_with_an_absolute_path_is_kept(tmp_path, wav):
+    write_text(tmp_path / "train.csv", f"{_HEADER}a,1.0,{wav},0,16000\n")
+    assert list(read_manifest(tmp_path / "train.csv", "utterances").wav) == [
+        wav
+    ]

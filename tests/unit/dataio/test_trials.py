@@ -5,9 +5,11 @@ import pytest
 
 from speechbrain_ext.dataio.trials import (
     check_known,
+    check_pairs,
     check_scores,
     parse_trials,
     read_trial_file,
+    warn_of_reversed,
 )
 from speechbrain_ext.utils.errors import InputError
 
@@ -45,6 +47,41 @@ def test_a_bad_line_is_named(line, said):
     with pytest.raises(InputError) as error:
         _parse(f"1 a b\n{line}\n0 a c\n")
     assert said in str(error.value) and "label enrol test" in str(error.value)
+
+
+def test_kaldis_lists_are_read():
+    trials = _parse("a b target\n\nb\tc nontarget\n")
+    assert trials.labels.tolist() == [1, 0]
+    assert trials.enrol.tolist() == ["a", "b"]
+    assert trials.test.tolist() == ["b", "c"]
+    assert trials.lines.tolist() == [1, 3]
+    # An utterance may have such a name.
+    trials = _parse("1 a target\n0 b target\n")
+    assert trials.test.tolist() == ["target", "target"]
+
+
+@pytest.mark.parametrize(
+    "text", ["1 a b\na c nontarget\n", "a b target\na c imposter\n"]
+)
+def test_a_list_that_is_kaldis_in_part_is_refused(text):
+    with pytest.raises(InputError, match="is not a trial"):
+        _parse(text)
+
+
+def test_a_file_compared_with_itself_is_refused_however_the_list_is_meant():
+    trials = _parse("1 a b\n1 a a\n0 a c\n")
+    for allow in (False, True):
+        with pytest.raises(InputError, match="line 2: .*with itself"):
+            check_pairs(trials, allow_repeats=allow)
+
+
+def test_pairs_in_both_orders_are_counted_in_a_warning(caplog):
+    trials = _parse("1 a b\n0 c a\n1 b a\n0 a c\n1 a b\n")
+    assert warn_of_reversed(trials) == 2
+    assert "2 of 5 trials" in caplog.text and "b a in line 3" in caplog.text
+    caplog.clear()
+    assert warn_of_reversed(_parse("1 a b\n0 a c\n1 a b\n")) == 0
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "\n"])

@@ -48,7 +48,7 @@ def test_states_are_those_that_the_run_would_find(plan):
     assert states["bootstrap/model"] == ("done", "")
     assert states["round1/model"] == ("to do", "")
     # An input that has changed makes a step stale, and is named.
-    plan.corpus.train.write_text("ID,duration,wav,start,stop\na,1,b,0,1\n")
+    plan.corpus.train.write_text("ID,duration,wav,start,stop\na,1,b,0,16000\n")
     state, reason = states_of(plan, leaves, None)["bootstrap/model"]
     assert state == "stale"
     assert reason.startswith("inputs.train_annotation.bytes was ")

@@ -93,3 +93,19 @@ def test_a_wrong_output_name_or_no_readable_file_is_one_clear_error(
     with pytest.raises(InputError, match=message):
         embed.main(words)
     assert not (tmp_path / output).exists()
+
+
+@pytest.mark.parametrize("table", [None, "ID,row\na,0\n"])
+def test_an_array_of_somebody_else_is_not_overwritten(tmp_path, table):
+    out = tmp_path / "features.npy"
+    np.save(out, np.zeros((5, 2)))
+    if table is not None:
+        out.with_suffix(".csv").write_text(table)
+    before = out.read_bytes()
+    with pytest.raises(InputError, match="features.npy would be replaced"):
+        embed.main(["nowhere", str(tmp_path), str(out)])
+    assert out.read_bytes() == before
+    # One that this command wrote is.
+    rows = "".join(f"{name},{row}\n" for row, name in enumerate("abcde"))
+    out.with_suffix(".csv").write_text(f"ID,row\n{rows}")
+    assert embed.checked_output(out) == out

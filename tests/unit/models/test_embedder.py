@@ -17,10 +17,9 @@ from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.models.embedder import (
     batches_of_one_length,
     build_embedder,
-    load_embedder,
-    load_weights,
     save_embedder,
 )
+from speechbrain_ext.models.embedder_folder import load_embedder, load_weights
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, setting
 

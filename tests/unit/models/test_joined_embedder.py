@@ -5,11 +5,8 @@ import pytest
 import torch
 from tiny_wavlm import TINY
 
-from speechbrain_ext.models.embedder import (
-    build_embedder,
-    load_embedder,
-    save_embedder,
-)
+from speechbrain_ext.models.embedder import build_embedder, save_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.joined_embedder import (
     JoinedEmbedder,
     join_embedders,

@@ -8,16 +8,12 @@ import torch
 from speechbrain.inference.speaker import SpeakerRecognition
 from tiny_whisper import TINY
 
-from speechbrain_ext.inference.safe_modules import (
-    build_modules,
-    describe_modules,
-)
 from speechbrain_ext.models.embedder import (
     build_embedder,
-    load_embedder,
     published_state,
     save_embedder,
 )
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.layer_means import (
     LayerMeans,
     RawStatistics,
@@ -25,6 +21,10 @@ from speechbrain_ext.models.layer_means import (
     fit_layer_means_,
     layer_statistics,
     length_basis,
+)
+from speechbrain_ext.models.safe_modules import (
+    build_modules,
+    describe_modules,
 )
 from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.utils import vectors

@@ -162,3 +162,30 @@ def test_an_unusable_kind_of_model_is_refused(tmp_path):
 def test_bad_arguments_are_one_clear_message(source, config, words):
     with pytest.raises(InputError, match=words):
         load_model(source, config)
+
+
+@pytest.mark.parametrize("model_type", ["wavlm", "strange"])
+def test_code_that_a_source_brings_is_never_run(
+    tmp_path, monkeypatch, model_type
+):
+    """transformers asks whether to run it; the answer does not matter."""
+    saved_model(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["model_type"] = model_type
+    config["auto_map"] = {
+        "AutoConfig": "strange.Config",
+        "AutoModel": "strange.Model",
+        "AutoFeatureExtractor": "strange.Extractor",
+    }
+    path.write_text(json.dumps(config))
+    canary = tmp_path / "canary"
+    code = f"import os\nos.mkdir({str(canary)!r})\nclass Config: pass\n"
+    (tmp_path / "strange.py").write_text(code)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    if model_type == "wavlm":
+        load_model(tmp_path, None)
+    else:
+        with pytest.raises(InputError, match="cannot be loaded"):
+            load_model(tmp_path, None)
+    assert not canary.exists()

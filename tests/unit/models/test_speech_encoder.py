@@ -13,11 +13,8 @@ from tiny_whisper import TINY as WHISPER
 from tiny_whisper import whole
 from transformers import AutoConfig, AutoModel
 
-from speechbrain_ext.models.embedder import (
-    build_embedder,
-    load_embedder,
-    save_embedder,
-)
+from speechbrain_ext.models.embedder import build_embedder, save_embedder
+from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.log_mel import LogMel
 from speechbrain_ext.models.pooling import MHFA
 from speechbrain_ext.models.speech_encoder import (

@@ -223,3 +223,9 @@ def test_a_missing_or_other_file_is_one_clear_message(tmp_path):
     (tmp_path / "WavLM.pt").write_text("not a checkpoint")
     with pytest.raises(InputError, match="no official WavLM file"):
         SpeechEncoder(tmp_path / "WavLM.pt")
+
+
+def test_a_folder_named_like_a_file_is_one_clear_message(tmp_path):
+    (tmp_path / "WavLM.pt").mkdir()
+    with pytest.raises(InputError, match="no official WavLM file .*directory"):
+        SpeechEncoder(tmp_path / "WavLM.pt")

@@ -10,6 +10,7 @@ from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import (
     as_matrix,
+    check_vectors,
     checked_rows,
     inner_products,
     unit_rows,
@@ -107,3 +108,13 @@ def test_scaling_and_whitening_hold_no_second_copy(tmp_path, monkeypatch):
     finally:
         tracemalloc.stop()
     assert unit.nbytes <= peak < 1.5 * unit.nbytes
+
+
+def test_an_error_names_the_utterance_where_it_is_known():
+    x, ids = embeddings(4), np.array(["a", "b/c.wav", "d"], dtype=object)
+    x[3] = 0
+    with pytest.raises(InputError, match="row 3, of 'b/c.wav', has length 0"):
+        unit_rows(x, np.array([0, 3, 1]), ids=ids)
+    x[3, 1] = np.inf
+    with pytest.raises(InputError, match="the first is that of 'd'"):
+        check_vectors(x[1:], ids)

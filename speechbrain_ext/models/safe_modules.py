@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from ruamel.yaml.error import YAMLError
 from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.processing.features import InputNormalization
@@ -57,6 +58,10 @@ KNOWN |= {
         WaveEmbedder,
     )
 }
+_IF_TRUSTED = (
+    "if you trust who wrote it, give a recipe --trust_yaml=True, or load it "
+    "with SpeechBrain's from_hparams"
+)
 # What names a class in an argument: modules of a model, and its pooling.
 _PLACES = {
     "parts": "!new",
@@ -68,6 +73,8 @@ _PLACES = {
 _ENCODER_FIELDS = {*ARCHITECTURE, "model_type", "do_normalize"}
 # Numbers in a table that no weights file holds, such as a filter bank: 40 MB.
 _TABLE = 10_000_000
+# Values in a hyperparams.yaml; w2v-BERT 2.0's has some 100.
+_NODES = 10_000
 # Calls of torch that build a model; with WavLM Large 3300, w2v-BERT 2.0 5300.
 _CALLS = 50_000
 # Absolute on Unix or Windows, of a home folder, or an address.
@@ -104,13 +111,48 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
     >>> describe_modules(text)["embedding_model"]
     {'n_mels': 4, '!': '!new:speechbrain.lobes.features.Fbank'}
     """
-    tree = parse_yaml(yaml_text)
-    _refuse_elsewhere(plain(tree), "hyperparams.yaml")
-    described = plain(tree["modules"], tags=True)
-    found = {name: _as_mapping(described[name]) for name in MODULES}
-    for node in found.values():
-        check_node(node, "!new")
+    try:
+        tree = parse_yaml(yaml_text)
+        _refuse_large(tree)
+        _refuse_elsewhere(plain(tree), "hyperparams.yaml")
+        described = plain(tree["modules"], tags=True)
+        found = {name: _as_mapping(described[name]) for name in MODULES}
+        for node in found.values():
+            check_node(node, "!new")
+    except InputError:
+        raise
+    # Not YAML, or another tree than an embedder's.
+    except (YAMLError, LookupError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise _not_an_embedder(f"{type(error).__name__} {reason}") from None
+    except RecursionError:
+        raise _not_an_embedder("it is nested too deeply") from None
     return found
+
+
+def _not_an_embedder(reason: str) -> InputError:
+    return InputError(
+        f"hyperparams.yaml does not describe {list(MODULES)} ({reason}); it "
+        "was not written by a train recipe; get the folder again"
+    )
+
+
+def _refuse_large(tree: Any) -> None:
+    """Raise InputError for more nodes than an embedder has.
+
+    An alias of YAML stands for a node, so a few lines can name billions.
+    """
+    found = 0
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        found += 1
+        if found > _NODES:
+            raise _not_an_embedder(f"it has more than {_NODES} values")
+        if isinstance(node, Mapping):
+            waiting += node.values()
+        elif isinstance(node, (list, tuple)):
+            waiting += node
 
 
 def build_modules(
@@ -249,14 +291,13 @@ def _check_class(tag: Any, place: str) -> None:
     if how not in ("!new", "!name") or name not in KNOWN:
         raise InputError(
             f"the model names {tag!r}, which is not among the known "
-            f"classes ({', '.join(sorted(KNOWN))}); if you trust it, load "
-            "it with SpeechBrain's from_hparams"
+            f"classes ({', '.join(sorted(KNOWN))}); {_IF_TRUSTED}"
         )
     if how != place:
         raise InputError(
             f"the model has {tag!r} out of place: each module is a !new: and "
-            "its pooling a !name:, other arguments are plain values; if you "
-            "trust it, load it with SpeechBrain's from_hparams"
+            "its pooling a !name:, other arguments are plain values; "
+            f"{_IF_TRUSTED}"
         )
 
 

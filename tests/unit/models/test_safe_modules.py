@@ -8,16 +8,16 @@ import torch
 from tiny_wavlm import TINY
 from tiny_whisper import MHFA as WHISPER
 
-from speechbrain_ext.inference import safe_modules
-from speechbrain_ext.inference.safe_modules import (
+from speechbrain_ext.models import safe_modules
+from speechbrain_ext.models.embedder import WaveEmbedder, build_embedder
+from speechbrain_ext.models.joined_embedder import join_embedders
+from speechbrain_ext.models.pretrained import KINDS
+from speechbrain_ext.models.safe_modules import (
     KNOWN,
     MODULES,
     build_modules,
     describe_modules,
 )
-from speechbrain_ext.models.embedder import WaveEmbedder, build_embedder
-from speechbrain_ext.models.joined_embedder import join_embedders
-from speechbrain_ext.models.pretrained import KINDS
 from speechbrain_ext.utils.errors import InputError
 
 RANDOM = {"encoder_source": None, "encoder_config": TINY}
