@@ -356,6 +356,7 @@ class TrainingBrain(sb.Brain):
     def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
         """Set the epoch that decides the random crops."""
         self.data.crop.epoch = epoch
+        self.step_logger.begin_epoch(epoch, self.settings.n_epochs)
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: Any = None
