@@ -14,7 +14,7 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,8 +201,22 @@ def _facts(
         facts[f"hours_{part}"] = round(float(hours), 3)
         facts[f"n_{part}_rejected"] = len(corpus.rejects)
     facts["n_trials"] = {some.name: len(some) for some in trials}
-    logger.info("; ".join(f"{key} {value}" for key, value in facts.items()))
+    logger.info(_in_words(facts))
     return facts
+
+
+def _in_words(facts: Mapping[str, Any]) -> str:
+    """Return the facts of a corpus in a line to read."""
+    words = [
+        f"{facts[f'n_{part}']:,} {name} utterances, "
+        f"{facts[f'hours_{part}']:.2f} h ({facts[f'n_{part}_rejected']:,} "
+        "files rejected)"
+        for part, name in (("train", "training"), ("test", "test"))
+        if f"n_{part}" in facts
+    ]
+    lists = facts["n_trials"].items()
+    words += [f"{count:,} trials of the list {name}" for name, count in lists]
+    return f"{'; '.join(words)}; data_root is {facts['data_root']}"
 
 
 def measure(

@@ -49,6 +49,8 @@ BUDGET = 4.0  # seconds to measure each embedder
 _AAC_BYTES = 8000  # of a second: VoxCeleb2's m4a have 64 kbit/s
 _ROW = 150  # bytes of a manifest's row, about
 _FLOAT = 4  # bytes
+# Steps of seconds, whatever the corpus.
+_QUICK = {Kind.TRUE_LABELS, Kind.WHITEN, Kind.JOIN, Kind.EXPORT}
 
 T = TypeVar("T")
 
@@ -337,10 +339,42 @@ class Estimator:
             found = self._rest(step, self.size)
         return self._as_recorded(step, found)
 
+    def left(self, steps: Sequence[Step[Any]]) -> tuple[float | None, bool]:
+        """Return the seconds of steps, by what like steps of this run took.
+
+        Arguments
+        ---------
+        steps : sequence of Step
+            Those from the current one on; what is done takes no time.
+
+        Returns
+        -------
+        tuple
+            The seconds, None where no step is known; and whether all that
+            take long are.
+        """
+        hours, is_whole = [], True
+        for step in steps:
+            if step.artifacts.is_done:
+                continue
+            recorded = self._recorded(step)
+            if recorded is not None and recorded.hours is not None:
+                hours.append(recorded.hours)
+            elif step.kind not in _QUICK:
+                is_whole = False
+        return (3600 * sum(hours) if hours else None), is_whole
+
     def _as_recorded(self, step: Step[Any], found: Estimate) -> Estimate:
         """Return an estimate with the hours of a like step of this run."""
-        if self.rates is None:
+        recorded = None if self.rates is None else self._recorded(step)
+        if recorded is None:
             return found
+        return found._replace(hours=recorded.hours, source=recorded.source)
+
+    def _recorded(self, step: Step[Any]) -> Estimate | None:
+        """Return the hours of a like step of this run, scaled; None: none."""
+        if self.size is None:
+            return None
         for other in self.plan.steps:
             if other.recipe != step.recipe or not other.artifacts.is_done:
                 continue
@@ -350,8 +384,8 @@ class Estimator:
             if facts.get("resumed") or not alike or not all(works):
                 continue
             hours = facts.get("seconds", 0) / 3600 * works[0] / works[1]
-            return found._replace(hours=hours, source=other.name)
-        return found
+            return Estimate(hours, source=other.name)
+        return None
 
     def _work(self, step: Step[Any]) -> float:
         """Return what the seconds of like steps are in proportion to."""

@@ -29,6 +29,7 @@ from speechbrain.utils.run_opts import RunOptions
 from speechbrain_ext.utils.command_line import be_driven, run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.shipped import RECIPES, import_folders
 from speechbrain_ext.utils.signals import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,6 @@ _GRACE = 60.0
 # Words by which torchrun counts the processes of a machine itself.
 _COUNTED = ("auto", "cpu", "gpu")
 _OPTIONS = RunOptions().as_dict().keys()
-ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "recipes"
 # What recipes import: seconds, which a run of many steps spends once.
 _IMPORTED = (
     "speechbrain_ext.experiment.run_report",
@@ -219,7 +218,7 @@ def _words(key: str, value: Any) -> list[str]:
 
 def recipe_environment() -> dict[str, str]:
     """Return a recipe's environment: ours, with this package importable."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [*import_folders(), os.environ.get("PYTHONPATH", "")]
     return {
         **CPU_ENVIRONMENT,
         **os.environ,

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -47,8 +48,10 @@ from speechbrain_ext.utils.files import (
 )
 from speechbrain_ext.utils.folder_lock import LOCK, FolderLock
 from speechbrain_ext.utils.provenance import describe_input
+from speechbrain_ext.utils.recipe_help import asks_for_help, recipe_help
 from speechbrain_ext.utils.settings import Settings
-from speechbrain_ext.utils.yaml_trees import parse_options, plain
+from speechbrain_ext.utils.terminal import console_logging
+from speechbrain_ext.utils.yaml_trees import find_yaml, parse_options, plain
 
 logger = logging.getLogger(__name__)
 
@@ -192,10 +195,17 @@ class RecipeRun:
     ):
         self.script = Path(script)
         argv = list(sys.argv[1:] if argv is None else argv)
-        if not argv or argv[0].startswith("-"):
+        self.command = ["python", script, *argv]
+        is_given = bool(argv) and not argv[0].startswith("-")
+        if asks_for_help(argv):
+            leaf = find_yaml(argv[0]) if is_given else None
+            print(recipe_help(kind, self.script, leaf))
+            sys.exit()
+        if not is_given:
             raise InputError(
                 f"usage: python {self.script} HPARAMS.yaml [--key=value ...]; "
-                f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
+                f"no YAML file was given, see hparams/{self.script.stem}*.yaml "
+                "and --help"
             )
         self._refuse_options(kind, argv)
         argv, overrides = split_command_line(argv, kind.keys())
@@ -363,10 +373,8 @@ class RecipeRun:
         # What is done may lie in a read-only folder.
         writable = os.access(log if log.exists() else log.parent, os.W_OK)
         if writable and sb.utils.distributed.if_main_process():
-            setup_logging(
-                sb.core.DEFAULT_LOG_CONFIG,
-                {"handlers": {"file_handler": {"filename": str(log)}}},
-            )
+            setup_logging(sb.core.DEFAULT_LOG_CONFIG, console_logging(str(log)))
+            logger.debug(f"command: {shlex.join(self.command)}")
             # These libraries log every font and every kernel at DEBUG level.
             for chatty in ("matplotlib", "numba", "faiss", "PIL"):
                 logging.getLogger(chatty).setLevel(logging.WARNING)

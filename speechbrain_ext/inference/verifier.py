@@ -50,6 +50,7 @@ from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.shipped import shipped_model
 
 if TYPE_CHECKING:
     from speechbrain_ext.inference.grouping import Groups
@@ -147,7 +148,8 @@ class SpeakerVerifier:
         Arguments
         ---------
         source : str or os.PathLike
-            A local folder, or an id ``owner/name``; of the latter, two files
+            A local folder; the name of a model that comes with the package,
+            ``minivox_whisper``; or an id ``owner/name``, of which two files
             are fetched once and then taken from the cache, also offline.
         device : str or torch.device, optional
             Such as ``cpu`` or ``cuda:0``; a GPU if there is one when None.
@@ -168,7 +170,8 @@ class SpeakerVerifier:
         """
         folder = Path(source)
         if not folder.is_dir():
-            folder = _fetched(str(source), revision, cache_dir)
+            shipped = shipped_model(source)
+            folder = shipped or _fetched(str(source), revision, cache_dir)
         embedder, decision = read_hub_folder(folder)
         card = folder / CARD
         text = card.read_text("utf-8", "replace") if card.is_file() else ""

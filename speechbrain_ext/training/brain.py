@@ -43,6 +43,7 @@ from speechbrain_ext.utils.distributed import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import seed_step
+from speechbrain_ext.utils.terminal import statistics_in_words
 
 logger = logging.getLogger(__name__)
 
@@ -362,6 +363,7 @@ class TrainingBrain(sb.Brain):
     def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
         """Set the epoch that decides the random crops."""
         self.data.crop.epoch = epoch
+        self.step_logger.begin_epoch(epoch, self.settings.n_epochs)
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: Any = None
@@ -390,8 +392,8 @@ class TrainingBrain(sb.Brain):
         """Write an epoch's statistics to the curve and to all loggers."""
         self.curve.append(epoch=epoch, **statistics)
         self.step_logger.epoch(self.optimizer_step, statistics)
-        words = ", ".join(f"{k} {v:.4g}" for k, v in statistics.items())
-        logger.info(f"epoch {epoch}/{self.settings.n_epochs}: {words}")
+        words = statistics_in_words(statistics)
+        logger.info(f"epoch {epoch} of {self.settings.n_epochs}: {words}")
         for each, options in self.train_loggers:
             each.log_stats({"epoch": epoch}, statistics, **options)
 

@@ -19,9 +19,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import speechbrain as sb
-import torch
-
 from speechbrain_ext.utils.errors import InputError, StepError
 from speechbrain_ext.utils.failures import INTERNAL, failure_of
 from speechbrain_ext.utils.signals import Stopped, signals_as_exceptions
@@ -102,8 +99,7 @@ def run(main: Callable[..., Any]) -> None:
                 )
             status = _end(error)
         finally:
-            if sb.utils.distributed.is_distributed_initialized():
-                torch.distributed.destroy_process_group()
+            _leave_processes()
         sys.exit(status)
 
 
@@ -132,7 +128,7 @@ def _end(error: BaseException) -> int:
     traceback.clear_frames(error.__traceback__)
     kept = _keep(f"{line}\n{text}", always=not stopped)
     if stopped:
-        if sb.utils.distributed.if_main_process() and not _is_driven:
+        if _is_main_process() and not _is_driven:
             _say(line)
         return failure.status
     if failure.status == INTERNAL:
@@ -180,3 +176,21 @@ def _let_go_of_output() -> None:
     except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave_processes() -> None:
+    """End the group of processes that a training has joined, if any."""
+    # What has not imported torch is in no group, and need not import it now.
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available():
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _is_main_process() -> bool:
+    """Return whether this process is the first of its group, or alone."""
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available():
+        if torch.distributed.is_initialized():
+            return torch.distributed.get_rank() == 0
+    return os.environ.get("RANK", "0") == "0"

@@ -19,10 +19,9 @@ import errno
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
-from typing import NamedTuple
-
-import torch
+from typing import Any, NamedTuple
 
 from speechbrain_ext.utils.errors import InputError, StepError
 
@@ -108,13 +107,21 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, (MemoryError, *_of_torch("OutOfMemoryError"))):
         return True
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno == errno.ENOMEM
     if isinstance(error, (RuntimeError, OSError)):
         return _NO_MEMORY.search(str(error)) is not None
     return False
+
+
+def _of_torch(name: str) -> tuple[type[BaseException], ...]:
+    """Return a kind of torch's errors, none where torch is not imported."""
+    found: Any = sys.modules.get("torch")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return () if found is None else (found,)
 
 
 def _system_error(error: BaseException) -> int | None:
@@ -125,7 +132,7 @@ def _system_error(error: BaseException) -> int | None:
     if not isinstance(error, Exception):
         return None
     number = _number_in(str(error))
-    if number or isinstance(error, torch.distributed.DistError):
+    if number or isinstance(error, _of_torch("distributed.DistError")):
         return number
     if _SYSTEM_WORDS.search(str(error)):
         causes = [e for e in _causes(error) if isinstance(e, OSError)]

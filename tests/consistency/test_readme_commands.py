@@ -7,13 +7,16 @@ import pytest
 from house import DRIVER, ROOT, recipe_of, recipes
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_ext import __main__ as sbext
 from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import longest_plan
 from speechbrain_ext.experiment.plan_check import check_plan
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.settings import RunRounds
+from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.yaml_trees import find_yaml
 
 # Programs that are not ours and need no check.
 # SpeechBrain's, run by tests/recipes/test_convert.py where there is a checkout.
@@ -68,10 +71,23 @@ def check_driver(name, debug, overrides):
     check_plan(longest_plan(settings))
 
 
+def check_sbext(words):
+    """What the command does before it imports what computes."""
+    name = {sbext.command_of(n): n for n in recipes()}.get(words[0])
+    if name is None:
+        assert words[0] in sbext.PROGRAMS, words[0]
+        parser_of(words[0]).parse_args(words[1:])
+        return
+    leaf, *options = sbext.with_yaml(name, words[1:])
+    check_recipe(f"recipes/{name}.py", [str(find_yaml(leaf)), *options])
+
+
 def check(words):
     scripts = [i for i, word in enumerate(words) if word.endswith(".py")]
     if words[0] == "make":
         check_make(words[1:])
+    elif words[0] == "sbext":
+        check_sbext(words[1:])
     elif scripts:
         assert re.fullmatch(r"(python3?|torchrun)", words[0]), words
         script = words[scripts[0]]
@@ -139,6 +155,8 @@ def test_blocks_become_commands():
         "python recipes/make_oracle_labels.py hparams/make_oracle_labels.yaml "
         "--oracle=b",
         "python benchmarks/none.py",
+        "sbext run quikstart",
+        "sbext train-dion",
         "frobnicate --all",
     ],
 )

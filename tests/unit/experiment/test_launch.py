@@ -10,10 +10,10 @@ import time
 
 import pytest
 import warm
+from house import ROOT
 
 from speechbrain_ext.experiment.launch import (
     CPU_ENVIRONMENT,
-    ROOT,
     can_fork,
     check_launcher,
     launcher_words,
