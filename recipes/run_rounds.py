@@ -46,6 +46,7 @@ from speechbrain_ext.experiment.estimates import (
 from speechbrain_ext.experiment.late_values import late_values
 from speechbrain_ext.experiment.launch import (
     AUTO_LAUNCHER,
+    how_ended,
     launcher_words,
     recipe_words,
     run_recipe,
@@ -60,7 +61,7 @@ from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.stage_records import move_aside
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.errors import InputError, StepError
 from speechbrain_ext.utils.files import (
     read_json,
     remove_leftovers,
@@ -164,10 +165,11 @@ def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
     code = run_recipe(words)
     if code:
         print(f"its command: {shlex.join(words)}", flush=True)
-        raise InputError(
-            f"step {step.name} ended with status {code}, see above and "
+        raise StepError(
+            f"step {step.name} {how_ended(code)}, see above and "
             f"{step.folder / 'log.txt'}; once the cause is removed the same "
-            "command goes on from here"
+            "command goes on from here",
+            code,
         )
 
 
@@ -210,6 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     settings: RunRounds = recipe.settings
     if recipe.run_opts.debug:
         settings = debug_plan(settings)
+        recipe.folder = Path(settings.output_folder)
     if recipe.options.device is not None and settings.launcher == AUTO_LAUNCHER:
         # A device that is given is one process's.
         settings = dataclasses.replace(settings, launcher=[])
@@ -220,6 +223,7 @@ def main(argv: list[str] | None = None) -> None:
     check_run(longest, settings.dry_run, device)
     if settings.dry_run:
         return
+    recipe.claim()
     if settings.overwrite:
         first = longest.steps[0].name
     note = Path(settings.output_folder) / "restart.json"
@@ -233,6 +237,7 @@ def main(argv: list[str] | None = None) -> None:
     with recorded_command(folder, recipe.command):
         run_plan(settings, given_options(recipe.options))
     note.unlink(missing_ok=True)
+    recipe.release()
 
 
 def run_plan(settings: RunRounds, options: list[str]) -> None:

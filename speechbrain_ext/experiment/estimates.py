@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import soundfile
 import torch
 
 from speechbrain_ext.clustering.settings import MakePseudoLabels
 from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio_files import length_of
 from speechbrain_ext.dataio.audio_tree import AudioTree, is_aac
 from speechbrain_ext.dataio.corpus_files import CorpusFiles
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, read_manifest
@@ -206,12 +206,10 @@ def _mean_seconds(tree: AudioTree) -> float:
         if is_aac(path):
             found.append(tree.sizes[row] / _AAC_BYTES)
             continue
-        try:
-            header = soundfile.info(path)
+        n_frames, reason = length_of(path)
         # Preparation lists such files with the reason.
-        except soundfile.LibsndfileError:
-            continue
-        found.append(header.frames / header.samplerate)
+        if not reason:
+            found.append(n_frames / SAMPLE_RATE)
     return float(np.mean(found)) if found else 0.0
 
 
@@ -594,7 +592,10 @@ class Estimator:
             # Decoding m4a and synthesis are not measured.
             return Estimate(disk=disk)
         # A header takes no longer than the first samples.
-        each = self.rates.read_seconds(size.audio, 0.01)
+        heard = 0.01
+        if settings.check_samples or settings.convert_to_wav:
+            heard = (size.train_seconds + size.test_seconds) / n_rows
+        each = self.rates.read_seconds(size.audio, heard)
         hours = n_rows * each / max(settings.num_workers, 1) / 3600
         return Estimate(hours, float(1000 * n_rows), disk)
 

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio import OTHER_FILE, read_speech
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.corpus import measure
 from speechbrain_ext.dataio.embedding_files import read_array
@@ -205,7 +205,8 @@ class _ReadableFiles(torch.utils.data.Dataset):
         for row in self.batches[index]:
             n_frames = int(self.manifest.stop[row])
             try:
-                wavs.append(read_crop(self.paths[row], 0, n_frames))
+                path = self.paths[row]
+                wavs.append(read_speech(path, 0, n_frames, OTHER_FILE))
                 rows.append(row)
             except InputError as error:
                 reasons.append(str(error))

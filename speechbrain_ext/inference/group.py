@@ -54,12 +54,18 @@ def main(argv: list[str] | None = None) -> None:
     )
     table = table_of(files.names, groups, given.folder)
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / TABLE, table.to_csv(index=False))
-    write_text(output / PAGE, page_of(table, given.folder, output, files.bad))
+    page = page_of(table, given.folder, output, files.bad)
+    write_text(output / TABLE, _in_utf8(table.to_csv(index=False)))
+    write_text(output / PAGE, _in_utf8(page))
     print(
         f"{groups.n_speakers} speakers in {len(table):,} files; "
         f"{len(files.bad):,} files were left out; listen: {output / PAGE}"
     )
+
+
+def _in_utf8(text: str) -> str:
+    """Escape what is not UTF-8: the names of some files."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def checked_output(path: str) -> Path:
@@ -155,7 +161,7 @@ def _entry(row: Any, start: str) -> dict[str, Any]:
     path = os.path.join(start, row.ID)
     return {
         "name": row.ID,
-        "address": quote(path.replace(os.sep, "/")),
+        "address": quote(os.fsencode(path.replace(os.sep, "/"))),
         "similarity": row.similarity,
         "unsure": row.similarity - row.other < _UNSURE,
     }
