@@ -103,21 +103,6 @@ def run(main: Callable[..., Any]) -> None:
         sys.exit(status)
 
 
-def _leave_processes() -> None:
-    """End the group of processes that a training has joined, if any."""
-    # What has not imported torch is in no group, and need not import it now.
-    torch = sys.modules.get("torch")
-    if torch and torch.distributed.is_available():
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-
-
-def _is_main_process() -> bool:
-    """Return whether this process speaks for those of its training."""
-    speechbrain = sys.modules.get("speechbrain")
-    return not speechbrain or speechbrain.utils.distributed.if_main_process()
-
-
 @contextlib.contextmanager
 def _quiet_logging() -> Iterator[None]:
     """Print no traceback where a log's disk is full: the work will tell."""
@@ -191,3 +176,21 @@ def _let_go_of_output() -> None:
     except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave_processes() -> None:
+    """End the group of processes that a training has joined, if any."""
+    # What has not imported torch is in no group, and need not import it now.
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available():
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _is_main_process() -> bool:
+    """Return whether this process is the first of its group, or alone."""
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available():
+        if torch.distributed.is_initialized():
+            return torch.distributed.get_rank() == 0
+    return os.environ.get("RANK", "0") == "0"

@@ -16,13 +16,12 @@ status meaning
 from __future__ import annotations
 
 import errno
-import operator
 import os
 import re
 import signal
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from speechbrain_ext.utils.errors import InputError, StepError
 
@@ -107,13 +106,6 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(INTERNAL, reason, _MENDED)
 
 
-def _of_torch(name: str) -> tuple[type[BaseException], ...]:
-    """Return a class of torch's errors; none where torch was not imported."""
-    if "torch" not in sys.modules:
-        return ()
-    return (operator.attrgetter(name)(sys.modules["torch"]),)
-
-
 def _is_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, *_of_torch("OutOfMemoryError"))):
         return True
@@ -122,6 +114,14 @@ def _is_of_memory(error: BaseException) -> bool:
     if isinstance(error, (RuntimeError, OSError)):
         return _NO_MEMORY.search(str(error)) is not None
     return False
+
+
+def _of_torch(name: str) -> tuple[type[BaseException], ...]:
+    """Return a kind of torch's errors, none where torch is not imported."""
+    found: Any = sys.modules.get("torch")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return () if found is None else (found,)
 
 
 def _system_error(error: BaseException) -> int | None:
