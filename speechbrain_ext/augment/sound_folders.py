@@ -59,6 +59,9 @@ def check_sounds(folder: PathLike, rir_folder: PathLike | None = None) -> None:
     Traceback (most recent call last):
     speechbrain_ext.utils.errors.InputError: nowhere/noise holds no ...
     """
+    # Settings import this module, and must load no NumPy.
+    from speechbrain_ext.dataio.audio_stream import header_problem
+
     folders = [Path(folder) / kind for kind in ("noise", "music", "speech")]
     # numpy and soundfile: settings import this module, and help does both
     # without.
