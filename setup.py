@@ -13,7 +13,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["speechbrain_ext", "speechbrain_ext.*"]),
-    package_data={"speechbrain_ext.experiment": ["templates/*"]},
+    package_data={
+        "speechbrain_ext.experiment": ["templates/*"],
+        "speechbrain_ext.report": ["templates/*", "reference/*"],
+    },
     install_requires=[
         "speechbrain>=1.1,<1.2",
         "torch>=2.6",

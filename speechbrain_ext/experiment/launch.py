@@ -35,10 +35,10 @@ ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 # What recipes import: seconds, which a run of many steps spends once.
 _IMPORTED = (
-    "speechbrain_ext.experiment.run_report",
     "speechbrain_ext.experiment.training_run",
     "speechbrain_ext.inference.verifier",
     "speechbrain_ext.models.extraction",
+    "speechbrain_ext.report.run_report",
     "speechbrain_ext.training.networks",
     "speechbrain_ext.verification.system",
 )

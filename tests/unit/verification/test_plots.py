@@ -28,7 +28,7 @@ def test_eer_has_a_line_a_list_and_the_near_yardsticks():
     assert "supervised 15.80 (cited)" in names
     assert {"MiniVox, dev", "MiniVox, E"} <= set(names)
     assert not any("chance" in name for name in names)
-    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    ticks = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert ticks == ["DINO", "round 1"]
 
 
