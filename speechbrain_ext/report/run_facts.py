@@ -43,8 +43,8 @@ def settings_tables(step: Step[Any]) -> list[Table]:
             default = _recorded(default)
         row = {
             "setting": key,
-            "value": _brief(value),
-            "default": "–" if default is REQUIRED else _brief(default),
+            "value": brief(value),
+            "default": "–" if default is REQUIRED else brief(default),
             "meaning": known[key].doc if key in known else "",
         }
         (same if value == default else changed).append(row)
@@ -61,7 +61,14 @@ def _recorded(default: Wired) -> dict[str, Any]:
     return {**(parse_yaml(arguments) or {}), "!": tag}
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """Return a value as one would type it, cut where it is long.
+
+    Example
+    -------
+    >>> brief(None), brief([1, 2])
+    ('null', '[1, 2]')
+    """
     text = shown(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 

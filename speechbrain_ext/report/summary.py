@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from speechbrain_ext.experiment.plan import Plan
 from speechbrain_ext.experiment.run_results import Scored, compared_on
 from speechbrain_ext.experiment.steps import Role
 from speechbrain_ext.report.page import Answer, Number
+from speechbrain_ext.report.run_facts import duration
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.results import Result
 
@@ -128,7 +130,7 @@ def what_was_made(plan: Plan) -> str:
     size = ""
     if "n_train" in facts:
         hours = facts.get("hours_train")
-        of = "" if hours is None else f" ({hours:.1f} h)"
+        of = "" if hours is None else f" ({duration(3600 * hours)})"
         size = f"{facts['n_train']:,} utterances{of} of "
     first = next(
         (s.system.row for s in plan.steps if s.system.role is Role.BOOTSTRAP),
@@ -144,7 +146,9 @@ def what_was_made(plan: Plan) -> str:
         f"{', then a larger margin' if tuned else ''}."
     )
     if plan.model_folder is not None:
-        words += f" It lies in {plan.model_folder}."
+        folder = os.path.relpath(plan.model_folder, settings.output_folder)
+        inside = not folder.startswith(os.pardir)
+        words += f" It lies in {folder if inside else plan.model_folder}."
     return words
 
 
@@ -263,9 +267,9 @@ def next_steps(
             "The voices are synthetic: run the plan folder on a folder of real "
             "speech before judging anything."
         )
-    if paired is not None and not (
-        paired.eer_difference.p_value < 0.05 and paired.eer_difference.value < 0
-    ):
+    better = paired is not None and paired.eer_difference.p_value < 0.05
+    better = better and paired.eer_difference.value < 0
+    if paired is not None and not better:
         steps.append(
             "The rounds did not lower the error rate: listen to the clusters "
             "below. Clusters that mix voices want a larger n_clusters, voices "
@@ -281,7 +285,7 @@ def next_steps(
             "More recordings of each speaker, augmentation, or a stronger "
             "bootstrap make better clusters."
         )
-    elif ratio is not None:
+    elif ratio is not None and better:
         steps.append(
             "Labels would gain little: a larger encoder or more speech helps "
             "more than better clusters."

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from speechbrain_ext.losses.two_gaussians import Mixture
@@ -22,6 +23,7 @@ from speechbrain_ext.utils.plotting import (
     need,
     outer_legend,
     panels,
+    plain_number,
     whole_numbers,
     wrapped,
 )
@@ -120,7 +122,10 @@ def dino_diagnostics(
         },
         bands or {},
     )
+    prototypes = figure.axes[3].yaxis
     figure.axes[3].set_yscale("log")
+    prototypes.set_major_formatter(FuncFormatter(plain_number))
+    prototypes.set_minor_formatter(NullFormatter())
     axes = figure.axes[0]
     axes.axhline(ln_k, color="0.5", linestyle=":", label="ln K")
     axes.legend(frameon=False, fontsize=SMALL)

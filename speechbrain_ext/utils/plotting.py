@@ -15,9 +15,11 @@ import matplotlib
 import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
+from speechbrain_ext.utils.templates import printable
 
 DPI = 160
 # Okabe and Ito's palette without yellow: safe for colour-blind readers.
@@ -117,6 +119,11 @@ def outer_legend(axes: Axes) -> None:
 
 
 def laid_out(figure: Figure) -> Figure:
+    """Give a plot its layout and style; names in it are drawn as they are."""
+    for text in figure.findobj(Text):
+        # A user's name may hold a dollar, or bytes that are no UTF-8.
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text()))
     figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.06)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
