@@ -12,7 +12,7 @@ from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.artifacts import LabelArtifacts
 from speechbrain_ext.report.clips import ClipCutter
-from speechbrain_ext.report.page import Block, Clips, Table
+from speechbrain_ext.report.page import Block, Clips, Fold, Table
 from speechbrain_ext.utils.files import read_json
 
 _MOST_ROWS = 200
@@ -88,7 +88,9 @@ def cluster_blocks(clusters: Clusters, cutter: ClipCutter) -> list[Block]:
             "one in the middle and the least sure. Do they sound alike?"
         )
         blocks.append(Clips("Listen to clusters", caption, groups))
-    blocks.append(cluster_table(clusters))
+    table = cluster_table(clusters)
+    note = "size, cohesion, margin and, where known, purity"
+    blocks.append(Fold("Browse clusters", note, [table]))
     return blocks
 
 

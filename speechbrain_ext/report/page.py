@@ -61,7 +61,6 @@ class Plot(NamedTuple):
     heading: str
     caption: str
     figure: Figure
-    kind = "plot"
 
     @property
     def words(self) -> str:
@@ -87,7 +86,6 @@ class Table(NamedTuple):
     heading: str
     rows: Sequence[Mapping[str, Cell]]
     caption: str = ""
-    kind = "table"
 
 
 class Clip(NamedTuple):
@@ -108,14 +106,12 @@ class Clips(NamedTuple):
     heading: str
     caption: str
     groups: Sequence[tuple[str, Sequence[Clip]]]
-    kind = "clips"
 
 
 class Text(NamedTuple):
     """Paragraphs."""
 
     paragraphs: Sequence[str]
-    kind = "text"
 
 
 class Fold(NamedTuple):
@@ -124,7 +120,6 @@ class Fold(NamedTuple):
     heading: str
     note: str
     blocks: Sequence[Block]
-    kind = "fold"
 
 
 Block = Plot | Table | Clips | Text | Fold

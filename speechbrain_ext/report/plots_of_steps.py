@@ -114,7 +114,7 @@ def churn_sections(plan: Plan) -> list[Block]:
         return []
     caption = (
         "Share of training utterances that changed cluster since the round "
-        "before. It should fall from round to round. No true labels are used."
+        "before. It usually falls from round to round. No true labels are used."
     )
     chosen = round_system(plan.rounds.chosen).name
     return [Plot("Churn", caption, churn_by_round(churns, chosen))]

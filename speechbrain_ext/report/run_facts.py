@@ -34,14 +34,15 @@ def settings_tables(step: Step[Any]) -> list[Table]:
     given = facts.get("hparams", {})
     kind = settings_of(step.recipe)
     known = kind.keys()
-    changed, same = [], []
+    changed: list[dict[str, Cell]] = []
+    same: list[dict[str, Cell]] = []
     for key, value in given.items():
         default = REQUIRED
         if key in known:
             default = kind.default_of(key, given)
         if isinstance(default, Wired):
             default = _recorded(default)
-        row = {
+        row: dict[str, Cell] = {
             "setting": key,
             "value": brief(value),
             "default": "–" if default is REQUIRED else brief(default),

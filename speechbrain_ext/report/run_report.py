@@ -85,7 +85,7 @@ from speechbrain_ext.verification.tables import (
 
 PAGE = "report.html"
 # Columns that stand elsewhere on the page.
-_ELSEWHERE = ("caveat", "interval", "protocol", "scores", "device")
+_ELSEWHERE = ("caveat", "interval", "protocol", "device")
 
 
 class Run(NamedTuple):
@@ -171,7 +171,17 @@ def first_blocks(run: Run) -> list[Block]:
     if run.found is None:
         return []
     name, backend = run.found.trials, run.found.backend
-    members = _results(run.results, name, backend)
+    shared = [
+        one
+        for one in run.scored
+        # The model to share has been scored as the last round.
+        if one.system.role is not Role.PUBLISHED and one.has(name, backend)
+    ]
+    members = [one.result(name, backend) for one in shared]
+    systems = {
+        one.result(name, backend).system.name: one.scores(name, backend)
+        for one in shared
+    }
     true = run.found.supervised
     reference = None if true is None else run.found.result(true)
     shown = [r for r in members if r is not reference]
@@ -180,7 +190,7 @@ def first_blocks(run: Run) -> list[Block]:
     rows = tables(members, run.yardsticks)
     return [
         eer_plot(shown, run.yardsticks, where, reference),
-        det_plot(_scores(run, name, backend), where, supervised),
+        det_plot(systems, where, supervised),
         *[
             Table(f"All systems {where}", _narrow(found), words)
             for words, found in list(rows.items())[:1]
@@ -233,7 +243,7 @@ def list_fold(run: Run, name: str) -> Fold:
     """Return what there is on one trial list, folded by back-end."""
     members = _results(run.results, name)
     blocks: list[Block] = [
-        Table(words, rows)
+        Table(words, _narrow(rows))
         for words, rows in tables(members, run.yardsticks).items()
         if not words.endswith("what calibration costs")
     ]
@@ -324,7 +334,7 @@ def rounds_fold(plan: Plan) -> Fold:
     if any(len(row) > 1 for row in rows):
         caption = (
             "Churn, the share of utterances that moved to another cluster, "
-            "should fall from round to round; cohesion and margin should rise. "
+            "usually falls from round to round, and cohesion rises. "
             "NMI, ARI and purity compare with the true speakers: they are "
             "reported and used for nothing."
         )

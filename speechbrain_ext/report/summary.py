@@ -253,6 +253,12 @@ def is_worse_than_nothing(result: Result) -> bool:
     return result.actual_dcf is not None and result.actual_dcf >= 1
 
 
+def _is_better(paired: Comparison) -> bool:
+    """Whether the second system is shown to be better."""
+    change = paired.eer_difference
+    return change.p_value < 0.05 and change.value < 0
+
+
 def next_steps(
     plan: Plan,
     found: Standing,
@@ -267,8 +273,7 @@ def next_steps(
             "The voices are synthetic: run the plan folder on a folder of real "
             "speech before judging anything."
         )
-    better = paired is not None and paired.eer_difference.p_value < 0.05
-    better = better and paired.eer_difference.value < 0
+    better = paired is not None and _is_better(paired)
     if paired is not None and not better:
         steps.append(
             "The rounds did not lower the error rate: listen to the clusters "

@@ -84,10 +84,11 @@ def test_what_is_heard_is_the_largest_the_least_sure_the_mixed_the_split(
 
 
 def test_clips_say_what_they_are(tmp_path):
-    heard, table = cluster_blocks(clusters(tmp_path), ClipCutter(tmp_path))
+    heard, browser = cluster_blocks(clusters(tmp_path), ClipCutter(tmp_path))
     clip = heard.groups[0][1][0]
     assert clip.words == "u0: margin 0.90, speaker x, in p0"
-    assert (tmp_path / clip.path).is_file() and table.rows
+    assert (tmp_path / clip.path).is_file()
+    assert browser.blocks[0].rows
 
 
 def test_clusters_without_margins_have_a_table_and_a_largest(tmp_path):

@@ -11,10 +11,12 @@ from run_steps import (
     TOPLINE,
     plan_of,
     scored_of,
+    step,
     with_scores,
 )
 
 from speechbrain_ext.clustering.stopping import Rounds
+from speechbrain_ext.experiment.steps import Kind
 from speechbrain_ext.report.summary import (
     answer,
     is_worse_than_nothing,
@@ -71,7 +73,7 @@ def test_a_round_that_was_not_chosen_is_not_the_runs_model(tmp_path):
 
 
 def test_without_scores_the_advice_is_to_label_trials(tmp_path):
-    plan = plan_of(tmp_path, [])
+    plan = plan_of(tmp_path, [step(tmp_path, ROUND1, Kind.TRAIN)])
     top = answer(plan, [], ["DINO: Not healthy"])
     assert top.numbers == () and "label some trials" in top.next_steps[1]
     assert top.next_steps[0] == "DINO: Not healthy"
