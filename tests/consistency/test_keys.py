@@ -7,7 +7,7 @@ import itertools
 import re
 
 import pytest
-from bad_values import asked_for, required
+from benchmarks.bad_values import asked_for, required
 from house import PACKAGE, ROOT, leaves, recipe_of, recipes
 from speechbrain.utils.run_opts import RunOptions
 

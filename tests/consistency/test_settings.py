@@ -11,7 +11,7 @@ import re
 import sys
 
 import pytest
-from bad_values import (
+from benchmarks.bad_values import (
     asked_for,
     option,
     out_of_range,
