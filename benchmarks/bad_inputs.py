@@ -53,7 +53,13 @@ _LIMIT = 30.0  # seconds of a case
 _VALUES_A_KEY = 3
 _MODEL = _ROOT / "pretrained" / "minivox_whisper"
 # Why a case that is accepted is right: by ending of its name.
-DEFENDED: dict[str, str] = {}
+_NO_RECORD = (
+    "what is no record does not show the stage finished: it runs and writes one"
+)
+DEFENDED: dict[str, str] = {
+    f"out/stage.json: {shape!r}": _NO_RECORD
+    for shape in ("[]", "null", "{}", "", "{")
+}
 
 
 @dataclasses.dataclass
@@ -338,6 +344,9 @@ def run_case(case: Case, folder: Path) -> tuple[int | None, str]:
         with open(log, "wb") as out:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
+        # A caller may have put other objects in their place.
+        sys.stdout = open(1, "w", closefd=False)
+        sys.stderr = open(2, "w", closefd=False)
         os.chdir(folder)
         if case.harm is not None:
             case.harm()
@@ -405,7 +414,11 @@ def make_chain(folder: Path) -> None:
         ),
         ("make_pseudo_labels", CHAIN[1][1], "labels"),
         ("convert_embeddings", CHAIN[3][1], "as_pt"),
-        ("convert_embeddings", "--embeddings=tested --to_format=kaldi", "as_kaldi"),
+        (
+            "convert_embeddings",
+            "--embeddings=tested --to_format=kaldi",
+            "as_kaldi",
+        ),
     ]
     for recipe, text, output in made:
         leaf = str(_HPARAMS / f"{recipe}.yaml")
@@ -415,9 +428,8 @@ def make_chain(folder: Path) -> None:
             sys.exit(f"{recipe} ended with {status} on good input:\n{said}")
 
 
-def run_campaign(cases: list[Case], folder: Path) -> list[dict[str, Any]]:
-    """Run cases, each in a copy of the chain; return what became of them."""
-    found = []
+def run_campaign(cases: list[Case], folder: Path) -> Iterator[dict[str, Any]]:
+    """Run cases, each in a copy of the chain; yield what became of each."""
     chain, place = folder / "chain", folder / "case"
     make_chain(chain)
     for case in cases:
@@ -431,15 +443,12 @@ def run_campaign(cases: list[Case], folder: Path) -> list[dict[str, Any]]:
         status, said = run_case(case, place)
         lines = [line for line in said.splitlines() if line.strip()]
         last = lines[-1] if lines else ""
-        found.append(
-            {
-                "program": case.program,
-                "case": case.name,
-                "outcome": outcome(case, status, said),
-                "said": last.replace(str(_ROOT), "")[:300],
-            }
-        )
-    return found
+        yield {
+            "program": case.program,
+            "case": case.name,
+            "outcome": outcome(case, status, said),
+            "said": last.replace(str(_ROOT), "")[:300],
+        }
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -499,16 +508,21 @@ def main(argv: list[str] | None = None) -> None:
         importlib.import_module(f"recipes.{recipe}")
     gc.freeze()
     started = time.monotonic()
-    cases = [*bad_values(), *bad_files(), *bad_models()][:: arguments.every]
-    found = run_campaign(cases, arguments.folder.absolute())
-    report = {
-        "kind": "benchmark",
-        "what": "bad values and files for every recipe and command",
-        **summary(found),
-        "seconds": round(time.monotonic() - started),
-        **machine("cpu"),
-    }
-    write_json(arguments.output, report)
+    cases = [*bad_files(), *bad_models(), *bad_values()][:: arguments.every]
+    found = []
+    for each in run_campaign(cases, arguments.folder.absolute()):
+        found.append(each)
+        if len(found) % 50 == 0 or len(found) == len(cases):
+            report = {
+                "kind": "benchmark",
+                "what": "bad values and files for every recipe and command",
+                "n_planned": len(cases),
+                "every": arguments.every,
+                **summary(found),
+                "seconds": round(time.monotonic() - started),
+                **machine("cpu"),
+            }
+            write_json(arguments.output, report)
     print(json.dumps(report["outcomes"]), f"written: {arguments.output}")
 
 

@@ -11,6 +11,8 @@ import re
 import sys
 
 import pytest
+from house import leaves, recipe_of, recipes
+
 from benchmarks.bad_values import (
     asked_for,
     option,
@@ -19,8 +21,6 @@ from benchmarks.bad_values import (
     wrong_arguments,
     wrong_types,
 )
-from house import leaves, recipe_of, recipes
-
 from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,
     settings_of,
