@@ -60,6 +60,8 @@ DEFENDED: dict[str, str] = {
     f"out/stage.json: {shape!r}": _NO_RECORD
     for shape in ("[]", "null", "{}", "", "{")
 }
+_ALL_DEFAULTS = "a YAML may leave out all: the command line gives what it must"
+DEFENDED |= {"its YAML: empty": _ALL_DEFAULTS, "its YAML: null": _ALL_DEFAULTS}
 
 
 @dataclasses.dataclass
@@ -115,7 +117,11 @@ CHAIN: list[tuple[str, str, list[str]]] = [
         "extract_embeddings",
         "--embedder_folder=embedder --annotation=toy/test.csv "
         "--data_folder=toy --num_workers=0 --chunk_size=8",
-        ["embedder/config.json", "embedder/model.safetensors", "toy/test.csv"],
+        [
+            "embedder/hyperparams.yaml",
+            "embedder/embedding_model.ckpt",
+            "toy/test.csv",
+        ],
     ),
     (
         "make_pseudo_labels",
@@ -125,9 +131,9 @@ CHAIN: list[tuple[str, str, list[str]]] = [
     ),
     (
         "score_trials",
-        "--embeddings_folder=tested --trials={test:toy/trials/test.txt} "
+        "--embeddings_folder=tested --trials={test:toy/trials/toy.txt} "
         "--n_bootstrap=5",
-        ["tested/embeddings.npy", "toy/trials/test.txt", "tested/stage.json"],
+        ["tested/embeddings.npy", "toy/trials/toy.txt", "tested/stage.json"],
     ),
     (
         "convert_embeddings",
@@ -157,12 +163,12 @@ CHAIN: list[tuple[str, str, list[str]]] = [
     (
         "whiten_embedder",
         "--embedder_folder=embedder --embeddings_folder=vectors",
-        ["embedder/config.json", "embedder/model.safetensors"],
+        ["embedder/hyperparams.yaml", "embedder/embedding_model.ckpt"],
     ),
     (
         "join_embedders",
         "--embedder_folders=[embedder,embedder]",
-        ["embedder/config.json", "embedder/model.safetensors"],
+        ["embedder/hyperparams.yaml", "embedder/embedding_model.ckpt"],
     ),
     (
         "prepare_folder",
@@ -349,7 +355,11 @@ def run_case(case: Case, folder: Path) -> tuple[int | None, str]:
         sys.stderr = open(2, "w", closefd=False)
         os.chdir(folder)
         if case.harm is not None:
-            case.harm()
+            try:
+                case.harm()
+            except OSError as error:
+                print(f"the campaign itself failed: {error}")
+                os._exit(1)
         code = become(case.program, case.words)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -378,6 +388,8 @@ def outcome(case: Case, status: int | None, said: str) -> str:
     """
     if status is None:
         return "hang"
+    if said.startswith("the campaign itself failed"):
+        raise RuntimeError(f"{case.program}, {case.name}: {said}")
     if "Traceback (most recent call last)" in said:
         return "raw traceback"
     if status == 0:
