@@ -96,7 +96,7 @@ def bad_values() -> Iterator[Case]:
         folder = _ROOT / "hparams"
         pattern = "plans/*.yaml" if recipe == "run_rounds" else f"{recipe}*"
         leaf = min(folder.glob(pattern))
-        given = {**required(keys), **asked_for(leaf)}
+        given = {**asked_for(leaf), **required(keys)}
         given["output_folder"] = "out"
         for key, fact in keys.items():
             types, ranges = wrong_types(fact), out_of_range(fact)
