@@ -185,8 +185,9 @@ def _replace(path: str, content: bytes) -> None:
 
 
 def _half(path: str) -> None:
+    # Not between two records: what is left would be whole.
     content = Path(path).read_bytes()
-    _replace(path, content[: len(content) // 2])
+    _replace(path, content[: len(content) // 2 - 1])
 
 
 def _folder(path: str) -> None:
