@@ -128,9 +128,9 @@ def laid_out(figure: Figure) -> Figure:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=SMALL)
-        axes.xaxis.label.set_size(TITLE)
-        axes.yaxis.label.set_size(TITLE)
-        axes.title.set_size(TITLE)
+        axes.xaxis.label.set_fontsize(TITLE)
+        axes.yaxis.label.set_fontsize(TITLE)
+        axes.title.set_fontsize(TITLE)
     return figure
 
 
