@@ -32,6 +32,7 @@ from speechbrain_ext.report.page import (
     Page,
     Plot,
     Table,
+    Text,
     write_page,
 )
 from speechbrain_ext.report.run_facts import brief, duration
@@ -313,9 +314,16 @@ def _steps(
     runs: tuple[FinishedRun, FinishedRun],
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield the steps of either run with their records, empty if missing."""
-    names = [*runs[0].records, *runs[1].records]
-    for name in sorted(set(names), key=lambda step: _place(step.split("/")[0])):
+    names = {**runs[0].records, **runs[1].records}
+    for name in sorted(names, key=_order):
         yield name, [one.records.get(name, {}) for one in runs]
+
+
+def _order(step: str) -> tuple[tuple[int, str], int]:
+    """Return where a step stands in a run."""
+    system, _, folder = step.partition("/")
+    kinds = [kind.folder_name for kind in Kind]
+    return _place(system), kinds.index(folder) if folder in kinds else 0
 
 
 def _settings(
@@ -331,6 +339,8 @@ def _settings(
             ]
             if values[0] != values[1]:
                 rows.append(_row(step, key, names, values))
+    if not rows:
+        return [Text(["No setting differs."])]
     return [Table("Settings", rows)]
 
 
