@@ -1,9 +1,9 @@
 """Hooks of mkdocs: what the site of docs/ has beside the files there.
 
 The README is its first page, and other texts of the repository are pages too.
-A link from docs/ to a file outside leads to a copy of it. A table of keys stands
-where a page says ``<!-- keys: RECIPE -->``, and the public names of the rooms
-are pages of the API reference.
+A link from docs/ to a file outside leads to a copy of it. A table of keys
+stands where a page says ``<!-- keys: RECIPE -->``, and the public names of the
+rooms are pages of the API reference.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Words of the glossary, linked where a page uses them first.
 
-``python docs/tools/terms.py`` writes the links; a test asks that none is missing.
+``python docs/tools/terms.py`` writes the links; a test asks that none is
+missing.
 """
 
 from __future__ import annotations
