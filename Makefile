@@ -38,7 +38,9 @@ environment: $(READY)
 $(READY):
 	rm -rf "$(VENV)"
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('the pinned versions need Python 3.11 or later; give one with PYTHON=...')"
+	@echo "installing into $(VENV): about 6.5 GB, once for these pins"
 	$(PYTHON) -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet --constraint constraints.txt ".[dev,docs]"
+	"$(VENV)/bin/python" -m pip install --constraint constraints.txt ".[dev]"
 	"$(VENV)/bin/python" -m pip uninstall --quiet --yes speechbrain-ext
 	touch "$(READY)"

@@ -35,7 +35,7 @@ from recipes import make_pseudo_labels
 from speechbrain_ext.clustering import cut_tree, kmeans, ward_tree
 from speechbrain_ext.clustering.label_metrics import truth_statistics
 from speechbrain_ext.dataio.manifest import write_manifest
-from speechbrain_ext.utils.files import read_json, write_json
+from speechbrain_ext.utils.files import read_json, reserve, write_json
 from speechbrain_ext.utils.provenance import versions
 from speechbrain_ext.utils.vectors import unit_rows
 
@@ -90,6 +90,7 @@ def draw_corpus(
     x = np.lib.format.open_memmap(
         folder / "embeddings.npy", "w+", np.float32, (n_utterances, dimension)
     )
+    reserve(folder / "embeddings.npy", x.offset + x.nbytes)
     for first in range(0, n_utterances, 2**15):
         rows = slice(first, min(first + 2**15, n_utterances))
         noise = gaussian(rows.stop - first, dimension)

@@ -41,6 +41,7 @@ from speechbrain_ext.clustering.label_files import write_labels, write_summary
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
     fit,
+    labels_in_words,
     shape_statistics,
     size_statistics,
     swallowed_by_one,
@@ -98,8 +99,8 @@ def main(argv: list[str] | None = None) -> None:
         logger.warning(swallowed)
     statistics = measure(labels, found, reason, speakers)
     statistics.update(agreements(x, labels, previous, settings))
-    for name, value in statistics.items():
-        logger.info(f"{name}: {value:g}")
+    for line in labels_in_words(statistics):
+        logger.info(line)
     summary = {"statistics": statistics, "parameters": settings.record()}
     names = write_labels(recipe.folder, train, labels, found, reason)
     names += write_summary(

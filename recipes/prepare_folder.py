@@ -4,11 +4,13 @@ To run it:
 > python recipes/prepare_folder.py hparams/prepare_folder.yaml \
     --data_folder=/data/speech --output_folder=exp/speech
 
-Only headers are read, unless files are converted; AAC files (m4a) always are,
+Each file is decoded once, to find those that cannot be used; they are listed
+with their reasons in ``rejects.csv`` (docs/audio.md has all reasons). With
+``check_samples: False`` headers are read alone. AAC files (m4a) are converted,
 by ffmpeg, into wav copies below ``output_folder``. Files at another rate or
-with several channels are kept: they are resampled and mixed when loaded. What
-cannot be used is listed with its reason in ``rejects.csv``. No label is taken
-from any path. With ``test_folder`` and ``trials`` there is a ``test.csv`` too.
+with several channels are kept: they are resampled and mixed when loaded. No
+label is taken from any path. With ``test_folder`` and ``trials`` there is a
+``test.csv`` too.
 """
 
 from __future__ import annotations

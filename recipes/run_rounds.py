@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,22 @@ from speechbrain_ext.experiment.dry_run import (
     plan_lines,
     simple_states,
 )
+from speechbrain_ext.experiment.estimates import (
+    Estimator,
+    Size,
+    corpus_size,
+)
 from speechbrain_ext.experiment.late_values import late_values
 from speechbrain_ext.experiment.launch import (
     AUTO_LAUNCHER,
+    how_ended,
     launcher_words,
     recipe_words,
     run_recipe,
 )
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
+from speechbrain_ext.experiment.plan_check import check_plan
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.run_report import write_run_report
@@ -53,12 +61,15 @@ from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.stage_records import move_aside
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.errors import InputError, StepError
 from speechbrain_ext.utils.files import (
     read_json,
     remove_leftovers,
     write_json,
+    write_text,
 )
+from speechbrain_ext.utils.provenance import recorded_command
+from speechbrain_ext.utils.terminal import progress_line
 from speechbrain_ext.verification.results import read_result
 
 
@@ -111,6 +122,32 @@ def launcher_of(
     return launcher_words(settings.launcher, getattr(given, "batch_size", None))
 
 
+class Watch:
+    """Watch of a run: which step begins, the time gone and the time left."""
+
+    def __init__(self, settings: RunRounds):
+        self.longest = longest_plan(settings)
+        self.leaves = check_plan(self.longest)
+        self.size: Size | None = None
+        self.began = time.monotonic()
+
+    def line(self, step: Step[Any], plan: Plan) -> str:
+        """Return the line that a step begins with."""
+        if self.size is None and plan.corpus.is_done:
+            self.size = corpus_size(plan, self.leaves, None)
+        number = plan.steps.index(step)
+        planner = Estimator(plan, self.leaves, self.size)
+        left, is_whole = planner.left(plan.steps[number:])
+        return progress_line(
+            number + 1,
+            len(plan.steps),
+            f"{step.words} ({step.name})",
+            time.monotonic() - self.began,
+            left,
+            is_whole and plan.rounds.stopped,
+        )
+
+
 def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
     """Run one step until it ends; a failure stops the plan."""
     settings = plan.settings
@@ -125,13 +162,14 @@ def start(step: Step[Any], plan: Plan, options: list[str]) -> None:
         launcher_of(step, values, settings),
         options,
     )
-    print(f"\n== {step.name}\n{shlex.join(words)}", flush=True)
     code = run_recipe(words)
     if code:
-        raise InputError(
-            f"step {step.name} ended with status {code}, see above and "
+        print(f"its command: {shlex.join(words)}", flush=True)
+        raise StepError(
+            f"step {step.name} {how_ended(code)}, see above and "
             f"{step.folder / 'log.txt'}; once the cause is removed the same "
-            "command goes on from here"
+            "command goes on from here",
+            code,
         )
 
 
@@ -147,7 +185,7 @@ def show(step: Step[Any]) -> None:
             )
 
 
-def follow(settings: RunRounds, options: list[str]) -> Plan:
+def follow(settings: RunRounds, options: list[str], watch: Watch) -> Plan:
     """Run the steps of a plan that may grow; return the final plan.
 
     The export is left for later: it follows the report.
@@ -156,6 +194,7 @@ def follow(settings: RunRounds, options: list[str]) -> Plan:
     while n_done < len((plan := load_plan(settings)).steps):
         step = plan.steps[n_done]
         if step.kind is not Kind.EXPORT:
+            print(f"\n== {watch.line(step, plan)}", flush=True)
             start(step, plan, options)
             show(step)
         if step.kind is Kind.PREPARE and plan.corpus.train.is_file():
@@ -173,6 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     settings: RunRounds = recipe.settings
     if recipe.run_opts.debug:
         settings = debug_plan(settings)
+        recipe.folder = Path(settings.output_folder)
     if recipe.options.device is not None and settings.launcher == AUTO_LAUNCHER:
         # A device that is given is one process's.
         settings = dataclasses.replace(settings, launcher=[])
@@ -183,6 +223,7 @@ def main(argv: list[str] | None = None) -> None:
     check_run(longest, settings.dry_run, device)
     if settings.dry_run:
         return
+    recipe.claim()
     if settings.overwrite:
         first = longest.steps[0].name
     note = Path(settings.output_folder) / "restart.json"
@@ -191,16 +232,26 @@ def main(argv: list[str] | None = None) -> None:
     # Each step sees to its own folder.
     remove_leftovers(settings.output_folder, below=False)
     remove_leftovers(Path(settings.results_folder) / "runs" / settings.run)
+    folder = Path(settings.output_folder)
+    write_text(folder / "plan.yaml", recipe.leaf.text)
+    with recorded_command(folder, recipe.command):
+        run_plan(settings, given_options(recipe.options))
+    note.unlink(missing_ok=True)
+    recipe.release()
+
+
+def run_plan(settings: RunRounds, options: list[str]) -> None:
+    """Run all steps of a plan and write its report."""
     plan = load_plan(settings)
     print("\n".join(plan_lines(plan, simple_states(plan))))
-    options = given_options(recipe.options)
-    plan = follow(settings, options)
+    watch = Watch(settings)
+    plan = follow(settings, options, watch)
     write_run_report(plan)
     # The report is kept even if the model cannot be exported.
     if plan.export is not None:
+        print(f"\n== {watch.line(plan.export, plan)}", flush=True)
         start(plan.export, plan, options)
     print(f"\nmodel:  {plan.model_folder}")
-    note.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

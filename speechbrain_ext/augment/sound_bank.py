@@ -14,8 +14,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_ext.augment.sound_folders import no_recording, recordings
+from speechbrain_ext.augment.sound_folders import (
+    WAY_OUT,
+    no_recording,
+    recordings,
+)
 from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio_stream import QUIETEST
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.utils.files import PathLike
 
@@ -139,13 +144,14 @@ def read_folder(
     Raises
     ------
     InputError
-        The folder holds no recordings, or only silent ones.
+        The folder holds no recordings, or only silent ones, or a file that
+        is none.
     """
     folder = Path(folder)
     paths = sorted(recordings(folder))
     order = np.random.default_rng(0).permutation(len(paths))
     room = max_hours * 3600 * SAMPLE_RATE
-    n_used = 0
+    n_used, silent = 0, []
     for index in tqdm(order, desc=f"augment: {folder.name}", leave=False):
         if room <= 0:
             logger.warning(
@@ -153,12 +159,19 @@ def read_folder(
                 f"used, max_hours={max_hours}"
             )
             break
-        wav = read_crop(paths[index])
-        if wav.numel() and wav.abs().max() > 1e-4:
-            wav = wav if trim is None else trim(wav)
-            n_used += 1
-            room -= len(wav)
-            yield wav
+        wav = read_crop(paths[index], way_out=WAY_OUT)
+        if wav.abs().max() <= QUIETEST:
+            silent.append(paths[index])
+            continue
+        wav = wav if trim is None else trim(wav)
+        n_used += 1
+        room -= len(wav)
+        yield wav
+    if silent:
+        logger.warning(
+            f"{folder}: {len(silent)} silent recordings are left out, such "
+            f"as {silent[0]}"
+        )
     if not n_used:
         raise no_recording(folder)
 

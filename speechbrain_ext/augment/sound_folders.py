@@ -1,6 +1,6 @@
 """Checks of the folders of sounds that augmentation reads.
 
-They decode nothing and load no torch: settings and checks before a run use
+They read headers alone and load no torch: settings and checks before a run use
 them. A folder has ``noise``, ``music``, ``speech`` and ``rir``, or MUSAN and
 RIRS_NOISES are given as their archives unpack. MUSAN (Snyder, Chen and Povey,
 arXiv 1510.08484) has ``music``, ``noise`` and ``speech``. Of RIRS_NOISES (Ko et
@@ -15,9 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from speechbrain_ext.dataio.audio_stream import header_problem
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
+# For a file that cannot be used.
+WAY_OUT = (
+    "delete it or unpack its archive again: all files of the folders of "
+    "augmentation must be audio"
+)
+_MOST_HEADERS = 2_000  # a folder
 _AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 SIMULATED = "simulated_rirs"
 _ROOMS = ("smallroom", "mediumroom", "largeroom")
@@ -29,10 +36,10 @@ _LAYOUTS = {
 
 
 def check_sounds(folder: PathLike, rir_folder: PathLike | None = None) -> None:
-    """Raise InputError if a folder that augmentation reads has no recording.
+    """Raise InputError for a folder without recordings, or with a bad file.
 
-    Nothing is decoded: a folder with silent files only is found by
-    `speechbrain_ext.augment.sound_bank.read_folder`.
+    Headers alone are read, of some thousand files a folder: what they do not
+    show is found by `speechbrain_ext.augment.sound_bank.read_folder`.
 
     Arguments
     ---------
@@ -45,7 +52,7 @@ def check_sounds(folder: PathLike, rir_folder: PathLike | None = None) -> None:
     Raises
     ------
     InputError
-        Naming the first such folder.
+        Naming the first such folder or file.
 
     Example
     -------
@@ -55,8 +62,14 @@ def check_sounds(folder: PathLike, rir_folder: PathLike | None = None) -> None:
     """
     folders = [Path(folder) / kind for kind in ("noise", "music", "speech")]
     for each in (*folders, Path(rir_folder or Path(folder) / "rir")):
-        if not any(recordings(each)):
+        paths = sorted(recordings(each))
+        if not paths:
             raise no_recording(each)
+        # Evenly spread: RIRS_NOISES has 60,000 responses.
+        for path in paths[:: -(-len(paths) // _MOST_HEADERS)]:
+            reason = header_problem(path)
+            if reason:
+                raise InputError(f"{path}: {reason}; {WAY_OUT}")
 
 
 def recordings(folder: PathLike) -> Iterator[Path]:

@@ -6,6 +6,7 @@ the second needs true speakers and serves reports only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
+from speechbrain_ext.utils.terminal import statistics_in_words
 
 _BLOCK = 2**23  # cosines held at once
 
@@ -299,3 +301,39 @@ def truth_statistics(labels: Any, speakers: Any) -> dict[str, float]:
         "purity": round(purity(labels, speakers), 6),
         **split_and_merged(labels, speakers),
     }
+
+
+def labels_in_words(statistics: Mapping[str, float]) -> list[str]:
+    """Return statistics of pseudo-labels in lines to read.
+
+    Arguments
+    ---------
+    statistics : mapping of str to float
+        Those of `size_statistics` and `shape_statistics`, and any others.
+
+    Example
+    -------
+    >>> found = {"cohesion": 0.9, "margin": 0, "misplaced": 0, "nmi": 0.5}
+    >>> for line in labels_in_words({**size_statistics([0, 0, 0, 1]), **found}):
+    ...     print(line)
+    4 utterances in 2 clusters of 1 to 3, median 2; 1 of them of one utterance
+    cohesion 0.900: mean cosine of an utterance to its cluster's centroid
+    0.0 % of the utterances are nearer to the centroid of another cluster
+    also: margin 0, NMI 0.5
+    """
+    told = dict(statistics)
+    count, smallest, largest = (
+        told.pop(name) for name in ("n_clusters", "size_min", "size_max")
+    )
+    lines = [
+        f"{told.pop('n_utterances'):,} utterances in {count:,} clusters of "
+        f"{smallest:,} to {largest:,}, median {told.pop('size_median'):g}; "
+        f"{told.pop('n_singletons'):,} of them of one utterance",
+        f"cohesion {told.pop('cohesion'):.3f}: mean cosine of an utterance to "
+        "its cluster's centroid",
+        f"{100 * told.pop('misplaced'):.1f} % of the utterances are nearer to "
+        "the centroid of another cluster",
+    ]
+    # Reasons for which nothing was dropped say nothing.
+    rest = {name: v for name, v in told.items() if v or name[:2] != "n_"}
+    return [*lines, f"also: {statistics_in_words(rest)}"]

@@ -11,20 +11,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
-import torchaudio
 
+from speechbrain_ext.dataio.audio_stream import (
+    Unusable,
+    check_heard,
+    open_audio,
+)
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
+from speechbrain_ext.dataio.resampling import resampled
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.keyed_random import hash_key
 
+# Followed in this order, neither leads back to the file.
+FROM_MANIFEST = (
+    "delete its row from the manifest, or prepare the corpus again with "
+    "--overwrite=true and --check_samples=true, which leaves such files out; "
+    "then repeat this step with --overwrite=true"
+)
+OTHER_FILE = "give another file, or mend this one"
 _PROBES = 64  # files of a manifest whose headers are looked at
 
 
 def read_crop(
-    path: PathLike, start: int = 0, n_frames: int | None = None
+    path: PathLike,
+    start: int = 0,
+    n_frames: int | None = None,
+    way_out: str = FROM_MANIFEST,
 ) -> torch.Tensor:
     """Read part of a file as 16 kHz mono.
 
@@ -38,6 +52,8 @@ def read_crop(
         First frame, counted at 16 kHz.
     n_frames : int, optional
         Frames to read, counted at 16 kHz; to the end when None.
+    way_out : str
+        What the error advises.
 
     Returns
     -------
@@ -47,44 +63,82 @@ def read_crop(
     Raises
     ------
     InputError
-        The file cannot be read or ends before ``start + n_frames``.
+        The file cannot be read, ends before ``start + n_frames``, or has
+        samples that are not finite or far beyond 1.
 
     Example
     -------
+    >>> import soundfile
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, np.zeros((8000, 2)), 8000)
     >>> read_crop(path, start=4000, n_frames=1600).shape
     torch.Size([1600])
     """
     try:
-        with soundfile.SoundFile(str(path)) as stream:
-            rate = stream.samplerate
-            first = start * rate // SAMPLE_RATE
-            count = -1
+        with open_audio(path) as stream:
+            rate = stream.rate
+            count = None
             if n_frames is not None:
                 # One frame more on either side of a rounded boundary.
                 count = -(-n_frames * rate // SAMPLE_RATE) + (
                     0 if rate == SAMPLE_RATE else 2
                 )
-            stream.seek(min(first, stream.frames))
-            samples = stream.read(count, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); run prepare_folder to list "
-            "such files in rejects.csv"
-        ) from None
-    wav = torch.from_numpy(np.ascontiguousarray(samples.mean(axis=1)))
-    if rate != SAMPLE_RATE:
-        wav = torchaudio.functional.resample(wav, rate, SAMPLE_RATE)
+            samples = stream.read(start * rate // SAMPLE_RATE, count)
+    except Unusable as reason:
+        raise InputError(f"{path}: {reason}; {way_out}") from None
+    wav = resampled(torch.from_numpy(np.ascontiguousarray(samples)), rate)
     if n_frames is None:
         return wav
     if len(wav) < n_frames:
         raise InputError(
             f"{path}: ends at frame {start + len(wav)} of 16 kHz, before the "
-            f"{start + n_frames} asked for; the file changed since its "
-            "manifest was written, prepare it again"
+            f"{start + n_frames} asked for, so that it changed since its "
+            f"manifest was written; {way_out}"
         )
     return wav[:n_frames]
+
+
+def read_speech(
+    path: PathLike,
+    start: int = 0,
+    n_frames: int | None = None,
+    way_out: str = FROM_MANIFEST,
+) -> torch.Tensor:
+    """Read an utterance as `read_crop` does; silence is refused.
+
+    A crop may be silent, for people pause; a whole utterance may not.
+
+    Arguments
+    ---------
+    path, start, n_frames, way_out
+        As of `read_crop`.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples [n_frames], float32.
+
+    Raises
+    ------
+    InputError
+        As of `read_crop`, or all samples are equal, nearly.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.zeros(8000), 16000)
+    >>> read_speech(path)
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: ...a.wav: silent: all samples ...
+    """
+    wav = read_crop(path, start, n_frames, way_out)
+    if len(wav):
+        try:
+            check_heard(float(wav.min()), float(wav.max()))
+        except Unusable as reason:
+            raise InputError(f"{path}: {reason}; {way_out}") from None
+    return wav
 
 
 def read_crops(
@@ -111,6 +165,7 @@ def read_crops(
 
     Example
     -------
+    >>> import soundfile
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, np.arange(100) / 128, 16000)
     >>> [int(crop[0] * 128) for crop in read_crops(path, [(60, 5), (7, 9)])]
@@ -156,6 +211,7 @@ class RandomCrop:
 
     Example
     -------
+    >>> import soundfile
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, np.arange(-100, 100) / 100, 16000)
     >>> crop = RandomCrop([50, 20], seed=1)
@@ -242,10 +298,10 @@ def check_audio(manifest: Manifest) -> None:
 def _check_reaches(utterance: str, path: str, stop: int) -> None:
     """Raise InputError if a file, by its header, ends before a frame."""
     try:
-        header = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError):
+        with open_audio(path) as stream:
+            n_frames = stream.frames * SAMPLE_RATE // stream.rate
+    except Unusable:
         return  # reading it says more
-    n_frames = header.frames * SAMPLE_RATE // header.samplerate
     if n_frames < stop:
         raise InputError(
             f"{utterance}: stop is {stop}, and {path} ends at sample "

@@ -1,8 +1,9 @@
 """Measurement of audio files, and conversion to 16 kHz mono wav.
 
-`length_of` and `convert` return ``(samples at 16 kHz, reason)``: the reason is
-empty or says why the file cannot be used, for one bad file must not stop a
-corpus. AAC, which libsndfile does not read, is decoded by ffmpeg.
+`length_of`, `heard_length` and `convert` return ``(samples at 16 kHz,
+reason)``: the reason is empty or says why the file cannot be used, for one bad
+file must not stop a corpus. AAC, which libsndfile does not read, is decoded by
+ffmpeg.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ import numpy as np
 import soundfile
 import torch
 
-from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio_stream import (
+    Unusable,
+    check_heard,
+    open_audio,
+)
 from speechbrain_ext.dataio.audio_tree import is_aac
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
+from speechbrain_ext.dataio.resampling import resampled
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
 
@@ -40,13 +46,45 @@ def length_of(path: str) -> tuple[int, str]:
     if reason:
         return 0, reason
     try:
-        header = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        return 0, f"unreadable: {error.error_string}"
-    # libsndfile returns the largest int64 for "unknown".
-    if header.frames >= 2**62:
-        return 0, "unreadable: the header gives no length"
-    frames = header.frames * SAMPLE_RATE // header.samplerate
+        with open_audio(path) as stream:
+            return _at_16_khz(stream.frames, stream.rate)
+    except Unusable as error:
+        return 0, str(error)
+
+
+def heard_length(path: str) -> tuple[int, str]:
+    """Return the length of a file that is decoded, to find what is wrong.
+
+    Damage behind a good header, samples that are no numbers, another scale
+    and silence are found so. Memory does not grow with the file.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.zeros((8000, 2)), 8000)
+    >>> heard_length(str(path))
+    (0, 'silent: all samples are within 0.0001 (-80 dB) of 0')
+    """
+    reason = _unusable(path)
+    if reason:
+        return 0, reason
+    n_found, low, high = 0, np.inf, -np.inf
+    try:
+        with open_audio(path) as stream:
+            for block in stream.blocks():
+                n_found += len(block)
+                low = min(low, float(block.min()))
+                high = max(high, float(block.max()))
+            if n_found:
+                check_heard(low, high)
+            return _at_16_khz(n_found, stream.rate)
+    except Unusable as error:
+        return 0, str(error)
+
+
+def _at_16_khz(n_frames: int, rate: int) -> tuple[int, str]:
+    """Return a length at 16 kHz, and a reason if nothing is left of it."""
+    frames = n_frames * SAMPLE_RATE // rate
     return frames, "" if frames else "no samples: the file is cut short"
 
 
@@ -62,13 +100,17 @@ def _unusable(path: str) -> str:
         return f"unreadable: {error.strerror}"
 
 
-def convert(job: tuple[str, str | None]) -> tuple[int, str]:
+def convert(
+    job: tuple[str, str | None], check_samples: bool = True
+) -> tuple[int, str]:
     """Convert a file to 16 kHz mono PCM16, unless the copy exists.
 
     Arguments
     ---------
     job : tuple of (str, str or None)
         The file and the copy to write; None measures the file alone.
+    check_samples : bool
+        Whether a file without a copy is decoded to measure it.
 
     Raises
     ------
@@ -77,32 +119,45 @@ def convert(job: tuple[str, str | None]) -> tuple[int, str]:
     """
     source, target = job
     if target is None:
-        return length_of(source)
+        return heard_length(source) if check_samples else length_of(source)
     reason = _unusable(source) if is_aac(source) else length_of(source)[1]
     if reason:
         return 0, reason
     if os.path.exists(target):
-        return length_of(target)
+        found = length_of(target)
+        # A damaged copy is made again.
+        if not found[1]:
+            return found
     decode = decode_aac if is_aac(source) else _decode
     samples, reason = decode(source)
-    if not reason and not len(samples):
-        reason = "no samples: the file is cut short"
+    reason = reason or _unheard(samples)
     if reason:
         return 0, reason
-    write_wav(target, samples)
+    # Float samples, and those of lossy codecs, may lie beyond 1: scaled, for
+    # 16 bits would clip them.
+    write_wav(target, samples / max(np.abs(samples).max(), np.float32(1)))
     return len(samples), ""
 
 
 def _decode(path: str) -> tuple[np.ndarray, str]:
     """Decode a file that libsndfile reads: samples [T], and a reason."""
-    none = np.empty(0)
     try:
-        wav = read_crop(path)
-    except InputError:
-        return none, "unreadable: decoding fails, the file is damaged"
-    if not torch.isfinite(wav).all():
-        return none, "not finite: some samples are NaN or infinite"
-    return wav.numpy(), ""
+        with open_audio(path) as stream:
+            wav = torch.from_numpy(np.ascontiguousarray(stream.read()))
+            return resampled(wav, stream.rate).numpy(), ""
+    except Unusable as error:
+        return np.empty(0), str(error)
+
+
+def _unheard(samples: np.ndarray) -> str:
+    """Return why nothing can be heard in samples [T]; empty if it can."""
+    if not len(samples):
+        return "no samples: the file is cut short"
+    try:
+        check_heard(float(samples.min()), float(samples.max()))
+    except Unusable as error:
+        return str(error)
+    return ""
 
 
 def decode_aac(path: str) -> tuple[np.ndarray, str]:

@@ -42,7 +42,9 @@ class AudioTree:
         """Return counts and a hash that identifies the set of files."""
         digest = hashlib.sha256()
         for name, size in zip(self.ids, self.sizes, strict=True):
-            digest.update(f"{name} {size}\n".encode())
+            # A name need not be UTF-8; preparation gives that as the reason.
+            line = f"{name} {size}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
         return {
             "count": len(self.ids),
             "bytes": sum(self.sizes),

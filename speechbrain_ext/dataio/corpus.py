@@ -1,7 +1,8 @@
 """Manifests of audio files: measuring, rejection and conversion.
 
-Used by the prepare recipes. Lengths come from headers alone; with conversion
-each file is decoded once into 16 kHz mono PCM16, and AAC files always are.
+Used by the prepare recipes. Each file is decoded once, to find those that
+cannot be used (by ``check_samples: False`` headers are read alone); with
+conversion it is written as 16 kHz mono PCM16, and AAC files always are.
 Files at other rates or with several channels are not rejected:
 `audio.read_crop` resamples and mixes them, which is why ``start`` and ``stop``
 count samples at 16 kHz for every file.
@@ -9,10 +10,11 @@ count samples at 16 kHz for every file.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import pandas as pd
 from speechbrain_ext.dataio.audio_files import (
     convert,
     ffmpeg_version,
+    heard_length,
     length_of,
 )
 from speechbrain_ext.dataio.audio_tree import (
@@ -102,6 +105,7 @@ def prepare(
     min_duration: float,
     convert_to_wav: bool,
     num_workers: int,
+    check_samples: bool = True,
 ) -> tuple[list[str], dict[str, Any]]:
     """Write the manifests, the rejected files and the trials of a corpus.
 
@@ -124,7 +128,9 @@ def prepare(
         ``folder/wav16k``, or of AAC files alone; a copy from an earlier
         attempt is kept.
     num_workers : int
-        Threads that read headers, or processes that convert.
+        Threads that read, or processes that convert.
+    check_samples : bool
+        Whether all files are decoded to find those that cannot be used.
 
     Returns
     -------
@@ -147,7 +153,14 @@ def prepare(
     root = folder if is_converted else Path(data_folder)
     shortest = {"train": min_duration, "test": 0.0}
     corpora = {
-        part: measure(tree, root, shortest[part], num_workers, copies[part])
+        part: measure(
+            tree,
+            root,
+            shortest[part],
+            num_workers,
+            copies[part],
+            check_samples,
+        )
         for part, tree in trees.items()
     }
     names = _write(folder, corpora)
@@ -188,8 +201,22 @@ def _facts(
         facts[f"hours_{part}"] = round(float(hours), 3)
         facts[f"n_{part}_rejected"] = len(corpus.rejects)
     facts["n_trials"] = {some.name: len(some) for some in trials}
-    logger.info("; ".join(f"{key} {value}" for key, value in facts.items()))
+    logger.info(_in_words(facts))
     return facts
+
+
+def _in_words(facts: Mapping[str, Any]) -> str:
+    """Return the facts of a corpus in a line to read."""
+    words = [
+        f"{facts[f'n_{part}']:,} {name} utterances, "
+        f"{facts[f'hours_{part}']:.2f} h ({facts[f'n_{part}_rejected']:,} "
+        "files rejected)"
+        for part, name in (("train", "training"), ("test", "test"))
+        if f"n_{part}" in facts
+    ]
+    lists = facts["n_trials"].items()
+    words += [f"{count:,} trials of the list {name}" for name, count in lists]
+    return f"{'; '.join(words)}; data_root is {facts['data_root']}"
 
 
 def measure(
@@ -198,6 +225,7 @@ def measure(
     min_duration: float,
     num_workers: int,
     copies: Sequence[str | None] | None = None,
+    check_samples: bool = True,
 ) -> Corpus:
     """Measure all files, with a reason for each that cannot be used.
 
@@ -210,9 +238,11 @@ def measure(
     min_duration : float
         Shorter files are rejected, in seconds.
     num_workers : int
-        Threads that read headers, or processes that convert.
+        Threads that read, or processes that convert.
     copies : sequence of str or None, optional
         Copy to write of each file, which its row then names; None: none.
+    check_samples : bool
+        Whether files are decoded; False reads headers alone.
 
     Returns
     -------
@@ -221,18 +251,20 @@ def measure(
     """
     if copies is None or not any(copies):
         wavs = tree.paths
-        results = in_parallel(
-            length_of, wavs, num_workers, "headers", threads=True
-        )
+        measured = heard_length if check_samples else length_of
+        title = "audio" if check_samples else "headers"
+        results = in_parallel(measured, wavs, num_workers, title, threads=True)
     else:
         jobs = list(zip(tree.paths, copies, strict=True))
         wavs = [copy or path for path, copy in jobs]
-        results = in_parallel(convert, jobs, num_workers, "to wav")
+        work = functools.partial(convert, check_samples=check_samples)
+        results = in_parallel(work, jobs, num_workers, "to wav")
     frames = np.array([n for n, _ in results], dtype="int64")
     reasons = np.array([reason for _, reason in results], dtype=object)
     short = (reasons == "") & (frames < min_duration * SAMPLE_RATE)
     reasons[short] = [
-        f"{n / SAMPLE_RATE:.2f} s is shorter than min_duration {min_duration} s"
+        f"too short: {n / SAMPLE_RATE:.2f} s is shorter than min_duration "
+        f"{min_duration} s"
         for n in frames[short]
     ]
     return _sort_out(tree, wavs, root, frames, reasons)
@@ -321,6 +353,7 @@ def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
         rejects.to_csv(file, index=False, errors="backslashreplace")
     names = ["rejects.csv"]
     for part, corpus in corpora.items():
+        _warn(part, corpus, folder / "rejects.csv")
         if corpus.rows.empty:
             wav, reason = corpus.rejects.iloc[0]
             raise InputError(
@@ -331,3 +364,16 @@ def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
         names.append(f"{part}.csv")
         write_manifest(folder / f"{part}.csv", corpus.rows, "utterances")
     return names
+
+
+def _warn(part: str, corpus: Corpus, path: Path) -> None:
+    """Log how many files are left out, by the kind of their reasons."""
+    n_rejects = len(corpus.rejects)
+    if not n_rejects:
+        return
+    kinds = corpus.rejects["reason"].str.partition(":")[0].value_counts()
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    logger.warning(
+        f"{n_rejects:,} of {n_rejects + len(corpus.rows):,} {part} files are "
+        f"left out ({counts}); {path} names each with its reason"
+    )

@@ -166,6 +166,7 @@ def prepare_corpus(
         files.trials,
         settings.min_duration,
         convert_to_wav=settings.convert_to_wav,
+        check_samples=settings.check_samples,
         num_workers=settings.num_workers,
     )
 

@@ -81,10 +81,15 @@ class _PrepareFiles(Settings):
         "true writes 16 kHz mono PCM16 copies of all files below "
         "output_folder, false of AAC files (m4a) alone, which ffmpeg decodes",
     )
+    check_samples: bool = setting(
+        True,
+        "true decodes each file once and leaves out, with the reason, what is "
+        "damaged, cut short, silent or not finite; false reads headers alone, "
+        "and such a file stops what reads it later",
+    )
     num_workers: int = setting(
         4,
-        "number of threads that read file headers, or of processes that "
-        "convert",
+        "number of threads that read files, or of processes that convert",
         low=0,
         decides=False,
     )

@@ -22,15 +22,15 @@ from speechbrain_ext.experiment.settings import (
 )
 from speechbrain_ext.experiment.steps import Role
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.shipped import PLANS
 from speechbrain_ext.utils.yaml_trees import (
-    HPARAMS,
     find_yaml,
     merged,
     plain,
     read_yaml,
 )
 
-SMALL = HPARAMS / "plans" / "debug.yaml"
+SMALL = PLANS / "debug.yaml"
 
 
 def debug_values() -> dict[str, Any]:

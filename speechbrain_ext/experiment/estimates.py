@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import soundfile
 import torch
 
 from speechbrain_ext.clustering.settings import MakePseudoLabels
 from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio_files import length_of
 from speechbrain_ext.dataio.audio_tree import AudioTree, is_aac
 from speechbrain_ext.dataio.corpus_files import CorpusFiles
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, read_manifest
@@ -49,6 +49,8 @@ BUDGET = 4.0  # seconds to measure each embedder
 _AAC_BYTES = 8000  # of a second: VoxCeleb2's m4a have 64 kbit/s
 _ROW = 150  # bytes of a manifest's row, about
 _FLOAT = 4  # bytes
+# Steps of seconds, whatever the corpus.
+_QUICK = {Kind.TRUE_LABELS, Kind.WHITEN, Kind.JOIN, Kind.EXPORT}
 
 T = TypeVar("T")
 
@@ -204,12 +206,10 @@ def _mean_seconds(tree: AudioTree) -> float:
         if is_aac(path):
             found.append(tree.sizes[row] / _AAC_BYTES)
             continue
-        try:
-            header = soundfile.info(path)
+        n_frames, reason = length_of(path)
         # Preparation lists such files with the reason.
-        except soundfile.LibsndfileError:
-            continue
-        found.append(header.frames / header.samplerate)
+        if not reason:
+            found.append(n_frames / SAMPLE_RATE)
     return float(np.mean(found)) if found else 0.0
 
 
@@ -339,10 +339,42 @@ class Estimator:
             found = self._rest(step, self.size)
         return self._as_recorded(step, found)
 
+    def left(self, steps: Sequence[Step[Any]]) -> tuple[float | None, bool]:
+        """Return the seconds of steps, by what like steps of this run took.
+
+        Arguments
+        ---------
+        steps : sequence of Step
+            Those from the current one on; what is done takes no time.
+
+        Returns
+        -------
+        tuple
+            The seconds, None where no step is known; and whether all that
+            take long are.
+        """
+        hours, is_whole = [], True
+        for step in steps:
+            if step.artifacts.is_done:
+                continue
+            recorded = self._recorded(step)
+            if recorded is not None and recorded.hours is not None:
+                hours.append(recorded.hours)
+            elif step.kind not in _QUICK:
+                is_whole = False
+        return (3600 * sum(hours) if hours else None), is_whole
+
     def _as_recorded(self, step: Step[Any], found: Estimate) -> Estimate:
         """Return an estimate with the hours of a like step of this run."""
-        if self.rates is None:
+        recorded = None if self.rates is None else self._recorded(step)
+        if recorded is None:
             return found
+        return found._replace(hours=recorded.hours, source=recorded.source)
+
+    def _recorded(self, step: Step[Any]) -> Estimate | None:
+        """Return the hours of a like step of this run, scaled; None: none."""
+        if self.size is None:
+            return None
         for other in self.plan.steps:
             if other.recipe != step.recipe or not other.artifacts.is_done:
                 continue
@@ -352,8 +384,8 @@ class Estimator:
             if facts.get("resumed") or not alike or not all(works):
                 continue
             hours = facts.get("seconds", 0) / 3600 * works[0] / works[1]
-            return found._replace(hours=hours, source=other.name)
-        return found
+            return Estimate(hours, source=other.name)
+        return None
 
     def _work(self, step: Step[Any]) -> float:
         """Return what the seconds of like steps are in proportion to."""
@@ -560,7 +592,10 @@ class Estimator:
             # Decoding m4a and synthesis are not measured.
             return Estimate(disk=disk)
         # A header takes no longer than the first samples.
-        each = self.rates.read_seconds(size.audio, 0.01)
+        heard = 0.01
+        if settings.check_samples or settings.convert_to_wav:
+            heard = (size.train_seconds + size.test_seconds) / n_rows
+        each = self.rates.read_seconds(size.audio, heard)
         hours = n_rows * each / max(settings.num_workers, 1) / 3600
         return Estimate(hours, float(1000 * n_rows), disk)
 

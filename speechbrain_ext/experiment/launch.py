@@ -7,6 +7,7 @@ can be repeated from the command line that was printed.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import logging
@@ -14,25 +15,31 @@ import multiprocessing
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_ext.utils.command_line import be_driven, run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.shipped import RECIPES, import_folders
+from speechbrain_ext.utils.signals import end_with_parent
 
 logger = logging.getLogger(__name__)
 
 AUTO_LAUNCHER = "auto"
+# Seconds that a step has to end in order; torchrun needs up to 30.
+_GRACE = 60.0
 # Words by which torchrun counts the processes of a machine itself.
 _COUNTED = ("auto", "cpu", "gpu")
 _OPTIONS = RunOptions().as_dict().keys()
-ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "recipes"
 # What recipes import: seconds, which a run of many steps spends once.
 _IMPORTED = (
     "speechbrain_ext.experiment.run_report",
@@ -211,7 +218,7 @@ def _words(key: str, value: Any) -> list[str]:
 
 def recipe_environment() -> dict[str, str]:
     """Return a recipe's environment: ours, with this package importable."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [*import_folders(), os.environ.get("PYTHONPATH", "")]
     return {
         **CPU_ENVIRONMENT,
         **os.environ,
@@ -237,7 +244,82 @@ def run_recipe(words: Sequence[str]) -> int:
     """
     if can_fork(words):
         return _run_fork(list(words[1:]))
-    return subprocess.run(list(words), env=recipe_environment()).returncode
+    return run_process(words)
+
+
+def run_process(words: Sequence[str]) -> int:
+    """Run a command line as a process group of its own until it ends.
+
+    When this process is stopped or dies, so is the group: what a launcher
+    such as torchrun has started belongs to it.
+
+    Arguments
+    ---------
+    words : sequence of str
+        The command line.
+
+    Returns
+    -------
+    int
+        As of `run_recipe`.
+
+    Example
+    -------
+    >>> run_process(["sh", "-c", "exit 3"])
+    3
+    """
+    process = subprocess.Popen(
+        list(words),
+        env=recipe_environment(),
+        process_group=0,
+        preexec_fn=functools.partial(end_with_parent, os.getpid()),
+    )
+
+    def wait(seconds: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+
+    with _stopped_with_us(functools.partial(os.killpg, process.pid), wait):
+        return process.wait()
+
+
+@contextlib.contextmanager
+def _stopped_with_us(
+    send: Callable[[int], None], wait: Callable[[float], None]
+) -> Iterator[None]:
+    """Hand a signal that stops this process on to a step, and let it end.
+
+    Another signal, or `_GRACE` seconds, end the step at once.
+    """
+    try:
+        yield
+    except BaseException as error:
+        number = getattr(error, "number", signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            try:
+                send(number)
+                wait(_GRACE)
+            finally:
+                send(signal.SIGKILL)
+        raise
+
+
+def how_ended(status: int) -> str:
+    """Return in words how a step ended that failed.
+
+    Example
+    -------
+    >>> how_ended(2)
+    'ended with status 2'
+    >>> how_ended(-9)
+    'was ended by SIGKILL, which the system sends when memory runs out'
+    """
+    if status >= 0:
+        return f"ended with status {status}"
+    text = f"was ended by {signal.Signals(-status).name}"
+    if status == -signal.SIGKILL:
+        text += ", which the system sends when memory runs out"
+    return text
 
 
 def can_fork(words: Sequence[str]) -> bool:
@@ -269,24 +351,40 @@ def _forks() -> Any:
 def _run_fork(words: list[str]) -> int:
     process = _forks().Process(target=_become, args=(words,))
     process.start()
-    try:
+
+    def send(number: int) -> None:
+        if process.is_alive():
+            os.kill(process.pid, number)
+
+    with _stopped_with_us(send, process.join):
         process.join()
-    except BaseException:
-        # An interrupt reaches the step too: it has time to end by itself.
-        process.join(10)
-        process.kill()
-        raise
     return process.exitcode
 
 
 def _become(words: list[str]) -> None:
     """Run a script in a fork as ``python WORDS`` would."""
+    be_driven()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     # The workers of loaders are plain forks again.
     multiprocessing.set_start_method(None, force=True)
     sys.argv = words
     sys.path.insert(0, str(Path(words[0]).parent))
     try:
-        runpy.run_path(words[0], run_name="__main__")
+        run(lambda: runpy.run_path(words[0], run_name="__main__"))
     finally:
         # As the interpreter does at its end, and processes of this kind not.
         atexit._run_exitfuncs()
+
+
+def _end_with_driver() -> None:
+    """Wait until the driver has ended, which kill -9 does too; end then.
+
+    The driver is not the parent of a fork, which is the server: what is
+    watched is a pipe, whose other end the driver alone has.
+    """
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -29,7 +29,7 @@ from speechbrain_ext.experiment.artifacts import (
     ModelArtifacts,
 )
 from speechbrain_ext.experiment.late_values import late_values, stand_ins
-from speechbrain_ext.experiment.launch import RECIPES, recipe_script
+from speechbrain_ext.experiment.launch import recipe_script
 from speechbrain_ext.experiment.leaf import Leaf, read_leaf
 from speechbrain_ext.experiment.plan import Plan
 from speechbrain_ext.experiment.recipe_settings import (
@@ -46,6 +46,7 @@ from speechbrain_ext.training.settings import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.provenance import describe_input
+from speechbrain_ext.utils.shipped import RECIPES
 from speechbrain_ext.utils.vectors import check_vectors
 from speechbrain_ext.utils.yaml_trees import merged, plain, read_yaml
 from speechbrain_ext.verification.settings import ScoreTrials

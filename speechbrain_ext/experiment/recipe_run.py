@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -35,6 +37,8 @@ from speechbrain_ext.experiment.stage_records import (
     move_aside,
     write_record,
 )
+from speechbrain_ext.utils.command_line import work_begins
+from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
@@ -42,9 +46,12 @@ from speechbrain_ext.utils.files import (
     write_json,
     write_text,
 )
+from speechbrain_ext.utils.folder_lock import LOCK, FolderLock
 from speechbrain_ext.utils.provenance import describe_input
+from speechbrain_ext.utils.recipe_help import asks_for_help, recipe_help
 from speechbrain_ext.utils.settings import Settings
-from speechbrain_ext.utils.yaml_trees import parse_options, plain
+from speechbrain_ext.utils.terminal import console_logging
+from speechbrain_ext.utils.yaml_trees import find_yaml, parse_options, plain
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +167,8 @@ class RecipeRun:
     Raises
     ------
     InputError
-        A key is unknown, missing, of another type or out of range.
+        A key is unknown, missing, of another type or out of range, or this
+        machine has no such device.
 
     Example
     -------
@@ -187,23 +195,45 @@ class RecipeRun:
     ):
         self.script = Path(script)
         argv = list(sys.argv[1:] if argv is None else argv)
-        if not argv or argv[0].startswith("-"):
+        self.command = ["python", script, *argv]
+        is_given = bool(argv) and not argv[0].startswith("-")
+        if asks_for_help(argv):
+            leaf = find_yaml(argv[0]) if is_given else None
+            print(recipe_help(kind, self.script, leaf))
+            sys.exit()
+        if not is_given:
             raise InputError(
                 f"usage: python {self.script} HPARAMS.yaml [--key=value ...]; "
-                f"no YAML file was given, see hparams/{self.script.stem}*.yaml"
+                f"no YAML file was given, see hparams/{self.script.stem}*.yaml "
+                "and --help"
             )
         self._refuse_options(kind, argv)
         argv, overrides = split_command_line(argv, kind.keys())
         name, self.run_opts, unknown = parse_command_line(argv)
-        sb.utils.distributed.ddp_init_group(self.run_opts)
+        self._join_processes()
         given = parse_options(f"{overrides}\n{unknown}")
         preset = debug if self.run_opts.debug else None
         self.leaf = read_leaf(kind, name, given, preset)
         self.settings: Any = self.leaf.settings
+        if self.options.device is not None:
+            checked_device(self.options.device)
         self.folder = Path(self.settings.output_folder)
         self.request: dict[str, Any] = {}
         self.resumed = False
         self._start = time.monotonic()
+        self._lock: FolderLock | None = None
+
+    def _join_processes(self) -> None:
+        """Begin to work with the other processes of torchrun, if any."""
+        try:
+            sb.utils.distributed.ddp_init_group(self.run_opts)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"distributed_backend is {self.run_opts.distributed_backend}; "
+                f"these processes cannot work together: {reason}; start no "
+                "more than there are GPUs, or give --distributed_backend=gloo"
+            ) from None
 
     @staticmethod
     def _refuse_options(kind: type[Settings], argv: list[str]) -> None:
@@ -249,6 +279,8 @@ class RecipeRun:
         if options:
             extra["run_options"] = options
         done = run_on_main(self._begin, args=[inputs or {}, extra])
+        if not done:
+            self._state_work()
         self._log()
         if done:
             logger.info(f"{self.script.stem}: {self.folder} is done, skipped")
@@ -286,28 +318,63 @@ class RecipeRun:
             **extra,
         }
         self.request = plain(self.request)
-        if self.settings.overwrite:
-            # A folder begun by this command is kept: after a kill it resumes.
-            if not is_begun(self.folder, self.request):
-                move_aside(self.folder)
+        overwrite = self.settings.overwrite
+        # A finished folder may be read-only, and is not locked.
+        if not overwrite and is_finished(self.folder, self.request):
+            self._remove_lock_file()
+            return True
+        self.claim()
+        # A folder begun by this command is kept: after a kill it resumes.
+        if overwrite and not is_begun(self.folder, self.request):
+            if move_aside(self.folder):
+                self.claim()
+        # Another command may have finished it until now.
         if is_finished(self.folder, self.request):
+            self.release()
             return True
         self.resumed = (self.folder / REQUEST).exists()
         if self.resumed:
             remove_leftovers(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(self.script, self.folder / self.script.name)
         write_text(self.folder / RESOLVED, self.leaf.text)
         write_json(self.folder / REQUEST, self.request)
         return False
 
+    def claim(self) -> None:
+        """Lock the output folder, so that no other command writes there.
+
+        Raises
+        ------
+        InputError
+            Another command works there.
+        """
+        self.release()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(self.folder)
+        self._state_work()
+
+    def release(self) -> None:
+        """Free the output folder, if this process has locked it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _state_work(self) -> None:
+        work_begins(self.folder, self.settings.again, self.folder / LOG)
+
+    def _remove_lock_file(self) -> None:
+        """Remove what a command leaves that is killed as it ends."""
+        if (self.folder / LOCK).exists():
+            with contextlib.suppress(OSError, InputError):
+                FolderLock(self.folder, wait=0).release()
+
     def _log(self) -> None:
         log = self.folder / LOG
-        if log.parent.is_dir() and sb.utils.distributed.if_main_process():
-            setup_logging(
-                sb.core.DEFAULT_LOG_CONFIG,
-                {"handlers": {"file_handler": {"filename": str(log)}}},
-            )
+        # What is done may lie in a read-only folder.
+        writable = os.access(log if log.exists() else log.parent, os.W_OK)
+        if writable and sb.utils.distributed.if_main_process():
+            setup_logging(sb.core.DEFAULT_LOG_CONFIG, console_logging(str(log)))
+            logger.debug(f"command: {shlex.join(self.command)}")
             # These libraries log every font and every kernel at DEBUG level.
             for chatty in ("matplotlib", "numba", "faiss", "PIL"):
                 logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -338,4 +405,5 @@ class RecipeRun:
                 {"resumed": self.resumed, **plain(facts)},
             ],
         )
+        self.release()
         logger.info(f"{self.script.stem}: {self.folder} in {seconds:.0f} s")

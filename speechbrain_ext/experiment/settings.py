@@ -44,6 +44,7 @@ class RunRounds(Settings):
     """Settings of the whole loop, from a corpus to a model and a report."""
 
     recipe = "run_rounds"
+    again = "goes on with the first step that is not done"
 
     run: str = setting(doc="name of the run; results of one run share a table")
     dry_run: bool = setting(

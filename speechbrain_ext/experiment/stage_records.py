@@ -21,6 +21,7 @@ from speechbrain_ext.utils.files import (
     write_json,
     wrong_shape,
 )
+from speechbrain_ext.utils.folder_lock import LOCK
 from speechbrain_ext.utils.provenance import describe_file, versions
 
 logger = logging.getLogger(__name__)
@@ -288,7 +289,7 @@ def _no_record(path: PathLike, wrong: str) -> InputError:
 
 def _holds_work(folder: Path) -> bool:
     """Return whether a folder holds more than a stage writes at its start."""
-    opened = {REQUEST, RESOLVED, LOG}
+    opened = {REQUEST, RESOLVED, LOG, LOCK}
     return any(
         path.name not in opened and path.suffix != ".py"
         for path in folder.iterdir()

@@ -72,6 +72,23 @@ _FOLDERS = {
     Kind.SCORE: "scores",
     Kind.EXPORT: "export",
 }
+# What a step does, in words.
+_WORDS = {
+    Kind.PREPARE: "manifests and trial lists",
+    Kind.BOOTSTRAP: "training without labels",
+    Kind.START_TRAIN: "given training embeddings",
+    Kind.START_TEST: "given test embeddings",
+    Kind.EXTRACT_TRAIN: "embedding the training utterances",
+    Kind.EXTRACT_TEST: "embedding the test utterances",
+    Kind.LABELS: "clustering",
+    Kind.TRAIN: "training",
+    Kind.LARGE_MARGIN: "tuning with a larger margin",
+    Kind.TRUE_LABELS: "true labels",
+    Kind.WHITEN: "whitening",
+    Kind.JOIN: "joining",
+    Kind.SCORE: "scoring",
+    Kind.EXPORT: "export",
+}
 # Stages that several processes share.
 _LAUNCHED = {
     Kind.BOOTSTRAP,
@@ -174,6 +191,11 @@ class Step(Generic[A]):
         """Name of the step: ``system/folder``, such as ``round1/model``."""
         parts = (self.system.name, self.kind.folder_name)
         return "/".join(filter(None, parts))
+
+    @property
+    def words(self) -> str:
+        """What the step does, such as ``round 1, training``."""
+        return f"{self.system.row or self.system.name}, {_WORDS[self.kind]}"
 
     @property
     def folder(self) -> Path:

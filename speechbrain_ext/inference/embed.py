@@ -1,8 +1,9 @@
-"""Embed all files below a folder, on the command line:
+"""Embed all files below a folder:
 
-> python -m speechbrain_ext.inference.embed MODEL folder out.npy
+> sbext embed MODEL folder out.npy
 
-MODEL is a folder that export_model wrote, or its id on the hub. Beside
+MODEL is a folder that export_model wrote, its id on the hub, or the name of a
+model that comes with the package. Beside
 ``out.npy`` [N, D], float32, ``out.csv`` names its rows: ``ID,row``, where an
 ID is a file's path below the folder. Files that cannot be embedded are left
 out and logged.
@@ -10,7 +11,6 @@ out and logged.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio import OTHER_FILE, read_speech
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.corpus import measure
 from speechbrain_ext.dataio.embedding_files import read_array
@@ -29,6 +29,7 @@ from speechbrain_ext.dataio.manifest import (
     Manifest,
     write_manifest,
 )
+from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.models.embedder import batches_of_one_length
 from speechbrain_ext.utils.command_line import run
@@ -55,25 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         The output is not named .npy or would replace another file, or no
         file can be embedded.
     """
-    parser = argparse.ArgumentParser(
-        "python -m speechbrain_ext.inference.embed",
-        description="Embed all audio files below a folder.",
-    )
-    parser.add_argument("model", help="model folder, or its id on the hub")
-    parser.add_argument("folder", help="folder of audio files, at any depth")
-    parser.add_argument(
-        "output", help="OUT.npy to write; OUT.csv names its rows"
-    )
-    parser.add_argument(
-        "--device", help="device to compute on: cpu, cuda:0, ..."
-    )
-    parser.add_argument(
-        "--num_workers",
-        type=int,
-        default=0,
-        help="number of processes that read audio; 0: the main process alone",
-    )
-    given = parser.parse_args(argv)
+    given = parser_of("embed").parse_args(argv)
     output = checked_output(given.output)
     manifest, n_files = usable_files(given.folder)
     verifier = SpeakerVerifier.from_pretrained(given.model, given.device)
@@ -222,7 +205,8 @@ class _ReadableFiles(torch.utils.data.Dataset):
         for row in self.batches[index]:
             n_frames = int(self.manifest.stop[row])
             try:
-                wavs.append(read_crop(self.paths[row], 0, n_frames))
+                path = self.paths[row]
+                wavs.append(read_speech(path, 0, n_frames, OTHER_FILE))
                 rows.append(row)
             except InputError as error:
                 reasons.append(str(error))

@@ -1,8 +1,9 @@
 """Tell who is who in a folder of files of one speaker each:
 
-> python -m speechbrain_ext.inference.group MODEL folder out
+> sbext group MODEL folder out
 
-MODEL is a folder that export_model wrote, or its id on the hub. It writes
+MODEL is a folder that export_model wrote, its id on the hub, or the name of a
+model that comes with the package. It writes
 ``out/groups.csv`` (``ID,group,similarity,other``: an ID is a file's path below
 the folder) and ``out/groups.html``, a page to listen to. The number of
 speakers is estimated unless ``--n_speakers`` gives it.
@@ -10,7 +11,6 @@ speakers is estimated unless ``--n_speakers`` gives it.
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.inference.grouping import Groups
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.utils.command_line import run
@@ -45,22 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         No file can be embedded, there are fewer than speakers, or the output
         would replace another table.
     """
-    parser = argparse.ArgumentParser(
-        "python -m speechbrain_ext.inference.group",
-        description="Tell who is who in a folder of files of one speaker each.",
-    )
-    parser.add_argument("model", help="model folder, or its id on the hub")
-    parser.add_argument("folder", help="folder of audio files, at any depth")
-    parser.add_argument("output", help="folder to write table and page to")
-    parser.add_argument(
-        "--n_speakers",
-        type=int,
-        help="number of speakers; estimated when it is not given",
-    )
-    parser.add_argument(
-        "--device", help="device to compute on: cpu, cuda:0, ..."
-    )
-    given = parser.parse_args(argv)
+    given = parser_of("group").parse_args(argv)
     output = checked_output(given.output)
     verifier = SpeakerVerifier.from_pretrained(given.model, given.device)
     files, groups = verifier.group(
@@ -68,12 +54,18 @@ def main(argv: list[str] | None = None) -> None:
     )
     table = table_of(files.names, groups, given.folder)
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / TABLE, table.to_csv(index=False))
-    write_text(output / PAGE, page_of(table, given.folder, output, files.bad))
+    page = page_of(table, given.folder, output, files.bad)
+    write_text(output / TABLE, _in_utf8(table.to_csv(index=False)))
+    write_text(output / PAGE, _in_utf8(page))
     print(
         f"{groups.n_speakers} speakers in {len(table):,} files; "
         f"{len(files.bad):,} files were left out; listen: {output / PAGE}"
     )
+
+
+def _in_utf8(text: str) -> str:
+    """Escape what is not UTF-8: the names of some files."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def checked_output(path: str) -> Path:
@@ -169,7 +161,7 @@ def _entry(row: Any, start: str) -> dict[str, Any]:
     path = os.path.join(start, row.ID)
     return {
         "name": row.ID,
-        "address": quote(path.replace(os.sep, "/")),
+        "address": quote(os.fsencode(path.replace(os.sep, "/"))),
         "similarity": row.similarity,
         "unsure": row.similarity - row.other < _UNSURE,
     }

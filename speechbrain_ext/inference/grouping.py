@@ -10,12 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_ext.clustering import (
-    choose_n_clusters,
-    cut_tree,
-    ward_tree,
-)
-from speechbrain_ext.clustering.n_clusters_curves import MIN_LEAVES
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import unit_rows
 
@@ -69,6 +63,14 @@ def group_embeddings(
     >>> group_embeddings(voices + 0.1 * noise, n_speakers=3).labels
     array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
     """
+    # faiss and scikit-learn, which verification does without.
+    from speechbrain_ext.clustering import (
+        choose_n_clusters,
+        cut_tree,
+        ward_tree,
+    )
+    from speechbrain_ext.clustering.n_clusters_curves import MIN_LEAVES
+
     x = unit_rows(np.asarray(embeddings, dtype=np.float32))
     fewest = MIN_LEAVES if n_speakers is None else max(n_speakers, 1)
     if len(x) < fewest or (n_speakers is not None and n_speakers < 1):

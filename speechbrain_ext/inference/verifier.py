@@ -18,15 +18,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-import torchaudio
 from huggingface_hub import snapshot_download
-from speechbrain.utils.distributed import infer_device
 from tqdm import tqdm
 
-from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio import OTHER_FILE, read_speech
 from speechbrain_ext.dataio.audio_files import length_of
+from speechbrain_ext.dataio.audio_stream import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    Unusable,
+    check_heard,
+    check_samples,
+)
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
+from speechbrain_ext.dataio.resampling import resampled
 from speechbrain_ext.inference.decision import Decision, checked_decision
 from speechbrain_ext.inference.enrolment import Enrolment, Identification
 from speechbrain_ext.inference.hub_folder import (
@@ -35,10 +41,16 @@ from speechbrain_ext.inference.hub_folder import (
     WEIGHTS,
     read_hub_folder,
 )
-from speechbrain_ext.models.embedder import WaveEmbedder, batches_of_one_length
+from speechbrain_ext.models.embedder import (
+    WaveEmbedder,
+    batches_of_one_length,
+    why_not_finite,
+)
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
+from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.shipped import shipped_model
 
 if TYPE_CHECKING:
     from speechbrain_ext.inference.grouping import Groups
@@ -136,7 +148,8 @@ class SpeakerVerifier:
         Arguments
         ---------
         source : str or os.PathLike
-            A local folder, or an id ``owner/name``; of the latter, two files
+            A local folder; the name of a model that comes with the package,
+            ``minivox_whisper``; or an id ``owner/name``, of which two files
             are fetched once and then taken from the cache, also offline.
         device : str or torch.device, optional
             Such as ``cpu`` or ``cuda:0``; a GPU if there is one when None.
@@ -157,11 +170,12 @@ class SpeakerVerifier:
         """
         folder = Path(source)
         if not folder.is_dir():
-            folder = _fetched(str(source), revision, cache_dir)
+            shipped = shipped_model(source)
+            folder = shipped or _fetched(str(source), revision, cache_dir)
         embedder, decision = read_hub_folder(folder)
         card = folder / CARD
         text = card.read_text("utf-8", "replace") if card.is_file() else ""
-        return cls(embedder.to(_checked_device(device)), decision, text)
+        return cls(embedder.to(checked_device(device)), decision, text)
 
     def __repr__(self) -> str:
         model = type(self.embedder.model).__name__
@@ -183,7 +197,7 @@ class SpeakerVerifier:
 
     def to(self, device: str | torch.device) -> SpeakerVerifier:
         """Move the model to a device, such as ``cuda:0``; return itself."""
-        self.embedder.to(_checked_device(device))
+        self.embedder.to(checked_device(device))
         return self
 
     @property
@@ -220,8 +234,8 @@ class SpeakerVerifier:
         Raises
         ------
         InputError
-            A file cannot be read, an utterance is too short, too long or not
-            finite, or the rate is none.
+            A file cannot be read, an utterance is too short, too long, silent
+            or not finite, or the rate is none of speech.
         """
         sample_rate = _checked_rate(sample_rate)
         speech = _listed(speech)
@@ -264,7 +278,7 @@ class SpeakerVerifier:
             bad = int(finite.logical_not().nonzero()[0])
             raise InputError(
                 f"{_name(items[bad], first + bad)}: its embedding is not "
-                "finite; listen to it: silent, or not speech?"
+                f"finite; {why_not_finite(self.embedder)}"
             )
         return found
 
@@ -564,27 +578,14 @@ def _fetched(
         ) from error
 
 
-def _checked_device(device: str | torch.device | None) -> torch.device:
-    """Return a device; raise InputError if it is not available."""
-    try:
-        found = torch.device(infer_device() if device is None else device)
-        torch.empty(1, device=found)
-        return found
-    # torch raises RuntimeError or AssertionError.
-    except Exception as error:
-        raise InputError(
-            f"device {str(device)!r} cannot be used "
-            f"({str(error).splitlines()[0]}); give cpu, or cuda:0"
-        ) from None
-
-
 def _checked_rate(sample_rate: Any) -> int:
-    """Return a sample rate; raise InputError if it is not positive."""
+    """Return a sample rate; raise InputError if it is none of speech."""
     number = isinstance(sample_rate, numbers.Real)
-    if not (number and sample_rate > 0 and sample_rate % 1 == 0):
+    inside = number and LOWEST_RATE <= sample_rate <= HIGHEST_RATE
+    if not (inside and sample_rate % 1 == 0):
         raise InputError(
             f"sample_rate is {sample_rate!r}; give samples a second, a whole "
-            "number above 0"
+            f"number from {LOWEST_RATE:,} to {HIGHEST_RATE:,}"
         )
     return int(sample_rate)
 
@@ -665,9 +666,8 @@ def _samples(
     if isinstance(item, (np.ndarray, torch.Tensor)):
         wav = _floats(item, name)
         _check_length(name, len(wav) * SAMPLE_RATE // sample_rate, longest)
-        if sample_rate != SAMPLE_RATE:
-            wav = torchaudio.functional.resample(wav, sample_rate, SAMPLE_RATE)
-        return wav
+        _check_waveform(name, wav)
+        return resampled(wav, sample_rate)
     if not isinstance(item, (str, os.PathLike)):
         raise InputError(
             f"{name} is a {type(item).__name__}; give a file, samples [T] as "
@@ -679,7 +679,7 @@ def _samples(
     n_frames, reason = length_of(str(item))
     if not reason:
         _check_length(name, n_frames, longest)
-    wav = read_crop(item)
+    wav = read_speech(item, way_out=OTHER_FILE)
     _check_length(name, len(wav), longest)
     return wav
 
@@ -699,6 +699,15 @@ def _floats(item: np.ndarray | torch.Tensor, name: str) -> torch.Tensor:
         # torch supports neither negative strides nor foreign byte orders.
         item = torch.from_numpy(np.array(item, dtype=np.float32, order="C"))
     return item.detach().cpu().float()
+
+
+def _check_waveform(name: str, wav: torch.Tensor) -> None:
+    """Raise InputError for samples [T] that no file may have either."""
+    try:
+        check_samples(wav.numpy())
+        check_heard(float(wav.min()), float(wav.max()))
+    except Unusable as reason:
+        raise InputError(f"{name}: {reason}; give other speech") from None
 
 
 def _check_length(name: str, n_frames: int, longest: int | None) -> None:

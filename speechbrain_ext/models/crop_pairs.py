@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import read_crops
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.models.embedder import WaveEmbedder
+from speechbrain_ext.models.embedder import WaveEmbedder, require_finite
 from speechbrain_ext.utils.keyed_random import crop_keys, hash_key
 
 Augmentation = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
@@ -109,6 +109,11 @@ def embed_crop_pairs(
     -------
     dict of str to numpy.ndarray
         ``"clean"`` and ``"augmented"``: [2, N, D], float32.
+
+    Raises
+    ------
+    InputError
+        An embedding is not finite.
     """
     device = next(embedder.parameters()).device
     seconds = 2 * pairs.n_frames / 16000
@@ -125,6 +130,7 @@ def embed_crop_pairs(
             views = {"clean": wavs, "augmented": augment(wavs, keys)}
             for name, view in views.items():
                 vectors = embedder.embed(view).float().cpu().numpy()
+                require_finite([*names, *names], vectors, embedder)
                 found[name].append(vectors.reshape(2, len(names), -1))
             bar.update(len(names))
     return {name: np.concatenate(v, axis=1) for name, v in found.items()}

@@ -9,10 +9,11 @@ one.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
@@ -267,6 +268,89 @@ def save_embedder(
         torch.save(state, stream)
     write_text(folder / RECIPE, embedder.yaml_text)
     return [RECIPE, MODEL]
+
+
+def why_not_finite(module: torch.nn.Module) -> str:
+    """Return why a model's output is not finite, and the way out.
+
+    Samples are checked where they are read, so that the weights are to blame,
+    or numbers that grow too large on the way.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        The model, which heard finite samples.
+
+    Returns
+    -------
+    str
+        The end of an error message.
+
+    Example
+    -------
+    >>> layer = torch.nn.Linear(1, 1)
+    >>> layer.bias.data.fill_(torch.nan)
+    Parameter containing:
+    tensor([nan], requires_grad=True)
+    >>> why_not_finite(layer)[:39]
+    "the model's weight bias is not finite: "
+    """
+    name = broken_weight(module)
+    if name is not None:
+        return (
+            f"the model's weight {name} is not finite: its training diverged "
+            "or its file is damaged, and the audio is not to blame; take an "
+            "earlier model, or train again with a lower lr"
+        )
+    return (
+        "the samples and all weights are finite, so that numbers overflow in "
+        "the model; take another model, or leave this recording out"
+    )
+
+
+def require_finite(
+    names: Sequence[str], vectors: np.ndarray, module: torch.nn.Module
+) -> None:
+    """Raise InputError, with the utterance, for an embedding not finite.
+
+    Arguments
+    ---------
+    names : sequence of str
+        Utterances [N].
+    vectors : numpy.ndarray
+        Their embeddings [N, ...].
+    module : torch.nn.Module
+        What gave them.
+
+    Raises
+    ------
+    InputError
+        One is not finite; whether weights or audio are to blame is said.
+
+    Example
+    -------
+    >>> require_finite(["a"], np.zeros((1, 8)), torch.nn.Linear(1, 8))
+    """
+    finite = np.isfinite(vectors.reshape(len(vectors), -1)).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"{names[int(finite.argmin())]}: its embedding is not finite; "
+            f"{why_not_finite(module)}"
+        )
+
+
+def broken_weight(module: torch.nn.Module) -> str | None:
+    """Return the name of the first weight that is not finite, if any is.
+
+    Example
+    -------
+    >>> broken_weight(torch.nn.Linear(1, 1)) is None
+    True
+    """
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            return name
+    return None
 
 
 def _halved(name: str, x: torch.Tensor) -> torch.Tensor:

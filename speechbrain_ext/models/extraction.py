@@ -15,12 +15,15 @@ import torch
 from speechbrain.utils.distributed import get_rank, if_main_process
 from tqdm import tqdm
 
-from speechbrain_ext.dataio.audio import read_crop
+from speechbrain_ext.dataio.audio import read_speech
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
-from speechbrain_ext.models.embedder import WaveEmbedder, batches_of_one_length
+from speechbrain_ext.models.embedder import (
+    WaveEmbedder,
+    batches_of_one_length,
+    require_finite,
+)
 from speechbrain_ext.utils.distributed import n_processes, process_sum
-from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import atomic_path
+from speechbrain_ext.utils.files import atomic_path, reserve
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class WholeUtterances(torch.utils.data.Dataset):
         rows = self.batches[index]
         entries = [self.manifest[self.manifest.ids[row]] for row in rows]
         n_frames = int(self.lengths[rows[0]])
-        wavs = [read_crop(e["wav"], e["start"], n_frames) for e in entries]
+        wavs = [read_speech(e["wav"], e["start"], n_frames) for e in entries]
         return rows, torch.stack(wavs)
 
 
@@ -159,14 +162,8 @@ def embed_batches(
             parts_of = [embedder.embed(part) for part in crops.cut(wavs)]
             views = [embeddings] + [p.float().cpu().numpy() for p in parts_of]
             embeddings = np.stack(views, axis=1)
-        finite = np.isfinite(embeddings.reshape(len(embeddings), -1))
-        if not finite.all():
-            bad = np.flatnonzero(~finite.all(axis=1))[0]
-            raise InputError(
-                f"{manifest.ids[batch_rows[bad]]}: its embedding is not "
-                "finite; the file is silent or broken, or training diverged; "
-                "drop the file, or train again with a lower lr"
-            )
+        names = manifest.ids[batch_rows]
+        require_finite(names, embeddings, embedder)
         rows.extend(batch_rows)
         parts.append(embeddings)
         bar.update(len(batch_rows))
@@ -286,6 +283,11 @@ def joined_chunks(
     -------
     list of str
         The keys that the chunks have.
+
+    Raises
+    ------
+    OSError
+        The disk has no room for an array.
     """
     # Ignores temporary files that a killed process has left.
     paths = sorted(folder.glob("[0-9]*.npz"))
@@ -296,6 +298,7 @@ def joined_chunks(
         with atomic_path(outputs[key]) as part:
             shape = (n_rows, *shapes[key])
             whole = np.lib.format.open_memmap(part, "w+", np.float32, shape)
+            reserve(part, part.stat().st_size)
             for path in paths:
                 with np.load(path) as chunk:
                     whole[chunk["rows"]] = chunk[key]

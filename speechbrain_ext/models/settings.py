@@ -42,6 +42,7 @@ class ExtractEmbeddings(Settings):
     """Settings of extraction: embeddings of utterances, optionally of crops."""
 
     recipe = "extract_embeddings"
+    again = "goes on after the last complete chunk"
 
     embedder_folder: str = setting(
         doc="folder of the embedder, with hyperparams.yaml and "

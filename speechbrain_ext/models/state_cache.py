@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,11 @@ from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import RandomCrop, repeated
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
-from speechbrain_ext.models.embedder import batches_of_one_length
+from speechbrain_ext.models.embedder import (
+    batches_of_one_length,
+    broken_weight,
+    why_not_finite,
+)
 from speechbrain_ext.models.extraction import WholeUtterances
 from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.utils.distributed import n_processes
@@ -35,6 +38,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
     read_json_object,
+    reserve,
     write_json,
     write_text,
 )
@@ -272,10 +276,8 @@ class StateCopies:
                 "layers by n_layers of --embedder, or give another "
                 "--output_folder"
             )
-        with open(self.folder / STATES, "wb") as stream:
-            stream.truncate(self.n_bytes)
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, self.n_bytes)
+        (self.folder / STATES).touch()
+        reserve(self.folder / STATES, self.n_bytes)
 
     def _map(self, mode: Any) -> np.memmap:
         path = self.folder / STATES
@@ -326,8 +328,14 @@ class StateCopies:
     def _check_finite(self, names: Sequence[str], states: torch.Tensor) -> None:
         finite = states.isfinite().flatten(1).all(1)
         if not finite.all():
+            name = names[int(finite.long().argmin())]
+            if broken_weight(self.encoder) is not None:
+                raise InputError(
+                    f"{name}: a state is not finite; "
+                    f"{why_not_finite(self.encoder)}"
+                )
             raise InputError(
-                f"{names[int(finite.long().argmin())]}: a state is not finite "
+                f"{name}: a state is not finite "
                 "in half precision, whose largest number is 65,504; keep fewer "
                 "layers by n_layers of --embedder, or give --state_copies=0"
             )

@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from speechbrain_ext.augment.augmenter import from_folder
 from speechbrain_ext.dataio.audio import RandomCrop, check_audio
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.models.embedder import save_embedder
+from speechbrain_ext.models.embedder import broken_weight, save_embedder
 from speechbrain_ext.training.checkpoints import N_KEPT
 from speechbrain_ext.training.networks import Networks
 from speechbrain_ext.training.optim import clip_each_, parameter_groups
@@ -43,6 +43,7 @@ from speechbrain_ext.utils.distributed import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import seed_step
+from speechbrain_ext.utils.terminal import statistics_in_words
 
 logger = logging.getLogger(__name__)
 
@@ -201,10 +202,17 @@ class TrainingBrain(sb.Brain):
         shown = ", ".join(names[:_MOST_NAMES])
         if len(names) > _MOST_NAMES:
             shown += f" and {len(names) - _MOST_NAMES} more, see log.txt"
+        # Samples that are not finite are refused where they are read.
+        cause = f"lower --lr (now {self.settings.lr}), for the samples are"
+        name = broken_weight(self.modules)
+        if name is not None and not self.optimizer_step:
+            cause = (
+                f"weight {name} was not before the first step; begin with "
+                "another model"
+            )
         raise InputError(
             f"the loss is {loss.item()} in {place}, utterances {shown}; it "
-            f"must be finite; lower --lr (now {self.settings.lr}) or look at "
-            "the utterances, and start anew with --overwrite=true"
+            f"must be finite; {cause}, and start anew with --overwrite=true"
         )
 
     def require_finite_weights(self) -> None:
@@ -355,6 +363,7 @@ class TrainingBrain(sb.Brain):
     def on_stage_start(self, stage: sb.Stage, epoch: Any = None) -> None:
         """Set the epoch that decides the random crops."""
         self.data.crop.epoch = epoch
+        self.step_logger.begin_epoch(epoch, self.settings.n_epochs)
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: Any = None
@@ -383,8 +392,8 @@ class TrainingBrain(sb.Brain):
         """Write an epoch's statistics to the curve and to all loggers."""
         self.curve.append(epoch=epoch, **statistics)
         self.step_logger.epoch(self.optimizer_step, statistics)
-        words = ", ".join(f"{k} {v:.4g}" for k, v in statistics.items())
-        logger.info(f"epoch {epoch}/{self.settings.n_epochs}: {words}")
+        words = statistics_in_words(statistics)
+        logger.info(f"epoch {epoch} of {self.settings.n_epochs}: {words}")
         for each, options in self.train_loggers:
             each.log_stats({"epoch": epoch}, statistics, **options)
 

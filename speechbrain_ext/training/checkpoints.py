@@ -21,6 +21,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
+    move_synced,
     read_json,
     sha256,
     write_json,
@@ -105,7 +106,7 @@ class WholeCheckpointer(Checkpointer):
             write_json(partial.path / HASHES, _hashes(partial.path))
             path = self.checkpoints_dir / partial.path.name
             self._discard(path)
-            os.replace(partial.path, path)
+            move_synced(partial.path, path)
             shutil.rmtree(folder)
             files = {k: path / f.name for k, f in partial.paramfiles.items()}
             whole = Checkpoint(path, partial.meta, files)

@@ -265,6 +265,7 @@ class ModelSettings(Settings):
 class TrainingSettings(ModelSettings):
     """Settings that all three trainings share."""
 
+    again = "resumes from the last checkpoint"
     # SpeechBrain's run options that would change nothing.
     refused_options: ClassVar[Mapping[str, str]] = {
         "nonfinite_patience": "the first loss that is not finite ends a run",

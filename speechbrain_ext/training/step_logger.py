@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.terminal import statistics_in_words
 
 
 class StepLogger:
@@ -31,6 +32,7 @@ class StepLogger:
     Example
     -------
     >>> logger = StepLogger(getfixture("tmp_path"), first_step=0, shown=False)
+    >>> logger.begin_epoch(1, n_epochs=2)
     >>> logger.step(1, {"loss": 2.5})
     >>> logger.epoch(1, {"loss": 2.5, "eer": 20.0})
     """
@@ -43,6 +45,7 @@ class StepLogger:
         shown: bool = True,
     ):
         self.interval = interval
+        self.place = ""
         self.writer = None
         if if_main_process():
             self.writer = SummaryWriter(str(folder), purge_step=first_step + 1)
@@ -53,9 +56,13 @@ class StepLogger:
             disable=not (shown and if_main_process()),
         )
 
+    def begin_epoch(self, epoch: int, n_epochs: int) -> None:
+        """Begin an epoch, counted from 1, which the line names."""
+        self.place = f"epoch {epoch} of {n_epochs}: "
+
     def step(self, step: int, statistics: Mapping[str, float]) -> None:
         """Log a step, counted from 1."""
-        words = ", ".join(f"{k} {v:.3g}" for k, v in statistics.items())
+        words = self.place + statistics_in_words(statistics)
         self.line.set_description_str(words, refresh=False)
         self.line.update()
         if step % self.interval == 0:

@@ -1,4 +1,4 @@
-"""The error that a user's input raises."""
+"""Errors that a command ends with in one line."""
 
 from __future__ import annotations
 
@@ -8,3 +8,20 @@ class InputError(ValueError):
 
     Recipes print it without a traceback and exit with status 2.
     """
+
+
+class StepError(RuntimeError):
+    """Error of a driver whose step has failed.
+
+    Arguments
+    ---------
+    text : str
+        One line: what happened, and what to do.
+    status : int
+        Exit status of the step, which becomes the driver's; negative: the
+        number of the signal that ended it.
+    """
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status if status >= 0 else 128 - status

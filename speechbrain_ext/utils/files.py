@@ -1,9 +1,11 @@
-"""Atomic writing of files, reading of JSON, and hashes."""
+"""Atomic and durable writing of files, reading of JSON, and hashes."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,11 +20,17 @@ PathLike = str | os.PathLike
 
 # Name of a file while it is written: hidden, with the process that writes it.
 _PART = re.compile(r"\..*\.part(\d+)-[a-z0-9_]{8}(\.[^.]*)?")
+_BLOCK = 2**20  # bytes
+# fallocate is not for this kind of file system.
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 @contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """Yield a temporary name that becomes ``path`` if the block succeeds.
+
+    The file is on the disk before it takes its name, so that not even a power
+    cut leaves an empty file there.
 
     Arguments
     ---------
@@ -33,6 +41,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     ------
     pathlib.Path
         A name in the same folder, to be written by the caller.
+
+    Raises
+    ------
+    OSError
+        The system refuses to write. Libraries that report it in other words
+        (soundfile: "System error") are translated.
 
     Example
     -------
@@ -54,10 +68,11 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     os.close(handle)
     part = Path(name)
     try:
-        yield part
+        with _disk_errors_named(part, path):
+            yield part
         # mkstemp makes files private; a shared folder expects the umask.
         os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, path)
+        move_synced(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -109,6 +124,138 @@ def _lives(process: int) -> bool:
     except (OSError, OverflowError):
         return False
     return process != os.getpid()
+
+
+@contextlib.contextmanager
+def _disk_errors_named(part: Path, path: Path) -> Iterator[None]:
+    """Raise OSError with its number if a disk refuses what a library writes."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # Writing to an open file knows no name.
+            error.filename = error.filename or str(path)
+            raise
+        number = _refusal(part)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _refusal(part: Path) -> int | None:
+    """Return the number of the error of writing more to a file, if any."""
+    try:
+        with open(part, "ab", buffering=0) as stream:
+            stream.write(bytes(_BLOCK))
+            # A full disk takes what is left of it, and refuses then.
+            stream.write(bytes(_BLOCK))
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def move_synced(part: PathLike, path: PathLike) -> None:
+    """Give a file or a folder of files its final name, durably.
+
+    Arguments
+    ---------
+    part : str or os.PathLike
+        The file, or folder without folders inside, whole but perhaps only in
+        the system's memory.
+    path : str or os.PathLike
+        The final name, on the same file system; a file there is replaced.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "part").write_text("whole")
+    >>> move_synced(folder / "part", folder / "a.txt")
+    >>> (folder / "a.txt").read_text()
+    'whole'
+    """
+    part = Path(part)
+    if part.is_dir():
+        for file in part.iterdir():
+            _sync(file)
+    _sync(part)
+    os.replace(part, path)
+    _sync(Path(path).parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some network file systems sync files alone.
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def reserve(path: PathLike, n_bytes: int) -> None:
+    """Reserve a file's space on the disk, before it is mapped into memory.
+
+    Where a disk is full, a write through a memory map ends the process by a
+    signal (SIGBUS), without a word. Disks that compress or copy on write
+    promise no space.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        A file, extended with zeros to this size; what is in it is kept.
+    n_bytes : int
+        The size.
+
+    Raises
+    ------
+    OSError
+        The disk has no room.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a"
+    >>> path.touch()
+    >>> reserve(path, 5000)
+    >>> path.stat().st_size
+    5000
+    """
+    with _naming(path), open(path, "r+b", buffering=0) as stream:
+        try:
+            if n_bytes:
+                os.posix_fallocate(stream.fileno(), 0, n_bytes)
+        # Not there, as on macOS, or not for this file system.
+        except (AttributeError, OSError) as error:
+            if getattr(error, "errno", errno.ENOSYS) not in _UNSUPPORTED:
+                raise
+            _write_zeros(stream, n_bytes)
+
+
+@contextlib.contextmanager
+def _naming(path: PathLike) -> Iterator[None]:
+    """Give an OSError the file that it lacks."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _write_zeros(stream: io.FileIO, n_bytes: int) -> None:
+    """Fill the holes of a file by writing each block again."""
+    for start in range(0, n_bytes, _BLOCK):
+        size = min(_BLOCK, n_bytes - start)
+        stream.seek(start)
+        block = stream.read(size)
+        stream.seek(start)
+        left = block + bytes(size - len(block))
+        while left:
+            left = left[stream.write(left) :]
 
 
 def _umask() -> int:

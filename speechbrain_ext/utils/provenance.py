@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import hashlib
 import importlib.metadata
+import os
 import platform
+import shlex
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, sha256
+from speechbrain_ext.utils.files import (
+    PathLike,
+    read_json,
+    sha256,
+    write_json,
+)
 from speechbrain_ext.utils.yaml_trees import (
     dumped,
     find_yaml,
@@ -17,6 +28,7 @@ from speechbrain_ext.utils.yaml_trees import (
     read_yaml,
 )
 
+COMMANDS = "commands.json"
 _PACKAGES = (
     "speechbrain-ext speechbrain torch torchaudio transformers hyperpyyaml "
     "faiss-gpu faiss-cpu scikit-learn numpy pandas"
@@ -91,3 +103,52 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+@contextlib.contextmanager
+def recorded_command(folder: PathLike, words: Sequence[str]) -> Iterator[None]:
+    """Record a command in a folder: its words, versions, times and end.
+
+    ``commands.json`` there lists all commands that worked in the folder. One
+    that was killed has no end.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        What it writes to.
+    words : sequence of str
+        The command line.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> with recorded_command(folder, ["sbext", "run", "a b"]):
+    ...     pass
+    >>> found = read_json(folder / "commands.json")[0]
+    >>> found["command"], found["end"]
+    ("sbext run 'a b'", 'finished')
+    """
+    path = Path(folder) / COMMANDS
+    before = read_json(path) if path.exists() else []
+    began = time.monotonic()
+    entry: dict[str, Any] = {
+        "command": shlex.join(words),
+        "folder": os.getcwd(),
+        "started": _now(),
+        "versions": versions(),
+    }
+    write_json(path, [*before, entry])
+    end = "finished"
+    try:
+        yield
+    except BaseException as error:
+        end = f"{type(error).__name__}: {error}".strip(": ")
+        raise
+    finally:
+        seconds = round(time.monotonic() - began, 1)
+        entry |= {"ended": _now(), "seconds": seconds, "end": end}
+        write_json(path, [*before, entry])
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

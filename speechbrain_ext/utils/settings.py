@@ -324,6 +324,8 @@ class Settings:
     recipe: ClassVar[str] = ""
     # SpeechBrain's run options that the recipe rejects, with the reason.
     refused_options: ClassVar[Mapping[str, str]] = {}
+    # What the same command does after a failure.
+    again: ClassVar[str] = "does this stage again"
 
     seed: int = setting(1986, "seed of all random draws", low=0, high=2**32 - 1)
     output_folder: str = setting(

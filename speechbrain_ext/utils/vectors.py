@@ -18,6 +18,7 @@ from speechbrain_ext.utils.errors import InputError
 # Elements of the largest temporary matrix, on a CPU and on a GPU.
 _BLOCK = 2**23
 _BLOCK_GPU = 2**27
+_LARGEST = 1e15  # values whose squares, summed, stay within float32
 
 
 def as_matrix(values: Any) -> NDArray:
@@ -109,15 +110,22 @@ def unit_rows(
         if whitening is not None:
             mean, matrix = whitening
             some = ((some - mean) @ matrix).astype(np.float32)
-        length = np.linalg.norm(some, axis=1, keepdims=True)
+        with np.errstate(over="ignore"):
+            length = np.linalg.norm(some, axis=1, keepdims=True)
         usable = np.isfinite(length[:, 0]) & (length[:, 0] > 0)
+        if not usable.all():
+            # Squares of 1e25 are beyond float32, those of 1e-25 are 0.
+            exact = some.astype(np.float64)
+            length = np.linalg.norm(exact, axis=1, keepdims=True)
+            usable = np.isfinite(length[:, 0]) & (length[:, 0] > 0)
         if not usable.all():
             first = int(np.flatnonzero(~usable)[0])
             name = "" if ids is None else f", of {str(ids[block][first])!r},"
             raise InputError(
                 f"embedding row {rows[block][first]}{name} has length "
                 f"{length[first, 0]}; a cosine needs a finite length above "
-                "0; extract it again or look at its audio"
+                "0; extract it again, which names what is to blame: the model "
+                "or the audio"
             )
         unit[block] = some / length
     return unit
@@ -196,7 +204,8 @@ def check_vectors(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
     Raises
     ------
     InputError
-        Not a matrix of 2 or more rows, NaN or infinity, or all rows equal.
+        Not a matrix of 2 or more rows, NaN or infinity, values whose squares
+        overflow, or all rows equal.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     if x.ndim != 2 or len(x) < 2:
@@ -213,6 +222,12 @@ def check_vectors(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
             f"{int(bad.sum())} of {len(x)} vectors hold NaN or infinity, the "
             f"first is {name}; the embedder has diverged; "
             "train it again at a lower learning rate"
+        )
+    largest = max(float(np.abs(block).max()) for block in blocks)
+    if largest > _LARGEST:
+        raise InputError(
+            f"vectors reach {largest:.3g}; their squared distances are beyond "
+            f"float32 above {_LARGEST:g}; scale them to length one (unit_rows)"
         )
     if all((block == x[0]).all() for block in blocks):
         raise InputError(

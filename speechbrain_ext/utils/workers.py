@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +12,8 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 from tqdm import tqdm
 from tqdm.contrib.concurrent import process_map, thread_map
+
+from speechbrain_ext.utils.signals import end_with_parent
 
 
 def in_parallel(
@@ -62,6 +66,9 @@ def _each(
     function: Callable[[Any], Any], threads: bool, items: Sequence[Any]
 ) -> list[Any]:
     if not threads:
+        parent = multiprocessing.parent_process()
+        if parent is not None and parent.pid is not None:
+            end_with_parent(parent.pid, signal.SIGKILL)
         # A forked worker must not wait for its parent's OpenMP threads.
         torch.set_num_threads(1)
     return [function(item) for item in items]

@@ -21,9 +21,8 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.settings import Setting, shown
+from speechbrain_ext.utils.shipped import HPARAMS
 
-# The package's own YAML files.
-HPARAMS = Path(__file__).parents[2] / "hparams"
 BASE = "base"  # key of a YAML that changes another one
 
 

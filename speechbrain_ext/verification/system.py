@@ -113,7 +113,7 @@ class System:
             if backend.calibration is not None:
                 found = scorer.fit(backend, enrol, test, labels, p_target)
                 self.calibrations[backend] = found
-                logger.info(f"{backend.name}: {found.in_words()}")
+                logger.debug(f"{backend.name}: {found.in_words()}")
 
     def score(
         self, scorer: Scorer, backend: Backend, *sides: np.ndarray

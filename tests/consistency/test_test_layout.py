@@ -25,7 +25,7 @@ ELSEWHERE = {
     "training/networks.py": "recipes/test_train_speaker.py",
     "training/view_brain.py": "recipes/test_train_dino.py",
     "verification/system.py": "recipes/test_score_trials.py",
-    # An empty class: what a program makes of it is tested.
+    # What a program makes of them is tested.
     "utils/errors.py": "unit/utils/test_command_line.py",
 }
 MODULES = {

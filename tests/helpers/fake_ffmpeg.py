@@ -28,7 +28,7 @@ if said == "damaged":
     sys.stdout.buffer.write(bytes(100))
     sys.exit("[mov @ 0x%x] moov atom not found\\nInvalid data" % os.getpid())
 n_samples = int(said) if said.isdigit() else 16000
-sys.stdout.buffer.write(b"\\x01\\x02" * n_samples)
+sys.stdout.buffer.write((b"\\x01\\x02\\xff\\xfd" * n_samples)[: 2 * n_samples])
 """
 
 

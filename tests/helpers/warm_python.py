@@ -97,6 +97,7 @@ def take_over(caller, request, files):
     subprocess.run = run_as_fork
     # Steps of a run are forks of this process, not of another warm one.
     launch.can_fork = lambda words: False
+    launch.run_process = step_as_fork
     return request["words"]
 
 
@@ -110,6 +111,13 @@ def run_as_fork(words, *rest, env=None, cwd=None, check=False, **options):
     if check and code:
         raise subprocess.CalledProcessError(code, words)
     return subprocess.CompletedProcess(words, code)
+
+
+def step_as_fork(words):
+    """As ``launch.run_process``, in the group of the driver."""
+    if words[0] == sys.executable:
+        return run_as_fork(words, env=launch.recipe_environment()).returncode
+    return plain_run_process(words)
 
 
 def end_of_program(words):
@@ -135,6 +143,12 @@ def end_of_program(words):
     os._exit(code & 0xFF)
 
 
+def main_module(name):
+    """The module that ``python -m NAME`` runs: a package's is in it."""
+    is_package = hasattr(sys.modules.get(name), "__path__")
+    return f"{name}.__main__" if is_package else name
+
+
 def run_program(words):
     """What ``python WORDS`` does."""
     first, *rest = words
@@ -145,7 +159,7 @@ def run_program(words):
         exec(compile(rest[0], "<string>", "exec"), module.__dict__)
     elif first == "-m":
         sys.argv, sys.path[:0] = rest, [os.getcwd()]
-        sys.modules.pop(rest[0], None)
+        sys.modules.pop(main_module(rest[0]), None)
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         sys.argv, sys.path[:0] = words, [os.path.dirname(first)]
@@ -158,6 +172,7 @@ if __name__ == "__main__":
     from speechbrain_ext.experiment import launch
 
     plain_run = subprocess.run
+    plain_run_process = launch.run_process
     import_everything()
     place = socket.socket(socket.AF_UNIX)
     place.bind(sys.argv[1])

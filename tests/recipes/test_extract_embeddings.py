@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from odd_audio import with_nan
 from tiny_wavlm import TINY
 from tiny_whisper import SHORT as WHISPER
 from tones import SMALL, without_speakers, write_tones
@@ -359,6 +360,20 @@ def test_an_embedding_that_is_not_finite_names_its_utterance(
     message = message_of(arguments(corpus, tmp_path / "out"))
     assert message.startswith("s1-2.wav: its embedding is not finite")
     assert not (tmp_path / "out" / "embeddings.npy").exists()
+
+
+def test_a_bad_file_ends_in_one_line_whose_advice_works(corpus, tmp_path):
+    data = shutil.copytree(corpus, tmp_path / "data")
+    with_nan(data / "s1-2.wav")
+    argv = arguments(data, tmp_path / "out")
+    message = message_of(argv)
+    assert message.startswith(f"{data}/s1-2.wav: not finite: ")
+    assert "delete its row from the manifest, or" in message
+    table = pd.read_csv(data / "all.csv")
+    table = table[table["ID"] != "s1-2.wav"]
+    write_manifest(data / "all.csv", table, "utterances")
+    extract_embeddings.main([*argv, "--overwrite=true"])
+    assert len(read_embeddings(tmp_path / "out")[0]) == 11
 
 
 def test_a_folder_that_is_no_embedder_is_refused(corpus, tmp_path):

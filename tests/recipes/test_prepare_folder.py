@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import warm
 from fake_ffmpeg import FakeFfmpeg, hide_ffmpeg, write_m4a
+from odd_audio import READ, REFUSED, write, write_all
 
 from recipes import prepare_folder
 from speechbrain_ext.dataio.audio import read_crop
@@ -54,7 +55,7 @@ def test_a_tree_becomes_a_training_manifest_without_speakers(data, tmp_path):
     made = {path.name for path in out.iterdir()}
     assert "oracle.csv" not in made and "test.csv" not in made
     (reason,) = pd.read_csv(out / "rejects.csv")["reason"]
-    assert reason == "0.30 s is shorter than min_duration 1.0 s"
+    assert reason == "too short: 0.30 s is shorter than min_duration 1.0 s"
 
 
 @pytest.mark.parametrize("convert", [False, True])
@@ -79,6 +80,40 @@ def test_a_finished_folder_is_left_alone_until_the_data_change(data, tmp_path):
     _prepare(data, out, overwrite=True)
     assert "new.wav" in read_manifest(out / "train.csv", "utterances")
     assert (tmp_path / "out.old1" / "stage.json").read_bytes() == receipt
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_bad_files_are_left_out_with_reasons_and_odd_ones_are_kept(
+    tmp_path, convert
+):
+    data = write_all(tmp_path / "data", REFUSED)
+    write_all(data, READ)
+    # One name that is not UTF-8 must not stop the others.
+    latin = os.path.join(os.fsencode(data), b"caf\xe9.wav")
+    write(data / "good.wav").rename(os.fsdecode(latin))
+    out = _prepare(data, tmp_path / "out", convert_to_wav=convert)
+    root = read_json(out / "stage.json")["data_root"]
+    manifest = read_manifest(out / "train.csv", "utterances", root)
+    assert list(manifest.ids) == sorted(READ)
+    for path, stop in zip(manifest.paths(), manifest.stop, strict=True):
+        assert len(read_crop(path, 0, stop)) == stop
+    rejects = pd.read_csv(out / "rejects.csv", index_col="wav")["reason"]
+    for name, (_, reason) in REFUSED.items():
+        assert rejects[str(data / name)].startswith(reason)
+    assert rejects[f"{data}/caf\\udce9.wav"] == "the file name is not UTF-8"
+    line = f"{len(REFUSED) + 1} of {len(REFUSED) + len(READ) + 1} train files"
+    log = (out / "log.txt").read_text()
+    assert f"{line} are left out (" in log
+    assert "2 silent" in log and "rejects.csv names each" in log
+
+
+def test_headers_alone_are_read_if_one_says_so(tmp_path):
+    data = write_all(tmp_path / "data", REFUSED)
+    out = _prepare(data, tmp_path / "out", check_samples=False)
+    kept = set(read_manifest(out / "train.csv", "utterances").ids)
+    # What only decoding shows; what a header shows is refused as before.
+    assert kept >= {"silent.wav", "nan.wav", "cut.mp3", "cut.flac"}
+    assert not kept & {"cut.wav", "stream.flac", "slow.wav", "text.wav"}
 
 
 @pytest.mark.parametrize("place", ["data/held_out", "test"])

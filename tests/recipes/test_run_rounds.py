@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,6 +14,9 @@ import pytest
 from small_run import EMBEDDER, PLAN, TINY, call, start
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings
+from speechbrain_ext.experiment.leaf import read_leaf
+from speechbrain_ext.experiment.plan import load_plan
+from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.verification.results import read_result
 
@@ -60,9 +65,41 @@ def chain(tmp_path_factory):
 
 def test_the_plan_is_printed_before_the_work(chain):
     _, text = chain
-    plan = text[: text.index("== corpus")]
+    plan = text[: text.index("== step 1 of")]
     assert "resume bootstrap/model" in plan
     assert "to do  topline/scores" in plan
+
+
+def test_a_step_begins_with_its_place_and_the_time_that_is_left(chain):
+    _, text = chain
+    lines = [line for line in text.splitlines() if line.startswith("== ")]
+    n_steps = len(lines)
+    for number, line in enumerate(lines, 1):
+        place = rf"== step {number} of {n_steps}, [^;]+; \d+ \w+ gone"
+        assert re.match(place, line), line
+    assert "SimCLR, training without labels (bootstrap/model)" in lines[1]
+    scored = next(line for line in lines if "round 1, scoring" in line)
+    assert re.search(r"gone, (about|at least) \d+ \w+ left$", scored)
+    # Commands of 400 characters are in the logs.
+    assert not any(line.startswith(sys.executable) for line in text.split("\n"))
+
+
+def test_a_step_leaves_its_command_in_its_log(chain):
+    folder, _ = chain
+    log = (folder / "round1" / "model" / "log.txt").read_text()
+    assert f'train_annotation="{folder}/bootstrap/labels/pseudo' in log
+    assert "command: python " in log
+
+
+def test_the_run_keeps_what_repeats_it(chain):
+    folder, _ = chain
+    first, second = json.loads((folder / "commands.json").read_text())
+    assert "ended" not in first and second["end"] == "finished"
+    assert "recipes/run_rounds.py hparams/plans/quick" in second["command"]
+    assert second["versions"]["torch"] and second["seconds"] > 0
+    again = read_leaf(RunRounds, folder / "plan.yaml").settings
+    done = [step.artifacts.is_done for step in load_plan(again).steps]
+    assert len(done) > 10 and all(done)
 
 
 def test_every_system_has_a_row_in_the_printed_table(chain):

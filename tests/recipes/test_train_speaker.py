@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from tones import Killed, killed_after, write_tones
 from recipes import train_speaker
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.models.embedder_folder import load_embedder
+from speechbrain_ext.training.brain import TrainingBrain
 from speechbrain_ext.training.checkpoints import WholeCheckpointer
 from speechbrain_ext.utils.errors import InputError
 
@@ -601,3 +603,20 @@ def test_a_missing_encoder_source_is_refused(corpus, tmp_path):
     embedder = SMALL_WAVLM.replace("encoder_source: null", "encoder_source: no")
     argv = arguments(corpus, tmp_path / "out", MHFA, embedder)
     assert "give exactly one" in message_of(argv)
+
+
+def test_weights_that_were_never_finite_are_not_blamed_on_the_rate():
+    layer = torch.nn.Linear(1, 1)
+    brain = SimpleNamespace(
+        epochs=SimpleNamespace(current=1),
+        step=1,
+        optimizer_step=0,
+        settings=SimpleNamespace(lr=0.1),
+        modules=torch.nn.ModuleDict({"encoder": layer}),
+    )
+    loss = torch.tensor(torch.nan)
+    with pytest.raises(InputError, match=r"utterances a; .*lower --lr \(now"):
+        TrainingBrain.require_finite(brain, loss, ["a"])
+    layer.weight.data.fill_(torch.nan)
+    with pytest.raises(InputError, match="weight encoder.weight was not befor"):
+        TrainingBrain.require_finite(brain, loss, ["a"])

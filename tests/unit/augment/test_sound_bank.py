@@ -116,11 +116,34 @@ def test_recordings_are_found_at_any_depth(tmp_path):
     assert len(list(read_folder(tmp_path, 1.0))) == 3
 
 
-def test_silent_recordings_are_left_out(tmp_path):
+def test_silent_recordings_are_left_out_and_named(tmp_path, caplog):
     soundfile.write(tmp_path / "silent.wav", np.zeros(100), 16000)
-    soundfile.write(tmp_path / "none.wav", np.zeros(0), 16000)
     soundfile.write(tmp_path / "sound.wav", np.full(100, 0.5), 16000)
-    assert len(list(read_folder(tmp_path, 1.0))) == 1
+    with caplog.at_level(logging.WARNING):
+        assert len(list(read_folder(tmp_path, 1.0))) == 1
+    assert "1 silent recordings are left out, such as" in caplog.text
+    assert "silent.wav" in caplog.text
+
+
+def _empty(path):
+    soundfile.write(path, np.zeros(0), 16000)
+
+
+def _text(path):
+    path.write_text("text" * 99)
+
+
+def _nan(path):
+    soundfile.write(path, np.full(100, np.nan), 16000, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("write", [_empty, _text, _nan])
+def test_a_file_that_is_no_recording_is_named(tmp_path, write):
+    soundfile.write(tmp_path / "sound.wav", np.full(100, 0.5), 16000)
+    write(tmp_path / "junk.wav")
+    # Advice to prepare a corpus, as for speech, would not help here.
+    with pytest.raises(InputError, match=r"junk\.wav: .*; delete it or unp"):
+        list(read_folder(tmp_path, 1.0))
 
 
 def write_seconds(folder):

@@ -1,9 +1,11 @@
 """MUSAN and RIRS_NOISES are known by what their archives unpack to."""
 
 import pytest
+import soundfile
 
 from speechbrain_ext.augment.sound_folders import (
     check_downloads,
+    check_sounds,
     impulse_responses,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -58,3 +60,13 @@ def test_an_incomplete_folder_is_refused(folders):
     (folders / "musan" / "speech").rmdir()
     with pytest.raises(InputError, match="has no speech; correct --musan"):
         check_downloads(folders / "musan", folders / "RIRS_NOISES")
+
+
+def test_a_file_that_is_no_recording_is_named_before_a_run(tmp_path):
+    for kind in ("noise", "music", "speech", "rir"):
+        (tmp_path / kind).mkdir()
+        soundfile.write(tmp_path / kind / "a.wav", [0.5] * 100, 16000)
+    check_sounds(tmp_path)
+    (tmp_path / "music" / "page.wav").write_text("<html>not found</html>")
+    with pytest.raises(InputError, match=r"music/page\.wav: unreadable: .*del"):
+        check_sounds(tmp_path)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from odd_audio import silent, with_nan
 
 from speechbrain_ext.dataio.audio import (
     RandomCrop,
@@ -12,6 +13,7 @@ from speechbrain_ext.dataio.audio import (
     check_crop,
     read_crop,
     read_crops,
+    read_speech,
 )
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.utils.errors import InputError
@@ -82,7 +84,7 @@ def test_a_file_that_ends_early_is_an_input_error(tmp_path):
 
 def test_an_unreadable_file_is_an_input_error(tmp_path):
     (tmp_path / "a.wav").write_text("text")
-    with pytest.raises(InputError, match="a.wav: cannot be read"):
+    with pytest.raises(InputError, match="a.wav: unreadable: Format"):
         read_crop(tmp_path / "a.wav")
 
 
@@ -236,6 +238,23 @@ def test_a_wrong_data_folder_is_named_before_any_work(tmp_path):
         check_audio(wrong)
     (tmp_path / "a.wav").touch()
     check_audio(read_manifest(path, "utterances", tmp_path))
+
+
+def test_a_random_crop_names_a_file_that_is_not_finite(tmp_path):
+    # Its loss was once NaN, and --lr blamed.
+    crop = RandomCrop([16000, 8000], seed=1)
+    path = with_nan(tmp_path / "a.wav")
+    with pytest.raises(InputError, match="a.wav: not finite: .*; delete its"):
+        for epoch in range(1, 20):
+            crop.epoch = epoch
+            crop("a", path, 0, 32000)
+
+
+def test_a_crop_may_be_silent_and_an_utterance_may_not(tmp_path):
+    path = silent(tmp_path / "a.wav")
+    assert not read_crop(path, 0, 8000).any()
+    with pytest.raises(InputError, match="a.wav: silent: .* of 0; delete its"):
+        read_speech(path, 0, 8000)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])

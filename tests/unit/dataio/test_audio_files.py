@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from fake_ffmpeg import FakeFfmpeg, hide_ffmpeg, write_m4a
+from odd_audio import cut, write
 
 from speechbrain_ext.dataio import audio_files
 from speechbrain_ext.dataio.audio import read_crop
@@ -116,6 +117,17 @@ def test_damage_behind_a_good_header_is_found(tmp_path):
     assert not target.exists()
 
 
+def test_a_damaged_copy_is_made_again(tmp_path):
+    # Left as it is, "prepare again" would lead back to it.
+    source, target = write(tmp_path / "a.flac"), tmp_path / "b.wav"
+    job = (str(source), str(target))
+    assert convert(job) == (32000, "")
+    whole = target.read_bytes()
+    cut(target)
+    assert convert(job) == (32000, "")
+    assert target.read_bytes() == whole
+
+
 # --- AAC --------------------------------------------------------------------
 
 
@@ -131,13 +143,15 @@ def test_an_m4a_is_decoded_once(tmp_path, ffmpeg):
         assert convert((str(source), str(target))) == (12345, "")
     assert ffmpeg.decoded == ["a b.m4a"]
     samples, rate = soundfile.read(target, dtype="int16")
-    assert rate == 16000 and set(samples) == {0x0201}
+    assert rate == 16000 and set(samples) == {0x0201, -0x0201}
     assert source.read_text() == "12345\n"
 
 
 def test_a_file_without_a_copy_is_only_measured(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(900), 16000)
-    assert convert((str(tmp_path / "a.wav"), None)) == (900, "")
+    job = (str(tmp_path / "a.wav"), None)
+    assert convert(job)[1].startswith("silent: ")
+    assert convert(job, check_samples=False) == (900, "")
 
 
 def test_a_damaged_m4a_has_the_reason_of_ffmpeg_in_one_line(tmp_path, ffmpeg):

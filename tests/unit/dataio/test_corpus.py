@@ -64,7 +64,9 @@ def test_good_files_are_kept_and_bad_ones_have_reasons(tmp_path, data, convert):
     assert facts["n_train"] == 3 and facts["n_train_rejected"] == 4
     rejects = pd.read_csv(out / "rejects.csv").set_index("wav")["reason"]
     rejects.index = [name.rsplit("/", 1)[1] for name in rejects.index]
-    assert rejects["short.wav"] == ("0.40 s is shorter than min_duration 1.0 s")
+    assert rejects["short.wav"] == (
+        "too short: 0.40 s is shorter than min_duration 1.0 s"
+    )
     assert rejects["empty.wav"] == "no samples: the file is empty"
     assert rejects["text.wav"].startswith("unreadable: Format")
     assert rejects["gone.wav"].startswith("unreadable: No such file")

@@ -110,6 +110,23 @@ def test_a_finished_step_gives_its_seconds_to_those_like_it(tmp_path):
     assert planner.of(step(planner, "round2/model")).source == ""
 
 
+def test_what_is_left_is_known_as_far_as_like_steps_have_ended(tmp_path):
+    folder = str(tmp_path)
+    plan = load_plan(read_plan("quickstart", output_folder=folder))
+    planner = Estimator(plan, check_plan(plan), SIZE)
+    trained = [step(planner, f"round{n}/model") for n in (1, 2)]
+    assert planner.left(trained) == (None, False)
+    record = {"seconds": 60.0, "resumed": False}
+    write_json(trained[0].artifacts.record, record)
+    # What is done takes no time; the next one takes what it took.
+    assert planner.left(trained) == (60.0, True)
+    export = plan.export
+    assert planner.left([*trained, export]) == (60.0, True)
+    rest = [*trained, step(planner, "round2/scores")]
+    assert planner.left(rest) == (60.0, False)
+    assert planner.left([]) == (None, True)
+
+
 def test_nothing_is_made_up_without_a_corpus(planner):
     unknown = Estimator(planner.plan, planner.leaves, None, FixedRates())
     assert set(unknown.of(step(planner, "round1/model"))[:3]) == {None}

@@ -2,22 +2,29 @@
 
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
+import warm
+from house import ROOT
 
 from speechbrain_ext.experiment.launch import (
     CPU_ENVIRONMENT,
-    ROOT,
     can_fork,
     check_launcher,
     launcher_words,
     recipe_environment,
     recipe_script,
     recipe_words,
+    run_process,
     run_recipe,
 )
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.signals import Stopped, signals_as_exceptions
 from speechbrain_ext.utils.yaml_trees import parse_options, plain
 
 
@@ -186,3 +193,112 @@ def test_a_launcher_that_starts_processes_is_accepted(value):
     check_launcher([sys.executable, f"--nproc_per_node={value}"])
     check_launcher([])
     check_launcher("auto")
+
+
+# --- a driver that ends takes its step with it ------------------------------
+
+# It stops its driver, by a signal, once it works itself.
+STEP = """
+import os, sys, time
+out, driver, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+try:
+    with open(out, "w") as file:
+        file.write(str(os.getpid()))
+    os.kill(driver, number)
+    time.sleep(120)
+except KeyboardInterrupt as stopped:
+    with open(out + ".end", "w") as file:
+        file.write(str(stopped))
+"""
+# As torchrun: the process that works is a child of the one that is started.
+LAUNCHER = """
+import os, signal, sys, time
+worker = os.fork()
+if worker:
+    os.waitpid(worker, 0)
+else:
+    with open(sys.argv[1], "w") as file:
+        file.write(str(os.getpid()))
+    os.kill(int(sys.argv[2]), int(sys.argv[3]))
+    time.sleep(120)
+"""
+DRIVER = """
+import importlib, sys
+from speechbrain_ext.experiment import launch
+importlib.reload(launch)  # as it is without the helpers of the tests
+launch._IMPORTED = ()
+sys.exit(getattr(launch, sys.argv[1])(sys.argv[2:]))
+"""
+
+
+def is_running(pid):
+    """Whether a process is there, and not only waits to be reaped."""
+    found = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+    )
+    return bool(found.stdout.strip()) and "Z" not in found.stdout
+
+
+def wait_until(condition):
+    limit = time.time() + 120
+    while not condition():
+        assert time.time() < limit, "it took two minutes"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_driver_stops_its_step_and_waits_for_it(
+    tmp_path, monkeypatch, number
+):
+    """SIGTERM left a training that nobody knew of."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    script, out = tmp_path / "step.py", tmp_path / "out"
+    script.write_text(STEP)
+    words = [sys.executable, str(script), str(out), str(os.getpid())]
+    with signals_as_exceptions(), pytest.raises(Stopped) as stopped:
+        run_recipe([*words, str(int(number))])
+    assert stopped.value.number == number
+    assert not is_running(out.read_text())
+    said = f"stopped by {signal.Signals(number).name}"
+    assert (tmp_path / "out.end").read_text() == said
+
+
+def test_a_stopped_driver_stops_all_that_a_launcher_has_started(tmp_path):
+    out = tmp_path / "out"
+    words = [sys.executable, "-S", "-c", LAUNCHER, str(out), str(os.getpid())]
+    with signals_as_exceptions(), pytest.raises(Stopped):
+        run_process([*words, str(int(signal.SIGTERM))])
+    wait_until(lambda: not is_running(out.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+def test_a_step_ends_with_a_driver_that_is_killed(tmp_path):
+    """kill -9 is handed on by nobody: the step notices it."""
+    script, out = tmp_path / "step.py", tmp_path / "out"
+    script.write_text(STEP.replace("int(sys.argv[2])", "driver_of()"))
+    script.write_text(
+        "from multiprocessing import parent_process\n"
+        "def driver_of():\n    return parent_process().pid\n"
+        + script.read_text()
+    )
+    words = ["_run_fork", str(script), str(out), "0", str(int(signal.SIGKILL))]
+    done = warm.run([sys.executable, "-c", DRIVER, *words])
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    pid = out.read_text()
+    wait_until(lambda: not is_running(pid))
+    wait_until((tmp_path / "out.end").exists)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's of Linux")
+def test_a_launcher_ends_with_a_driver_that_is_killed(tmp_path):
+    out = tmp_path / "out"
+    code = (
+        "import os, signal, time; "
+        f"open({str(out)!r}, 'w').write(str(os.getpid())); "
+        "os.kill(os.getppid(), signal.SIGKILL); time.sleep(120)"
+    )
+    words = ["run_process", sys.executable, "-S", "-c", code]
+    done = warm.run([sys.executable, "-c", DRIVER, *words])
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    wait_until(lambda: out.read_text() and not is_running(out.read_text()))

@@ -1,13 +1,17 @@
 """The frame around a recipe: check, begin, resume, skip, refuse, finish."""
 
 import dataclasses
+import os
+import subprocess
 
 import pytest
 import torch
-from copy_words import Recipe
+from copy_words import Recipe, program
+from small_disk import small_disk
 
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.folder_lock import LOCK, FolderLock
 from speechbrain_ext.utils.settings import Settings, setting
 
 
@@ -311,3 +315,70 @@ def test_a_finished_stage_is_not_skipped_after_a_change_of_a_base(
     embedder_yaml.with_name("base.yaml").write_text("# Base.\nwidth: 9\n")
     with pytest.raises(InputError, match="inputs.embedder_yaml"):
         run().is_done(inputs)
+
+
+# --- one command in a folder ------------------------------------------------
+
+
+def test_a_second_command_in_one_folder_is_refused(recipe):
+    """Two trainings wrote into the same checkpoints."""
+    recipe.out.mkdir()
+    lock = FolderLock(recipe.out)
+    done = program(recipe)
+    said = done.stderr.splitlines()[-1]
+    assert done.returncode == 2
+    assert said.startswith(f"error: output_folder is '{recipe.out}'; ")
+    assert f"process {os.getpid()} on " in said
+    assert [path.name for path in recipe.out.iterdir()] == [LOCK]
+    lock.release()
+    assert program(recipe).returncode == 0
+    assert not (recipe.out / LOCK).exists()
+
+
+def test_a_finished_folder_is_skipped_although_it_is_locked(recipe):
+    """It may be read-only, or another command may read it."""
+    assert program(recipe).returncode == 0
+    lock = FolderLock(recipe.out)
+    assert program(recipe).returncode == 0
+    assert (recipe.out / LOCK).exists()
+    lock.release()
+
+
+def test_a_finished_folder_on_a_read_only_disk_is_skipped(recipe):
+    with small_disk(recipe.out, 1000):
+        assert program(recipe).returncode == 0
+        again = ["mount", "-o", "remount,ro", str(recipe.out)]
+        subprocess.run(again, check=True)
+        assert program(recipe).returncode == 0
+        done = program(recipe, "--n_words=2", "--overwrite=True")
+    assert done.returncode == 3
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: Read-only file system: ")
+
+
+def test_the_lock_of_a_command_killed_at_its_end_is_cleared_away(recipe):
+    recipe.run()
+    (recipe.out / LOCK).write_text("1 elsewhere")
+    recipe.run()
+    assert not (recipe.out / LOCK).exists()
+
+
+def test_a_lock_alone_is_no_work_of_another_request(recipe):
+    recipe.opened().is_done({"text": str(recipe.text)})
+    (recipe.out / LOCK).write_text("1 elsewhere")
+    assert not recipe.opened("--n_words=2").is_done({"text": str(recipe.text)})
+
+
+@pytest.mark.parametrize("device", ["nonsense", "meta"])
+def test_a_device_of_no_use_stops_before_the_folder_is_made(recipe, device):
+    with pytest.raises(InputError, match=f"device is '{device}'; it must be"):
+        recipe.opened(f"--device={device}")
+    assert not recipe.out.exists()
+
+
+def test_processes_that_cannot_work_together_are_one_line(recipe, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match="distributed_backend is nccl; .*GPUs"):
+        recipe.opened()

@@ -31,10 +31,19 @@ def step(kind, system, folder, **more):
     return Step(kind, system, "train", "train.yaml", left, {"lr": 2}, **more)
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_of_step_has_words(kind):
+    words = step(kind, System(Role.ROUND, "round 1", 1), "a").words
+    assert len(words) > len("round 1, ")
+
+
 def test_a_step_is_named_for_its_system_and_its_folder():
     trained = step(Kind.TRAIN, System(Role.ROUND, "round 1", 1), "a")
     assert trained.name == "round1/model"
-    assert step(Kind.PREPARE, System(Role.CORPUS), "a").name == "corpus"
+    assert trained.words == "round 1, training"
+    corpus = step(Kind.PREPARE, System(Role.CORPUS), "a")
+    assert corpus.name == "corpus"
+    assert corpus.words == "corpus, manifests and trial lists"
     assert Kind.EXTRACT_TEST.stage == Kind.EXTRACT_TRAIN.stage == "extract"
 
 

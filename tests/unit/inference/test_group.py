@@ -1,5 +1,6 @@
 """Who is who in a folder, on the command line: a table and a page."""
 
+import os
 import re
 from urllib.parse import unquote
 
@@ -61,3 +62,15 @@ def test_another_table_is_not_replaced(published, speech, tmp_path):
         group.main([*words, str(tmp_path)])
     with pytest.raises(InputError, match="is a file"):
         group.main([*words, str(tmp_path / "groups.csv")])
+
+
+def test_a_name_that_is_not_utf8_is_grouped_and_escaped(
+    published, speech, tmp_path
+):
+    latin = os.path.join(os.fsencode(speech), b"caf\xe9.wav")
+    (speech / "a <1>#?.wav").rename(os.fsdecode(latin))
+    words = [str(published), str(speech), str(tmp_path / "out")]
+    group.main([*words, "--device=cpu", "--n_speakers=3"])
+    table = pd.read_csv(tmp_path / "out" / "groups.csv")
+    assert "caf\\udce9.wav" in set(table.ID)
+    assert "caf%E9.wav" in (tmp_path / "out" / "groups.html").read_text("utf-8")

@@ -1,5 +1,6 @@
 """A shared model in use: safe, and the same whatever it is given."""
 
+import copy
 import math
 import pickle
 
@@ -8,11 +9,13 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from odd_audio import READ, REFUSED
 from shared_model import DECISION
 from speechbrain.inference.speaker import SpeakerRecognition
 from tiny_wavlm import TINY
 from tiny_whisper import MHFA as WHISPER
 
+from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.inference.hub_folder import write_hub_folder
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.models.embedder import (
@@ -201,7 +204,9 @@ def test_other_rates_are_resampled(verifier, tmp_path):
         (torch.zeros(10), "has 0.001 s"),
         (torch.zeros(16000, dtype=torch.int16), "give samples"),
         (torch.zeros(2, 3, 4), "give samples"),
-        (torch.full((8000,), torch.nan), "utterance 0: its embedding is not"),
+        (torch.full((8000,), 0.3), "utterance 0: silent: .* of 0.3; give"),
+        (torch.arange(8000.0), "utterance 0: wrong scale: .* reach 7999"),
+        (torch.full((8000,), torch.nan), "utterance 0: not finite"),
         ("nowhere.wav", "nowhere.wav: no such file"),
         ([0.1, 0.2], "0.1 is a float; give a file"),
         (np.zeros((8000, 2)), r"shape \[8000, 2\] .* 8,000 utterances of 2 "),
@@ -215,11 +220,46 @@ def test_bad_speech_is_one_clear_error(verifier, speech, message):
 
 def test_a_file_of_something_else_is_one_clear_error(verifier, tmp_path):
     (tmp_path / "a.wav").write_text("no")
-    with pytest.raises(InputError, match="a.wav: cannot be read"):
+    with pytest.raises(InputError, match="a.wav: unreadable: .*; give another"):
         verifier.embed(tmp_path / "a.wav")
 
 
-@pytest.mark.parametrize("rate", [0, -16000, None, 16000.5, "16000"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_file_is_refused_and_never_compared(verifier, tmp_path, name):
+    # Two silent files were once of one speaker, with a probability of 0.98.
+    write_one, reason = REFUSED[name]
+    for number in "12":
+        write_one(tmp_path / f"{number}{name}")
+    pair = [tmp_path / f"{number}{name}" for number in "12"]
+    with pytest.raises(InputError, match=f"1{name}: {reason}.*; give another"):
+        verifier.verify(*pair)
+
+
+def test_odd_files_are_embedded_as_their_samples_are(verifier, tmp_path):
+    for name, (write_one, _) in READ.items():
+        write_one(tmp_path / name)
+        found = verifier.embed(tmp_path / name)
+        wanted = verifier.embed(read_crop(tmp_path / name))
+        torch.testing.assert_close(found, wanted)
+
+
+def test_weights_that_are_not_finite_are_not_blamed_on_the_audio(
+    verifier, wavs, monkeypatch
+):
+    broken = copy.deepcopy(verifier.embedder)
+    next(broken.parameters()).data[0] = torch.nan
+    bad = SpeakerVerifier(broken, verifier.decision)
+    with pytest.raises(InputError, match="weight .* is not finite: .*audio is"):
+        bad.embed(wavs[0])
+    # Finite weights, and finite samples: numbers have overflown.
+    monkeypatch.setattr(
+        verifier.embedder, "embed", lambda wavs: wavs[:, :8] * torch.inf
+    )
+    with pytest.raises(InputError, match="0: its embedding .* overflow in the"):
+        verifier.embed(wavs[0])
+
+
+@pytest.mark.parametrize("rate", [0, 1, -16000, None, 16000.5, 2**31, "16000"])
 def test_an_impossible_sample_rate_is_one_clear_error(verifier, wavs, rate):
     with pytest.raises(InputError, match="sample_rate is .* give samples a"):
         verifier.embed(wavs[0], sample_rate=rate)
@@ -256,7 +296,8 @@ def test_speech_of_over_three_minutes_is_refused_by_wavlm_and_taken_by_ecapa(
     verifier, tmp_path
 ):
     path = tmp_path / "long.wav"
-    soundfile.write(path, np.zeros(181 * 8000), 8000)
+    tone = np.tile(np.float32([0.1, 0.0, -0.1, 0.0]), 181 * 2000)
+    soundfile.write(path, tone, 8000)
     model = SpeakerEncoder(None, TINY, MHFA)
     wavlm = SpeakerVerifier(WaveEmbedder(*[RawWaveform()] * 2, model), DECISION)
     for given in (path, np.zeros(181 * 16000)):

@@ -17,6 +17,7 @@ from speechbrain_ext.models.crop_pairs import (
 from speechbrain_ext.models.embedder import WaveEmbedder
 from speechbrain_ext.models.layer_means import RawStatistics
 from speechbrain_ext.models.speech_encoder import RawWaveform, SpeechEncoder
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import crop_keys
 from speechbrain_ext.utils.whitening import whiten_together
 from speechbrain_ext.verification.pair_eer import pair_eer
@@ -106,6 +107,15 @@ def test_each_crop_is_embedded_clean_and_augmented_by_its_key(
                 np.testing.assert_allclose(
                     found[name][view, index], wanted * times, rtol=1e-6
                 )
+
+
+def test_an_embedding_that_is_not_finite_names_its_utterance(manifest):
+    pairs = CropPairs(manifest, [3, 5], 2400, seed=1)
+    ends = WaveEmbedder(RawWaveform(), RawWaveform(), Ends())
+    with pytest.raises(InputError, match="u3: its embedding is not finite; "):
+        embed_crop_pairs(
+            ends, pairs, lambda wavs, keys: wavs * torch.inf, quiet=True
+        )
 
 
 def test_halves_tell_an_utterance_by_its_length_and_equal_crops_do_not(

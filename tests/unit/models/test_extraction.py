@@ -1,14 +1,25 @@
 """Extraction in memory: each row is its utterance's, whatever the batches."""
 
+import errno
+import multiprocessing
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from odd_audio import cut, silent, with_nan
+from small_disk import small_disk
 from small_recordings import LENGTHS, small_embedder, write_recordings
 
 from speechbrain_ext.dataio.audio import read_crop
-from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.models.extraction import Crops, embed_manifest
+from speechbrain_ext.dataio.manifest import Manifest, select
+from speechbrain_ext.models.extraction import (
+    Crops,
+    embed_manifest,
+    joined_chunks,
+)
+from speechbrain_ext.utils.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +121,45 @@ def test_an_utterance_shorter_than_a_crop_is_repeated():
 def test_a_single_crop_is_the_start_of_the_utterance():
     (crop,) = Crops(1, 4).cut(torch.arange(10.0)[None])
     assert crop.tolist() == [[0, 1, 2, 3]]
+
+
+def test_a_file_that_became_bad_is_named_and_leaving_it_out_helps(
+    embedder, manifest, tmp_path
+):
+    write_recordings(tmp_path)
+    moved = Manifest(manifest.table, "utterances", str(tmp_path))
+    kept = select(moved, np.array([0, 1, 3, 4]))
+    for spoil in (cut, silent, with_nan):
+        write_recordings(tmp_path)
+        spoil(tmp_path / "2.wav")
+        with pytest.raises(InputError, match=r"2\.wav: .*; delete its row"):
+            embed_manifest(embedder, moved, None)
+        assert np.isfinite(embed_manifest(embedder, kept, None)).all()
+
+
+def test_weights_that_are_not_finite_are_not_blamed_on_the_audio(manifest):
+    broken = small_embedder()
+    next(broken.parameters()).data[0] = torch.nan
+    with pytest.raises(InputError, match=r"^u\d: .*weight .*audio is not to"):
+        embed_manifest(broken, manifest, None)
+
+
+def _join(folder, output):
+    try:
+        joined_chunks(folder, 10**4, {"embeddings": output})
+    except OSError as error:
+        os._exit(error.errno)
+
+
+def test_chunks_joined_on_a_full_disk_are_an_error_and_no_sudden_end(tmp_path):
+    """The process was gone without a word, by SIGBUS."""
+    rows = {"rows": np.arange(10**4), "embeddings": np.ones((10**4, 9))}
+    np.savez(tmp_path / "000000.npz", **rows)
+    fork = multiprocessing.get_context("fork")
+    with small_disk(tmp_path / "small") as disk:
+        output = disk / "embeddings.npy"
+        process = fork.Process(target=_join, args=(tmp_path, output))
+        process.start()
+        process.join()
+        assert process.exitcode == errno.ENOSPC
+        assert not list(disk.iterdir())

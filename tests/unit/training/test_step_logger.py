@@ -38,9 +38,10 @@ def test_a_resumed_run_replaces_the_steps_after_its_checkpoint(tmp_path):
 
 def test_statistics_are_shown_below_the_progress_bar(tmp_path, capsys):
     log = StepLogger(tmp_path, first_step=0)
+    log.begin_epoch(13, n_epochs=18)
     log.step(1, {"kl": 1.25})
     log.line.refresh()
-    assert "kl 1.25" in capsys.readouterr().err
+    assert "epoch 13 of 18: kl 1.25" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("main", [True, False])

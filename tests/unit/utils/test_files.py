@@ -1,18 +1,27 @@
 """Files are whole or absent, whatever happens while they are written."""
 
+import errno
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
+import torch
+from small_disk import small_disk
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     atomic_path,
+    move_synced,
     read_json,
     read_json_object,
     remove_leftovers,
+    reserve,
     sha256,
     write_json,
     write_text,
@@ -148,3 +157,141 @@ def test_json_of_another_shape_is_named(tmp_path, text, said):
     write_text(tmp_path / "a.json", text)
     with pytest.raises(InputError, match=rf"a\.json: {said}; delete it"):
         read_json_object(tmp_path / "a.json", {"n": int})
+
+
+# --- disks ------------------------------------------------------------------
+
+
+def recorded(monkeypatch):
+    """What is synced and renamed, in order, by name."""
+    calls, sync, replace = [], os.fsync, os.replace
+
+    def fsync(descriptor):
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        calls.append(("sync", os.path.basename(path)))
+        sync(descriptor)
+
+    def move(old, new):
+        calls.append(("move", os.path.basename(new)))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", move)
+    return calls
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """After a power cut, stage.json was there, and empty."""
+    calls = recorded(monkeypatch)
+    write_text(tmp_path / "a", "x")
+    (before, part), *after = calls
+    assert before == "sync" and part.startswith(".a-")
+    assert after == [("move", "a"), ("sync", tmp_path.name)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_all_files_of_a_folder_are_on_the_disk_before_it_takes_its_name(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "partial"
+    folder.mkdir()
+    for name in "ab":
+        (folder / name).write_text(name)
+    calls = recorded(monkeypatch)
+    move_synced(folder, tmp_path / "whole")
+    assert sorted(calls[:3]) == [
+        ("sync", name) for name in ("a", "b", "partial")
+    ]
+    assert calls[3:] == [("move", "whole"), ("sync", tmp_path.name)]
+
+
+WRITERS = {
+    "text": lambda path: path.write_text("x" * 10**6),
+    "numpy": lambda path: np.save(path, np.zeros(10**5)),
+    "torch": lambda path: torch.save(torch.zeros(10**5), path),
+    "soundfile": lambda path: soundfile.write(path, np.ones(10**6), 16000),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_is_named_whatever_a_library_calls_it(tmp_path, kind):
+    """soundfile says "System error", torch "unexpected pos 576 vs 534"."""
+    path = tmp_path / "small" / "a.wav"
+    if kind == "numpy":
+        path = path.with_suffix(".npy")
+    with small_disk(path.parent):
+        with pytest.raises(OSError) as found, atomic_path(path) as part:
+            WRITERS[kind](part)
+        assert found.value.errno == errno.ENOSPC
+        assert found.value.filename == str(path)
+        assert not list(path.parent.iterdir())
+
+
+def test_an_error_of_another_kind_is_kept(tmp_path):
+    with pytest.raises(ValueError, match="mine"), atomic_path(tmp_path / "a"):
+        raise ValueError("mine")
+
+
+def _ends_with_number(write, path):
+    try:
+        write(path)
+    except OSError as error:
+        os._exit(error.errno)
+    os._exit(0)
+
+
+def number_of(write, path):
+    """The number of the error of writing, in a process of its own."""
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=_ends_with_number, args=(write, path))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _limited(path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    with atomic_path(path) as part:
+        np.save(part, np.zeros(10**4))
+
+
+def test_a_limit_of_file_sizes_is_named(tmp_path):
+    assert number_of(_limited, tmp_path / "a.npy") == errno.EFBIG
+    assert not list(tmp_path.iterdir())
+
+
+def _mapped(path):
+    path.touch()
+    reserve(path, 10**6)
+    np.memmap(path, np.uint8, "r+", shape=10**6)[:] = 1
+
+
+def test_a_full_disk_is_an_error_before_a_memory_map_is_written(tmp_path):
+    """Embeddings were joined so: the process was gone without a word."""
+    with small_disk(tmp_path / "small") as folder:
+        assert number_of(_mapped, folder / "a") == errno.ENOSPC
+
+
+@pytest.mark.parametrize("how", ["missing", "unsupported"])
+def test_space_is_reserved_by_writing_where_the_system_cannot(
+    tmp_path, monkeypatch, how
+):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    if how == "missing":
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+    path, content = tmp_path / "a", os.urandom(3000)
+    path.write_bytes(content)
+    reserve(path, 3 * 2**20 + 5)
+    assert path.read_bytes() == content + bytes(3 * 2**20 + 5 - 3000)
+    assert path.stat().st_blocks * 512 >= 3 * 2**20
+    with small_disk(tmp_path / "small") as folder:
+        (folder / "a").touch()
+        with pytest.raises(OSError) as found:
+            reserve(folder / "a", 10**6)
+    assert found.value.errno == errno.ENOSPC
+    assert found.value.filename == str(folder / "a")

@@ -1,13 +1,16 @@
 """Descriptions of inputs: hashes of files, and of YAMLs with their bases."""
 
 import hashlib
+import os
 
 import pytest
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import read_json
 from speechbrain_ext.utils.provenance import (
     describe_file,
     describe_yaml,
+    recorded_command,
     versions,
 )
 
@@ -57,3 +60,35 @@ def test_yamls_of_the_package_are_found_from_any_directory(
 
 def test_versions_name_the_packages_that_results_depend_on():
     assert {"python", "torch", "speechbrain", "numpy"} <= versions().keys()
+
+
+def commands(folder):
+    return read_json(folder / "commands.json")
+
+
+def test_a_folder_lists_the_commands_that_worked_in_it(tmp_path):
+    with recorded_command(tmp_path, ["python", "a.py", "--run=a b"]):
+        (entry,) = commands(tmp_path)
+        assert "end" not in entry
+    with recorded_command(tmp_path, ["python", "b.py"]):
+        pass
+    first, second = commands(tmp_path)
+    assert first["command"] == "python a.py '--run=a b'"
+    assert second["command"] == "python b.py"
+    assert first["end"] == second["end"] == "finished"
+    assert first["folder"] == os.getcwd() and first["seconds"] >= 0
+    assert first["started"] <= first["ended"] <= second["started"]
+    assert first["versions"] == versions()
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (InputError("lr is 0; more"), "InputError: lr is 0; more"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+)
+def test_a_command_that_failed_says_of_what(tmp_path, error, end):
+    with pytest.raises(type(error)), recorded_command(tmp_path, ["a"]):
+        raise error
+    assert commands(tmp_path)[0]["end"] == end

@@ -110,6 +110,22 @@ def test_scaling_and_whitening_hold_no_second_copy(tmp_path, monkeypatch):
     assert unit.nbytes <= peak < 1.5 * unit.nbytes
 
 
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_vectors_of_any_length_have_their_direction(scale):
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True)
+    found = unit_rows((x * scale).astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_vectors_whose_distances_overflow_are_told_from_equal_ones():
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    with pytest.raises(InputError, match="vectors reach .*e.25; .* length one"):
+        check_vectors(x * np.float32(1e25))
+    with pytest.raises(InputError, match="all 5 vectors are equal"):
+        check_vectors(np.ones((5, 3)))
+
+
 def test_an_error_names_the_utterance_where_it_is_known():
     x, ids = embeddings(4), np.array(["a", "b/c.wav", "d"], dtype=object)
     x[3] = 0
