@@ -74,6 +74,8 @@ def check_driver(name, debug, overrides):
 
 def check_sbext(words):
     """What the command does before it imports what computes."""
+    if words == ["--help"]:
+        return
     name = {sbext.command_of(n): n for n in recipes()}.get(words[0])
     if name is None:
         assert words[0] in sbext.PROGRAMS, words[0]
@@ -89,6 +91,8 @@ def check(words):
         check_make(words[1:])
     elif words[0] == "sbext":
         check_sbext(words[1:])
+    elif words[0] == "torchrun" and "speechbrain_ext" in words:
+        check_sbext(words[words.index("speechbrain_ext") + 1 :])
     elif scripts:
         assert re.fullmatch(r"(python3?|torchrun)", words[0]), words
         script = words[scripts[0]]
