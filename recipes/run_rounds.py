@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,11 @@ from speechbrain_ext.clustering.stopping import AUTO
 from speechbrain_ext.experiment.artifacts import ScoreArtifacts
 from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
 from speechbrain_ext.experiment.dry_run import (
+    Watch,
     check_prepared,
     check_run,
     plan_lines,
     simple_states,
-)
-from speechbrain_ext.experiment.estimates import (
-    Estimator,
-    Size,
-    corpus_size,
 )
 from speechbrain_ext.experiment.late_values import late_values
 from speechbrain_ext.experiment.launch import (
@@ -53,7 +48,6 @@ from speechbrain_ext.experiment.launch import (
 )
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
-from speechbrain_ext.experiment.plan_check import check_plan
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.run_report import write_run_report
@@ -69,7 +63,6 @@ from speechbrain_ext.utils.files import (
     write_text,
 )
 from speechbrain_ext.utils.provenance import recorded_command
-from speechbrain_ext.utils.terminal import progress_line
 from speechbrain_ext.verification.results import read_result
 
 
@@ -120,32 +113,6 @@ def launcher_of(
     kind = settings_of(step.recipe)
     given = read_leaf(kind, step.hparams, values).settings
     return launcher_words(settings.launcher, getattr(given, "batch_size", None))
-
-
-class Watch:
-    """Watch of a run: which step begins, the time gone and the time left."""
-
-    def __init__(self, settings: RunRounds):
-        self.longest = longest_plan(settings)
-        self.leaves = check_plan(self.longest)
-        self.size: Size | None = None
-        self.began = time.monotonic()
-
-    def line(self, step: Step[Any], plan: Plan) -> str:
-        """Return the line that a step begins with."""
-        if self.size is None and plan.corpus.is_done:
-            self.size = corpus_size(plan, self.leaves, None)
-        number = plan.steps.index(step)
-        planner = Estimator(plan, self.leaves, self.size)
-        left, is_whole = planner.left(plan.steps[number:])
-        return progress_line(
-            number + 1,
-            len(plan.steps),
-            f"{step.words} ({step.name})",
-            time.monotonic() - self.began,
-            left,
-            is_whole and plan.rounds.stopped,
-        )
 
 
 def start(step: Step[Any], plan: Plan, options: list[str]) -> None:

@@ -103,14 +103,14 @@ def main(argv: list[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+        say(overview())
         return
     if words[0] == "--version":
-        print(speechbrain_ext.__version__)
+        say(speechbrain_ext.__version__)
         return
     name, words = _named(words[0]), words[1:]
     if asks_for_help(words):
-        print(help_of(name, words))
+        say(help_of(name, words))
     elif name in PROGRAMS:
         # What was mistyped is told before torch is imported.
         parser_of(name).parse_args(words)
@@ -206,14 +206,17 @@ def start_recipe(recipe: str, words: list[str]) -> None:
     runpy.run_path(script, run_name="__main__")
 
 
-def program() -> None:
-    """Run ``sbext``; a user's error is one line and status 2."""
+def say(text: str) -> None:
+    """Print text, as far as it is read: ``head`` may have enough of it."""
     try:
-        run(main)
-        sys.stdout.flush()
+        print(text, flush=True)
     except BrokenPipeError:
-        # What reads it, such as `head`, has enough; nothing more is written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def program() -> None:
+    """Run ``sbext``; a failure is one line and a status."""
+    run(main)
 
 
 if __name__ == "__main__":

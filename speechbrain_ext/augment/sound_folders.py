@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from speechbrain_ext.dataio.audio_stream import header_problem
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
@@ -60,7 +59,14 @@ def check_sounds(folder: PathLike, rir_folder: PathLike | None = None) -> None:
     Traceback (most recent call last):
     speechbrain_ext.utils.errors.InputError: nowhere/noise holds no ...
     """
+    # Settings import this module, and must load no NumPy.
+    from speechbrain_ext.dataio.audio_stream import header_problem
+
     folders = [Path(folder) / kind for kind in ("noise", "music", "speech")]
+    # numpy and soundfile: settings import this module, and help does both
+    # without.
+    from speechbrain_ext.dataio.audio_stream import header_problem
+
     for each in (*folders, Path(rir_folder or Path(folder) / "rir")):
         paths = sorted(recordings(each))
         if not paths:

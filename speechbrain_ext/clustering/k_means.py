@@ -23,7 +23,11 @@ from tqdm import tqdm
 
 from speechbrain_ext.clustering.ward import check_count
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import check_vectors, row_blocks
+from speechbrain_ext.utils.vectors import (
+    check_squares,
+    check_vectors,
+    row_blocks,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +104,7 @@ def kmeans(
     True
     """
     x = check_vectors(x)
+    check_squares(x)
     check_count(n_clusters, len(x))
     _check_assignment(assignment)
     assign = ASSIGNMENTS[assignment]

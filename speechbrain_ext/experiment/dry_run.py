@@ -1,7 +1,8 @@
-"""Checks of a run before its first step, and what ``dry_run`` prints."""
+"""Checks of a run before its first step, and what it prints of its plan."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from speechbrain_ext.experiment.estimates import (
     Estimate,
     Estimator,
     Rates,
+    Size,
     check_disk,
     corpus_size,
     in_bytes,
@@ -19,7 +21,7 @@ from speechbrain_ext.experiment.estimates import (
 )
 from speechbrain_ext.experiment.launch import check_launcher
 from speechbrain_ext.experiment.leaf import Leaf
-from speechbrain_ext.experiment.plan import Plan, load_plan
+from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
 from speechbrain_ext.experiment.plan_check import (
     check_crops,
     check_given,
@@ -30,9 +32,11 @@ from speechbrain_ext.experiment.plan_check import (
     find_problems,
     states_of,
 )
+from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.stage_records import DONE, RESUME, TO_DO
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.terminal import progress_line
 
 
 def check_run(longest: Plan, dry: bool, device: str) -> None:
@@ -216,3 +220,42 @@ def simple_states(plan: Plan) -> dict[str, tuple[str, str]]:
         state = RESUME if step.artifacts.is_begun else TO_DO
         found[step.name] = (DONE if step.artifacts.is_done else state, "")
     return found
+
+
+class Watch:
+    """Watch of a run: which step begins, the time gone and the time left.
+
+    Arguments
+    ---------
+    settings : RunRounds
+        The plan. Time counts from now.
+    """
+
+    def __init__(self, settings: RunRounds):
+        self.leaves = check_plan(longest_plan(settings))
+        self.size: Size | None = None
+        self.began = time.monotonic()
+
+    def line(self, step: Step[Any], plan: Plan) -> str:
+        """Return the line that a step begins with.
+
+        Arguments
+        ---------
+        step : Step
+            One of the plan's.
+        plan : Plan
+            As it is now. What is left is known from its steps that are done.
+        """
+        if self.size is None and plan.corpus.is_done:
+            self.size = corpus_size(plan, self.leaves, None)
+        number = plan.steps.index(step)
+        planner = Estimator(plan, self.leaves, self.size)
+        left, is_whole = planner.left(plan.steps[number:])
+        return progress_line(
+            number + 1,
+            len(plan.steps),
+            f"{step.words} ({step.name})",
+            time.monotonic() - self.began,
+            left,
+            is_whole and plan.rounds.stopped,
+        )

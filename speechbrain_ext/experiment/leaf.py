@@ -45,7 +45,8 @@ from speechbrain_ext.utils.yaml_trees import (
 )
 
 # Keys that name another YAML, relative to the YAML that has them.
-_YAMLS = re.compile(r"(^|_)(yaml|hparams)$")
+# The switch trust_yaml names none.
+_YAMLS = re.compile(r"(^|(?<!trust)_)(yaml|hparams)$")
 _PLACEHOLDER = "!PLACEHOLDER"
 _EXAMPLE = "!name:package.Class"
 

@@ -204,8 +204,7 @@ def check_vectors(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
     Raises
     ------
     InputError
-        Not a matrix of 2 or more rows, NaN or infinity, values whose squares
-        overflow, or all rows equal.
+        Not a matrix of 2 or more rows, NaN or infinity, or all rows equal.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     if x.ndim != 2 or len(x) < 2:
@@ -223,15 +222,35 @@ def check_vectors(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
             f"first is {name}; the embedder has diverged; "
             "train it again at a lower learning rate"
         )
-    largest = max(float(np.abs(block).max()) for block in blocks)
-    if largest > _LARGEST:
-        raise InputError(
-            f"vectors reach {largest:.3g}; their squared distances are beyond "
-            f"float32 above {_LARGEST:g}; scale them to length one (unit_rows)"
-        )
     if all((block == x[0]).all() for block in blocks):
         raise InputError(
             f"all {len(x)} vectors are equal; the embedder has collapsed; "
             "look at its training log and train it again"
         )
     return x
+
+
+def check_squares(x: np.ndarray) -> None:
+    """Raise InputError if squared distances of vectors overflow float32.
+
+    Arguments
+    ---------
+    x : numpy.ndarray
+        [N, D], finite.
+
+    Raises
+    ------
+    InputError
+        With the largest value.
+
+    Example
+    -------
+    >>> check_squares(np.ones((3, 2)))
+    """
+    blocks = row_blocks(len(x), x[0].size)
+    largest = max(float(np.abs(x[rows]).max()) for rows in blocks)
+    if largest > _LARGEST:
+        raise InputError(
+            f"vectors reach {largest:.3g}; their squared distances are beyond "
+            f"float32 above {_LARGEST:g}; scale them to length one (unit_rows)"
+        )

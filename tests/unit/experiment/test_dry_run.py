@@ -4,7 +4,7 @@ import pytest
 from plans import read_plan
 
 from speechbrain_ext.dataio.manifest import read_manifest
-from speechbrain_ext.experiment.dry_run import plan_lines
+from speechbrain_ext.experiment.dry_run import Watch, plan_lines
 from speechbrain_ext.experiment.estimates import Estimate
 from speechbrain_ext.experiment.plan import load_plan
 from speechbrain_ext.experiment.plan_check import (
@@ -165,3 +165,14 @@ def test_a_crop_of_a_late_training_is_checked_with_the_corpus(tmp_path):
         check_crops(plan, check_plan(plan), read_manifest(path, "utterances"))
     path.write_text("ID,duration,wav,start,stop\na,3.0,b.wav,0,48000\n")
     check_crops(plan, check_plan(plan), read_manifest(path, "utterances"))
+
+
+def test_a_step_begins_with_its_place_in_the_plan(tmp_path):
+    settings = read_plan("quickstart", output_folder=str(tmp_path))
+    plan, watch = load_plan(settings), Watch(settings)
+    count = len(plan.steps)
+    first = watch.line(plan.steps[0], plan)
+    begin = f"step 1 of {count}, corpus, manifests and trial lists (corpus); "
+    assert first.startswith(begin) and first.endswith(" s gone")
+    last = watch.line(plan.steps[-1], plan)
+    assert last.startswith(f"step {count} of {count}, ") and "export" in last

@@ -186,7 +186,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     calls = recorded(monkeypatch)
     write_text(tmp_path / "a", "x")
     (before, part), *after = calls
-    assert before == "sync" and part.startswith(".a-")
+    assert before == "sync" and part.startswith(".a.part")
     assert after == [("move", "a"), ("sync", tmp_path.name)]
 
 
