@@ -204,6 +204,7 @@ def test_the_blocks_work_as_printed_in_their_order(home):
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
+    seen = set()
     for block in blocks():
         if block.file:
             (home / block.file).write_text(block.text)
@@ -215,7 +216,11 @@ def test_the_blocks_work_as_printed_in_their_order(home):
             assert done.returncode == 0, block.text + done.stderr[-3000:]
         elif block.language == "bash":
             for line in lines_of(block):
-                check_line(line, home, environment)
+                # What is only planned here is planned once.
+                words = tuple(shrunk(shlex.split(line, comments=True)))
+                if "--dry_run=True" not in words or words not in seen:
+                    check_line(line, home, environment)
+                seen.add(words)
 
 
 def check_line(line, home, environment):
