@@ -62,6 +62,7 @@ setup(
         NAME: ["py.typed"],
         f"{NAME}.experiment": ["templates/*"],
         f"{NAME}.inference": ["templates/*"],
+        f"{NAME}.report": ["templates/*", "reference/*"],
         **{
             name: [SHIPPED[folder.split("/")[0]]]
             for name, folder in packages.items()

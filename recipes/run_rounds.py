@@ -50,10 +50,10 @@ from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import Plan, load_plan, longest_plan
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.recipe_settings import settings_of
-from speechbrain_ext.experiment.run_report import write_run_report
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.stage_records import move_aside
 from speechbrain_ext.experiment.steps import Kind, Step
+from speechbrain_ext.report.run_report import write_run_report
 from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError, StepError
 from speechbrain_ext.utils.files import (

@@ -65,7 +65,6 @@ def check_sounds(folder: PathLike, rir_folder: PathLike | None = None) -> None:
     folders = [Path(folder) / kind for kind in ("noise", "music", "speech")]
     # numpy and soundfile: settings import this module, and help does both
     # without.
-    from speechbrain_ext.dataio.audio_stream import header_problem
 
     for each in (*folders, Path(rir_folder or Path(folder) / "rir")):
         paths = sorted(recordings(each))

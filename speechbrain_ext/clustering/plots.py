@@ -16,9 +16,12 @@ from speechbrain_ext.utils.plotting import (
     COLOURS,
     DASHES,
     MARKERS,
+    TITLE,
+    blank,
     laid_out,
     need,
     outer_legend,
+    panels,
     plain_number,
     whole_numbers,
 )
@@ -27,14 +30,14 @@ _COMPONENTS = 50
 _PERPLEXITY = 30.0
 
 
-def embedding_map(points: ArrayLike, panels: Mapping[str, ArrayLike]) -> Figure:
+def embedding_map(points: ArrayLike, names: Mapping[str, ArrayLike]) -> Figure:
     """Plot embeddings in 2-D; each panel colours them by other names.
 
     Arguments
     ---------
     points : array
         Positions of N utterances [N, 2], as `projection.project` gives them.
-    panels : mapping of str to array
+    names : mapping of str to array
         Title to a name of each utterance [N]: its cluster, its speaker.
 
     Returns
@@ -53,25 +56,25 @@ def embedding_map(points: ArrayLike, panels: Mapping[str, ArrayLike]) -> Figure:
     >>> embedding_map(points, {"cluster": ["a", "a", "b"]}).get_label()
     'Map of 3 utterances. By cluster: 2.'
     """
-    need(panels, "panel")
+    need(names, "panel")
     positions = np.asarray(points, dtype=float)
-    figure = Figure(figsize=(5 * len(panels), 5))
-    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    figure = blank(3.0 if len(names) > 1 else 4.6)
+    row = figure.subplots(1, len(names), squeeze=False)[0]
     words = []
-    for axes, (title, names) in zip(row, panels.items(), strict=True):
-        kinds, number = np.unique(np.asarray(names), return_inverse=True)
+    for axes, (title, own) in zip(row, names.items(), strict=True):
+        kinds, number = np.unique(np.asarray(own), return_inverse=True)
         for kind in range(len(kinds)):
             chosen = positions[number == kind]
             axes.scatter(
                 chosen[:, 0],
                 chosen[:, 1],
-                s=14,
+                s=9,
                 color=COLOURS[kind % len(COLOURS)],
                 marker=MARKERS[kind // len(COLOURS) % len(MARKERS)],
                 linewidths=0,
                 alpha=0.8,
             )
-        axes.set_title(f"by {title} ({len(kinds)})", fontsize=11)
+        axes.set_title(f"by {title} ({len(kinds)})")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_aspect("equal", adjustable="datalim")
@@ -103,7 +106,7 @@ def cluster_sizes(sizes_by_round: Mapping[str, ArrayLike]) -> Figure:
     'Cluster sizes. round 1: 3 clusters of 1 to 9 utterances, median 3.'
     """
     need(sizes_by_round, "clustering")
-    figure = Figure(figsize=(6.4, 3.8))
+    figure = blank(3.6)
     axes = figure.subplots()
     words = []
     for number, (name, values) in enumerate(sizes_by_round.items()):
@@ -173,18 +176,16 @@ def cluster_number(
     """
     need(curves, "criterion")
     candidates = np.asarray(numbers)
-    figure = Figure(figsize=(8, 2.5 * -(-len(curves) // 2)))
-    grid = figure.subplots(-(-len(curves) // 2), 2, squeeze=False)
-    panels = list(grid.flat)
+    figure, grid = panels(len(curves))
     words = []
-    for axes, (name, values) in zip(panels, curves.items(), strict=False):
+    for axes, (name, values) in zip(grid, curves.items(), strict=True):
         axes.plot(candidates, np.asarray(values), ".-", color=COLOURS[0])
         axes.axvline(chosen, color="0.3", linewidth=1)
         answer = answers.get(name)
         if answer is not None:
             axes.axvline(answer, color=COLOURS[1], linestyle="--")
         found = "no answer" if answer is None else f"{answer:,}"
-        axes.set_title(f"{name}: {found}", fontsize=10)
+        axes.set_title(f"{name}: {found}")
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(
@@ -193,9 +194,7 @@ def cluster_number(
         axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
         axes.grid(color="0.9")
         words.append(f"{name}: {found}.")
-    for axes in panels[len(curves) :]:
-        axes.set_axis_off()
-    figure.supxlabel(f"clusters (line: {chosen:,}, taken)", fontsize=10)
+    figure.supxlabel(f"clusters (line: {chosen:,}, taken)", fontsize=TITLE)
     figure.set_label(
         f"Criteria for {candidates[0]:,} to {candidates[-1]:,} clusters. "
         f"{chosen:,} were taken. {' '.join(words)}"
@@ -231,7 +230,7 @@ def churn_by_round(
     """
     need(churns, "round")
     names, values = list(churns), 100 * np.array(list(churns.values()))
-    figure = Figure(figsize=(max(4.2, 1.1 * len(names) + 2), 3.2))
+    figure = blank(3.0)
     axes = figure.subplots()
     axes.plot(names, values, "o-", color=COLOURS[0], label="churn")
     if chosen in names:
@@ -239,7 +238,7 @@ def churn_by_round(
         spot = ([at], [values[at]])
         axes.scatter(*spot, s=110, marker="D", color=COLOURS[1], label="chosen")
     axes.set_ylim(0, 1.15 * max(values.max(), 1))
-    axes.set_ylabel("utterances that moved (%)")
+    axes.set_ylabel("moved to another cluster (%), low")
     axes.grid(color="0.9")
     outer_legend(axes)
     words = " ".join(

@@ -1,4 +1,4 @@
-"""Recipe runs, stage records, plans, reports and the model card.
+"""Recipe runs, stage records, plans, results and the model card.
 
 May import from: clustering, dataio, inference, training, utils, verification.
 """

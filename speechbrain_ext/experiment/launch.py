@@ -42,10 +42,10 @@ _COUNTED = ("auto", "cpu", "gpu")
 _OPTIONS = RunOptions().as_dict().keys()
 # What recipes import: seconds, which a run of many steps spends once.
 _IMPORTED = (
-    "speechbrain_ext.experiment.run_report",
     "speechbrain_ext.experiment.training_run",
     "speechbrain_ext.inference.verifier",
     "speechbrain_ext.models.extraction",
+    "speechbrain_ext.report.run_report",
     "speechbrain_ext.training.networks",
     "speechbrain_ext.verification.system",
 )

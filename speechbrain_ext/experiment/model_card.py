@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from speechbrain_ext.experiment.html_report import render
 from speechbrain_ext.experiment.lineage import UNKNOWN
 from speechbrain_ext.inference.decision import Decision
 from speechbrain_ext.inference.hub_folder import EXAMPLES
 from speechbrain_ext.utils.provenance import versions
+from speechbrain_ext.utils.templates import render
 from speechbrain_ext.verification.results import (
     CAVEATS,
     Result,
@@ -103,6 +103,7 @@ def model_card(story: Story) -> str:
     table = render_table(story.results).replace("## ", "### ")
     corpora = {result.trials.corpus for result in story.results} - {""}
     return render(
+        "speechbrain_ext.experiment",
         "model_card.md",
         front_matter=front_matter(story),
         title=story.title,

@@ -227,7 +227,10 @@ def comparisons_of(scored: Sequence[Scored]) -> list[Compared]:
     """
     return [
         Compared(
-            first.system, second.system, result, _compare(first, second, result)
+            first.system,
+            second.system,
+            result,
+            compared_on(first, second, result),
         )
         for first, second in pairs(scored)
         for result in second.results
@@ -249,8 +252,20 @@ def pairs(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
     return found + list(itertools.pairwise(true))
 
 
-def _compare(first: Scored, second: Scored, result: Result) -> Comparison:
-    """Compare two systems' scores of one list in the same drawings."""
+def compared_on(first: Scored, second: Scored, result: Result) -> Comparison:
+    """Compare two systems' scores of one list in the same drawings.
+
+    Arguments
+    ---------
+    first, second : Scored
+        Two systems of a run.
+    result : Result
+        One of the second; the first was scored on its list by its back-end.
+
+    Returns
+    -------
+    Comparison
+    """
     name, backend = result.trials.name, result.system.backend
     trials = second.trial_list(name)
     oracle = None

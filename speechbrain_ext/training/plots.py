@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from speechbrain_ext.losses.two_gaussians import Mixture
@@ -16,15 +17,21 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.plotting import (
     COLOURS,
     DASHES,
+    SMALL,
+    blank,
     laid_out,
     need,
     outer_legend,
+    panels,
+    plain_number,
     whole_numbers,
     wrapped,
 )
 
-_CURVES_A_ROW = 3
+_GATES_A_ROW = 3
 _MOST_PANELS = 12
+# Statistic to the lowest and highest values [E] of normal trainings.
+Bands = Mapping[str, tuple[NDArray, NDArray]]
 
 
 def training_curves(
@@ -56,18 +63,16 @@ def training_curves(
     'Training loss by epoch. DINO: 6.9 to 4.25 in 2 epochs.'
     """
     need(curves, "training curve")
-    n_rows = -(-len(curves) // _CURVES_A_ROW)
-    n_columns = min(len(curves), _CURVES_A_ROW)
-    figure = Figure(figsize=(max(3.1 * n_columns, 4.2), 2.6 * n_rows + 0.3))
-    grid = figure.subplots(n_rows, n_columns, squeeze=False)
-    panels = list(grid.flat)
+    figure, grid = panels(len(curves), min(len(curves), 2))
     words = []
-    for axes, (name, curve) in zip(panels, curves.items(), strict=False):
+    for axes, (name, curve) in zip(grid, curves.items(), strict=True):
         epochs, values = _series(name, curve, column)
         axes.plot(epochs, values, color=COLOURS[0], marker=".")
-        axes.set_title(wrapped(name, 32), fontsize=10)
+        axes.set_title(wrapped(name, 32))
         axes.set_xlabel("epoch")
-        axes.set_ylabel("loss (nats)" if column == "loss" else column)
+        axes.set_ylabel(
+            "loss (nats), low is good" if column == "loss" else column
+        )
         axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
         axes.xaxis.set_major_locator(whole_numbers())
         axes.grid(color="0.9")
@@ -75,21 +80,23 @@ def training_curves(
             f"{name}: {values[0]:.4g} to {values[-1]:.4g} in "
             f"{len(values)} epochs."
         )
-    for axes in panels[len(curves) :]:
-        axes.set_axis_off()
     figure.set_label(f"Training {column} by epoch. " + " ".join(words))
     return laid_out(figure)
 
 
-def dino_diagnostics(curve: pd.DataFrame, ln_k: float) -> Figure:
-    """Plot DINO's diagnostics by epoch, in four panels.
+def dino_diagnostics(
+    curve: pd.DataFrame, ln_k: float, bands: Bands | None = None
+) -> Figure:
+    """Plot DINO's diagnostics by epoch, each scale in a panel of its own.
 
     Arguments
     ---------
     curve : pandas.DataFrame
-        ``train_curve.csv`` of train_dino.
+        ``train_curve.csv`` of train_dino, of E epochs.
     ln_k : float
         ln K, where a uniform collapse would be.
+    bands : mapping of str to (array [E], array [E]), optional
+        Statistic to the lowest and highest values of normal trainings.
 
     Returns
     -------
@@ -103,18 +110,25 @@ def dino_diagnostics(curve: pd.DataFrame, ln_k: float) -> Figure:
     >>> dino_diagnostics(pd.DataFrame([row]), ln_k=7.6).get_label()
     'DINO after epoch 1: loss 4 and entropy 3 nats, ln K 7.6; rank 30.'
     """
-    figure = _pairs_by_epoch(
+    figure = _panels_by_epoch(
         curve,
-        (
-            ("loss", "entropy", "nats"),
-            ("kl", "information", "nats"),
-            ("effective_rank", "prototypes", "in use"),
-            ("spread", "center_norm", ""),
-        ),
+        {
+            "nats; a collapse: at ln K": ["loss", "entropy"],
+            "nats; information high": ["kl", "information"],
+            "dimensions in use, high": ["effective_rank"],
+            "in use (log scale), high": ["prototypes"],
+            "spread, high is good": ["spread"],
+            "norm of the centre": ["center_norm"],
+        },
+        bands or {},
     )
+    prototypes = figure.axes[3].yaxis
+    figure.axes[3].set_yscale("log")
+    prototypes.set_major_formatter(FuncFormatter(plain_number))
+    prototypes.set_minor_formatter(NullFormatter())
     axes = figure.axes[0]
     axes.axhline(ln_k, color="0.5", linestyle=":", label="ln K")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=SMALL)
     last = curve.iloc[-1]
     figure.set_label(
         f"DINO after epoch {last.epoch:.0f}: loss {last.loss:.3g} and entropy "
@@ -124,14 +138,18 @@ def dino_diagnostics(curve: pd.DataFrame, ln_k: float) -> Figure:
     return laid_out(figure)
 
 
-def contrastive_diagnostics(curve: pd.DataFrame) -> Figure:
+def contrastive_diagnostics(
+    curve: pd.DataFrame, bands: Bands | None = None
+) -> Figure:
     """Plot the diagnostics of a contrastive training by epoch.
 
     Arguments
     ---------
     curve : pandas.DataFrame
-        ``train_curve.csv`` of train_contrastive:
+        ``train_curve.csv`` of train_contrastive, of E epochs:
         `hypersphere.ContrastiveDiagnostics` by epoch.
+    bands : mapping of str to (array [E], array [E]), optional
+        Statistic to the lowest and highest values of normal trainings.
 
     Returns
     -------
@@ -144,14 +162,16 @@ def contrastive_diagnostics(curve: pd.DataFrame) -> Figure:
     >>> contrastive_diagnostics(pd.DataFrame([row])).get_label()
     'After epoch 1: loss 4 nats, alignment 0.5, uniformity -3, rank 30.'
     """
-    figure = _pairs_by_epoch(
+    figure = _panels_by_epoch(
         curve,
-        (
-            ("loss", "nats"),
-            ("alignment", "uniformity", ""),
-            ("effective_rank", "in use"),
-            ("spread", ""),
-        ),
+        {
+            "nats, low is good": ["loss"],
+            "dimensions in use, high": ["effective_rank"],
+            "low: views agree": ["alignment"],
+            "low: spread evenly": ["uniformity"],
+            "spread, high is good": ["spread"],
+        },
+        bands or {},
     )
     last = curve.iloc[-1]
     figure.set_label(
@@ -162,21 +182,23 @@ def contrastive_diagnostics(curve: pd.DataFrame) -> Figure:
     return laid_out(figure)
 
 
-def _pairs_by_epoch(
-    curve: pd.DataFrame, panels: Sequence[tuple[str, ...]]
+def _panels_by_epoch(
+    curve: pd.DataFrame, shown: Mapping[str, Sequence[str]], bands: Bands
 ) -> Figure:
-    """Plot columns by epoch in four panels; a title's last word is its unit."""
-    figure = Figure(figsize=(8, 5))
-    grid = figure.subplots(2, 2, sharex=True).flat
-    for axes, (*columns, unit) in zip(grid, panels, strict=True):
+    """Plot columns by epoch, a panel for each unit, on bands if known."""
+    figure, grid = panels(len(shown), height=1.8)
+    for axes, (unit, columns) in zip(grid, shown.items(), strict=True):
         for name, colour in zip(columns, COLOURS, strict=False):
+            if name in bands:
+                fill = {"color": colour, "alpha": 0.13, "linewidth": 0}
+                axes.fill_between(curve.epoch, *bands[name], **fill)
             label = name.replace("_", " ")
             axes.plot(curve.epoch, curve[name], ".-", color=colour, label=label)
         axes.set_ylabel(unit)
         axes.grid(color="0.9")
         axes.xaxis.set_major_locator(whole_numbers())
-        axes.legend(frameon=False, fontsize=9)
-    for axes in figure.axes[2:]:
+        axes.legend(frameon=False, fontsize=SMALL)
+    for axes in grid[-2:]:
         axes.set_xlabel("epoch")
     return figure
 
@@ -207,17 +229,16 @@ def layer_choice(table: pd.DataFrame) -> Figure:
     """
     need(table, "layer of an encoder")
     best = table.loc[table.eer.idxmin()]
-    figure = Figure(figsize=(6.4, 3.2))
-    errors, agreement = figure.subplots(1, 2)
+    figure, (errors, agreement) = panels(2, height=2.6)
     for key, shade, label in (
         ("eer", "black", "augmented"),
         ("eer_clean", "0.6", "clean"),
     ):
         errors.plot(table.layer, table[key], ".-", color=shade, label=label)
     errors.plot(best.layer, best.eer, "o", mfc="none", color="black")
-    errors.set_ylabel("EER of crop pairs (%)")
+    errors.set_ylabel("EER of crop pairs (%), low")
     agreement.plot(table.layer, table.agreement, ".-", color="black")
-    agreement.set_ylabel("agreement of clusterings (AMI)")
+    agreement.set_ylabel("agreement (AMI), high")
     for axes in (errors, agreement):
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(whole_numbers())
@@ -260,7 +281,7 @@ def layer_distances(table: pd.DataFrame) -> Figure:
     need(table, "epoch of distances")
     layers = [str(name) for name in table.columns if name != "epoch"]
     shown = np.linspace(0, len(table) - 1, min(len(table), 6)).astype(int)
-    figure = Figure(figsize=(max(4.2, 0.5 * len(layers) + 1.5), 3.4))
+    figure = blank(3.4)
     axes = figure.subplots()
     for number, row in enumerate(shown):
         values = 100 * table[layers].iloc[row].to_numpy(float)
@@ -268,7 +289,8 @@ def layer_distances(table: pd.DataFrame) -> Figure:
         epoch = f"epoch {table.epoch.iloc[row]:.0f}"
         axes.plot(range(len(layers)), values, ".-", color=shade, label=epoch)
     names = [name.removeprefix("layer_") for name in layers]
-    axes.set_xticks(range(len(layers)), names)
+    step = -(-len(layers) // 13)  # more names would overlap
+    axes.set_xticks(range(0, len(layers), step), names[::step])
     axes.set_xlabel("transformer layer")
     axes.set_ylabel("distance (% of its norm)")
     axes.grid(color="0.9")
@@ -310,16 +332,12 @@ def gate_fits(history: Sequence[Mapping[str, Any]]) -> Figure:
     need(history, "epoch of a gate")
     n_shown = min(len(history), _MOST_PANELS)
     shown = np.linspace(0, len(history) - 1, n_shown).round().astype(int)
-    n_rows = -(-n_shown // _CURVES_A_ROW)
-    figure = Figure(figsize=(9, 2.4 * n_rows + 0.6))
-    panels = list(figure.subplots(n_rows, _CURVES_A_ROW, squeeze=False).flat)
+    figure, grid = panels(n_shown, min(n_shown, _GATES_A_ROW), 1.6)
     ends = [entry["edges"] for entry in history]
-    for axes, place in zip(panels, shown, strict=False):
+    for axes, place in zip(grid, shown, strict=True):
         _gate_panel(axes, history[place])
         axes.set_xlim(min(e[0] for e in ends), max(e[1] for e in ends))
-    for axes in panels[n_shown:]:
-        axes.set_axis_off()
-    for axes in panels[:n_shown][-_CURVES_A_ROW:]:
+    for axes in grid[-_GATES_A_ROW:]:
         axes.set_xlabel(history[0]["scale"])
     words = ", ".join(
         f"{entry['epoch']} {_threshold_in_words(entry)}" for entry in history
@@ -349,9 +367,7 @@ def _gate_panel(axes: Axes, entry: Mapping[str, Any]) -> None:
         # Dotted: the threshold of an earlier epoch, since this one gave none.
         dash = "-" if entry["is_new"] else ":"
         axes.axvline(entry["threshold"], color="black", linestyle=dash)
-    axes.set_title(
-        f"epoch {entry['epoch']}: {_threshold_in_words(entry)}", fontsize=10
-    )
+    axes.set_title(f"epoch {entry['epoch']}: {_threshold_in_words(entry)}")
     axes.set_yticks([])
 
 
@@ -387,8 +403,7 @@ def gate_shares(history: Sequence[Mapping[str, Any]]) -> Figure:
     'Threshold 0.50 to 0.50; kept 100.0 % to 80.0 % in 2 epochs.'
     """
     need(history, "epoch of a gate")
-    figure = Figure(figsize=(8, 3.2))
-    left, right = figure.subplots(1, 2, sharex=True)
+    figure, (left, right) = panels(2, height=2.6, sharex=True)
     table = pd.DataFrame(list(history))
     thresholds = table.threshold.astype(float)
     left.plot(table.epoch, thresholds, "k.-", label="threshold")
@@ -412,7 +427,7 @@ def gate_shares(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(whole_numbers())
         axes.grid(color="0.9")
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=SMALL)
     known = [f"{t:.2f}" for t in thresholds.dropna()] or ["none"]
     kept = [f"{100 * share:.1f} %" for share in table.kept]
     figure.set_label(

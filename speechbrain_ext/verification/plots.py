@@ -15,9 +15,12 @@ from speechbrain_ext.utils.plotting import (
     COLOURS,
     DASHES,
     MARKERS,
+    SMALL,
+    blank,
     laid_out,
     need,
     outer_legend,
+    panels,
     wrapped,
 )
 from speechbrain_ext.verification.cllr import cllr, min_cllr
@@ -33,13 +36,14 @@ _DET_TICKS = (
 )  # fmt: skip
 _DET_POINTS = 1000
 _BINS = 60
-_HISTOGRAMS_A_ROW = 2
 
 
 def eer_by_round(
-    results: Sequence[Any], yardsticks: Sequence[Any] = ()
+    results: Sequence[Any],
+    yardsticks: Sequence[Any] = (),
+    supervised: Any | None = None,
 ) -> Figure:
-    """Plot the EER of each system, in order, with intervals.
+    """Plot the EER of each system, from above, with intervals.
 
     Arguments
     ---------
@@ -47,8 +51,10 @@ def eer_by_round(
         One a system, trial list and back-end; each list and back-end is a
         line.
     yardsticks : sequence of speechbrain_ext.verification.results.Yardstick
-        Horizontal lines; one that is over 1.5 times the highest result is
+        Vertical lines; one that is over 1.5 times the highest result is
         left out, for it would flatten the rest.
+    supervised : speechbrain_ext.verification.Result, optional
+        The same system with true labels, a reference line with its interval.
 
     Returns
     -------
@@ -76,14 +82,15 @@ def eer_by_round(
         trials = result.trials
         parts = (trials.corpus, trials.name, result.system.backend)
         lists.setdefault(", ".join(filter(None, parts)), []).append(result)
-    figure = Figure(figsize=(max(6.4, 1.1 * len(systems) + 3), 4.2))
+    height = max(0.55, 0.18 * len(lists)) * len(systems)
+    figure = blank(height + 1.2 + 0.1 * len(lists))
     axes = figure.subplots()
     for number, (name, members) in enumerate(lists.items()):
         _errorbars(axes, number, name, members, systems, len(lists))
     top = max(result.eer.high for result in results)
     cited = [y for y in yardsticks if y.eer <= 1.5 * top]
     for number, yardstick in enumerate(cited):
-        axes.axhline(
+        axes.axvline(
             yardstick.eer,
             color="0.45",
             linewidth=1.1,
@@ -91,11 +98,19 @@ def eer_by_round(
             label=f"{yardstick.system} {yardstick.eer:.2f} (cited)",
             zorder=1,
         )
-    names = [wrapped(system, 14) for system in systems]
-    axes.set_xticks(range(len(systems)), names)
-    axes.set_xlim(-0.5, len(systems) - 0.5)
-    axes.set_ylim(0, 1.1 * max([top, *(y.eer for y in cited)]))
-    axes.set_ylabel("EER (%), with 95 % interval")
+    ends = [top, *(y.eer for y in cited)]
+    if supervised is not None:
+        eer = supervised.eer
+        label = f"{supervised.system.name} {eer.value:.2f}"
+        axes.axvspan(eer.low, eer.high, color="0.93", zorder=0)
+        axes.axvline(eer.value, color="black", linestyle="--", label=label)
+        ends.append(eer.high)
+    names = [wrapped(system, 22) for system in systems]
+    axes.set_yticks(range(len(systems)), names)
+    axes.set_ylim(len(systems) - 0.4, -0.6)
+    axes.set_xlim(0, 1.1 * max(ends))
+    axes.set_xlabel("← better    EER (%), with 95 % interval")
+    axes.grid(color="0.93", axis="x")
     outer_legend(axes)
     figure.set_label("Equal error rate in percent. " + _in_words(lists))
     return laid_out(figure)
@@ -109,32 +124,33 @@ def _errorbars(
     systems: list[str],
     n_lists: int,
 ) -> None:
-    # Side by side, so that the intervals of two lists do not overlap.
-    offset = 0.12 * (number - (n_lists - 1) / 2)
-    x = np.array([systems.index(r.system.name) for r in members]) + offset
+    # One below the other, so that the intervals of two lists do not overlap.
+    offset = 0.7 * (number - (n_lists - 1) / 2) / n_lists
+    y = np.array([systems.index(r.system.name) for r in members]) + offset
     eer = np.array([result.eer.value for result in members])
     low = np.array([result.eer.low for result in members])
     high = np.array([result.eer.high for result in members])
     axes.errorbar(
-        x,
         eer,
-        yerr=[eer - low, high - eer],
+        y,
+        xerr=[eer - low, high - eer],
         color=COLOURS[number % len(COLOURS)],
         marker=MARKERS[number % len(MARKERS)],
-        linestyle=DASHES[number % len(DASHES)],
-        capsize=4,
+        linestyle="none",
+        capsize=3,
+        markersize=4,
         label=name,
     )
     if n_lists > 1:
         return  # the numbers of several lists would overlap
-    for position, value, end in zip(x, eer, high, strict=True):
+    for position, value in zip(y, eer, strict=True):
         axes.annotate(
             f"{value:.2f}",
-            (position, end),
-            xytext=(0, 4),
+            (value, position),
+            xytext=(0, 5),
             textcoords="offset points",
             ha="center",
-            fontsize=8,
+            fontsize=SMALL,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
 
@@ -148,13 +164,18 @@ def _in_words(lists: Mapping[str, list[Any]]) -> str:
     )
 
 
-def det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+def det(
+    systems: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    supervised: str | None = None,
+) -> Figure:
     """Plot detection error trade-offs on probit axes (Martin et al., 1997).
 
     Arguments
     ---------
     systems : mapping of str to (scores [N], labels [N])
         One curve each; a dot marks its EER.
+    supervised : str, optional
+        Name of the one with true labels: a dashed line in black.
 
     Returns
     -------
@@ -171,7 +192,7 @@ def det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     'Miss rate over false-alarm rate. Equal error rates: DINO 50.00 %.'
     """
     need(systems, "system")
-    figure = Figure(figsize=(6.0, 6.4))
+    figure = blank(5.6)
     axes = figure.subplots()
     eers = {name: equal_error_rate(*pair)[0] for name, pair in systems.items()}
     # A probit axis cannot show a rate of 0: it is drawn below half a trial.
@@ -183,12 +204,14 @@ def det(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     low = max(0.5 / largest, below[-1] if below else _DET_TICKS[0])
     for number, (name, curve) in enumerate(curves.items()):
         p_miss, p_fa = (np.clip(rate, low, 1 - low) for rate in curve)
-        colour = COLOURS[number % len(COLOURS)]
+        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % 5]
+        if name == supervised:
+            colour, dash = "black", "--"
         axes.plot(
             ndtri(p_fa),
             ndtri(p_miss),
             color=colour,
-            linestyle=DASHES[number % len(DASHES)],
+            linestyle=dash,
             label=f"{name}, EER {100 * eers[name]:.2f} %",
         )
         spot = ndtri(np.clip(eers[name], low, high))
@@ -236,8 +259,8 @@ def _probit_axes(axes: Axes, low: float, high: float) -> None:
     )
     axes.set_aspect("equal")
     axes.grid(color="0.9")
-    axes.set_xlabel("false alarms (% of non-targets)")
-    axes.set_ylabel("misses (% of targets)")
+    axes.set_xlabel("← better    false alarms (% of non-targets)")
+    axes.set_ylabel("← better    misses (% of targets)")
 
 
 def score_histograms(
@@ -267,19 +290,14 @@ def score_histograms(
     and 2 non-target scores, 0.200.'
     """
     need(systems, "system")
-    n_columns = min(len(systems), _HISTOGRAMS_A_ROW)
-    n_rows = -(-len(systems) // n_columns)
-    size = (6.4, 3.6) if len(systems) == 1 else (4.6 * n_columns, 2.6 * n_rows)
-    figure = Figure(figsize=size)
-    panels = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+    alone = len(systems) == 1
+    figure, grid = panels(len(systems), 1 if alone else 2, 3.4 if alone else 2)
     words = []
-    for axes, (name, trials) in zip(panels, systems.items(), strict=False):
+    for axes, (name, trials) in zip(grid, systems.items(), strict=True):
         words.append(f"{name}: {_histogram(axes, *trials)}")
-        if len(systems) > 1:
-            axes.set_title(wrapped(name, 40), fontsize=10)
-    for axes in panels[len(systems) :]:
-        axes.set_axis_off()
-    outer_legend(panels[0])
+        if not alone:
+            axes.set_title(wrapped(name, 30))
+    outer_legend(grid[0])
     figure.set_label(
         "Histograms of scores, with the score of equal error rates. "
         + " ".join(words)
@@ -345,7 +363,7 @@ def bayes_errors(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     'Normalised cost by prior. DINO: Cllr 0.888, at best 0.500.'
     """
     need(systems, "system")
-    figure = Figure(figsize=(6.4, 4.4))
+    figure = blank(4.2)
     axes = figure.subplots()
     words = []
     odds = np.linspace(-7, 3, 101)
@@ -358,11 +376,11 @@ def bayes_errors(systems: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
         words.append(f"{name}: {lost}{min_cllr(llrs, labels):.3f}.")
     for prior in (0.01, 0.05):
         axes.axvline(np.log(prior / (1 - prior)), color="0.8", zorder=0)
-    axes.axhline(1, color="0.5", linestyle=":", label="says nothing")
+    axes.axhline(1, color="0.5", linestyle=":", label="no decision at all")
     axes.set_xlim(odds[0], odds[-1])
     axes.set_ylim(0, 1.4)
     axes.set_xlabel("prior log-odds of a target (lines: 0.01 and 0.05)")
-    axes.set_ylabel("normalised cost")
+    axes.set_ylabel("normalised cost, lower is better")
     axes.grid(color="0.92")
     outer_legend(axes)
     figure.set_label("Normalised cost by prior. " + " ".join(words))

@@ -19,6 +19,7 @@ ARROWS = {
     "training": "augment clustering dataio losses models utils verification",
     "inference": "clustering dataio models utils",
     "experiment": "clustering dataio inference training utils verification",
+    "report": "clustering dataio experiment training utils verification",
 }
 MOST_MODULES = 22
 MODULES = {

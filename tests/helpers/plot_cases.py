@@ -12,6 +12,8 @@ from speechbrain_ext.clustering.plots import (
     embedding_map,
 )
 from speechbrain_ext.training.plots import (
+    contrastive_diagnostics,
+    dino_diagnostics,
     gate_fits,
     gate_shares,
     layer_choice,
@@ -98,7 +100,38 @@ def criteria(n_layers):
     return pd.DataFrame({**columns, "agreement": 1 / eer})
 
 
+def diagnostics(names, n_epochs=20):
+    """A curve of some statistics, and a band for one."""
+    epochs = np.arange(1, n_epochs + 1)
+    curve = pd.DataFrame(
+        {"epoch": epochs, **dict.fromkeys(names, 3.0 / epochs)}
+    )
+    return curve, {"effective_rank": (2 / epochs, 4 / epochs)}
+
+
+def dino_health(n_epochs=20):
+    names = "loss kl entropy information prototypes center_norm".split()
+    names += ["spread", "effective_rank"]
+    curve, bands = diagnostics(names, n_epochs)
+    return dino_diagnostics(curve, 7.6, bands)
+
+
+def contrastive_health():
+    names = "loss alignment uniformity spread effective_rank".split()
+    return contrastive_diagnostics(*diagnostics(names))
+
+
 FIGURES = {
+    "health of DINO": dino_health,
+    "health after one epoch": lambda: dino_health(1),
+    "health of SimCLR": contrastive_health,
+    "eer beside the supervised row": lambda: eer_by_round(
+        [result("DINO", 21), result("+ joined with the bootstrap", 18)],
+        supervised=result("topline + large margin", 16),
+    ),
+    "det beside the supervised row": lambda: det(
+        {"DINO": trials(), "topline": trials(distance=2)}, "topline"
+    ),
     "eer": lambda: eer_by_round(
         [result("DINO", 21), result("round 2 + large-margin tuning", 18)],
         [yardstick("first supervised ECAPA-TDNN, true labels", 15.8)],

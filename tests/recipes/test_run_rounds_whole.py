@@ -53,7 +53,7 @@ def test_debug_runs_a_plan_without_trials(tmp_path):
     assert done.stdout.splitlines()[-1] == f"model:  {model}"
     assert model.exists()
     page = (tmp_path / "exp_debug" / "report.html").read_text()
-    assert "<h2>Cluster sizes</h2>" in page
+    assert "<h3>Cluster sizes</h3>" in page
 
 
 def test_a_small_run_may_begin_with_dino(tmp_path):

@@ -10,6 +10,7 @@ from plot_cases import (
 
 from speechbrain_ext.training.plots import (
     contrastive_diagnostics,
+    dino_diagnostics,
     gate_fits,
     gate_shares,
     layer_distances,
@@ -46,6 +47,25 @@ def test_the_health_of_a_contrastive_training_has_its_columns():
     assert sorted(drawn) == sorted(
         ["loss", *(column.replace("_", " ") for column in columns)]
     )
+
+
+def test_statistics_of_different_scales_have_axes_of_their_own():
+    """Prototypes, in hundreds, once flattened the rank beside them."""
+    columns = "loss entropy kl information prototypes effective_rank spread"
+    names = [*columns.split(), "center_norm"]
+    curve = pd.DataFrame({"epoch": [1, 2], **dict.fromkeys(names, [2.0, 1.0])})
+    band = {"spread": (np.zeros(2), np.ones(2))}
+    axes = dino_diagnostics(curve, 7.6, band).axes
+    drawn = [[line.get_label() for line in a.lines] for a in axes]
+    assert drawn == [
+        ["loss", "entropy", "ln K"],
+        ["kl", "information"],
+        ["effective rank"],
+        ["prototypes"],
+        ["spread"],
+        ["center norm"],
+    ]
+    assert [len(a.collections) for a in axes] == [0, 0, 0, 0, 1, 0]
 
 
 def test_of_many_epochs_of_a_gate_twelve_are_drawn_the_last_among_them():

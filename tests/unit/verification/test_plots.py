@@ -28,8 +28,20 @@ def test_eer_has_a_line_a_list_and_the_near_yardsticks():
     assert "supervised 15.80 (cited)" in names
     assert {"MiniVox, dev", "MiniVox, E"} <= set(names)
     assert not any("chance" in name for name in names)
-    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    ticks = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert ticks == ["DINO", "round 1"]
+
+
+def test_the_supervised_row_is_a_reference_line():
+    true = result("topline", 16)
+    axes = eer_by_round([result("DINO", 20)], supervised=true).axes[0]
+    (line,) = [x for x in axes.lines if x.get_label() == "topline 16.00"]
+    assert set(line.get_xdata()) == {16}
+    systems = {"DINO": trials(), "topline": trials(distance=2)}
+    curves = det(systems, "topline").axes[0].lines
+    assert [c.get_color() for c in curves if "topline" in c.get_label()] == [
+        "black"
+    ]
 
 
 def test_each_back_end_is_a_line():

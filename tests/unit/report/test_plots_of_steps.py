@@ -14,15 +14,16 @@ from run_steps import (
 )
 
 from speechbrain_ext.dataio.manifest import write_manifest
-from speechbrain_ext.experiment.report_sections import (
+from speechbrain_ext.experiment.steps import Kind
+from speechbrain_ext.report.page import Plot, Text
+from speechbrain_ext.report.plots_of_steps import (
+    backend_plots,
     curve_sections,
     layer_sections,
     map_sections,
     mapped_rows,
     number_sections,
-    score_sections,
 )
-from speechbrain_ext.experiment.steps import Kind
 from speechbrain_ext.utils.files import write_json, write_text
 
 
@@ -32,11 +33,13 @@ def test_the_health_of_a_bootstrap_is_shown(tmp_path):
     first = modelled(tmp_path, BOOTSTRAP, columns, "1,5,2,3,1,9,2,1,7")
     write_json(first.folder / "stage.json", {"ln_k": 7.6})
     sections = curve_sections([first, modelled(tmp_path, ROUND1)])
-    assert [heading for heading, _, _ in sections] == [
-        "Training",
-        "Health, bootstrap",
-    ]
-    assert "ln K 7.6; rank 7." in sections[1][2].get_label()
+    plots = [s for s in sections if isinstance(s, Plot)]
+    assert [plot.heading for plot in plots] == ["Training", "Health, bootstrap"]
+    assert "ln K 7.6; rank 7." in plots[1].words
+    # Its statistics are far below those of normal trainings.
+    (verdict,) = [s for s in sections if isinstance(s, Text)]
+    assert "Not healthy" in verdict.paragraphs[0]
+    assert "effective rank may fall" in plots[1].caption
 
 
 def test_a_model_that_was_not_trained_has_no_curve(tmp_path):
@@ -50,14 +53,14 @@ def test_a_contrastive_bootstrap_shows_its_own_figures(tmp_path):
     first = modelled(tmp_path, BOOTSTRAP, columns, "1,5,2,-3,1,7,0.1")
     distances = "epoch,front,layer_1\n1,0,0.02\n"
     write_text(first.folder / "layer_distances.csv", distances)
-    sections = curve_sections([first])
-    assert [heading for heading, _, _ in sections] == [
+    sections = [s for s in curve_sections([first]) if isinstance(s, Plot)]
+    assert [plot.heading for plot in sections] == [
         "Training",
         "Health, bootstrap",
         "Layers, bootstrap",
     ]
-    assert "uniformity -3" in sections[1][2].get_label()
-    assert "2.00 % in layer_1" in sections[2][2].get_label()
+    assert "uniformity -3" in sections[1].words
+    assert "2.00 % in layer_1" in sections[2].words
 
 
 def test_the_choice_of_an_encoders_layer_is_shown(tmp_path):
@@ -106,15 +109,18 @@ def test_the_curves_of_a_number_that_was_chosen_are_shown(tmp_path):
     ]
 
 
-def test_each_list_and_back_end_has_its_pictures(tmp_path):
-    systems = ((BOOTSTRAP, 1), (ROUND1, 2))
-    steps = [with_scores(tmp_path, system, gain) for system, gain in systems]
-    assert [h for h, _, _ in score_sections(scored_of(steps))] == [
-        "DET, dev, raw",
-        "Scores, dev, raw",
-        "DET, dev, as-norm+qmf",
-        "Calibration, dev, as-norm+qmf",
-    ]
+def test_each_back_end_has_its_pictures(tmp_path):
+    step = with_scores(tmp_path, BOOTSTRAP, 1)
+    (scored,) = scored_of([step])
+    for backend, extra in (("raw", []), ("as-norm+qmf", ["Calibration"])):
+        systems = {"DINO": scored.scores("dev", backend)}
+        plots = backend_plots(systems, backend, f"on dev, {backend} scores")
+        assert [plot.heading for plot in plots] == [
+            "Misses against false alarms (DET)",
+            *extra,
+            "Scores",
+        ]
+        assert f"on dev, {backend} scores" in plots[0].caption
 
 
 def labelled(folder, n_rows=60):

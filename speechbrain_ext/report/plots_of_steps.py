@@ -23,11 +23,12 @@ from speechbrain_ext.experiment.artifacts import (
     LabelArtifacts,
     ModelArtifacts,
 )
-from speechbrain_ext.experiment.html_report import Section
 from speechbrain_ext.experiment.plan import Plan
 from speechbrain_ext.experiment.rounds import churns_of, round_system
-from speechbrain_ext.experiment.run_results import Scored, trainings
+from speechbrain_ext.experiment.run_results import Scores, trainings
 from speechbrain_ext.experiment.steps import Kind, Late, Step, steps_that_left
+from speechbrain_ext.report.health import judged
+from speechbrain_ext.report.page import Block, Plot, Text
 from speechbrain_ext.training.plots import (
     contrastive_diagnostics,
     dino_diagnostics,
@@ -50,52 +51,61 @@ from speechbrain_ext.verification.results import Result, Yardstick
 _MAPPED_SPEAKERS, _MAPPED = 24, 1000  # in a map: speakers, utterances
 
 
-def eer_sections(
-    results: Sequence[Result], yardsticks: Sequence[Yardstick]
-) -> list[Section]:
-    """Plot EER by round, one line for each trial list."""
+def eer_plot(
+    results: Sequence[Result],
+    yardsticks: Sequence[Yardstick],
+    where: str,
+    supervised: Result | None = None,
+) -> Plot:
+    """Plot the EER of each system, the supervised one as a reference line."""
     lists = {(r.trials.corpus, r.trials.name) for r in results}
     cited = [y for y in yardsticks if (y.corpus, y.trials) in lists]
-    caption = "Equal error rate of each system with its 95 % interval."
-    figure = eer_by_round(results, cited)
-    return [Section("EER by round", caption, figure)]
+    caption = (
+        f"Equal error rate of each system {where}. Bars: 95 % intervals. "
+        "Systems whose bars overlap may still differ: see the paired tests."
+    )
+    if supervised is not None:
+        caption += " Dashed, with its interval in grey: true labels."
+    figure = eer_by_round(results, cited, supervised)
+    return Plot("Error rate, step by step", caption, figure)
 
 
-def score_sections(scored: Sequence[Scored]) -> list[Section]:
-    """Plot DET curves, calibration costs and histograms of all systems."""
-    sections: list[Section] = []
-    scorings = _scorings(scored)
-    for name, backend in scorings:
-        systems = {
-            one.result(name, backend).system.name: one.scores(name, backend)
-            for one in scored
-            if one.has(name, backend)
-        }
-        words = f"Trial list {name}, {backend} scores"
-        title = f"{name}, {backend}"
-        caption = f"{words}. A dot marks the equal error rate (EER)."
-        sections.append(Section(f"DET, {title}", caption, det(systems)))
-        if "+" in backend:
-            caption = f"{words}: actual cost by target prior; dashed: minimum."
-            figure = bayes_errors(systems)
-            sections.append(Section(f"Calibration, {title}", caption, figure))
-        if backend == scorings[0][1]:  # the first one only
-            figure = score_histograms(systems)
-            sections.append(Section(f"Scores, {title}", f"{words}.", figure))
-    return sections
+def det_plot(
+    systems: Mapping[str, Scores], where: str, supervised: str | None = None
+) -> Plot:
+    """Plot the trade-off of misses against false alarms."""
+    caption = (
+        f"Misses against false alarms at every threshold, {where}. Nearer to "
+        "the corner at the lower left is better; a dot marks the EER."
+    )
+    figure = det(systems, supervised)
+    return Plot("Misses against false alarms (DET)", caption, figure)
 
 
-def _scorings(scored: Sequence[Scored]) -> list[tuple[str, str]]:
-    """List the pairs of trial list and back-end, each once."""
-    pairs = [
-        (result.trials.name, result.system.backend)
-        for one in scored
-        for result in one.results
-    ]
-    return list(dict.fromkeys(pairs))
+def backend_plots(
+    systems: Mapping[str, Scores],
+    backend: str,
+    where: str,
+    supervised: str | None = None,
+) -> list[Block]:
+    """Plot all there is on one back-end's scores of one trial list."""
+    plots: list[Block] = [det_plot(systems, where, supervised)]
+    if "+" in backend:
+        caption = (
+            "Cost of deciding by the calibrated scores, by the prior of a "
+            "target; dashed: at the best threshold. What lies between is lost "
+            "by calibration. Above the dotted line it would be better to "
+            "decide the same for all trials."
+        )
+        plots.append(Plot("Calibration", caption, bayes_errors(systems)))
+    caption = (
+        f"Scores {where}. The less targets and non-targets overlap the better."
+    )
+    plots.append(Plot("Scores", caption, score_histograms(systems)))
+    return plots
 
 
-def churn_sections(plan: Plan) -> list[Section]:
+def churn_sections(plan: Plan) -> list[Block]:
     """Plot the share of utterances that changed cluster, by round."""
     # A longer earlier run may have left later rounds.
     found = list(churns_of(plan.settings).items())
@@ -104,20 +114,23 @@ def churn_sections(plan: Plan) -> list[Section]:
         return []
     caption = (
         "Share of training utterances that changed cluster since the round "
-        "before. No true labels are used."
+        "before. It usually falls from round to round. No true labels are used."
     )
     chosen = round_system(plan.rounds.chosen).name
-    return [Section("Churn", caption, churn_by_round(churns, chosen))]
+    return [Plot("Churn", caption, churn_by_round(churns, chosen))]
 
 
-def cluster_sections(steps: Sequence[Step[Any]]) -> list[Section]:
+def cluster_sections(steps: Sequence[Step[Any]]) -> list[Block]:
     """Plot the sizes of the pseudo-speakers of every system."""
     clustered = _clustered(steps)
     if not clustered:
         return []
     sizes = {name: clusters["sizes"] for name, clusters in clustered.items()}
-    caption = "Number of utterances per pseudo-speaker, largest first."
-    section = Section("Cluster sizes", caption, cluster_sizes(sizes))
+    caption = (
+        "Number of utterances per pseudo-speaker, largest first. One cluster "
+        "far larger than the rest has swallowed several voices."
+    )
+    section = Plot("Cluster sizes", caption, cluster_sizes(sizes))
     return [section, *number_sections(steps)]
 
 
@@ -130,10 +143,10 @@ def _clustered(steps: Sequence[Step[Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def number_sections(steps: Sequence[Step[Any]]) -> list[Section]:
+def number_sections(steps: Sequence[Step[Any]]) -> list[Block]:
     """Plot the criteria that chose the number of clusters, if any did."""
     caption = "Label-free criteria by the number of clusters."
-    sections: list[Section] = []
+    sections: list[Block] = []
     for name, clusters in _clustered(steps).items():
         choice = clusters.get("choice")
         if choice:
@@ -144,20 +157,20 @@ def number_sections(steps: Sequence[Step[Any]]) -> list[Section]:
                 choice["n_clusters"],
             )
             heading = f"Number of clusters, {name}"
-            sections.append(Section(heading, caption, figure))
+            sections.append(Plot(heading, caption, figure))
     return sections
 
 
 def map_sections(
     steps: Sequence[Step[Any]], late: Mapping[Late, Any]
-) -> list[Section]:
+) -> list[Block]:
     """Plot every system's training embeddings in two dimensions."""
     embeddings = {
         step.system.name: step.artifacts
         for step in steps_that_left(steps, EmbeddingArtifacts)
         if step.kind.folder_name == Kind.EXTRACT_TRAIN.folder_name
     }
-    sections: list[Section] = []
+    sections: list[Block] = []
     for step in steps_that_left(steps, LabelArtifacts):
         if step.system.name in embeddings:
             oracle = step.values(late).get("oracle")
@@ -170,7 +183,7 @@ def _map(
     step: Step[LabelArtifacts],
     embedded: EmbeddingArtifacts,
     oracle: str | None,
-) -> list[Section]:
+) -> list[Block]:
     """Plot one map, coloured by clusters and, if known, by speakers."""
     caption = (
         "t-SNE of training utterances from some of the larger clusters or, "
@@ -190,7 +203,7 @@ def _map(
     points = project(unit_rows(vectors, rows))
     shown = {title: names[chosen] for title, names in panels.items()}
     figure = embedding_map(points, shown)
-    return [Section(f"Map, {step.system.name}", caption, figure)]
+    return [Plot(f"Map, {step.system.name}", caption, figure)]
 
 
 def mapped_rows(names: np.ndarray) -> np.ndarray:
@@ -202,24 +215,24 @@ def mapped_rows(names: np.ndarray) -> np.ndarray:
     return np.sort(generator.permutation(rows)[:_MAPPED])
 
 
-def layer_sections(steps: Sequence[Step[Any]]) -> list[Section]:
+def layer_sections(steps: Sequence[Step[Any]]) -> list[Block]:
     """Plot the criteria that chose a layer of a pre-trained encoder."""
     caption = (
         "Label-free criteria by layer. EER: crops of one utterance against "
         "crops of different ones. The layer with the lowest EER of augmented "
         "crops was taken."
     )
-    sections: list[Section] = []
+    sections: list[Block] = []
     for step in steps_that_left(steps, ModelArtifacts):
         path = step.artifacts.layer_choice
         if path.exists():
             figure = layer_choice(pd.read_csv(path))
             heading = f"Choice of the layer, {step.system.name}"
-            sections.append(Section(heading, caption, figure))
+            sections.append(Plot(heading, caption, figure))
     return sections
 
 
-def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:
+def curve_sections(steps: Sequence[Step[Any]]) -> list[Block]:
     """Plot every model's training loss, and the bootstrap's diagnostics."""
     models = trainings(steps)
     if not models:
@@ -227,8 +240,11 @@ def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:
     curves = {
         step.system.name: pd.read_csv(step.artifacts.curve) for step in models
     }
-    caption = "Mean training loss by epoch, one panel per model."
-    sections = [Section("Training", caption, training_curves(curves))]
+    caption = (
+        "Mean training loss by epoch. It should fall; losses of different "
+        "steps do not compare."
+    )
+    sections: list[Block] = [Plot("Training", caption, training_curves(curves))]
     for step in models:
         sections += health_sections(step, curves[step.system.name])
     return sections + gate_sections(models)
@@ -236,27 +252,35 @@ def curve_sections(steps: Sequence[Step[Any]]) -> list[Section]:
 
 def health_sections(
     step: Step[ModelArtifacts], curve: pd.DataFrame
-) -> list[Section]:
-    """Plot the label-free statistics that show a collapse."""
+) -> list[Block]:
+    """Plot the label-free statistics that show a collapse, and judge them."""
     if "effective_rank" not in curve:
         return []
     name = step.system.name
-    caption = "Label-free statistics by epoch, in which a collapse would show."
+    found = judged(curve)
+    caption = (
+        "Statistics that need no labels. Shaded: the range of normal trainings "
+        "at the same share of the training. " + found.rule
+    )
     if "uniformity" in curve:
-        figure = contrastive_diagnostics(curve)
+        figure = contrastive_diagnostics(curve, found.bands)
     else:
-        figure = dino_diagnostics(curve, step.artifacts.facts()["ln_k"])
-    sections = [Section(f"Health, {name}", caption, figure)]
+        ln_k = step.artifacts.facts()["ln_k"]
+        figure = dino_diagnostics(curve, ln_k, found.bands)
+    sections: list[Block] = [
+        Text([found.verdict]),
+        Plot(f"Health, {name}", caption, figure),
+    ]
     if step.artifacts.layer_distances.exists():
         caption = "Relative distance of each layer from its initial weights."
         figure = layer_distances(pd.read_csv(step.artifacts.layer_distances))
-        sections.append(Section(f"Layers, {name}", caption, figure))
+        sections.append(Plot(f"Layers, {name}", caption, figure))
     return sections
 
 
-def gate_sections(models: Sequence[Step[ModelArtifacts]]) -> list[Section]:
+def gate_sections(models: Sequence[Step[ModelArtifacts]]) -> list[Block]:
     """Plot the losses that the gates saw, and their decisions."""
-    sections: list[Section] = []
+    sections: list[Block] = []
     for step in models:
         if not step.artifacts.gate.exists():
             continue
@@ -265,10 +289,10 @@ def gate_sections(models: Sequence[Step[ModelArtifacts]]) -> list[Section]:
         caption = (
             "Losses in each epoch, two fitted Gaussians and the threshold."
         )
-        sections.append(Section(f"Gate, {name}", caption, gate_fits(history)))
+        sections.append(Plot(f"Gate, {name}", caption, gate_fits(history)))
         caption = (
             "Loss threshold, and shares of labels kept and corrected, by epoch."
         )
         figure = gate_shares(history)
-        sections.append(Section(f"Gate by epoch, {name}", caption, figure))
+        sections.append(Plot(f"Gate by epoch, {name}", caption, figure))
     return sections
