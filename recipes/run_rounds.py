@@ -29,6 +29,7 @@ from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.clustering.stopping import AUTO
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.experiment.artifacts import ScoreArtifacts
 from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
 from speechbrain_ext.experiment.dry_run import (
@@ -54,7 +55,6 @@ from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.stage_records import move_aside
 from speechbrain_ext.experiment.steps import Kind, Step
 from speechbrain_ext.report.run_report import write_run_report
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError, StepError
 from speechbrain_ext.utils.files import (
     read_json,

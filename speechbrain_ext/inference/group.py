@@ -19,10 +19,10 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.inference.grouping import Groups
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_text
 from speechbrain_ext.utils.templates import render

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.trials import read_trial_file
 from speechbrain_ext.experiment.artifacts import (
@@ -35,7 +36,6 @@ from speechbrain_ext.report.page import (
     write_page,
 )
 from speechbrain_ext.report.run_facts import brief, duration
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, read_json
 from speechbrain_ext.verification.comparison import Comparison

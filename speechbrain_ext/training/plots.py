@@ -190,12 +190,9 @@ def _panels_by_epoch(
     for axes, (unit, columns) in zip(grid, shown.items(), strict=True):
         for name, colour in zip(columns, COLOURS, strict=False):
             if name in bands:
+                low, high = bands[name]
                 axes.fill_between(
-                    curve.epoch,
-                    *bands[name],
-                    color=colour,
-                    alpha=0.13,
-                    linewidth=0,
+                    curve.epoch, low, high, color=colour, alpha=0.13, lw=0
                 )
             label = name.replace("_", " ")
             axes.plot(curve.epoch, curve[name], ".-", color=colour, label=label)

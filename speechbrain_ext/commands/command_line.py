@@ -2,7 +2,7 @@
 
 The line says what happened, what stands and what the same command will do
 next. The traceback is kept in a file that the line names. Exit statuses are
-those of `speechbrain_ext.utils.failures`.
+those of `speechbrain_ext.commands.failures`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from speechbrain_ext.commands.failures import INTERNAL, failure_of
 from speechbrain_ext.utils.errors import InputError, StepError
-from speechbrain_ext.utils.failures import INTERNAL, failure_of
 from speechbrain_ext.utils.signals import Stopped, signals_as_exceptions
 
 

@@ -1,0 +1,4 @@
+"""What every command shares: one end for failures, locks, help.
+
+May import from: utils.
+"""
