@@ -156,7 +156,7 @@ def test_a_wheel_has_what_a_clone_has(installed, folder):
 
 def test_a_wheel_has_templates_and_its_mark_of_types(installed):
     package = installed / "speechbrain_ext"
-    assert (package / "experiment" / "templates" / "report.html").is_file()
+    assert (package / "report" / "templates" / "report.html").is_file()
     assert (package / "py.typed").is_file()
 
 
