@@ -1,4 +1,4 @@
-"""What every command shares: one end for failures, locks, help.
+"""Parts of every command: one end for failures, folder locks, help.
 
 May import from: utils.
 """
