@@ -10,7 +10,7 @@ READY := $(VENV)/ready
 # environment, so none may be installed in it.
 RUN := PYTHONPATH="$(CURDIR)" "$(VENV)/bin/python"
 
-.PHONY: quickstart test check environment
+.PHONY: quickstart test check docs environment
 
 quickstart: $(READY)
 	$(RUN) recipes/run_rounds.py hparams/plans/quickstart.yaml $(ARGS)
@@ -26,6 +26,11 @@ check: $(READY)
 	$(RUN) -m mypy speechbrain_ext recipes
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --quiet -n 2 tests/consistency
 
+# A warning, such as a link to nowhere, is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+	@echo "open site/index.html"
+
 environment: $(READY)
 	@echo "$(VENV)"
 
@@ -35,6 +40,7 @@ $(READY):
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('the pinned versions need Python 3.11 or later; give one with PYTHON=...')"
 	@echo "installing into $(VENV): about 6.5 GB, once for these pins"
 	$(PYTHON) -m venv "$(VENV)"
+	"$(VENV)/bin/python" -m pip install --quiet --constraint constraints.txt ".[dev,docs]"
 	"$(VENV)/bin/python" -m pip install --constraint constraints.txt ".[dev]"
 	"$(VENV)/bin/python" -m pip uninstall --quiet --yes speechbrain-ext
 	touch "$(READY)"

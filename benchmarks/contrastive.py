@@ -39,6 +39,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import cells
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.experiment.artifacts import (
     CorpusArtifacts,
     ModelArtifacts,
@@ -46,7 +47,6 @@ from speechbrain_ext.experiment.artifacts import (
 from speechbrain_ext.models.embedder import build_embedder
 from speechbrain_ext.models.embedder_folder import load_weights
 from speechbrain_ext.training.layer_distances import FRONT, of_embedder
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 
 # A WavLM small enough to train on CPU cores; 20 ms frames, as Base+.

@@ -31,10 +31,10 @@ from speechbrain.dataio.batch import PaddedBatch
 
 from benchmarks.measuring import N_WARM_UP, commit, in_turns, machine
 from recipes import train_dino
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.training.settings import TrainDino
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
 

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from benchmarks import cells
 from speechbrain_ext.clustering.label_metrics import truth_statistics
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.dataio.trials import read_trial_file
@@ -34,7 +35,6 @@ from speechbrain_ext.models.layer_means import (
     fit_layer_means_,
 )
 from speechbrain_ext.models.speech_encoder import RawWaveform, SpeechEncoder
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import read_json
 from speechbrain_ext.utils.plotting import whole_numbers
 from speechbrain_ext.utils.vectors import unit_rows

@@ -49,10 +49,10 @@ from benchmarks.measuring import (
     peak_mb,
 )
 from recipes import train_speaker
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.training.settings import TrainSpeaker
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.yaml_trees import read_yaml

@@ -26,9 +26,9 @@ import numpy as np
 from benchmarks.cells import start
 from benchmarks.measuring import machine
 from recipes import train_speaker
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.models.state_cache import StateCopies
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import write_json
 
 TINY = {

@@ -25,11 +25,11 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks import cells, label_noise
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.losses.loss_gate import FITS, LossGate
 from speechbrain_ext.losses.two_gaussians import Mixture, fit_mixture
-from speechbrain_ext.utils.command_line import run
 
 TOY = {"n_speakers": 40, "n_sessions": 4, "n_utterances": 25}
 

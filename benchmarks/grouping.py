@@ -25,11 +25,11 @@ from sklearn.metrics import (
 )
 
 from benchmarks.cells import placeless
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.experiment.artifacts import CorpusArtifacts
 from speechbrain_ext.inference.grouping import group_embeddings
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json
 from speechbrain_ext.utils.provenance import versions

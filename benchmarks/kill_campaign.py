@@ -408,7 +408,7 @@ class Campaign:
             attempt.signal = None
         attempt.status = status
         said = self.log.read_bytes()[begun:].decode("utf-8", "replace")
-        steps = re.findall(r"^== (\S+)$", said, re.MULTILINE)
+        steps = re.findall(r"^== step .*\((\S+)\);", said, re.MULTILINE)
         attempt.place = steps[-1] if steps else "before any step"
         self.take_advice(said, attempt)
 
@@ -511,9 +511,20 @@ def content(path: Path) -> str:
 
 
 def timeless(value: Any) -> Any:
-    """Return plain data without values that are times."""
+    """Return plain data without values that are times.
+
+    A stage record has times, so that its own hash is left out too.
+
+    Example
+    -------
+    >>> timeless({"path": "a/stage.json", "bytes": 5, "seconds": 2})
+    {'path': 'a/stage.json'}
+    """
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in _TIMES}
+        left_out = _TIMES
+        if str(value.get("path")).endswith(RECORD):
+            left_out = left_out | {"sha256", "bytes"}
+        return {k: timeless(v) for k, v in value.items() if k not in left_out}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 

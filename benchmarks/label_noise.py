@@ -49,9 +49,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import cells, paired
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.verification.metrics import equal_error_rate
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from benchmarks.measuring import machine
 from speechbrain_ext.__main__ import GROUPS
-from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.commands.command_line import run
+from speechbrain_ext.commands.recipe_help import command_of
 from speechbrain_ext.utils.files import write_json
-from speechbrain_ext.utils.recipe_help import command_of
 
 TORCH = ["-c", "import torch"]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.trials import TrialList, check_scores
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.verification.bootstrap import LONE, lone_units

@@ -14,6 +14,7 @@ run_rounds).
 
 from __future__ import annotations
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.embedding_formats import (
     files_of,
     read_vectors,
@@ -23,7 +24,6 @@ from speechbrain_ext.dataio.embedding_formats import (
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.settings import ConvertEmbeddings
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.label_formats import (
     file_of,
     read_labels,
@@ -27,7 +28,6 @@ from speechbrain_ext.dataio.label_formats import (
 from speechbrain_ext.dataio.manifest import DATA_ROOT, read_manifest
 from speechbrain_ext.dataio.settings import ConvertLabels
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import PathLike
 
 

@@ -33,6 +33,7 @@ from speechbrain.utils.distributed import (
 from speechbrain_ext.augment.augmenter import from_folder
 from speechbrain_ext.augment.channel_filter import ChannelFilter
 from speechbrain_ext.clustering.agreement import clustering_agreement
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.models.crop_pairs import (
@@ -56,7 +57,6 @@ from speechbrain_ext.models.layer_means import (
 from speechbrain_ext.training.brain import read_training_manifest
 from speechbrain_ext.training.plots import layer_choice
 from speechbrain_ext.training.settings import EmbedPretrained
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import atomic_path
 from speechbrain_ext.utils.plotting import save_png

@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.experiment.lineage import (
     check_made_from,
     check_maker_read,
@@ -43,7 +44,6 @@ from speechbrain_ext.inference.hub_folder import (
 from speechbrain_ext.inference.hub_upload import describe_upload, upload
 from speechbrain_ext.inference.settings import ExportModel
 from speechbrain_ext.models.settings import MODEL, RECIPE, embedder_files
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_text
 from speechbrain_ext.utils.provenance import describe_file

@@ -27,6 +27,7 @@ from speechbrain.utils.distributed import (
     run_on_main,
 )
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.audio import check_audio
 from speechbrain_ext.dataio.embedding_files import CROPS, read_embeddings
 from speechbrain_ext.dataio.manifest import (
@@ -43,7 +44,6 @@ from speechbrain_ext.models.extraction import (
     joined_chunks,
 )
 from speechbrain_ext.models.settings import ExtractEmbeddings
-from speechbrain_ext.utils.command_line import run
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ folder that is written loads like any other. To run it:
 
 from __future__ import annotations
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.models.embedder import save_embedder
 from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.joined_embedder import join_embedders
 from speechbrain_ext.models.settings import JoinEmbedders
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.whitening import fold_whitening_, whitening
 
 

@@ -12,11 +12,11 @@ To run it:
 from __future__ import annotations
 
 from speechbrain_ext.clustering.label_metrics import size_statistics
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.dataio.settings import MakeOracleLabels
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 
 

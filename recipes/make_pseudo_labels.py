@@ -54,6 +54,7 @@ from speechbrain_ext.clustering.n_clusters import (
 from speechbrain_ext.clustering.n_clusters_curves import candidates
 from speechbrain_ext.clustering.settings import MakePseudoLabels
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
 from speechbrain_ext.dataio.manifest import (
     Manifest,
@@ -61,7 +62,6 @@ from speechbrain_ext.dataio.manifest import (
 )
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.vectors import check_vectors, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 

@@ -15,10 +15,10 @@ label is taken from any path. With ``test_folder`` and ``trials`` there is a
 
 from __future__ import annotations
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.corpus_files import find_corpus, prepare_corpus
 from speechbrain_ext.dataio.settings import PrepareFolder
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio import synthetic_sounds
 from speechbrain_ext.dataio.audio_files import write_wav
 from speechbrain_ext.dataio.audio_tree import list_audio
@@ -24,7 +25,6 @@ from speechbrain_ext.dataio.settings import PrepareToy
 from speechbrain_ext.dataio.synthetic_voices import ToyVoice
 from speechbrain_ext.dataio.trials import TrialList, parse_trials
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.workers import in_parallel
 
 # Numbers of the first speaker of each part; training starts at 1.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.corpus_files import (
     DOWNLOADS,
     find_corpus,
@@ -25,7 +26,6 @@ from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.oracle import write_oracle
 from speechbrain_ext.dataio.settings import PrepareVoxCeleb
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -29,6 +29,7 @@ from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.clustering.stopping import AUTO
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.experiment.artifacts import ScoreArtifacts
 from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
 from speechbrain_ext.experiment.dry_run import (
@@ -53,8 +54,8 @@ from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.settings import RunRounds
 from speechbrain_ext.experiment.stage_records import move_aside
 from speechbrain_ext.experiment.steps import Kind, Step
+from speechbrain_ext.report.clips import FOLDER as CLIPS
 from speechbrain_ext.report.run_report import write_run_report
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError, StepError
 from speechbrain_ext.utils.files import (
     read_json,
@@ -196,15 +197,21 @@ def main(argv: list[str] | None = None) -> None:
     note = Path(settings.output_folder) / "restart.json"
     if first is not None:
         restart_from(longest.steps, first, note)
-    # Each step sees to its own folder.
-    remove_leftovers(settings.output_folder, below=False)
-    remove_leftovers(Path(settings.results_folder) / "runs" / settings.run)
+    remove_half_written(settings)
     folder = Path(settings.output_folder)
     write_text(folder / "plan.yaml", recipe.leaf.text)
     with recorded_command(folder, recipe.command):
         run_plan(settings, given_options(recipe.options))
     note.unlink(missing_ok=True)
     recipe.release()
+
+
+def remove_half_written(settings: RunRounds) -> None:
+    """Remove what killed drivers left; each step sees to its own folder."""
+    folder = Path(settings.output_folder)
+    remove_leftovers(folder, below=False)
+    remove_leftovers(folder / CLIPS)
+    remove_leftovers(Path(settings.results_folder) / "runs" / settings.run)
 
 
 def run_plan(settings: RunRounds, options: list[str]) -> None:

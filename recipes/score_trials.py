@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.dataio.trials import (
     TrialList,
@@ -33,7 +34,6 @@ from speechbrain_ext.dataio.trials import (
 )
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.stage_records import read_record
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.files import atomic_path, read_json_object
 from speechbrain_ext.utils.plotting import save_figure
 from speechbrain_ext.verification.bootstrap import LONE, lone_units

@@ -28,6 +28,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.audio import check_crop
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.experiment.recipe_run import RecipeRun
@@ -41,7 +42,6 @@ from speechbrain_ext.training.settings import TrainContrastive
 from speechbrain_ext.training.train_curve import TrainCurve
 from speechbrain_ext.training.view_brain import ViewBrain
 from speechbrain_ext.training.views import view_data
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.plotting import save_png
 
 logger = logging.getLogger(__name__)

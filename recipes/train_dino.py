@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import speechbrain as sb
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.training_run import run_training
@@ -29,7 +30,6 @@ from speechbrain_ext.training.plots import dino_diagnostics
 from speechbrain_ext.training.settings import TrainDino
 from speechbrain_ext.training.view_brain import ViewBrain
 from speechbrain_ext.training.views import crop_lengths, view_data
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.plotting import save_png
 
 

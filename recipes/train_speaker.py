@@ -26,6 +26,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.run_opts import RunOptions
 from tqdm import tqdm
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.splits import hold_out
 from speechbrain_ext.experiment.recipe_run import RecipeRun
@@ -51,7 +52,6 @@ from speechbrain_ext.training.speaker import (
     speaker_data,
     speaker_names,
 )
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.keyed_random import crop_keys
 
 CLASSIFIER = "classifier.ckpt"

@@ -19,14 +19,8 @@ import sys
 from pathlib import Path
 
 import speechbrain_ext
-from speechbrain_ext.experiment.recipe_settings import (
-    RECIPE_SETTINGS,
-    settings_of,
-)
-from speechbrain_ext.inference.arguments import parser_of
-from speechbrain_ext.utils.command_line import run
-from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.recipe_help import (
+from speechbrain_ext.commands.command_line import run
+from speechbrain_ext.commands.recipe_help import (
     DRIVER,
     asks_for_help,
     command_of,
@@ -34,6 +28,12 @@ from speechbrain_ext.utils.recipe_help import (
     purpose_of,
     recipe_help,
 )
+from speechbrain_ext.experiment.recipe_settings import (
+    RECIPE_SETTINGS,
+    settings_of,
+)
+from speechbrain_ext.inference.arguments import parser_of
+from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.shipped import (
     HPARAMS,
     PACKAGE,

@@ -112,4 +112,4 @@ for words, path in (("one speaker", same[-1]), ("two speakers", other[-1])):
 #
 # > python recipes/run_rounds.py hparams/plans/folder.yaml --data_folder=SPEECH
 #
-# and how to share what comes out is in the README.
+# and how to share what comes out is in docs/steps/export_model.md.

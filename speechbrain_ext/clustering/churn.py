@@ -137,7 +137,8 @@ def previous_clusters(
     >>> import pandas as pd
     >>> path = getfixture("tmp_path") / "pseudo_labels.csv"
     >>> _ = path.write_text(
-    ...     "ID,duration,wav,start,stop,spk_id\\nb,1.0,b.wav,0,9,pseudo00003\\n"
+    ...     "ID,duration,wav,start,stop,spk_id\\n"
+    ...     "b,1.0,b.wav,0,16000,pseudo00003\\n"
     ... )
     >>> now = Manifest(pd.DataFrame({"ID": ["a", "b"]}), "utterances")
     >>> rows, clusters = previous_clusters(path, now)

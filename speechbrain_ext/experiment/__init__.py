@@ -1,4 +1,5 @@
 """Recipe runs, stage records, plans, results and the model card.
 
-May import from: clustering, dataio, inference, training, utils, verification.
+May import from: clustering, commands, dataio, inference, training, utils,
+verification.
 """

@@ -26,7 +26,7 @@ from typing import Any
 
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ext.utils.command_line import be_driven, run
+from speechbrain_ext.commands.command_line import be_driven, run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.shipped import RECIPES, import_folders

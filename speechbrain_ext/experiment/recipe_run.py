@@ -26,6 +26,9 @@ from speechbrain.utils.logger import setup_logging
 from speechbrain.utils.run_opts import RunOptions
 from speechbrain.utils.seed import seed_everything
 
+from speechbrain_ext.commands.command_line import work_begins
+from speechbrain_ext.commands.folder_lock import LOCK, FolderLock
+from speechbrain_ext.commands.recipe_help import asks_for_help, recipe_help
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.stage_records import (
     LOG,
@@ -37,7 +40,6 @@ from speechbrain_ext.experiment.stage_records import (
     move_aside,
     write_record,
 )
-from speechbrain_ext.utils.command_line import work_begins
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
@@ -46,9 +48,7 @@ from speechbrain_ext.utils.files import (
     write_json,
     write_text,
 )
-from speechbrain_ext.utils.folder_lock import LOCK, FolderLock
 from speechbrain_ext.utils.provenance import describe_input
-from speechbrain_ext.utils.recipe_help import asks_for_help, recipe_help
 from speechbrain_ext.utils.settings import Settings
 from speechbrain_ext.utils.terminal import console_logging
 from speechbrain_ext.utils.yaml_trees import find_yaml, parse_options, plain

@@ -13,6 +13,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from speechbrain_ext.commands.folder_lock import LOCK
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
@@ -21,7 +22,6 @@ from speechbrain_ext.utils.files import (
     write_json,
     wrong_shape,
 )
-from speechbrain_ext.utils.folder_lock import LOCK
 from speechbrain_ext.utils.provenance import describe_file, versions
 
 logger = logging.getLogger(__name__)

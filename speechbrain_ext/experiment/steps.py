@@ -194,7 +194,7 @@ class Step(Generic[A]):
 
     @property
     def words(self) -> str:
-        """What the step does, such as ``round 1, training``."""
+        """Words for the step, such as ``round 1, training``."""
         return f"{self.system.row or self.system.name}, {_WORDS[self.kind]}"
 
     @property

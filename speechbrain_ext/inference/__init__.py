@@ -1,6 +1,6 @@
 """Safe loading, use and sharing of a published model.
 
-May import from: clustering, dataio, models, utils.
+May import from: clustering, commands, dataio, models, utils.
 """
 
 from speechbrain_ext.utils.lazy import lazy_exports

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.audio import OTHER_FILE, read_speech
 from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.dataio.corpus import measure
@@ -32,9 +33,12 @@ from speechbrain_ext.dataio.manifest import (
 from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.models.embedder import batches_of_one_length
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, atomic_path
+from speechbrain_ext.utils.files import (
+    PathLike,
+    atomic_path,
+    check_own_table,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -94,14 +98,7 @@ def checked_output(path: PathLike) -> Path:
     if output.suffix != ".npy":
         raise InputError(f"{output}: the output is an array; name it .npy")
     table = output.with_suffix(".csv")
-    if table.exists():
-        with open(table, encoding="utf-8", errors="replace") as stream:
-            header = stream.readline(80).rstrip("\n")
-        if header != _HEADER:
-            raise InputError(
-                f"{table} would be replaced, and is another table: it begins "
-                f"with {header!r}, not {_HEADER!r}; name another output"
-            )
+    check_own_table(table, _HEADER)
     if output.exists():
         try:
             read_array(output)

@@ -19,12 +19,12 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.inference.grouping import Groups
 from speechbrain_ext.inference.verifier import SpeakerVerifier
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import write_text
+from speechbrain_ext.utils.files import check_own_table, write_text
 from speechbrain_ext.utils.templates import render
 
 TABLE, PAGE = "groups.csv", "groups.html"
@@ -84,15 +84,7 @@ def checked_output(path: str) -> Path:
     output = Path(path)
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; name a folder for the output")
-    table = output / TABLE
-    if table.exists():
-        with open(table, encoding="utf-8", errors="replace") as stream:
-            header = stream.readline(80).rstrip("\n")
-        if header != _HEADER:
-            raise InputError(
-                f"{table} would be replaced, and is another table: it begins "
-                f"with {header!r}; name another output"
-            )
+    check_own_table(output / TABLE, _HEADER)
     return output
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import normalize
 
 from speechbrain_ext.models.embedder import Embedder, WaveEmbedder
+from speechbrain_ext.models.speech_encoder import one_by_one
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import (
     merged,
@@ -91,9 +92,7 @@ class JoinedEmbedder(torch.nn.Module):
             [B, 1, D]
         """
         if lengths is not None and bool((lengths < 1).any()):
-            n_frames = (lengths * wavs.shape[1]).round().long().tolist()
-            pairs = zip(wavs, n_frames, strict=True)
-            return torch.cat([self(wav[None, :n]) for wav, n in pairs])
+            return one_by_one(self, wavs, lengths)
         units = [normalize(part(wavs), dim=1) for part in self.parts]
         joined = torch.cat(units, dim=1) / len(units) ** 0.5
         return self.output(joined).unsqueeze(1)

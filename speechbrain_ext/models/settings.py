@@ -27,6 +27,15 @@ def embedder_files(folder: PathLike) -> dict[str, Path]:
     return {"embedder": folder / MODEL, "embedder_yaml": folder / RECIPE}
 
 
+def _half_precision() -> Any:
+    """Define the key of recipes that write the weights of a model."""
+    return setting(
+        False,
+        "true rounds the weights that are written to 16 bits: half of the "
+        "size, to be scored and published so",
+    )
+
+
 def _trust_yaml() -> Any:
     """Return the setting that says whether embedders' YAML is run."""
     return setting(
@@ -108,11 +117,7 @@ class WhitenEmbedder(Settings):
         high=1,
     )
     trust_yaml: bool = _trust_yaml()
-    half_precision: bool = setting(
-        False,
-        "true rounds the weights that are written to 16 bits: half of the "
-        "size, to be scored and published so",
-    )
+    half_precision: bool = _half_precision()
 
     def inputs(self) -> dict[str, PathLike]:
         """Return the files that decide the result, by name."""
@@ -146,11 +151,7 @@ class JoinEmbedders(Settings):
         high=1,
     )
     trust_yaml: bool = _trust_yaml()
-    half_precision: bool = setting(
-        False,
-        "true rounds the weights that are written to 16 bits: half of the "
-        "size, to be scored and published so",
-    )
+    half_precision: bool = _half_precision()
 
     def check_together(self) -> None:
         """Raise InputError for too few folders, or two kinds that differ."""

@@ -363,9 +363,37 @@ class SpeakerEncoder(torch.nn.Module):
             return self.pooling(wavs.permute(2, 0, 1, 3).float()).unsqueeze(1)
         if lengths is None or bool((lengths >= 1).all()):
             return self.pooling(self.encoder(wavs)).unsqueeze(1)
-        n_frames = (lengths * wavs.shape[1]).round().long().tolist()
-        pairs = zip(wavs, n_frames, strict=True)
-        return torch.cat([self(wav[None, :n]) for wav, n in pairs])
+        return one_by_one(self, wavs, lengths)
+
+
+def one_by_one(
+    model: torch.nn.Module, wavs: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """Embed padded utterances one by one, each cut to its length.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        Called with the samples [1, T_i] of each utterance.
+    wavs : torch.Tensor
+        Samples [B, T].
+    lengths : torch.Tensor
+        Relative lengths [B], from 0 to 1.
+
+    Returns
+    -------
+    torch.Tensor
+        What the model gives, one after another.
+
+    Example
+    -------
+    >>> wavs, lengths = torch.ones(2, 4), torch.tensor([1.0, 0.5])
+    >>> one_by_one(lambda wav: wav.sum(1), wavs, lengths)
+    tensor([4., 2.])
+    """
+    n_frames = (lengths * wavs.shape[1]).round().long().tolist()
+    pairs = zip(wavs, n_frames, strict=True)
+    return torch.cat([model(wav[None, :n]) for wav, n in pairs])
 
 
 class RawWaveform(torch.nn.Module):

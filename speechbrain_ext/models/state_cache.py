@@ -87,7 +87,7 @@ class StateCopies:
     >>> import pandas as pd
     >>> import soundfile
     >>> folder = getfixture("tmp_path")
-    >>> soundfile.write(folder / "a.wav", 0.1 * np.ones(8000), 16000)
+    >>> soundfile.write(folder / "a.wav", np.sin(np.arange(8000)), 16000)
     >>> rows = [{"ID": "a", "duration": 0.5, "wav": "$data_root/a.wav",
     ...          "start": 0, "stop": 8000}]
     >>> manifest = Manifest(pd.DataFrame(rows), "utterances", str(folder))

@@ -1,4 +1,5 @@
 """Report of a run as a page: answer, plots, clusters and errors to listen to.
 
-May import from: clustering, dataio, experiment, training, utils, verification.
+May import from: clustering, commands, dataio, experiment, training, utils,
+verification.
 """

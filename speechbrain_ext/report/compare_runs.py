@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.trials import read_trial_file
 from speechbrain_ext.experiment.artifacts import (
@@ -31,10 +32,10 @@ from speechbrain_ext.report.page import (
     Page,
     Plot,
     Table,
+    Text,
     write_page,
 )
 from speechbrain_ext.report.run_facts import brief, duration
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, read_json
 from speechbrain_ext.verification.comparison import Comparison
@@ -313,9 +314,16 @@ def _steps(
     runs: tuple[FinishedRun, FinishedRun],
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield the steps of either run with their records, empty if missing."""
-    names = [*runs[0].records, *runs[1].records]
-    for name in sorted(set(names), key=lambda step: _place(step.split("/")[0])):
+    names = {**runs[0].records, **runs[1].records}
+    for name in sorted(names, key=_order):
         yield name, [one.records.get(name, {}) for one in runs]
+
+
+def _order(step: str) -> tuple[tuple[int, str], int]:
+    """Return where a step stands in a run."""
+    system, _, folder = step.partition("/")
+    kinds = [kind.folder_name for kind in Kind]
+    return _place(system), kinds.index(folder) if folder in kinds else 0
 
 
 def _settings(
@@ -331,6 +339,8 @@ def _settings(
             ]
             if values[0] != values[1]:
                 rows.append(_row(step, key, names, values))
+    if not rows:
+        return [Text(["No setting differs."])]
     return [Table("Settings", rows)]
 
 

@@ -69,8 +69,13 @@ def brief(value: Any) -> str:
     -------
     >>> brief(None), brief([1, 2])
     ('null', '[1, 2]')
+    >>> brief({"a": 1, "!": "!name:b"})
+    "!name:b {'a': 1}"
     """
     text = shown(value)
+    if isinstance(value, dict) and "!" in value:
+        inside = {k: v for k, v in value.items() if k != "!"}
+        text = f"{value['!']} {shown(inside)}" if inside else value["!"]
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

@@ -192,16 +192,18 @@ def first_blocks(run: Run) -> list[Block]:
         eer_plot(shown, run.yardsticks, where, reference),
         det_plot(systems, where, supervised),
         *[
-            Table(f"All systems {where}", _narrow(found), words)
+            Table(f"All systems {where}", _narrow(found, "scores"), words)
             for words, found in list(rows.items())[:1]
         ],
     ]
 
 
-def _narrow(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    return [
-        {k: v for k, v in row.items() if k not in _ELSEWHERE} for row in rows
-    ]
+def _narrow(
+    rows: Sequence[Mapping[str, str]], *others: str
+) -> list[dict[str, str]]:
+    """Leave out columns that stand elsewhere on the page."""
+    dropped = {*_ELSEWHERE, *others}
+    return [{k: v for k, v in row.items() if k not in dropped} for row in rows]
 
 
 def _results(
@@ -398,7 +400,7 @@ def system_fold(
         blocks.append(
             Fold(
                 f"Settings of {step.name}",
-                f"{len(changed.rows)} differ from the defaults",
+                f"differing from the defaults: {len(changed.rows)}",
                 [changed, same],
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -302,7 +303,7 @@ def next_steps(
         )
     if plan.export is not None:
         steps.append(
-            "Try the model: python -m speechbrain_ext.inference.verify "
-            f"{plan.model_folder} a.wav b.wav"
+            "Try the model: sbext verify "
+            f"{shlex.quote(str(plan.model_folder))} a.wav b.wav"
         )
     return steps

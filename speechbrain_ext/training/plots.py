@@ -190,8 +190,10 @@ def _panels_by_epoch(
     for axes, (unit, columns) in zip(grid, shown.items(), strict=True):
         for name, colour in zip(columns, COLOURS, strict=False):
             if name in bands:
-                fill = {"color": colour, "alpha": 0.13, "linewidth": 0}
-                axes.fill_between(curve.epoch, *bands[name], **fill)
+                low, high = bands[name]
+                axes.fill_between(
+                    curve.epoch, low, high, color=colour, alpha=0.13, lw=0
+                )
             label = name.replace("_", " ")
             axes.plot(curve.epoch, curve[name], ".-", color=colour, label=label)
         axes.set_ylabel(unit)

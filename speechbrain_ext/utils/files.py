@@ -452,3 +452,37 @@ def sha256(path: PathLike) -> str:
     """
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_own_table(path: PathLike, header: str) -> None:
+    """Raise InputError if a table that would be replaced is another one.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        A CSV, which need not be there.
+    header : str
+        First line of a table that may be replaced.
+
+    Raises
+    ------
+    InputError
+        The table that is there begins with another line.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.csv"
+    >>> write_text(path, "name,age\\n")
+    >>> check_own_table(path, "ID,row")
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: ...a.csv would be replaced, ...
+    """
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        found = stream.readline(80).rstrip("\n")
+    if found != header:
+        raise InputError(
+            f"{path} would be replaced, and is another table: it begins "
+            f"with {found!r}, not {header!r}; name another output"
+        )

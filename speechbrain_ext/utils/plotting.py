@@ -43,7 +43,10 @@ def blank(height: float) -> Figure:
 
 
 def panels(
-    n_panels: int, n_columns: int = 2, height: float = 2.0, **shared: bool
+    n_panels: int,
+    n_columns: int = 2,
+    height: float = 2.0,
+    sharex: bool = False,
 ) -> tuple[Figure, list[Axes]]:
     """Make a figure with panels in rows; those left over are not drawn.
 
@@ -71,7 +74,7 @@ def panels(
     """
     n_rows = -(-n_panels // n_columns)
     figure = blank(height * n_rows + 0.3)
-    grid = figure.subplots(n_rows, n_columns, squeeze=False, **shared)
+    grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=sharex)
     for axes in grid.flat[n_panels:]:
         axes.set_axis_off()
     return figure, list(grid.flat[:n_panels])
@@ -128,9 +131,9 @@ def laid_out(figure: Figure) -> Figure:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=SMALL)
-        axes.xaxis.label.set_size(TITLE)
-        axes.yaxis.label.set_size(TITLE)
-        axes.title.set_size(TITLE)
+        axes.xaxis.label.set_fontsize(TITLE)
+        axes.yaxis.label.set_fontsize(TITLE)
+        axes.title.set_fontsize(TITLE)
     return figure
 
 

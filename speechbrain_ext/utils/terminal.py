@@ -1,4 +1,4 @@
-"""What a run says on the terminal: messages, statistics, time that is left."""
+"""Messages of a run on the terminal: statistics, and time that is left."""
 
 from __future__ import annotations
 

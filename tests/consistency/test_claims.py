@@ -111,9 +111,9 @@ def test_what_is_compared_names_its_record(path):
     assert not problems, f"{path.relative_to(ROOT)}\n{told}"
 
 
-def test_the_readme_compares_and_proves():
+def test_the_results_compare_and_prove():
     """The scan sees something: it is no test of an empty text."""
-    found = blocks((ROOT / "README.md").read_text("utf-8"))
+    found = blocks((ROOT / "docs" / "results.md").read_text("utf-8"))
     assert sum(bool(P_VALUE.search(words_of(b))) for b in found) >= 3
     assert sum(bool(COMPARES.search(words_of(b))) for b in found) >= 5
 

@@ -10,6 +10,7 @@ from house import DRIVER, PACKAGE, ROOT, recipes
 # What each room may import from, besides itself.
 ARROWS = {
     "utils": "",
+    "commands": "utils",
     "dataio": "utils",
     "losses": "utils",
     "augment": "dataio utils",
@@ -17,9 +18,11 @@ ARROWS = {
     "clustering": "dataio utils",
     "verification": "dataio utils",
     "training": "augment clustering dataio losses models utils verification",
-    "inference": "clustering dataio models utils",
-    "experiment": "clustering dataio inference training utils verification",
-    "report": "clustering dataio experiment training utils verification",
+    "inference": "clustering commands dataio models utils",
+    "experiment": "clustering commands dataio inference training utils "
+    "verification",
+    "report": "clustering commands dataio experiment training utils "
+    "verification",
 }
 MOST_MODULES = 22
 MODULES = {

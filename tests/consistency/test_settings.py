@@ -21,11 +21,13 @@ from benchmarks.bad_values import (
     wrong_arguments,
     wrong_types,
 )
+from house import leaves, recipe_of, recipes
+
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,
     settings_of,
 )
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import REQUIRED, Wired
 from speechbrain_ext.utils.yaml_trees import (

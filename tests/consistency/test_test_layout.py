@@ -26,7 +26,7 @@ ELSEWHERE = {
     "training/view_brain.py": "recipes/test_train_dino.py",
     "verification/system.py": "recipes/test_score_trials.py",
     # What a program makes of them is tested.
-    "utils/errors.py": "unit/utils/test_command_line.py",
+    "utils/errors.py": "unit/commands/test_command_line.py",
 }
 MODULES = {
     str(path.relative_to(PACKAGE)): path

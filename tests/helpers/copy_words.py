@@ -13,7 +13,7 @@ RECIPE = """
 import dataclasses
 from pathlib import Path
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.command_line import run
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_text
 from speechbrain_ext.utils.settings import Settings, Wired, setting

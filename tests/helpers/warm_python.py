@@ -143,6 +143,12 @@ def end_of_program(words):
     os._exit(code & 0xFF)
 
 
+def main_module(name):
+    """The module that ``python -m NAME`` runs: a package's is in it."""
+    is_package = hasattr(sys.modules.get(name), "__path__")
+    return f"{name}.__main__" if is_package else name
+
+
 def run_program(words):
     """What ``python WORDS`` does."""
     first, *rest = words
@@ -153,7 +159,7 @@ def run_program(words):
         exec(compile(rest[0], "<string>", "exec"), module.__dict__)
     elif first == "-m":
         sys.argv, sys.path[:0] = rest, [os.getcwd()]
-        sys.modules.pop(rest[0], None)
+        sys.modules.pop(main_module(rest[0]), None)
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         sys.argv, sys.path[:0] = words, [os.path.dirname(first)]

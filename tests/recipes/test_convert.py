@@ -146,8 +146,8 @@ def test_embeddings_of_an_unknown_format_are_one_clear_error(tmp_path):
 
 
 def readme_command():
-    """Options of the command that the README gives for that recipe."""
-    text = (ROOT / "README.md").read_text("utf-8")
+    """Options of the command that the docs give for that recipe."""
+    text = (ROOT / "docs" / "other_tools.md").read_text("utf-8")
     (line,) = re.findall(r"^.*train_speaker_embeddings\.py.*$", text, re.M)
     words = [w for w in shlex.split(line) if w.startswith("--")]
     return dict(word[2:].split("=", 1) for word in words)
@@ -155,7 +155,7 @@ def readme_command():
 
 @pytest.mark.skipif(CHECKOUT not in os.environ, reason=f"no {CHECKOUT}")
 def test_speechbrains_own_recipe_trains_on_our_labels(corpus):
-    """The command of the README, on a small network."""
+    """The command of the docs, on a small network."""
     recipe = Path(os.environ[CHECKOUT]) / "recipes/VoxCeleb/SpeakerRec"
     for kind, n_speakers in (("noise", 1), ("rir", 1)):
         (corpus / "sounds" / kind).mkdir(parents=True)

@@ -131,7 +131,7 @@ def test_anybody_loads_it_by_its_id_and_then_offline(
         "me/voices", "cpu", cache_dir=tmp_path
     )
     fetched = {p.split("/")[-1] for verb, p in hub.calls if "resolve" in p}
-    assert fetched == {"config.json", "model.safetensors"}
+    assert fetched == {"README.md", "config.json", "model.safetensors"}
     hub.close()
     again = SpeakerVerifier.from_pretrained(
         "me/voices", "cpu", cache_dir=tmp_path

@@ -11,8 +11,10 @@ import time
 
 import numpy as np
 import pytest
+from plans import read_plan
 from small_run import EMBEDDER, PLAN, TINY, call, start
 
+from recipes import run_rounds
 from speechbrain_ext.dataio.embedding_files import read_embeddings
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import load_plan
@@ -234,3 +236,25 @@ def test_the_same_command_does_only_the_steps_that_from_stage_names(chain):
     assert aside.read_bytes() == receipts.pop(again)
     assert receipts == {path: path.read_bytes() for path in receipts}
     assert not (folder / "restart.json").exists()
+
+
+def test_what_killed_drivers_left_half_written_is_removed(tmp_path):
+    """A clip of the report stayed for ever where its writing was killed."""
+    settings = read_plan(
+        "quickstart",
+        output_folder=str(tmp_path / "run"),
+        results_folder=str(tmp_path / "results"),
+    )
+    name = ".a.part999999999-0a1b2c3d.flac"
+    folders = [
+        tmp_path / "run",
+        tmp_path / "run" / "report_files",
+        tmp_path / "results" / "runs" / settings.run / "scores",
+    ]
+    kept = tmp_path / "run" / "round1" / name  # Its step removes it.
+    for folder in (*folders, kept.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    run_rounds.remove_half_written(settings)
+    assert not any((folder / name).exists() for folder in folders)
+    assert kept.exists()

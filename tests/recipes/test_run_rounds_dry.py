@@ -202,7 +202,7 @@ UTTERANCES = [
 GIVEN = [
     (UTTERANCES, torch.ones(2, 4), "has shape .2, 4. .*; save one"),
     (UTTERANCES[:5], torch.ones(4), "3 of 8 utterances have no embedding"),
-    (UTTERANCES, torch.full((4,), torch.nan), "hold NaN or infinity"),
+    (UTTERANCES, torch.full((4,), torch.nan), "holds NaN or infinity"),
 ]
 
 

@@ -9,8 +9,8 @@ from run_steps import step
 from small_run import PLAN, call
 
 from recipes import run_rounds
+from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.experiment.steps import Kind, Late, Role, System
-from speechbrain_ext.utils.command_line import run
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_json
 from speechbrain_ext.utils.yaml_trees import read_yaml

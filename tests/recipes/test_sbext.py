@@ -10,9 +10,9 @@ import warm
 from house import PLANS, ROOT, leaves, recipe_of, recipes
 
 from speechbrain_ext import __main__ as sbext
+from speechbrain_ext.commands.recipe_help import command_of
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.recipe_help import command_of
 from speechbrain_ext.utils.shipped import shipped_leaves
 
 COMMANDS = [name for names in sbext.GROUPS.values() for name in names]
@@ -156,7 +156,7 @@ def test_a_wheel_has_what_a_clone_has(installed, folder):
 
 def test_a_wheel_has_templates_and_its_mark_of_types(installed):
     package = installed / "speechbrain_ext"
-    assert (package / "experiment" / "templates" / "report.html").is_file()
+    assert (package / "report" / "templates" / "report.html").is_file()
     assert (package / "py.typed").is_file()
 
 

@@ -9,9 +9,9 @@ import torch
 from copy_words import Recipe, program
 from small_disk import small_disk
 
+from speechbrain_ext.commands.folder_lock import LOCK, FolderLock
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.folder_lock import LOCK, FolderLock
 from speechbrain_ext.utils.settings import Settings, setting
 
 

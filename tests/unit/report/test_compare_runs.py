@@ -49,6 +49,15 @@ def test_the_page_says_which_is_better_and_what_differs(runs, tmp_path):
     assert cells.format("seed", "1", "1") not in page
     assert cells.format("nmi", "0.6", "0.7") in page
     assert "Together 2 min and 2 min." in page
+    times = page[page.index("Together") :]
+    steps = "bootstrap/scores round1/model round1/labels round1/scores".split()
+    places = [times.index(f">{step}<") for step in steps]
+    assert places == sorted(places)
+
+
+def test_a_run_is_like_itself(runs, tmp_path):
+    page = compare_runs(runs[0], runs[0], tmp_path / "page.html").read_text()
+    assert "no difference is shown" in page and "No setting differs." in page
 
 
 def test_runs_of_other_trials_do_not_compare(runs, tmp_path):

@@ -47,10 +47,18 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+def _sleep(begun):
+    begun.set()
+    time.sleep(60)
+
+
 def test_a_forked_worker_ends_as_without_a_handler():
     with signals_as_exceptions():
-        worker = FORK.Process(target=time.sleep, args=(60,))
+        begun = FORK.Event()
+        worker = FORK.Process(target=_sleep, args=(begun,))
         worker.start()
+        # Python forgets signals that come while a process is being forked.
+        begun.wait()
         worker.terminate()
         worker.join()
     assert worker.exitcode == -signal.SIGTERM

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from speechbrain_ext.utils.recipe_help import (
+from speechbrain_ext.commands.recipe_help import (
     as_sbext,
     asks_for_help,
     entry,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from small_disk import small_disk
 
+from speechbrain_ext.commands.failures import failure_of
 from speechbrain_ext.utils.errors import InputError, StepError
-from speechbrain_ext.utils.failures import failure_of
 from speechbrain_ext.utils.signals import Stopped
 
 WORKER = """Caught OSError in DataLoader worker process 0.

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from speechbrain_ext.commands.folder_lock import LOCK, FolderLock
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.folder_lock import LOCK, FolderLock
 
 FORK = multiprocessing.get_context("fork")
 

@@ -11,8 +11,8 @@ import torch
 from copy_words import Recipe, program
 from small_disk import small_disk
 
-from speechbrain_ext.utils import command_line
-from speechbrain_ext.utils.command_line import run, work_begins
+from speechbrain_ext.commands import command_line
+from speechbrain_ext.commands.command_line import run, work_begins
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.signals import STOPPING
 

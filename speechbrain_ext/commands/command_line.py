@@ -2,7 +2,7 @@
 
 The line says what happened, what stands and what the same command will do
 next. The traceback is kept in a file that the line names. Exit statuses are
-those of `speechbrain_ext.utils.failures`.
+those of `speechbrain_ext.commands.failures`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from speechbrain_ext.commands.failures import INTERNAL, failure_of
 from speechbrain_ext.utils.errors import InputError, StepError
-from speechbrain_ext.utils.failures import INTERNAL, failure_of
 from speechbrain_ext.utils.signals import Stopped, signals_as_exceptions
 
 
 @dataclasses.dataclass
 class _Work:
-    """What a last line says of the work of this process."""
+    """Words of a command's last line about its work."""
 
     stands: str = "nothing was written"
     again: str = "starts again"
@@ -178,19 +178,24 @@ def _let_go_of_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _leave_processes() -> None:
-    """End the group of processes that a training has joined, if any."""
+def _process_group() -> Any:
+    """Return torch.distributed if this process is in a group, else None."""
     # What has not imported torch is in no group, and need not import it now.
     torch = sys.modules.get("torch")
     if torch and torch.distributed.is_available():
         if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+            return torch.distributed
+    return None
+
+
+def _leave_processes() -> None:
+    """End the group of processes that a training has joined, if any."""
+    if group := _process_group():
+        group.destroy_process_group()
 
 
 def _is_main_process() -> bool:
     """Return whether this process is the first of its group, or alone."""
-    torch = sys.modules.get("torch")
-    if torch and torch.distributed.is_available():
-        if torch.distributed.is_initialized():
-            return torch.distributed.get_rank() == 0
+    if group := _process_group():
+        return group.get_rank() == 0
     return os.environ.get("RANK", "0") == "0"
