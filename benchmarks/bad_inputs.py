@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
 import gc
 import importlib
 import json
@@ -23,13 +22,21 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
+from transformers import WhisperConfig, WhisperModel
 
+from benchmarks.bad_files import (
+    CANARY,
+    CHAIN,
+    Case,
+    bad_files,
+    bad_models,
+    bad_plans,
+    left_out,
+)
 from benchmarks.bad_values import (
     asked_for,
     option,
@@ -40,6 +47,7 @@ from benchmarks.bad_values import (
 )
 from benchmarks.kill_campaign import EMBEDDER, STAGES
 from benchmarks.measuring import machine
+from speechbrain_ext.__main__ import PROGRAMS
 from speechbrain_ext.experiment import launch
 from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,
@@ -47,55 +55,40 @@ from speechbrain_ext.experiment.recipe_settings import (
 )
 from speechbrain_ext.models.embedder import build_embedder, save_embedder
 from speechbrain_ext.utils.files import write_json
+from speechbrain_ext.utils.shipped import HPARAMS
 
 _ROOT = Path(__file__).parents[1]
 _LIMIT = 30.0  # seconds of a case
 _VALUES_A_KEY = 3
+_SBEXT = "speechbrain_ext"
+# Exit statuses of input, of the system and of memory.
+_OF_USERS = (2, 3, 4)
 _MODEL = _ROOT / "pretrained" / "minivox_whisper"
-# Why a case that is accepted is right: by ending of its name.
-_NO_RECORD = (
-    "what is no record does not show the stage finished: it runs and writes one"
-)
-DEFENDED: dict[str, str] = {
-    f"out/stage.json: {shape!r}": _NO_RECORD
-    for shape in ("[]", "null", "{}", "", "{")
+_WHISPER = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "num_mel_bins": 10,
+    "max_source_positions": 50,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 16,
+    "max_target_positions": 8,
+    "vocab_size": 12,
+    **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos")},
+    "decoder_start_token_id": 0,
 }
-_ALL_DEFAULTS = "a YAML may leave out all: the command line gives what it must"
-DEFENDED |= {"its YAML: empty": _ALL_DEFAULTS, "its YAML: null": _ALL_DEFAULTS}
-
-
-@dataclasses.dataclass
-class Case:
-    """One bad input.
-
-    Arguments
-    ---------
-    program : str
-        A recipe, or a command of ``speechbrain_ext.inference``.
-    name : str
-        What is bad.
-    words : list of str
-        Of the command line.
-    key : str, optional
-        What the error must name.
-    harm : callable, optional
-        Called in the case's folder before the command.
-    """
-
-    program: str
-    name: str
-    words: list[str]
-    key: str = ""
-    harm: Callable[[], None] | None = None
+# Why a case that is accepted is right: by ending of its name.
+DEFENDED: dict[str, str] = {}
 
 
 def bad_values() -> Iterator[Case]:
     """Yield cases of wrong types and ranges, of each key of each recipe."""
     for recipe in RECIPE_SETTINGS:
         keys = settings_of(recipe).keys()
-        folder = _ROOT / "hparams"
         pattern = "plans/*.yaml" if recipe == "run_rounds" else f"{recipe}*"
-        leaf = min(folder.glob(pattern))
+        leaf = min(HPARAMS.glob(pattern))
         given = {**asked_for(leaf), **required(keys)}
         given["output_folder"] = "out"
         for key, fact in keys.items():
@@ -108,228 +101,26 @@ def bad_values() -> Iterator[Case]:
                 yield Case(recipe, f"--{key}={value}", words, key)
 
 
-# Files: a chain of small stages, and what may become of each file.
-
-_HPARAMS = _ROOT / "hparams"
-# Recipe, its words, and the files that it reads.
-CHAIN: list[tuple[str, str, list[str]]] = [
-    (
-        "extract_embeddings",
-        "--embedder_folder=embedder --annotation=toy/test.csv "
-        "--data_folder=toy --num_workers=0 --chunk_size=8",
-        [
-            "embedder/hyperparams.yaml",
-            "embedder/embedding_model.ckpt",
-            "toy/test.csv",
-        ],
-    ),
-    (
-        "make_pseudo_labels",
-        "--embeddings_folder=vectors --train_annotation=toy/train.csv "
-        "--n_centroids=6 --n_clusters=3",
-        ["vectors/embeddings.npy", "vectors/embeddings.csv", "toy/train.csv"],
-    ),
-    (
-        "score_trials",
-        "--embeddings_folder=tested --trials={test:toy/trials/toy.txt} "
-        "--n_bootstrap=5",
-        ["tested/embeddings.npy", "toy/trials/toy.txt", "tested/stage.json"],
-    ),
-    (
-        "convert_embeddings",
-        "--embeddings=tested --to_format=pt",
-        ["tested/embeddings.npy", "tested/embeddings.csv"],
-    ),
-    (
-        "convert_embeddings",
-        "--embeddings=as_pt/embeddings.pt --to_format=npy",
-        ["as_pt/embeddings.pt"],
-    ),
-    (
-        "convert_embeddings",
-        "--embeddings=as_kaldi/embeddings.ark --to_format=npy",
-        ["as_kaldi/embeddings.ark"],
-    ),
-    (
-        "make_oracle_labels",
-        "--train_annotation=toy/train.csv --oracle=toy/oracle.csv",
-        ["toy/train.csv", "toy/oracle.csv"],
-    ),
-    (
-        "convert_labels",
-        "--labels=labels/pseudo_labels.csv --to_format=kaldi",
-        ["labels/pseudo_labels.csv"],
-    ),
-    (
-        "whiten_embedder",
-        "--embedder_folder=embedder --embeddings_folder=vectors",
-        ["embedder/hyperparams.yaml", "embedder/embedding_model.ckpt"],
-    ),
-    (
-        "join_embedders",
-        "--embedder_folders=[embedder,embedder]",
-        ["embedder/hyperparams.yaml", "embedder/embedding_model.ckpt"],
-    ),
-    (
-        "prepare_folder",
-        "--data_folder=voices --num_workers=1",
-        ["voices/a.wav"],
-    ),
-]
-
-
-def _replace(path: str, content: bytes) -> None:
-    # The stages' files are links: none is changed in place.
-    os.unlink(path)
-    Path(path).write_bytes(content)
-
-
-def _half(path: str) -> None:
-    # Not between two records: what is left would be whole.
-    content = Path(path).read_bytes()
-    _replace(path, content[: len(content) // 2 - 1])
-
-
-def _folder(path: str) -> None:
-    os.unlink(path)
-    os.mkdir(path)
-
-
-def _loop(path: str) -> None:
-    os.unlink(path)
-    os.symlink(os.path.basename(path), path)
-
-
-HARMS: dict[str, Callable[[str], None]] = {
-    "missing": os.unlink,
-    "empty": lambda path: _replace(path, b""),
-    "truncated": _half,
-    "text": lambda path: _replace(path, b"this is a note\n"),
-    "not UTF-8": lambda path: _replace(path, b"\xff\xfe\x00\xe9\n" * 9),
-    "[]": lambda path: _replace(path, b"[]"),
-    "null": lambda path: _replace(path, b"null"),
-    "{}": lambda path: _replace(path, b"{}"),
-    "a folder": _folder,
-    "a link to itself": _loop,
-}
-
-
-def bad_files() -> Iterator[Case]:
-    """Yield cases of each stage's files, damaged or foreign."""
-    for recipe, text, files in CHAIN:
-        words = [str(_HPARAMS / f"{recipe}.yaml"), *text.split()]
-        words.append("--output_folder=out")
-        for file in files:
-            for how, harm in HARMS.items():
-                yield Case(
-                    recipe,
-                    f"{file}: {how}",
-                    words,
-                    harm=lambda h=harm, f=file: h(f),
-                )
-        leaf = HARMS.copy()
-        for how in ("empty", "text", "not UTF-8", "[]", "null"):
-            copied = f"{recipe}.yaml"
-            yield Case(
-                recipe,
-                f"its YAML: {how}",
-                [copied, *words[1:]],
-                harm=lambda h=leaf[how], f=copied, w=words[0]: (
-                    shutil.copy(w, f) and h(f)
-                ),
-            )
-        yield Case(
-            recipe,
-            "output_folder: a file",
-            words,
-            harm=lambda: Path("out").write_text("mine"),  # type: ignore[arg-type, return-value]
-        )
-        for name in ("stage.json", "request.json"):
-            for shape in ("[]", "null", "{}", "", "{"):
-                yield Case(
-                    recipe,
-                    f"out/{name}: {shape!r}",
-                    words,
-                    harm=lambda n=name, s=shape: (
-                        os.mkdir("out") or Path("out", n).write_text(s)
-                    ),
-                )
-
-
-def bad_models() -> Iterator[Case]:
-    """Yield cases of the three commands: models and audio."""
-    commands = {
-        "verify": ["model", "voices/a.wav", "voices/b.wav"],
-        "embed": ["model", "voices", "out.npy"],
-        "group": ["model", "voices", "out"],
-    }
-    files = ["model/config.json", "model/model.safetensors", "voices/a.wav"]
-    for command, words in commands.items():
-        for file in files:
-            for how, harm in HARMS.items():
-                yield Case(
-                    command,
-                    f"{file}: {how}",
-                    words,
-                    harm=lambda h=harm, f=file: h(f),
-                )
-        for name, wav, rate in sounds():
-            yield Case(
-                command,
-                f"voices/a.wav: {name}",
-                words,
-                harm=lambda w=wav, r=rate: _sound("voices/a.wav", w, r),
-            )
-        for device in ("x", "meta", "cuda:99", "mps"):
-            yield Case(
-                command, f"--device={device}", [*words, f"--device={device}"]
-            )
-    for prior in ("0", "1", "-1", "nan", "x", "2"):
-        words = [*commands["verify"], f"--prior={prior}"]
-        yield Case("verify", f"--prior={prior}", words)
-    for number in ("0", "-1", "x", "1.5", "1000"):
-        words = [*commands["group"], f"--n_speakers={number}"]
-        yield Case("group", f"--n_speakers={number}", words)
-
-
-def sounds() -> list[tuple[str, np.ndarray, int]]:
-    """Return audio that cannot be right: its name, samples and rate."""
-    noise = np.random.default_rng(0).normal(size=16000).astype("float32")
-    return [
-        ("no sample", noise[:0], 16000),
-        ("10 samples", noise[:10], 16000),
-        ("NaN", np.full_like(noise, np.nan), 16000),
-        ("silent", np.zeros_like(noise), 16000),
-        ("constant", np.ones_like(noise) / 2, 16000),
-        ("a rate of 1 Hz", noise, 1),
-        ("a rate of 2^31 - 1 Hz", noise, 2**31 - 1),
-    ]
-
-
-def _sound(path: str, wav: np.ndarray, rate: int) -> None:
-    os.unlink(path)
-    soundfile.write(path, wav, rate, subtype="FLOAT")
-
-
 # Processes.
 
 
 def program_of(name: str) -> list[str]:
-    """Return the words that start a program."""
+    """Return the words that start a recipe, or a command of ``sbext``."""
     if name in RECIPE_SETTINGS:
         return [str(launch.RECIPES / f"{name}.py")]
-    return ["-m", f"speechbrain_ext.inference.{name}"]
+    return ["-m", _SBEXT, name]
 
 
 def become(program: str, words: list[str]) -> int:
     """Run a program in this fork; return its exit status."""
     first, *rest = program_of(program)
-    sys.argv = [first, *words]
     try:
         if rest:
-            sys.modules.pop(rest[0], None)
-            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+            sys.argv = ["sbext", *rest[1:], *words]
+            sys.modules.pop(f"{_SBEXT}.__main__", None)
+            runpy.run_module(_SBEXT, run_name="__main__", alter_sys=True)
         else:
+            sys.argv = [first, *words]
             runpy.run_path(first, run_name="__main__")
     except SystemExit as stop:
         if isinstance(stop.code, str):
@@ -398,6 +189,8 @@ def outcome(case: Case, status: int | None, said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
     if not lines or "error: " not in lines[-1]:
         return "no error line"
+    if status not in _OF_USERS or (case.key and status != 2):
+        return f"status {status}"
     return "one clear line" if case.key in lines[-1] else "another error"
 
 
@@ -410,35 +203,33 @@ def make_chain(folder: Path) -> None:
     folder.mkdir(parents=True)
     embedder = build_embedder("hparams/embedders/ecapa.yaml", EMBEDDER)
     save_embedder(folder / "embedder", embedder)
+    (folder / "strange").mkdir()
+    text = "embedding_model: !new:nosuch.module.Class\n"
+    (folder / "strange/hyperparams.yaml").write_text(text)
+    shutil.copy(folder / "embedder/embedding_model.ckpt", folder / "strange")
+    WhisperModel(WhisperConfig(**_WHISPER)).save_pretrained(folder / "encoder")
     shutil.copytree(_MODEL, folder / "model")
-    (folder / "voices").mkdir()
-    for name, example in (("a", 1), ("b", 2)):
-        shutil.copy(
-            _MODEL / f"example{example}.wav", folder / f"voices/{name}.wav"
-        )
-    toy = " ".join(f"--{k}={v}" for k, v in STAGES["prepare"].items())
-    made = [
-        ("prepare_toy", toy, "toy"),
-        ("extract_embeddings", CHAIN[0][1], "tested"),
-        (
-            "extract_embeddings",
-            CHAIN[0][1].replace("test.csv", "train.csv"),
-            "vectors",
-        ),
-        ("make_pseudo_labels", CHAIN[1][1], "labels"),
-        ("convert_embeddings", CHAIN[3][1], "as_pt"),
-        (
-            "convert_embeddings",
-            "--embeddings=tested --to_format=kaldi",
-            "as_kaldi",
-        ),
-    ]
-    for recipe, text, output in made:
-        leaf = str(_HPARAMS / f"{recipe}.yaml")
-        words = [leaf, *text.split(), f"--output_folder={output}"]
-        status, said = run_case(Case(recipe, output, words), folder)
-        if status:
-            sys.exit(f"{recipe} ended with {status} on good input:\n{said}")
+    voices = [f"voices/{name}.wav" for name in "ab"]
+    voices += [f"vox/train/s{n}/x/1.wav" for n in (1, 2)]
+    voices += [f"vox/test/t{n}/{s}/1.wav" for n in (1, 2) for s in "xy"]
+    for number, name in enumerate(voices):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_MODEL / f"example{1 + number % 2}.wav", folder / name)
+    trials = "1 t1/x/1.wav t1/y/1.wav\n0 t1/x/1.wav t2/x/1.wav\n"
+    (folder / "vox/o.txt").write_text(trials)
+    toy = [f"--{key}={value}" for key, value in STAGES["prepare"].items()]
+    toy = [str(HPARAMS / "prepare_toy.yaml"), "--output_folder=toy", *toy]
+    made = [("prepare_toy", toy)]
+    made += [(stage.recipe, stage.words(stage.made)) for stage in CHAIN]
+    for recipe, words in made:
+        status, said = run_case(Case(recipe, "good input", words), folder)
+        if status != 0:
+            sys.exit(f"{words} ended with {status} on good input:\n{said}")
+
+
+def all_cases() -> list[Case]:
+    """Return the cases of the campaign."""
+    return [*bad_files(), *bad_plans(), *bad_models(), *bad_values()]
 
 
 def run_campaign(cases: list[Case], folder: Path) -> Iterator[dict[str, Any]]:
@@ -454,13 +245,17 @@ def run_campaign(cases: list[Case], folder: Path) -> Iterator[dict[str, Any]]:
             shutil.copytree(chain, place, copy_function=os.link)
             (place / "said.txt").unlink()
         status, said = run_case(case, place)
+        ended = outcome(case, status, said)
+        if (place / CANARY).exists():
+            ended = "code ran"
         lines = [line for line in said.splitlines() if line.strip()]
-        last = lines[-1] if lines else ""
+        # What a program that goes on says of it comes before its last line.
+        words = " / ".join(lines[-3 if ended == "accepted" else -1 :])
         yield {
             "program": case.program,
             "case": case.name,
-            "outcome": outcome(case, status, said),
-            "said": last.replace(str(_ROOT), "")[:300],
+            "outcome": ended,
+            "said": words.replace(str(_ROOT), "")[:300],
         }
 
 
@@ -498,6 +293,16 @@ def reason_of(name: str) -> str | None:
     return None
 
 
+def import_all(recipes: Iterable[str]) -> None:
+    """Import what recipes and commands do, so that their forks need not."""
+    os.environ.update(launch.recipe_environment())
+    commands = [f"{_SBEXT}.inference.{name}" for name in PROGRAMS]
+    recipes = [f"recipes.{recipe}" for recipe in recipes]
+    for name in (*launch._IMPORTED, *commands, *recipes):
+        importlib.import_module(name)
+    gc.freeze()
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -514,14 +319,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the campaign and write its result file."""
     arguments = parse(argv)
-    os.environ.update(launch.recipe_environment())
-    for name in launch._IMPORTED:
-        importlib.import_module(name)
-    for recipe in RECIPE_SETTINGS:
-        importlib.import_module(f"recipes.{recipe}")
-    gc.freeze()
+    import_all(RECIPE_SETTINGS)
     started = time.monotonic()
-    cases = [*bad_files(), *bad_models(), *bad_values()][:: arguments.every]
+    cases = all_cases()[:: arguments.every]
     found = []
     for each in run_campaign(cases, arguments.folder.absolute()):
         found.append(each)
@@ -531,6 +331,7 @@ def main(argv: list[str] | None = None) -> None:
                 "what": "bad values and files for every recipe and command",
                 "n_planned": len(cases),
                 "every": arguments.every,
+                "left out": left_out(),
                 **summary(found),
                 "seconds": round(time.monotonic() - started),
                 **machine("cpu"),
