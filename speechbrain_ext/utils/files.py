@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -182,6 +183,28 @@ def move_synced(part: PathLike, path: PathLike) -> None:
     _sync(part)
     os.replace(part, path)
     _sync(Path(path).parent)
+
+
+def copy_file(source: PathLike, path: PathLike) -> None:
+    """Copy the content of a file; the copy is whole, or is not there.
+
+    Arguments
+    ---------
+    source : str or os.PathLike
+        The file.
+    path : str or os.PathLike
+        Name of the copy; its folder is created when missing.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "a").write_text("whole")
+    >>> copy_file(folder / "a", folder / "copies" / "a")
+    >>> (folder / "copies" / "a").read_text()
+    'whole'
+    """
+    with atomic_path(path) as part:
+        shutil.copyfile(source, part)
 
 
 def _sync(path: Path) -> None:

@@ -21,7 +21,6 @@ from benchmarks.bad_values import (
     wrong_arguments,
     wrong_types,
 )
-
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,
