@@ -179,7 +179,7 @@ CHAIN = [
         "make_oracle_labels",
         "--train_annotation=toy/train.csv --oracle=toy/oracle.csv",
         ["toy/train.csv", "toy/oracle.csv"],
-        "true_labels.csv",
+        "pseudo_labels.csv",
     ),
     Stage(
         "kaldi_labels",
@@ -276,9 +276,10 @@ def _with(content: bytes) -> Callable[[str], None]:
 
 
 def _half(path: str) -> None:
-    # Not between two records: what is left would be whole.
     content = Path(path).read_bytes()
-    _replace(path, content[: len(content) // 2 - 1])
+    half = content[: len(content) // 2]
+    # Not between two records: what is left would be whole.
+    _replace(path, content[: half.rfind(b"\n") + 4] if b"\n" in half else half)
 
 
 def _flip(path: str) -> None:
