@@ -631,7 +631,11 @@ def bad_models() -> Iterator[Case]:
 def _set(field: str, value: Any) -> None:
     path = Path("model/config.json")
     content = json.loads(path.read_text())
-    content[field] = value
+    ours = content["speechbrain_ext"]
+    place = ours if field in ours else ours["decision"]
+    if field not in place:
+        raise FileNotFoundError(f"{path} has no {field}")
+    place[field] = value
     _replace(str(path), json.dumps(content).encode())
 
 

@@ -90,6 +90,8 @@ DEFENDED = {
     "again",
     r"prepare_\w+, .*\.wav: ": "a file that cannot be used is left out of the "
     "corpus, and rejects.csv names it with the reason",
+    r"(embed|group), voices/": "a file that cannot be used is left out and "
+    "named",
     r", its YAML: (empty|null|\{\})$": "a YAML may leave out all: the command "
     "line gives what it must",
     r"train_speaker, embedder/hyperparams.yaml: ": "--init_from reads weights "
@@ -162,7 +164,7 @@ def run_case(case: Case, folder: Path) -> tuple[int | None, str]:
             os.dup2(out.fileno(), 2)
         # A caller may have put other objects in their place.
         sys.stdout = open(1, "w", closefd=False)
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")
         os.chdir(folder)
         if case.harm is not None:
             try:

@@ -362,7 +362,14 @@ def check_links(folder: PathLike, names: Iterable[str]) -> None:
     if root.parent.name == "snapshots":
         allowed.append(root.parents[1] / "blobs")
     for name in names:
-        found = (root / name).resolve()
+        try:
+            found = (root / name).resolve()
+        # Of Python before 3.13; later ones return it as it is.
+        except RuntimeError:
+            raise InputError(
+                f"{Path(folder) / name} is a link to itself; get the folder "
+                "again"
+            ) from None
         if not any(found.is_relative_to(place) for place in allowed):
             raise InputError(
                 f"{Path(folder) / name} is a link to {found}, outside of its "

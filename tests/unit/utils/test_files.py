@@ -17,6 +17,7 @@ from small_disk import small_disk
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     atomic_path,
+    check_links,
     copy_file,
     move_synced,
     read_json,
@@ -201,6 +202,18 @@ def test_a_copy_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     (before, part), *after = calls
     assert before == "sync" and part.startswith(".b.part")
     assert after == [("move", "b"), ("sync", tmp_path.name)]
+
+
+def test_a_link_to_itself_is_named(tmp_path):
+    """Python's RuntimeError was taken for a fault of the program."""
+    (tmp_path / "config.json").symlink_to("config.json")
+    try:
+        check_links(tmp_path, ["config.json"])
+    except InputError as error:
+        assert "config.json is a link to itself" in str(error)
+    else:
+        # Later Pythons resolve it to where it is; reading it fails, then.
+        assert sys.version_info >= (3, 13)
 
 
 def test_no_other_module_copies_files():
