@@ -92,6 +92,8 @@ DEFENDED = {
     "corpus, and rejects.csv names it with the reason",
     r"(embed|group), voices/": "a file that cannot be used is left out and "
     "named",
+    r"embed, model/config.json: threshold": "embeddings are made without a "
+    "threshold, which is checked by what decides",
     r", its YAML: (empty|null|\{\})$": "a YAML may leave out all: the command "
     "line gives what it must",
     r"train_speaker, embedder/hyperparams.yaml: ": "--init_from reads weights "
@@ -353,12 +355,12 @@ def main(argv: list[str] | None = None) -> None:
     before = read_json(kept) if kept.exists() else {}
     found = {k: v for k, v in before.items() if k in cases and is_right(v)}
     left = {name: case for name, case in cases.items() if name not in found}
-    results = run_campaign(list(left.values()), folder)
+    results = run_campaign(list(left.values()), folder) if left else iter(())
     for number, (name, each) in enumerate(zip(left, results, strict=True), 1):
         found[name] = each
         if number % 50 == 0 or number == len(left):
             write_json(kept, found)
-            write_json(arguments.output, report(found, len(cases)))
+    write_json(arguments.output, report(found, len(cases)))
     total = collections.Counter(each["outcome"] for each in found.values())
     print(json.dumps(total), f"written: {arguments.output}")
 
