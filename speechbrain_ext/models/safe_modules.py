@@ -112,8 +112,7 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
     {'n_mels': 4, '!': '!new:speechbrain.lobes.features.Fbank'}
     """
     try:
-        tree = parse_yaml(yaml_text)
-        _refuse_large(tree)
+        tree = _parsed(yaml_text)
         _refuse_elsewhere(plain(tree), "hyperparams.yaml")
         described = plain(tree["modules"], tags=True)
         found = {name: _as_mapping(described[name]) for name in MODULES}
@@ -130,29 +129,46 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
     return found
 
 
+def _parsed(yaml_text: str) -> Any:
+    """Parse an embedder's YAML, which has some hundred values."""
+    try:
+        return parse_yaml(yaml_text, _NODES)
+    except InputError as error:
+        raise _not_an_embedder(str(error).partition(";")[0]) from None
+
+
+def unknown_classes(yaml_text: str) -> list[str]:
+    """Return the classes of a resolved embedder YAML that are not `KNOWN`.
+
+    Arguments
+    ---------
+    yaml_text : str
+        As of `describe_modules`; what is no embedder's names none.
+
+    Example
+    -------
+    >>> unknown_classes("modules: {embedding_model: !new:mine.Model {n: 1}}")
+    ['mine.Model']
+    """
+    modules = parse_yaml(yaml_text).get("modules", {})
+    found, waiting = [], [plain(modules, tags=True)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            waiting += node.values()
+            node = node.get("!")
+        elif isinstance(node, list):
+            waiting += node
+        if isinstance(node, str) and node.startswith("!") and ":" in node:
+            found.append(node.partition(":")[2])
+    return sorted({name for name in found if name not in KNOWN})
+
+
 def _not_an_embedder(reason: str) -> InputError:
     return InputError(
         f"hyperparams.yaml does not describe {list(MODULES)} ({reason}); it "
         "was not written by a train recipe; get the folder again"
     )
-
-
-def _refuse_large(tree: Any) -> None:
-    """Raise InputError for more nodes than an embedder has.
-
-    An alias of YAML stands for a node, so a few lines can name billions.
-    """
-    found = 0
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        found += 1
-        if found > _NODES:
-            raise _not_an_embedder(f"it has more than {_NODES} values")
-        if isinstance(node, Mapping):
-            waiting += node.values()
-        elif isinstance(node, (list, tuple)):
-            waiting += node
 
 
 def build_modules(

@@ -18,7 +18,12 @@ from speechbrain_ext.models.encoder_source import check_source
 from speechbrain_ext.models.settings import MODEL as EMBEDDER_MODEL
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
-from speechbrain_ext.utils.yaml_trees import find_yaml, plain, read_yaml
+from speechbrain_ext.utils.yaml_trees import (
+    find_yaml,
+    plain,
+    read_yaml,
+    resolve,
+)
 
 DATA, MODEL, LEARNING = "data", "model", "learning"
 LABELS, RUN, WATCH = "labels", "run", "validation"
@@ -196,6 +201,13 @@ class ModelSettings(Settings):
         """Raise InputError if the pre-trained encoder cannot be loaded."""
         if self.encoder_source:
             _check_source(self.encoder_source)
+
+    def unknown_classes(self) -> list[str]:
+        """Return classes of the embedder that are loaded only if trusted."""
+        # It imports torch, for which no help waits.
+        from speechbrain_ext.models.safe_modules import unknown_classes
+
+        return unknown_classes(resolve(self.embedder_yaml, self.embedder))
 
     @property
     def encoder_source(self) -> str | None:

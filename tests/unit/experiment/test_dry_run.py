@@ -136,6 +136,33 @@ def test_an_encoder_that_is_not_there_is_found_before_the_first_step(tmp_path):
     assert len(lines) == 1 and "nowhere.pt" in lines[0]
 
 
+def test_a_class_of_the_users_own_must_be_trusted_by_all_that_load_it(tmp_path):
+    """A bootstrap of hours was trained; the extraction then refused it."""
+    (tmp_path / "own.yaml").write_text(
+        "base: embedders/ecapa.yaml\n"
+        "embedding_model: !new:torch.nn.Sequential\n"
+    )
+
+    def problems(**changes):
+        stages = {
+            kind: {"set": {"embedder_yaml": str(tmp_path / "own.yaml")}}
+            for kind in ("bootstrap", "train")
+        }
+        stages |= changes.pop("stages", {})
+        given = {"output_folder": str(tmp_path), "embedder": {}}
+        plan = read_plan("quickstart", **given, **changes, stages=stages)
+        plan = load_plan(plan)
+        found = find_problems(plan, check_plan(plan), 50)
+        return [line for line in found if "torch.nn.Sequential" in line]
+
+    line = problems(whiten_scores=0.5)[0]
+    assert "stages.extract.set.trust_yaml: true" in line
+    trusting = {"extract": {"set": {"trust_yaml": True}}}
+    line = problems(stages=trusting, whiten_scores=0.5)[-1]
+    assert "stages.whiten.set.trust_yaml: true, export: false" in line
+    assert not problems(stages=trusting, export=False)
+
+
 def test_weights_of_a_fitted_encoder_are_no_start_of_another_model(tmp_path):
     plan = whisper_plan(tmp_path, round_init="bootstrap")
     found = find_problems(plan, check_plan(plan), 50)
