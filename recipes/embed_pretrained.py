@@ -209,6 +209,7 @@ def main(argv: list[str] | None = None) -> None:
     """Choose the layer, fit the pooling and write an embedder folder."""
     recipe = RecipeRun(__file__, EmbedPretrained, argv)
     settings: EmbedPretrained = recipe.settings
+    settings.check_modules()
     if recipe.is_done(settings.inputs(), **settings.augment_files()):
         return
     manifest = read_training_manifest(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -215,6 +216,8 @@ def _checks_of(
 ) -> Iterator[Callable[[], None]]:
     """Yield the checks of a step, which raise InputError."""
     if isinstance(settings, ModelSettings):
+        yield settings.check_modules
+        yield partial(_check_exported, plan, step, settings)
         yield settings.check_encoder
         if _is_made(plan, settings.augment_folder):
             yield settings.check_sounds
@@ -234,6 +237,39 @@ def _is_made(plan: Plan, folder: str | None) -> bool:
     """Return whether a folder is there by now, if the corpus brings it."""
     inside = folder is not None and is_inside(folder, plan.corpus.folder)
     return not inside or plan.corpus.train.is_file()
+
+
+def _check_exported(
+    plan: Plan, step: Step[Any], settings: ModelSettings
+) -> None:
+    """Raise InputError if the export at the end would refuse the model."""
+    if not settings.trust_yaml or step.name not in _exported(plan):
+        return
+    try:
+        dataclasses.replace(settings, trust_yaml=False).check_modules()
+    except InputError as error:
+        reason = str(error).partition("; ")[2].rpartition(", or give")[0]
+        raise InputError(
+            f"trust_yaml is True; the plan ends with an export, which would "
+            f"refuse the model: {reason}, or give export=False"
+        ) from None
+
+
+def _exported(plan: Plan) -> set[str]:
+    """Return the names of the steps whose modules the exported model has."""
+    if plan.export is None or plan.model is None:
+        return set()
+    found, waiting = {plan.model.name}, [plan.model]
+    while waiting:
+        options = waiting.pop().options
+        read = [options.get("embedder_folder")]
+        read += options.get("embedder_folders", [])
+        for step in plan.steps:
+            made = getattr(step.artifacts, "embedder", None)
+            if str(made) in read and step.name not in found:
+                found.add(step.name)
+                waiting.append(step)
+    return found
 
 
 def _check_batch(settings: TrainingSettings, n_train: int | None) -> None:

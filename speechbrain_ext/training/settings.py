@@ -118,6 +118,14 @@ class ModelSettings(Settings):
     embedder: dict[str, Any] = setting(
         {}, "values to change in the embedder's YAML", group=MODEL
     )
+    trust_yaml: bool = setting(
+        False,
+        "true trains an embedder of classes that no installed package names "
+        "as a plug-in, for yourself alone; false refuses it at the start, as "
+        "it could not be exported",
+        decides=False,
+        group=MODEL,
+    )
 
     def check_together(self) -> None:
         """Raise InputError for values that contradict each other."""
@@ -196,6 +204,14 @@ class ModelSettings(Settings):
         """Raise InputError if the pre-trained encoder cannot be loaded."""
         if self.encoder_source:
             _check_source(self.encoder_source)
+
+    def check_modules(self) -> None:
+        """Raise InputError if what is trained could not be exported."""
+        # It imports torch, and settings are read without.
+        from speechbrain_ext.models.safe_modules import check_trainable
+
+        if not self.trust_yaml:
+            check_trainable(self.embedder_yaml, self.embedder)
 
     @property
     def encoder_source(self) -> str | None:
