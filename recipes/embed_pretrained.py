@@ -239,6 +239,7 @@ def main(argv: list[str] | None = None) -> None:
         n_utterances=len(manifest),
         hours=float(manifest.duration.sum() / 3600),
         random_encoder=embedder.is_random,
+        encoder_source=settings.hub_encoder,
     )
 
 

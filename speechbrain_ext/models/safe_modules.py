@@ -331,6 +331,35 @@ def _class_of(name: str) -> Callable[..., Any]:
     return KNOWN.get(name) or load_plug_in(plug_ins()[name], torch.nn.Module)
 
 
+def packages_of(described: Mapping[str, Any]) -> list[str]:
+    """Return the installed packages that bring classes of a described model.
+
+    Arguments
+    ---------
+    described : mapping
+        From `describe_modules`.
+
+    Returns
+    -------
+    list of str
+        Name and version of each; SpeechBrain and this package are none.
+
+    Example
+    -------
+    >>> packages_of(dict.fromkeys(MODULES, {"!": "!new:torch.nn.Flatten"}))
+    []
+    """
+    offered = plug_ins()
+    found = set()
+    for node in described.values():
+        for mapping, _ in _mappings(node, "!new"):
+            name = str(mapping.get("!")).partition(":")[2]
+            point = None if name in KNOWN else offered.get(name)
+            if point is not None and point.dist is not None:
+                found.add(f"{point.dist.name} {point.dist.version}")
+    return sorted(found)
+
+
 def check_trainable(path: PathLike, changes: Mapping[str, Any]) -> None:
     """Raise InputError if an embedder could be trained and never exported.
 

@@ -219,6 +219,13 @@ class ModelSettings(Settings):
         return self.embedder_values.get("encoder_source") or None
 
     @property
+    def hub_encoder(self) -> str | None:
+        """Id on the hub of the pre-trained encoder; None if it is a file."""
+        source = self.encoder_source
+        is_local = source and (source.endswith(".pt") or Path(source).exists())
+        return None if is_local else source
+
+    @property
     def embedder_values(self) -> dict[str, Any]:
         """Values of the embedder's YAML, with the changes."""
         return {**plain(read_yaml(self.embedder_yaml)), **self.embedder}
