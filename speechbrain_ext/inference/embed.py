@@ -30,7 +30,7 @@ from speechbrain_ext.dataio.manifest import (
     Manifest,
     write_manifest,
 )
-from speechbrain_ext.inference.arguments import parser_of
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.models.embedder import batches_of_one_length
 from speechbrain_ext.utils.errors import InputError

@@ -15,7 +15,7 @@ from speechbrain_ext.experiment.plan import longest_plan
 from speechbrain_ext.experiment.plan_check import check_plan
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.settings import RunRounds
-from speechbrain_ext.inference.arguments import parser_of
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import find_yaml
 

@@ -188,7 +188,8 @@ def test_every_recipe_and_program_has_a_command():
     shown = set()
     for words in commands():
         shown |= {command_of(words)[0], *words[:2]}
-    assert shown >= {*recipes(), *sbext.PROGRAMS}
+    # It needs two finished runs: tests/unit/report/test_compare_runs.py.
+    assert shown >= {*recipes(), *sbext.PROGRAMS} - {"compare"}
 
 
 def run(words, **options):
