@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 import speechbrain_ext
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.commands.recipe_help import (
     DRIVER,
@@ -32,7 +33,6 @@ from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,
     settings_of,
 )
-from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.shipped import (
     HPARAMS,

@@ -1,7 +1,7 @@
 """Notebooks of the tutorials, made from their scripts.
 
-``python docs/tools/notebooks.py`` writes ``tutorials/*.ipynb``; a test asks that
-they are what it would write. A cell begins with ``# %%``, text with
+``python docs/tools/notebooks.py`` writes ``tutorials/*.ipynb``; a test asks
+that they are what it would write. A cell begins with ``# %%``, text with
 ``# %% [markdown]``; a script without cells is its docstring and one cell.
 """
 

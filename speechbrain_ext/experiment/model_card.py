@@ -61,9 +61,9 @@ class Story(NamedTuple):
     ``decision`` rule; ``lineage``, records of the stages that led to it;
     ``license`` and ``datasets`` (trained on), ids for the front matter;
     ``own_classes``, whether its YAML needs this package;
-    ``for_speechbrain``, whether stock SpeechBrain loads it; ``packages``, others
-    that bring its classes; ``base_models``, ids of what training started from,
-    else those that records name; ``languages``, codes of what was spoken.
+    ``for_speechbrain``, whether stock SpeechBrain loads it; ``packages``,
+    others that bring its classes; ``base_models``, ids of what training started
+    from, else those that records name; ``languages``, codes of what was spoken.
     """
 
     title: str

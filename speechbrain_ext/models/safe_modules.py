@@ -3,7 +3,8 @@
 A HyperPyYAML file is a program: whoever wrote it may run any function. What
 is read here is plain data in which only the classes of `KNOWN` can be named,
 and those that installed packages offer (`speechbrain_ext.utils.plug_ins`), with
-plain values for their arguments, none of them a source to fetch. It is on the meta device first, where tensors have shapes and no memory: what asks for
+plain values for their arguments, none of them a source to fetch. It is built
+on the meta device first, where tensors have shapes and no memory: what asks for
 more than its weights is refused before it costs anything.
 """
 
