@@ -215,6 +215,7 @@ def _checks_of(
 ) -> Iterator[Callable[[], None]]:
     """Yield the checks of a step, which raise InputError."""
     if isinstance(settings, ModelSettings):
+        yield settings.check_modules
         yield partial(_check_trust, plan, leaves, step, settings)
         yield settings.check_encoder
         if _is_made(plan, settings.augment_folder):
@@ -283,7 +284,7 @@ def _check_trust(
     settings: ModelSettings,
 ) -> None:
     """Raise InputError if later steps would not load a class of the user's."""
-    unknown = settings.unknown_classes()
+    unknown = settings.unknown_classes() if settings.trust_yaml else []
     made, readers = {str(step.artifacts.embedder)}, []
     for other in plan.steps if unknown else ():
         given = leaves[other.name].settings

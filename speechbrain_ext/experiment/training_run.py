@@ -25,8 +25,15 @@ def run_training(
         Of a training.
     build : callable
         Builds its Brain for the training manifest.
+
+    Raises
+    ------
+    InputError
+        The embedder could not be exported, and ``trust_yaml`` is false.
     """
     settings = recipe.settings
+    # Before the folder is begun: a corrected command is no other request.
+    settings.check_modules()
     if recipe.is_done(settings.inputs(), **settings.augment_files()):
         return
     brain = build(recipe, read_training_manifest(settings))

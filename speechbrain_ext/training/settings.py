@@ -123,6 +123,14 @@ class ModelSettings(Settings):
     embedder: dict[str, Any] = setting(
         {}, "values to change in the embedder's YAML", group=MODEL
     )
+    trust_yaml: bool = setting(
+        False,
+        "true trains an embedder of classes that no installed package names "
+        "as a plug-in, for yourself alone; false refuses it at the start, as "
+        "it could not be exported",
+        decides=False,
+        group=MODEL,
+    )
 
     def check_together(self) -> None:
         """Raise InputError for values that contradict each other."""
@@ -209,10 +217,25 @@ class ModelSettings(Settings):
 
         return unknown_classes(resolve(self.embedder_yaml, self.embedder))
 
+    def check_modules(self) -> None:
+        """Raise InputError if what is trained could not be exported."""
+        # It imports torch, and settings are read without.
+        from speechbrain_ext.models.safe_modules import check_trainable
+
+        if not self.trust_yaml:
+            check_trainable(self.embedder_yaml, self.embedder)
+
     @property
     def encoder_source(self) -> str | None:
         """Source of the pre-trained encoder, if the embedder has one."""
         return self.embedder_values.get("encoder_source") or None
+
+    @property
+    def hub_encoder(self) -> str | None:
+        """Id on the hub of the pre-trained encoder; None if it is a file."""
+        source = self.encoder_source
+        is_local = source and (source.endswith(".pt") or Path(source).exists())
+        return None if is_local else source
 
     @property
     def embedder_values(self) -> dict[str, Any]:
