@@ -58,8 +58,18 @@ def assign_exactly(
         centre = centroids.double().mean(dim=0).float()
         moved = centroids - centre
         square = moved.square().sum(dim=1)
+        scratch = square.new_empty(0)
         for part, block in rows.blocks(max(centroids.shape)):
-            distance = torch.addmm(square, block - centre, moved.T, alpha=-2)
+            # Allocated once: a new one for each block would take its time.
+            if not len(scratch):
+                scratch = square.new_empty(len(block), len(square))
+            distance = torch.addmm(
+                square,
+                block - centre,
+                moved.T,
+                alpha=-2,
+                out=scratch[: len(block)],
+            )
             labels[part] = distance.argmin(dim=1)
             bar.update(len(block))
     return labels
