@@ -62,6 +62,11 @@ def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
         raise InputError(
             f"{path} cannot be read ({error}); extract the embeddings again"
         ) from None
+    if vectors.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path} has values of type {vectors.dtype}; embeddings are "
+            "numbers, float32 as a rule; extract the embeddings again"
+        )
     named = np.sort(index.row)
     if vectors.ndim != 2 or not np.array_equal(named, np.arange(len(vectors))):
         raise InputError(

@@ -268,6 +268,9 @@ def _typed(
             typed[name] = values.astype(object)
             bad = values.astype(object) == ""
             rule = "is empty"
+            if "\0" in "".join(values):
+                bad = values.str.contains("\0", regex=False)
+                rule = "has a zero byte, the file is damaged"
         else:
             numbers = pd.to_numeric(values, errors="coerce")
             bad = ~np.isfinite(numbers.to_numpy(dtype="float64"))

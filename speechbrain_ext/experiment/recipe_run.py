@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -44,6 +43,7 @@ from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
+    copy_file,
     remove_leftovers,
     write_json,
     write_text,
@@ -111,7 +111,8 @@ def split_command_line(
 
     SpeechBrain's own parser turns ``=`` in a value into a blank, and takes
     ``--max_grad=3`` for an option, which it then ignores. Run options that
-    are also keys of the recipe are checked like keys.
+    are also keys of the recipe are checked like keys. A key without a value,
+    as ``--dry_run``, is true; with an empty one, as ``--dry_run=``, null.
 
     Arguments
     ---------
@@ -127,26 +128,32 @@ def split_command_line(
 
     Example
     -------
-    >>> words = ["a.yaml", "--debug", "--seed=1", "--folder", "a=b"]
-    >>> split_command_line(words, [])
-    (['a.yaml', '--debug'], 'seed: 1\\nfolder: a=b')
+    >>> words = "a.yaml --debug --seed=1 --dry_run --folder a=b".split()
+    >>> rest, overrides = split_command_line(words, [])
+    >>> rest
+    ['a.yaml', '--debug']
+    >>> print(overrides)
+    seed: 1
+    dry_run: true
+    folder: a=b
     """
     options = (RunOptions().as_dict().keys() | {"help"}) - set(keys)
     rest: list[str] = []
-    lines: list[str] = []
+    found: list[tuple[str, list[str]]] = []
     is_override = False
     for word in argv:
+        name, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
             is_override = name not in options
-            word = f"{name}: {value}".strip() if is_override else word
-            (lines if is_override else rest).append(word)
-        elif is_override:
-            # A value apart from its key, as in `--seed 1`.
-            lines[-1] += f" {word}"
-        else:
+        if not is_override:
             rest.append(word)
-    return rest, "\n".join(lines)
+        elif word.startswith("--"):
+            found.append((name, [value] if equals else []))
+        else:
+            # A value apart from its key, as in `--seed 1`.
+            found[-1][1].append(word)
+    lines = (f"{name}: {' '.join(v) if v else 'true'}" for name, v in found)
+    return rest, "\n".join(line.strip() for line in lines)
 
 
 class RecipeRun:
@@ -335,7 +342,7 @@ class RecipeRun:
         self.resumed = (self.folder / REQUEST).exists()
         if self.resumed:
             remove_leftovers(self.folder)
-        shutil.copy(self.script, self.folder / self.script.name)
+        copy_file(self.script, self.folder / self.script.name)
         write_text(self.folder / RESOLVED, self.leaf.text)
         write_json(self.folder / REQUEST, self.request)
         return False

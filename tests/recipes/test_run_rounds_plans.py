@@ -17,7 +17,7 @@ from speechbrain_ext.utils.yaml_trees import read_yaml
 
 WRONG = [
     (
-        "--dry_run=True --from_stage=round9/model",
+        "--dry_run --from_stage=round9/model",
         "from_stage is 'round9/model'; this plan",
     ),
     (

@@ -10,9 +10,13 @@ from copy_words import Recipe, program
 from small_disk import small_disk
 
 from speechbrain_ext.commands.folder_lock import LOCK, FolderLock
-from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.experiment.recipe_run import (
+    RecipeRun,
+    split_command_line,
+)
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, setting
+from speechbrain_ext.utils.yaml_trees import parse_options
 
 
 @pytest.fixture
@@ -61,6 +65,17 @@ def test_a_value_may_hold_equals_signs_and_blanks(recipe, words):
     found = RecipeRun(__file__, recipe.scope().CopyWords, argv)
     assert found.settings.output_folder == "a=1/b=2 c"
     assert found.run_opts.debug
+
+
+def test_a_key_without_a_value_is_true_with_an_empty_one_null():
+    words = ["--dry_run", "--overwrite=", "--seed", "3", "--large_margin"]
+    _, overrides = split_command_line(words, [])
+    assert parse_options(overrides) == {
+        "dry_run": True,
+        "overwrite": None,
+        "seed": 3,
+        "large_margin": True,
+    }
 
 
 def test_a_misspelt_key_in_the_yaml_is_named(recipe):

@@ -1,6 +1,6 @@
-"""Command lines of the programs that use a model.
+"""Command lines of the programs that take no YAML.
 
-They are apart from the programs, which import torch: to be helped, or told
+They are apart from the programs, which import much: to be helped, or told
 what was mistyped, nobody waits for that.
 """
 
@@ -15,11 +15,15 @@ _PURPOSES = {
     "left out and named.",
     "group": "Tell who is who in a folder of files of one speaker each: a "
     "table, and a page to listen to.",
+    "compare": "Write a page with two runs side by side: error rates, in a "
+    "paired test where they scored the same trials, settings that differ, "
+    "clusters and times.",
 }
 _EXAMPLES = {
     "verify": "minivox_whisper a.wav b.wav",
     "embed": "minivox_whisper SPEECH embeddings.npy",
     "group": "minivox_whisper SPEECH groups",
+    "compare": "exp/first exp/second",
 }
 _TREE = "folder of audio files, at any depth"
 
@@ -30,7 +34,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     Arguments
     ---------
     program : str
-        ``verify``, ``embed`` or ``group``.
+        ``verify``, ``embed``, ``group`` or ``compare``.
 
     Example
     -------
@@ -43,6 +47,9 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         description=_PURPOSES[program],
         epilog=f"example: sbext {program} {_EXAMPLES[program]}",
     )
+    if program == "compare":
+        _add_runs(parser)
+        return parser
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -56,6 +63,17 @@ def parser_of(program: str) -> argparse.ArgumentParser:
         "is one",
     )
     return parser
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    for name in ("first", "second"):
+        words = f"output folder of the {name} run, as run_rounds left it"
+        parser.add_argument(name, metavar=name.upper(), help=words)
+    parser.add_argument(
+        "--page",
+        default="comparison.html",
+        help="the page to write; default: comparison.html",
+    )
 
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,8 @@
-"""The words after ``sbext verify`` and ``sbext embed``."""
+"""The words after the programs of ``sbext`` that take no YAML."""
 
 import pytest
 
-from speechbrain_ext.inference.arguments import parser_of
+from speechbrain_ext.commands.arguments import parser_of
 
 
 def test_words_become_values():
@@ -18,6 +18,15 @@ def test_words_become_values():
     assert given.num_workers == 0
     given = parser_of("group").parse_args("m speech o --n_speakers=8".split())
     assert (given.output, given.n_speakers) == ("o", 8)
+
+
+def test_two_runs_are_compared_on_a_page():
+    given = parser_of("compare").parse_args(["a", "b"])
+    assert (given.first, given.second) == ("a", "b")
+    assert given.page == "comparison.html"
+    text = " ".join(parser_of("compare").format_help().split())
+    assert "example: sbext compare exp/first exp/second" in text
+    assert "--device" not in text
 
 
 @pytest.mark.parametrize("program", ["verify", "embed", "group"])
