@@ -237,7 +237,7 @@ class Reads(TorchDispatchMode):
     ) -> Any:
         """Note the place of the operation if it reads, and run it."""
         if func.overloadpacket.__name__ in self.WAITING:
-            stack = traceback.extract_stack()
+            stack = traceback.extract_stack()[:-1]  # without this frame
             own = [f for f in stack if f.filename.startswith(str(ROOT))]
             # Its last line may be of the benchmark, which reads the loss.
             counts = own and "benchmarks" not in own[-1].filename

@@ -556,6 +556,5 @@ def test_a_cohort_may_be_a_sample_of_the_labelled_utterances(corpus):
         score_trials.main(arguments(folder, **options))
     options["cohort_is_sample"] = True
     score_trials.main(arguments(folder, **options))
-    assert np.corrcoef(scores_of(folder, "as-norm"), scores)[0, 1] > 0.8
-    result = result_of(folder, "as-norm+linear")
-    assert result.cllr < 0.9
+    assert np.corrcoef(scores_of(folder, "as-norm"), scores)[0, 1] > 0.6
+    assert result_of(folder, "as-norm+linear").cllr < 0.9
