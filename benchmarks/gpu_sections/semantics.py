@@ -223,20 +223,23 @@ def one_process(options: Options) -> Row:
 class Reads(TorchDispatchMode):
     """Places that read a value of the device, for which a GPU has to end all.
 
-    What an optimiser reads, its count of steps, lies on the CPU.
+    What an optimiser reads, its count of steps, lies on the CPU. On a CPU the
+    reads of copies on the host count too.
     """
 
     WAITING = ("_local_scalar_dense", "nonzero", "equal", "masked_select")
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         super().__init__()
+        self.kind = torch.device(device).type
         self.places: Counter[str] = Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Note the place of the operation if it reads, and run it."""
-        if func.overloadpacket.__name__ in self.WAITING:
+        there = bool(args) and args[0].device.type == self.kind
+        if there and func.overloadpacket.__name__ in self.WAITING:
             stack = traceback.extract_stack()[:-1]  # without this frame
             own = [f for f in stack if f.filename.startswith(str(ROOT))]
             # Its last line may be of the benchmark, which reads the loss.
@@ -251,7 +254,7 @@ def syncs(options: Options, kind: str) -> Row:
     """Count the reads of values in a training step, which make a GPU wait."""
     step = step_of(options, kind)
     step()
-    with Reads() as reads:
+    with Reads(options.device) as reads:
         step()
     places = dict(reads.places)
     return {"places": places, "n_reads": sum(places.values())}
