@@ -238,8 +238,12 @@ class Reads(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Note the place of the operation if it reads, and run it."""
-        there = bool(args) and args[0].device.type == self.kind
-        if there and func.overloadpacket.__name__ in self.WAITING:
+        first = args[0] if args else None
+        there = getattr(first, "device", torch.device("meta"))
+        if (
+            there.type == self.kind
+            and func.overloadpacket.__name__ in self.WAITING
+        ):
             stack = traceback.extract_stack()[:-1]  # without this frame
             own = [f for f in stack if f.filename.startswith(str(ROOT))]
             # Its last line may be of the benchmark, which reads the loss.
