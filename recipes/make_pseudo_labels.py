@@ -23,8 +23,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_ext.clustering.churn import (
     churn_statistics,
@@ -36,7 +40,8 @@ from speechbrain_ext.clustering.cleaning import (
     drop_statistics,
     reasons_to_drop,
 )
-from speechbrain_ext.clustering.k_means import cluster_means, kmeans
+from speechbrain_ext.clustering.cluster_rows import cluster_means
+from speechbrain_ext.clustering.k_means import kmeans
 from speechbrain_ext.clustering.label_files import write_labels, write_summary
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
@@ -62,6 +67,8 @@ from speechbrain_ext.dataio.manifest import (
 )
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.utils.devices import checked_device
+from speechbrain_ext.utils.distributed import gathered_rows, own_rows
 from speechbrain_ext.utils.vectors import check_vectors, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
@@ -86,8 +93,10 @@ def main(argv: list[str] | None = None) -> None:
         previous = previous_clusters(settings.previous_labels, train)
     if recipe.is_done(settings.inputs()):
         return
-    labels, choice = cluster(x, settings)
-    found = fit(x, labels, cluster_means(x, labels, labels.max() + 1))
+    device = checked_device(recipe.options.device)
+    labels, choice = cluster(x, settings, device)
+    means = cluster_means(x, labels, labels.max() + 1)
+    found = fit(x, labels, means, device)
     reason = reasons_to_drop(
         labels,
         found.margin,
@@ -98,13 +107,12 @@ def main(argv: list[str] | None = None) -> None:
     if swallowed := swallowed_by_one(labels):
         logger.warning(swallowed)
     statistics = measure(labels, found, reason, speakers)
-    statistics.update(agreements(x, labels, previous, settings))
+    statistics.update(agreements(x, labels, previous, settings, device))
     for line in labels_in_words(statistics):
         logger.info(line)
     summary = {"statistics": statistics, "parameters": settings.record()}
-    names = write_labels(recipe.folder, train, labels, found, reason)
-    names += write_summary(
-        recipe.folder, labels, found, reason, summary, choice
+    names = run_on_main(
+        write, [recipe.folder, train, labels, found, reason, summary, choice]
     )
     recipe.finish(names, true_labels=False, **statistics)
 
@@ -128,9 +136,11 @@ def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
 
 
 def cluster(
-    x: np.ndarray, settings: MakePseudoLabels
+    x: np.ndarray, settings: MakePseudoLabels, device: torch.device
 ) -> tuple[np.ndarray, Choice | None]:
     """Cluster unit embeddings, on one level or two.
+
+    Processes of torchrun share the work of k-means.
 
     Returns the cluster of each [N], and how their number was chosen, None
     where it was given.
@@ -138,19 +148,22 @@ def cluster(
     leaves = x
     leaf_of: np.ndarray | None = None
     if settings.n_centroids is not None:
-        leaves, leaf_of, _ = kmeans(
-            x,
+        leaves, own_leaf, _ = kmeans(
+            x[own_rows(len(x))],
             settings.n_centroids,
             seed=settings.seed,
             n_iterations=settings.n_iterations,
             n_restarts=settings.n_restarts,
             assignment=settings.assignment,
+            device=device,
+            shared=True,
         )
+        leaf_of = gathered_rows(own_leaf)
     weights = None
     # Without k-means each leaf is an utterance and all weigh alike.
     if settings.weighted and leaf_of is not None:
         weights = np.bincount(leaf_of)
-    tree = ward_tree(leaves, weights)
+    tree = ward_tree(leaves, weights, device)
     choice, n_clusters = None, settings.n_clusters
     if n_clusters == "auto":
         choice = choose_n_clusters(
@@ -162,10 +175,25 @@ def cluster(
             settings.n_clusters_range,
             settings.cosine_threshold,
             settings.seed,
+            device,
         )
         n_clusters = choice.n_clusters
     labels = cut_tree(tree, n_clusters)
     return labels if leaf_of is None else labels[leaf_of], choice
+
+
+def write(
+    folder: Path,
+    train: Manifest,
+    labels: np.ndarray,
+    found: Fit,
+    reason: np.ndarray,
+    summary: dict[str, Any],
+    choice: Choice | None,
+) -> list[str]:
+    """Write labels, what is dropped and the summary; return the names."""
+    names = write_labels(folder, train, labels, found, reason)
+    return names + write_summary(folder, labels, found, reason, summary, choice)
 
 
 def measure(
@@ -191,6 +219,7 @@ def agreements(
     labels: np.ndarray,
     previous: tuple[np.ndarray, np.ndarray] | None,
     settings: MakePseudoLabels,
+    device: torch.device,
 ) -> dict[str, float]:
     """Compare the clusters with another seed's and the previous round's."""
     statistics: dict[str, float] = {}
@@ -200,7 +229,7 @@ def agreements(
             seed=settings.stability_seed,
             n_clusters=int(labels.max()) + 1,
         )
-        again, _ = cluster(x, other)
+        again, _ = cluster(x, other, device)
         statistics.update(stability_statistics(labels, again))
     if previous is not None:
         rows, clusters = previous

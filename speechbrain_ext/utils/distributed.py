@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F
@@ -261,3 +262,52 @@ def from_first_process(function: Callable[..., Any], *args: Any) -> Any:
     box = [function(*args) if first else None]
     torch.distributed.broadcast_object_list(box)
     return box[0]
+
+
+def own_rows(n_rows: int) -> slice:
+    """Return the part of rows that is this process's, in the order of ranks.
+
+    Arguments
+    ---------
+    n_rows : int
+        Rows of all processes; parts differ by one row at most.
+
+    Returns
+    -------
+    slice
+        All rows outside a process group.
+
+    Example
+    -------
+    >>> own_rows(5)
+    slice(0, 5, None)
+    """
+    n, rank = n_processes(), 0
+    if n > 1:
+        rank = torch.distributed.get_rank()
+    return slice(n_rows * rank // n, n_rows * (rank + 1) // n)
+
+
+def gathered_rows(rows: np.ndarray) -> np.ndarray:
+    """Join the rows of all processes, in the order of ranks.
+
+    Arguments
+    ---------
+    rows : numpy.ndarray
+        [N, ...], of any N.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same in each process.
+
+    Example
+    -------
+    >>> gathered_rows(np.array([3, 4]))
+    array([3, 4])
+    """
+    if n_processes() == 1:
+        return rows
+    parts: list[Any] = [None] * n_processes()
+    torch.distributed.all_gather_object(parts, rows)
+    return np.concatenate(parts)
