@@ -179,6 +179,9 @@ def main(argv: list[str] | None = None) -> None:
     recipe = RecipeRun(__file__, RunRounds, argv, debug=debug_values())
     settings: RunRounds = recipe.settings
     if recipe.run_opts.debug:
+        print(
+            "--debug: synthetic voices and tiny models; data_folder is not read"
+        )
         settings = debug_plan(settings)
         recipe.folder = Path(settings.output_folder)
     if recipe.options.device is not None and settings.launcher == AUTO_LAUNCHER:

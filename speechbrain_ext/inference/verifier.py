@@ -673,6 +673,10 @@ def _samples(
             f"{name} is a {type(item).__name__}; give a file, samples [T] as "
             "an array or tensor, or a list of these"
         )
+    if Path(item).is_dir():
+        raise InputError(
+            f"{name} is a folder; give a file, or the folder to embed_files"
+        )
     if not Path(item).is_file():
         raise InputError(f"{name}: no such file; correct the path")
     # Audio beyond the limit is not decoded.

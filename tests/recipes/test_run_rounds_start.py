@@ -261,4 +261,6 @@ def test_debug_trains_a_small_bootstrap_in_place_of_a_given_start(
             f"--output_folder={tmp_path}/exp",
         ]
     )
-    assert "bootstrap/model" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("--debug: synthetic voices and tiny models; data_")
+    assert "bootstrap/model" in said

@@ -246,6 +246,16 @@ def test_a_folder_without_trials_is_trained_on_and_not_scored(tmp_path):
     assert {step.options["n_clusters"] for step in clusters} == {7}
 
 
+def test_a_folder_with_trials_is_scored_whatever_its_files_are_named():
+    """Once a/1.wav ended the last but one step, after all training."""
+    settings = read_plan(
+        "folder", data_folder="speech", scored=True, export=True
+    )
+    scores = [s for s in load_plan(settings).steps if "/scores" in s.name]
+    assert "published/scores" in {step.name for step in scores}
+    assert not any(s.options["recordings_in_ids"] for s in scores)
+
+
 def test_labels_are_compared_with_those_that_their_model_learnt(settings):
     steps = by_name(settings)
     assert "previous_labels" not in steps["bootstrap/labels"].options

@@ -208,6 +208,7 @@ def test_other_rates_are_resampled(verifier, tmp_path):
         (torch.arange(8000.0), "utterance 0: wrong scale: .* reach 7999"),
         (torch.full((8000,), torch.nan), "utterance 0: not finite"),
         ("nowhere.wav", "nowhere.wav: no such file"),
+        (".", "^. is a folder; give a file, or the folder to embed_files"),
         ([0.1, 0.2], "0.1 is a float; give a file"),
         (np.zeros((8000, 2)), r"shape \[8000, 2\] .* 8,000 utterances of 2 "),
         (torch.zeros(8000, 2), "give mono samples"),
