@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.commands.folder_lock import LOCK
+from speechbrain_ext.experiment.recipe_settings import (
+    RECIPE_SETTINGS,
+    settings_of,
+)
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
@@ -23,6 +27,8 @@ from speechbrain_ext.utils.files import (
     wrong_shape,
 )
 from speechbrain_ext.utils.provenance import describe_file, versions
+from speechbrain_ext.utils.settings import REQUIRED
+from speechbrain_ext.utils.yaml_trees import plain
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +106,30 @@ def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
     if state == STALE:
         raise InputError(
             f"{folder} was made by another request: {reason}. Choose "
-            "another --output_folder, or move this one aside with "
-            "--overwrite=True"
+            "another --output_folder, move this one aside with "
+            "--overwrite=True, or, if it is a step of a run, remove it and "
+            "type the run's command again"
         )
     if reason:
         logger.warning(f"{folder}: {reason}; the stage is done again")
     return state == DONE
+
+
+def _with_new_keys(request: dict[str, Any]) -> dict[str, Any]:
+    """Return an older version's request with keys that are new, at defaults.
+
+    An update would else refuse all runs that were begun before it.
+    """
+    recipe, given = request.get("recipe"), request.get("hparams")
+    if recipe not in RECIPE_SETTINGS or not isinstance(given, dict):
+        return request
+    known = settings_of(recipe).keys()
+    new = {
+        key: plain(fact.default)
+        for key, fact in known.items()
+        if fact.in_record and fact.default is not REQUIRED
+    }
+    return {**request, "hparams": {**new, **given}}
 
 
 def state_of(
@@ -137,7 +161,7 @@ def state_of(
     folder = Path(folder)
     if not (folder / REQUEST).exists():
         return TO_DO, ""
-    was = read_request(folder)
+    was = _with_new_keys(read_request(folder))
     if not whole:
         was = {key: value for key, value in was.items() if key in request}
     difference = first_difference(was, request)
@@ -203,7 +227,8 @@ def is_begun(folder: PathLike, request: dict[str, Any]) -> bool:
     if not (folder / REQUEST).exists() or (folder / RECORD).exists():
         return False
     try:
-        return first_difference(read_request(folder), request) is None
+        was = _with_new_keys(read_request(folder))
+        return first_difference(was, request) is None
     except InputError:
         # Damaged: what was begun is not known, and is not gone on with.
         return False

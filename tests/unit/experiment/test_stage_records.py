@@ -2,20 +2,26 @@
 
 import pytest
 
+from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.stage_records import (
     RECORD,
     REQUEST,
+    RESUME,
+    STALE,
     check_as_made,
     first_difference,
     is_begun,
     is_finished,
     move_aside,
     read_record,
+    state_of,
     write_record,
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json, write_text
 from speechbrain_ext.utils.provenance import describe_file, versions
+from speechbrain_ext.utils.settings import REQUIRED
+from speechbrain_ext.utils.yaml_trees import plain
 
 _WANTED = {"recipe": "count", "hparams": {"seed": 1, "head": {"size": 8}}}
 
@@ -194,3 +200,27 @@ def test_folder_that_is_not_ours_is_not_moved(tmp_path):
 
 def test_versions_are_of_installed_packages_only():
     assert all(versions().values())
+
+
+def test_a_key_that_an_update_brings_is_no_other_request_at_its_default(
+    tmp_path,
+):
+    """After an update no run went on: 'max_per_speaker was absent'."""
+    known = settings_of("extract_embeddings").keys()
+    old = {"recipe": "extract_embeddings"}
+    (tmp_path / "work").touch()
+    new = {
+        key: plain(fact.default)
+        for key, fact in known.items()
+        if fact.in_record and fact.default is not REQUIRED
+    }
+    assert "max_per_speaker" in new
+    old["hparams"] = {k: v for k, v in new.items() if k != "max_per_speaker"}
+    write_json(tmp_path / REQUEST, old)
+    request = {"recipe": "extract_embeddings", "hparams": new}
+    assert state_of(tmp_path, request) == (RESUME, "")
+    assert is_begun(tmp_path, request)
+    new["max_per_speaker"] = 3
+    state, reason = state_of(tmp_path, request)
+    assert state == STALE
+    assert reason == "hparams.max_per_speaker was None, now 3"
