@@ -19,6 +19,7 @@ from speechbrain_ext.clustering.n_clusters import Choice
 from speechbrain_ext.dataio.manifest import Manifest, select, write_manifest
 from speechbrain_ext.utils.files import atomic_path, write_json
 from speechbrain_ext.utils.plotting import save_png
+from speechbrain_ext.utils.text_column import TextColumn
 
 
 def write_labels(
@@ -51,8 +52,10 @@ def write_labels(
     kept = reason == KEPT
     names = np.array([f"pseudo{i:05d}" for i in range(labels.max() + 1)])
     margin = found.margin.astype(np.float64).round(6)
-    labelled = select(train, kept).table.assign(
-        spk_id=names[largest_first(labels[kept])], margin=margin[kept]
+    labelled = select(train, kept).with_columns(
+        "pseudo_labels",
+        spk_id=TextColumn.of(names).take(largest_first(labels[kept])),
+        margin=margin[kept],
     )
     write_manifest(folder / "pseudo_labels.csv", labelled, "pseudo_labels")
     dropped = pd.DataFrame(

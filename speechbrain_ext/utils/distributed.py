@@ -261,3 +261,41 @@ def from_first_process(function: Callable[..., Any], *args: Any) -> Any:
     box = [function(*args) if first else None]
     torch.distributed.broadcast_object_list(box)
     return box[0]
+
+
+def gathered_objects(value: Any) -> list[Any]:
+    """Gather a value of each process, in their order.
+
+    Arguments
+    ---------
+    value : Any
+        It is pickled; arrays of small size.
+
+    Returns
+    -------
+    list
+        The same in each process.
+
+    Example
+    -------
+    >>> gathered_objects("a")
+    ['a']
+    """
+    if n_processes() == 1:
+        return [value]
+    found: list[Any] = [None] * n_processes()
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
+def own_span(n_rows: int) -> range:
+    """Return the rows that this process computes, of all that share them.
+
+    Example
+    -------
+    >>> own_span(5)
+    range(0, 5)
+    """
+    count = n_processes()
+    rank = torch.distributed.get_rank() if count > 1 else 0
+    return range(n_rows * rank // count, n_rows * (rank + 1) // count)

@@ -13,6 +13,7 @@ from speechbrain_ext.experiment.stage_records import (
     read_record,
     write_record,
 )
+from speechbrain_ext.utils import provenance
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json, write_text
 from speechbrain_ext.utils.provenance import describe_file, versions
@@ -194,3 +195,22 @@ def test_folder_that_is_not_ours_is_not_moved(tmp_path):
 
 def test_versions_are_of_installed_packages_only():
     assert all(versions().values())
+
+
+def test_a_finished_stage_is_not_hashed_again_and_a_change_is_seen(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(provenance, "_SETTLED", -1)
+    write_json(tmp_path / REQUEST, _WANTED)
+    path = tmp_path / "x.npy"
+    path.write_bytes(bytes(2**20))
+    write_record(tmp_path, _WANTED, ["x.npy"], 1.0, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "sha256", None)
+        assert is_finished(tmp_path, _WANTED)
+    with open(path, "r+b") as stream:
+        stream.write(b"x")
+    assert not is_finished(tmp_path, _WANTED)
+    # What was put back is what it was, whatever its time.
+    path.write_bytes(bytes(2**20))
+    assert is_finished(tmp_path, _WANTED)
