@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -214,11 +215,21 @@ def read_manifest(
     """
     _need_kind(kind)
     path = Path(path)
+    try:
+        # Numbers are parsed by the reader: of bad ones it knows no row.
+        columns = _read_columns(path, kind, as_text=False)
+    except (ValueError, InputError):
+        columns = _read_columns(path, kind, as_text=True)
+    return Manifest(columns, kind, str(data_root))
+
+
+def _read_columns(path: Path, kind: str, as_text: bool) -> dict[str, Column]:
+    """Read the columns of a manifest, or map those that were kept."""
     files = parts_of(path)
 
     def fill(writer: ColumnWriter) -> None:
         sizes = dict.fromkeys(files, 0)
-        for where, table in _read_blocks(files):
+        for where, table in _read_blocks(files, {} if as_text else KINDS[kind]):
             names = _checked_columns(where.path, kind, table)
             writer.add(_typed(where, table, names))
             sizes[where.path] += len(table)
@@ -230,12 +241,10 @@ def read_manifest(
         n_bytes = 0
     if n_bytes >= LARGE and os.access(path.parent, os.W_OK):
         folder = path.with_name(f".{path.name}.columns")
-        columns = kept_columns(folder, files, kind, fill)
-    else:
-        writer = ColumnWriter()
-        fill(writer)
-        columns = writer.columns()
-    return Manifest(columns, kind, str(data_root))
+        return kept_columns(folder, files, kind, fill)
+    writer = ColumnWriter()
+    fill(writer)
+    return writer.columns()
 
 
 class _Where(NamedTuple):
@@ -246,19 +255,16 @@ class _Where(NamedTuple):
 
 
 def _read_blocks(
-    files: Iterable[Path],
+    files: Iterable[Path], types: Mapping[str, str]
 ) -> Iterator[tuple[_Where, pd.DataFrame]]:
-    """Yield the rows of CSV files as text, in blocks.
-
-    Text first: a bad number must be reported by its row, not as a parser's
-    stack.
-    """
+    """Yield the rows of CSV files in blocks: text, but for columns of types."""
+    numbers = {name: kind for name, kind in types.items() if kind != "str"}
     for path in files:
         first = 0
         try:
             with pd.read_csv(
                 path,
-                dtype=str,
+                dtype=defaultdict(lambda: object, numbers),
                 keep_default_na=False,
                 encoding="utf-8",
                 chunksize=BLOCK,
@@ -342,7 +348,7 @@ def _write_csv(
     if not first:
         raise InputError(f"{path}: there are no rows to write; give some")
     if _has_repeats(np.concatenate(hashes)):
-        tables = (table for _, table in _read_blocks(written))
+        tables = (table for _, table in _read_blocks(written, {}))
         ids = TextColumn.of(name for table in tables for name in table["ID"])
         _refuse_repeated({path: len(ids)}, ids)
     return written
@@ -519,8 +525,9 @@ def _contradiction(duration: float, n_frames: int) -> str:
 
 def _leaves_root(wavs: pd.Series) -> np.ndarray:
     """Return which files [N] are named by ``$data_root`` and lie above it."""
-    rooted = wavs.str.startswith(DATA_ROOT)
-    above = np.array(rooted & wavs.str.contains("..", regex=False))
+    above = np.array(
+        [".." in wav and wav.startswith(DATA_ROOT) for wav in wavs], dtype=bool
+    )
     for row in np.flatnonzero(above):
         # Names like `a..wav` and ways down and up again are fine.
         below = f"/{_UP}{wavs.iloc[row][len(DATA_ROOT) :]}"

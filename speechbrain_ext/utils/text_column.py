@@ -295,10 +295,15 @@ def packed(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     >>> packed(["ab", "", "c"])[1].tolist()
     [0, 2, 2, 3]
     """
-    raw = [text.encode("utf-8") for text in texts]
-    bounds = np.zeros(len(raw) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, raw), np.int64, len(raw)), out=bounds[1:])
-    return np.frombuffer(b"".join(raw), dtype=np.uint8), bounds
+    whole = "".join(texts).encode("utf-8")
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    if sizes.sum() != len(whole):
+        # Letters of several bytes.
+        raw = (text.encode("utf-8") for text in texts)
+        sizes = np.fromiter(map(len, raw), np.int64, len(texts))
+    bounds = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=bounds[1:])
+    return np.frombuffer(whole, dtype=np.uint8), bounds
 
 
 def hashes_of(texts: Iterable[str]) -> np.ndarray:
