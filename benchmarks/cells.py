@@ -186,6 +186,8 @@ def show(row: dict[str, Any]) -> None:
 
 def placeless(value: Any) -> str:
     """Return an option as text, with local folders removed."""
+    if isinstance(value, dict):
+        return str({key: placeless(each) for key, each in value.items()})
     text = str(value)
     if not Path(text).is_absolute():
         return text

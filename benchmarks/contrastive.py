@@ -5,7 +5,7 @@ a WavLM, frozen or tuned by SimCLR, with a TDNN, ECAPA-TDNN or MHFA, and
 positives of the same utterance, of nearby clusters (SSPS) or, as a diagnostic,
 of the true speaker; beside it ECAPA-TDNN on mel bands with SimCLR and MoCo.
 WavLM is small and random unless --wavlm names another encoder. Each cell is
-compared with the first by a paired bootstrap. With --labels, cells may learn
+compared with the others by a paired bootstrap. With --labels, cells may learn
 from these pseudo-labels by AAM-softmax instead.
 
 Every cell is made of stages, so that the same command goes on after a kill and
@@ -74,6 +74,7 @@ SMALL_BACK_ENDS = {
     },
     "MHFA": {"n_heads": 8, "compression_size": 32, "embedding_size": 64},
 }
+N_COLUMNS = 3  # of the plot
 SMALL_ECAPA = {
     "n_mels": 80,
     "std_norm": False,
@@ -316,14 +317,12 @@ def study(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def compare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compare each cell with the first one, on each list and for each seed."""
+    """Compare any two cells, on each list and for each seed."""
     corpus = CorpusArtifacts(cells.make_corpus(arguments))
-    first, *others = [
-        name.lower().replace(" ", "_") for name in arguments.cells
-    ]
+    names = [name.lower().replace(" ", "_") for name in arguments.cells]
     found = []
     for seed in arguments.seeds:
-        for other in others:
+        for first, other in itertools.combinations(names, 2):
             found += cells.compare(
                 corpus,
                 arguments.output_folder / f"{first}-{seed}",
@@ -339,8 +338,13 @@ def plot(rows: Sequence[dict[str, Any]]) -> Figure:
     lists = [str(name) for name in table if str(name).startswith("eer ")]
     has_distances = any(str(name).startswith("layer_") for name in table)
     n_panels = len(lists) + 1 + has_distances
-    figure = Figure(figsize=(4.2 * n_panels, 4.2), layout="constrained")
-    panels = figure.subplots(1, n_panels, squeeze=False)[0]
+    n_rows = -(-n_panels // N_COLUMNS)
+    size = (4.2 * N_COLUMNS, 4.2 * n_rows)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(n_rows, N_COLUMNS, squeeze=False).ravel()
+    for unused in panels[n_panels:]:
+        unused.remove()
+    panels = panels[:n_panels]
     for axes, name in zip(panels, lists, strict=False):
         plot_rates(axes, table, name)
     plot_spheres(panels[len(lists)], table)

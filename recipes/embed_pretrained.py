@@ -209,6 +209,7 @@ def main(argv: list[str] | None = None) -> None:
     """Choose the layer, fit the pooling and write an embedder folder."""
     recipe = RecipeRun(__file__, EmbedPretrained, argv)
     settings: EmbedPretrained = recipe.settings
+    settings.check_modules()
     if recipe.is_done(settings.inputs(), **settings.augment_files()):
         return
     manifest = read_training_manifest(settings)
@@ -238,6 +239,7 @@ def main(argv: list[str] | None = None) -> None:
         n_utterances=len(manifest),
         hours=float(manifest.duration.sum() / 3600),
         random_encoder=embedder.is_random,
+        encoder_source=settings.hub_encoder,
     )
 
 

@@ -43,6 +43,7 @@ from speechbrain_ext.inference.hub_folder import (
 )
 from speechbrain_ext.inference.hub_upload import describe_upload, upload
 from speechbrain_ext.inference.settings import ExportModel
+from speechbrain_ext.models.safe_modules import packages_of
 from speechbrain_ext.models.settings import MODEL, RECIPE, embedder_files
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_text
@@ -212,6 +213,9 @@ def story_of(
         settings.datasets,
         "speechbrain_ext" in (embedder / RECIPE).read_text("utf-8"),
         settings.for_speechbrain,
+        packages_of(check_embedder(embedder)),
+        settings.base_models,
+        settings.languages,
     )
 
 

@@ -56,6 +56,7 @@ from speechbrain_ext.clustering.n_clusters_curves import candidates
 from speechbrain_ext.clustering.settings import MakePseudoLabels
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.commands.command_line import run
+from speechbrain_ext.dataio.columns import TextColumn
 from speechbrain_ext.dataio.embedding_files import (
     Opened,
     check_usable,
@@ -65,7 +66,6 @@ from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.distributed import from_first_process
-from speechbrain_ext.utils.text_column import TextColumn
 from speechbrain_ext.utils.vectors import large_array, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 

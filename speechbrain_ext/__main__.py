@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 import speechbrain_ext
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.commands.recipe_help import (
     DRIVER,
@@ -32,7 +33,6 @@ from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,
     settings_of,
 )
-from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.shipped import (
     HPARAMS,
@@ -42,11 +42,16 @@ from speechbrain_ext.utils.shipped import (
 )
 from speechbrain_ext.utils.yaml_trees import find_yaml
 
-# Programs of the room inference, which take no YAML.
-PROGRAMS = ("verify", "embed", "group")
+# Modules of the programs that take no YAML.
+PROGRAMS = {
+    "verify": "inference.verify",
+    "embed": "inference.embed",
+    "group": "inference.group",
+    "compare": "report.compare_runs",
+}
 # Commands by what one wants: recipes, and programs.
 GROUPS = {
-    "The whole loop": ["run_rounds"],
+    "The whole loop": ["run_rounds", "compare"],
     "Use a model": ["verify", "group", "embed", "export_model"],
     "Make a corpus": ["prepare_folder", "prepare_voxceleb", "prepare_toy"],
     "Train": [
@@ -84,7 +89,7 @@ def overview() -> str:
 def _source(name: str) -> Path:
     """Return the file of a recipe or program."""
     if name in PROGRAMS:
-        return PACKAGE / "inference" / f"{name}.py"
+        return PACKAGE / f"{PROGRAMS[name].replace('.', '/')}.py"
     return RECIPES / f"{name}.py"
 
 
@@ -114,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     elif name in PROGRAMS:
         # What was mistyped is told before torch is imported.
         parser_of(name).parse_args(words)
-        program = importlib.import_module(f"speechbrain_ext.inference.{name}")
+        program = importlib.import_module(f"speechbrain_ext.{PROGRAMS[name]}")
         program.main(words)
     else:
         start_recipe(name, with_yaml(name, words))

@@ -1,9 +1,28 @@
 """One thread for all tests: two workers on two cores, and same sums."""
 
 import os
+import sys
 
+import pytest
 import torch
+from plug_in_package import write_package
 
 torch.set_num_threads(1)
 # For the processes that tests start, however pytest itself was started.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    """Installs a package of this name that offers a network, for the test."""
+    names = []
+
+    def install(name, **options):
+        names.append(name)
+        folder = tmp_path / "site-packages"
+        write_package(folder, name, **options)
+        monkeypatch.syspath_prepend(str(folder))
+
+    yield install
+    for name in names:
+        sys.modules.pop(name, None)

@@ -16,11 +16,11 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, hstack
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from speechbrain_ext.dataio.columns import TextColumn
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.utils.distributed import gathered_objects, own_span
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
-from speechbrain_ext.utils.text_column import TextColumn
 
 _BLOCK = 2**20  # utterances that are counted at once
 

@@ -16,10 +16,10 @@ from speechbrain_ext.clustering.label_metrics import (
     largest_first,
 )
 from speechbrain_ext.clustering.n_clusters import Choice
+from speechbrain_ext.dataio.columns import TextColumn
 from speechbrain_ext.dataio.manifest import Manifest, select, write_manifest
 from speechbrain_ext.utils.files import atomic_path, write_json
 from speechbrain_ext.utils.plotting import save_png
-from speechbrain_ext.utils.text_column import TextColumn
 
 
 def write_labels(

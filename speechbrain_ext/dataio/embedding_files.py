@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.dataio.columns import TextColumn
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.dataio.shards import open_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
-from speechbrain_ext.utils.text_column import TextColumn
 from speechbrain_ext.utils.vectors import (
     check_vectors,
     row_blocks,
@@ -70,6 +70,11 @@ def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
         raise InputError(
             f"{path} cannot be read ({error}); extract the embeddings again"
         ) from None
+    if vectors.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path} has values of type {vectors.dtype}; embeddings are "
+            "numbers, float32 as a rule; extract the embeddings again"
+        )
     named = np.asarray(index.row)
     if len(named) and (np.diff(named) != 1).any():
         named = np.sort(named)

@@ -22,15 +22,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from speechbrain_ext.dataio.column_store import (
+from speechbrain_ext.dataio.columns import (
+    BLOCK,
     Column,
     ColumnWriter,
+    TextColumn,
+    hashes_of,
     kept_columns,
 )
 from speechbrain_ext.dataio.shards import new_shards
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path, parts_of
-from speechbrain_ext.utils.text_column import BLOCK, TextColumn, hashes_of
 
 SAMPLE_RATE = 16000
 DATA_ROOT = "$data_root"
@@ -183,7 +185,7 @@ def read_manifest(
     """Read and check a manifest.
 
     A large one (`LARGE`) is parsed once, and then mapped from files beside it:
-    see `speechbrain_ext.dataio.column_store`.
+    see `speechbrain_ext.dataio.columns`.
 
     Arguments
     ---------
@@ -455,6 +457,9 @@ def _typed(
             typed[name] = values.to_numpy(dtype=object)
             bad = typed[name] == ""
             rule = "is empty"
+            if "\0" in "".join(values):
+                bad = values.str.contains("\0", regex=False)
+                rule = "has a zero byte, the file is damaged"
         else:
             numbers = pd.to_numeric(values, errors="coerce")
             bad = ~np.isfinite(numbers.to_numpy(dtype="float64"))

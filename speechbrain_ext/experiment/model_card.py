@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from speechbrain_ext import __version__
 from speechbrain_ext.experiment.lineage import UNKNOWN
 from speechbrain_ext.inference.decision import Decision
 from speechbrain_ext.inference.hub_folder import EXAMPLES
@@ -31,6 +32,8 @@ TAGS = (
     "self-supervised",
     "pseudo-labels",
 )
+# Of the hub's list of tasks; it has none for telling speakers apart.
+PIPELINE = "feature-extraction"
 # Path of the card within its folder, where the examples are.
 _HERE = 'source = "."'
 _FILES = 'first, second = "{}", "{}"'
@@ -58,7 +61,9 @@ class Story(NamedTuple):
     ``decision`` rule; ``lineage``, records of the stages that led to it;
     ``license`` and ``datasets`` (trained on), ids for the front matter;
     ``own_classes``, whether its YAML needs this package;
-    ``for_speechbrain``, whether stock SpeechBrain loads it.
+    ``for_speechbrain``, whether stock SpeechBrain loads it; ``packages``,
+    others that bring its classes; ``base_models``, ids of what training started
+    from, else those that records name; ``languages``, codes of what was spoken.
     """
 
     title: str
@@ -69,6 +74,9 @@ class Story(NamedTuple):
     datasets: Sequence[str]
     own_classes: bool = False
     for_speechbrain: bool = True
+    packages: Sequence[str] = ()
+    base_models: Sequence[str] = ()
+    languages: Sequence[str] = ()
 
 
 def model_card(story: Story) -> str:
@@ -92,15 +100,18 @@ def model_card(story: Story) -> str:
     ... )
     >>> decision = Decision(10.0, -3.0, 0.5, "pairs")
     >>> story = Story("A model", [result], decision, [], "mit", ["me/voices"])
+    >>> story = story._replace(base_models=["me/encoder"])
     >>> print(model_card(story)[:38])
     ---
+    base_model:
+    - me/encoder
     datasets:
-    - me/voices
-    library_name
     """
     lineage = story.lineage
     last = lineage[-1].get("versions", {}) if lineage else {}
-    table = render_table(story.results).replace("## ", "### ")
+    # What to beware of is said once, above.
+    table = render_table(story.results, without=("caveat",))
+    table = table.replace("## ", "### ")
     corpora = {result.trials.corpus for result in story.results} - {""}
     return render(
         "speechbrain_ext.experiment",
@@ -110,7 +121,9 @@ def model_card(story: Story) -> str:
         source=_HERE,
         files=_FILES.format(*EXAMPLES),
         examples=EXAMPLES,
-        own_classes=story.own_classes,
+        packages=story.packages,
+        needed=[*["speechbrain-ext"] * story.own_classes, *story.packages],
+        version=__version__,
         for_speechbrain=story.for_speechbrain,
         decision=story.decision,
         caveats=caveats(story),
@@ -146,6 +159,9 @@ def front_matter(story: Story) -> str:
     """
     data = ModelCardData(
         library_name="speechbrain",
+        pipeline_tag=PIPELINE,
+        base_model=base_models(story) or None,
+        language=list(story.languages) or None,
         license=story.license,
         tags=list(TAGS),
         datasets=list(story.datasets) or None,
@@ -154,6 +170,25 @@ def front_matter(story: Story) -> str:
         eval_results=evaluations(story.results) or None,
     )
     return data.to_yaml().strip()
+
+
+def base_models(story: Story) -> list[str]:
+    """List the encoders on the hub that a model's weights began as.
+
+    Example
+    -------
+    >>> lineage = [{"recipe": "train_speaker", "encoder_source": "a/b"}]
+    >>> base_models(Story("A", [], Decision(1, 0, 0.5, ""), lineage, "mit", []))
+    ['a/b']
+    """
+    if story.base_models:
+        return list(story.base_models)
+    trained = [step for step in story.lineage if "encoder_source" in step]
+    # Labels may come from another encoder, which is no part of the model.
+    if not any(step["recipe"] == "join_embedders" for step in story.lineage):
+        trained = trained[-1:]
+    found = [step["encoder_source"] for step in trained]
+    return [name for name in dict.fromkeys(found) if name]
 
 
 def evaluations(results: Sequence[Result]) -> list[EvalResult]:
@@ -225,6 +260,8 @@ def caveats(story: Story) -> list[str]:
     ['the voices are synthetic: nothing here says anything about real speech']
     """
     found = [result.system.caveat for result in story.results]
+    if not any(step.get("never_acted") for step in story.lineage):
+        found += [w for r in story.results for w in r.system.never_acted]
     for step in story.lineage:
         found += [words for fact, words in CAVEATS.items() if step.get(fact)]
         found += [
@@ -291,7 +328,6 @@ def step_in_words(step: Mapping[str, Any]) -> list[str]:
         for name in _SETTINGS
         if settings.get(name) is not None
     ]
-    found += step.get("never_acted", ())
     if step.get("true_labels"):
         found.append("true labels")
     if step.get("oracle_positives"):

@@ -215,6 +215,8 @@ def _checks_of(
 ) -> Iterator[Callable[[], None]]:
     """Yield the checks of a step, which raise InputError."""
     if isinstance(settings, ModelSettings):
+        yield settings.check_modules
+        yield partial(_check_trust, plan, leaves, step, settings)
         yield settings.check_encoder
         if _is_made(plan, settings.augment_folder):
             yield settings.check_sounds
@@ -272,6 +274,39 @@ def _check_classes(
             f"batch_size is {size}; one_per_class is true and there are "
             f"{n_classes} speakers, of which a batch has one utterance each; "
             "lower --batch_size, or give --one_per_class=False"
+        )
+
+
+def _check_trust(
+    plan: Plan,
+    leaves: Mapping[str, Leaf],
+    step: Step[Any],
+    settings: ModelSettings,
+) -> None:
+    """Raise InputError if later steps would not load a class of the user's."""
+    unknown = settings.unknown_classes() if settings.trust_yaml else []
+    made, readers = {str(step.artifacts.embedder)}, []
+    for other in plan.steps if unknown else ():
+        given = leaves[other.name].settings
+        folders = getattr(given, "embedder_folders", None)
+        folders = folders or [getattr(given, "embedder_folder", None)]
+        if made.isdisjoint(folders):
+            continue
+        # A whitened or joined embedder has the classes of its parts.
+        made.add(str(getattr(other.artifacts, "embedder", "")))
+        if not getattr(given, "trust_yaml", False):
+            readers.append(other.kind)
+    if readers:
+        ways = [
+            "export: false"
+            if kind is Kind.EXPORT
+            else f"stages.{kind.stage}.set.trust_yaml: true"
+            for kind in readers
+        ]
+        raise InputError(
+            f"embedder_yaml is {settings.embedder_yaml}; it names "
+            f"{unknown[0]}, and later steps load only the package's own "
+            f"classes; say in the plan {', '.join(dict.fromkeys(ways))}"
         )
 
 

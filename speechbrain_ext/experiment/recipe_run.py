@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -44,6 +43,7 @@ from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
+    copy_file,
     remove_leftovers,
     write_json,
     write_text,
@@ -351,7 +351,7 @@ class RecipeRun:
         self.resumed = (self.folder / REQUEST).exists()
         if self.resumed:
             remove_leftovers(self.folder)
-        shutil.copy(self.script, self.folder / self.script.name)
+        copy_file(self.script, self.folder / self.script.name)
         write_text(self.folder / RESOLVED, self.leaf.text)
         write_json(self.folder / REQUEST, self.request)
         return False

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from speechbrain_ext.experiment.steps import (
     System,
     steps_that_left,
 )
+from speechbrain_ext.utils.files import copy_file
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.results import Result, read_result
 from speechbrain_ext.verification.tables import in_order
@@ -166,7 +166,7 @@ class RunFolder:
         for number, one in enumerate(scored):
             for path in one.artifacts.results():
                 name = re.sub(r"^result", one.system.name, path.name)
-                shutil.copy(path, folder / f"{number:02d}-{name}")
+                copy_file(path, folder / f"{number:02d}-{name}")
 
     def write_comparisons(self, comparisons: Sequence[Compared]) -> None:
         """Write the comparisons of a run's systems."""
@@ -179,11 +179,11 @@ class RunFolder:
         folder = self.emptied("curves", "*.csv")
         for step in trainings(steps):
             copy = folder / f"{step.system.name}.csv"
-            shutil.copy(step.artifacts.curve, copy)
+            copy_file(step.artifacts.curve, copy)
         for model in steps_that_left(steps, ModelArtifacts):
             if model.artifacts.layer_choice.exists():
                 copy = folder / f"{model.system.name}_layers.csv"
-                shutil.copy(model.artifacts.layer_choice, copy)
+                copy_file(model.artifacts.layer_choice, copy)
 
 
 def trainings(steps: Sequence[Step[Any]]) -> list[Step[ModelArtifacts]]:

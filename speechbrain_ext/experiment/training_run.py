@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_ext.dataio.manifest import Manifest
@@ -12,6 +13,7 @@ from speechbrain_ext.training.brain import (
     TrainingBrain,
     read_training_manifest,
 )
+from speechbrain_ext.utils.devices import keep_freed_memory
 
 
 def run_training(
@@ -25,10 +27,19 @@ def run_training(
         Of a training.
     build : callable
         Builds its Brain for the training manifest.
+
+    Raises
+    ------
+    InputError
+        The embedder could not be exported, and ``trust_yaml`` is false.
     """
     settings = recipe.settings
+    # Before the folder is begun: a corrected command is no other request.
+    settings.check_modules()
     if recipe.is_done(settings.inputs(), **settings.augment_files()):
         return
     brain = build(recipe, read_training_manifest(settings))
+    if torch.device(brain.device).type == "cpu":
+        keep_freed_memory()
     brain.train()
     recipe.finish(run_on_main(brain.save), **brain.summary())

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.audio import OTHER_FILE, read_speech
 from speechbrain_ext.dataio.audio_tree import list_audio
@@ -30,7 +31,6 @@ from speechbrain_ext.dataio.manifest import (
     Manifest,
     write_manifest,
 )
-from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.models.embedder import batches_of_one_length
 from speechbrain_ext.utils.errors import InputError

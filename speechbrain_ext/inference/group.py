@@ -19,8 +19,8 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.commands.command_line import run
-from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.inference.grouping import Groups
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.utils.errors import InputError

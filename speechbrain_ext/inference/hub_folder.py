@@ -7,7 +7,6 @@ embedder folder's own files; `SpeakerVerifier` reads ``config.json`` and
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from speechbrain_ext.utils.files import (
     PathLike,
     atomic_path,
     check_links,
+    copy_file,
     read_json,
     write_json,
 )
@@ -112,8 +112,7 @@ def write_hub_folder(
     described = check_embedder(source)
     stock = [RECIPE, MODEL] if for_speechbrain else []
     for name in stock:
-        with atomic_path(folder / name) as part:
-            shutil.copyfile(source / name, part)
+        copy_file(source / name, folder / name)
     with atomic_path(folder / WEIGHTS) as part:
         # As scored, in half precision too. Cloned: safetensors refuses tensors
         # that share memory.

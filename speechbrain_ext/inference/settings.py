@@ -14,6 +14,7 @@ from speechbrain_ext.utils.settings import Settings, setting
 _RECORD = "stage.json"  # the stage record of a finished recipe
 # Rules of the hub for what the card's front matter names.
 _DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
 _LICENSE = re.compile(r"[\w.+-]+")
 
 
@@ -61,6 +62,14 @@ class ExportModel(Settings):
     datasets: list[str] = setting(
         [], "ids of the training data sets on the hub; []: none"
     )
+    base_models: list[str] = setting(
+        [],
+        "ids on the hub of the encoders that the weights began as; []: those "
+        "that the records of the trainings name",
+    )
+    languages: list[str] = setting(
+        [], "codes of the languages of the training speech, as en; []: unsaid"
+    )
 
     for_speechbrain: bool = setting(
         True,
@@ -106,12 +115,19 @@ class ExportModel(Settings):
             check_id(self.push)
 
     def _check_card(self) -> None:
-        for name in self.datasets:
-            if not _DATASET.fullmatch(name):
+        for key in ("datasets", "base_models"):
+            for name in getattr(self, key):
+                if not _DATASET.fullmatch(name):
+                    raise InputError(
+                        f"{key} has {name!r}; an id on the hub is a name or "
+                        "owner/name, of letters, digits, dots and dashes; "
+                        f'correct it, for example --{key}="[me/voices]"'
+                    )
+        for code in self.languages:
+            if not _LANGUAGE.fullmatch(code):
                 raise InputError(
-                    f"datasets has {name!r}; an id on the hub is a name or "
-                    "owner/name, of letters, digits, dots and dashes; correct "
-                    'it, for example --datasets="[me/voices]"'
+                    f"languages has {code!r}; a language has a code of two or "
+                    'three letters; correct it, for example --languages="[en]"'
                 )
         if not _LICENSE.fullmatch(self.license):
             raise InputError(

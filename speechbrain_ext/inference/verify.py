@@ -10,8 +10,8 @@ model that comes with the package. From a clone that is not installed:
 
 from __future__ import annotations
 
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.commands.command_line import run
-from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 
 

@@ -18,8 +18,10 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from speechbrain.nnet.CNN import Conv1d
+from speechbrain.nnet.pooling import StatisticsPooling
 
 from speechbrain_ext.models.settings import MODEL, RECIPE
+from speechbrain_ext.utils.compat import without_noise
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
@@ -58,6 +60,7 @@ class WaveEmbedder(torch.nn.Module):
         self.norm = norm
         self.model = model
         _skip_empty_padding(self.model)
+        _embed_alike(self.model)
 
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
         """Return embeddings of waveforms of one length.
@@ -167,6 +170,13 @@ def _skip_empty_padding(model: torch.nn.Module) -> None:
                 module.padding = "valid"
 
 
+def _embed_alike(model: torch.nn.Module) -> None:
+    """Make a model give an utterance the same embedding each time."""
+    for module in model.modules():
+        if isinstance(module, StatisticsPooling):
+            without_noise(module)
+
+
 def _published(yaml_text: str, model: torch.nn.Module) -> str:
     """Return YAML text with the model's ``published_arguments``, if any.
 
@@ -200,7 +210,8 @@ def build_embedder(
         ``embedders/ecapa.yaml``, ``embedders/encoder_mhfa.yaml``,
         ``embedders/encoder_camhfa.yaml``, ``embedders/encoder_ecapa.yaml``,
         ``embedders/encoder_tdnn.yaml``, ``embedders/whisper_mhfa.yaml`` and
-        other ``*_mhfa.yaml``.
+        other ``*_mhfa.yaml``, ``embedders/resnet.yaml``,
+        ``embedders/xvector.yaml``.
     overrides : dict, optional
         Values of its keys to change, such as ``{"embedding_size": 128}``.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.files import PathLike, check_links
 
 CONFIG = "config.json"
 # Files of weights that transformers reads, the first that exists; an index
@@ -41,8 +41,8 @@ def check_source(source: PathLike, seconds: float = SECONDS) -> None:
     Raises
     ------
     InputError
-        A file is missing or empty, or the hub has no such model or cannot be
-        reached.
+        A file is missing or empty or a link that leaves the folder, or the
+        hub has no such model or cannot be reached.
 
     Example
     -------
@@ -56,6 +56,7 @@ def check_source(source: PathLike, seconds: float = SECONDS) -> None:
     if path.suffix == ".pt":
         reason = "" if _has_bytes(path) else "there is no such file"
     elif path.is_dir():
+        check_links(path, [each.name for each in path.iterdir()])
         reason = _lacks(path)
     elif path.is_absolute() or str(source).startswith("."):
         reason = "there is no such folder"
@@ -83,7 +84,9 @@ def _lacks(folder: Path) -> str:
     if not there:
         return f"the folder has no weights ({' or '.join(WEIGHTS[::2])})"
     if there[0].endswith(".index.json"):
-        for name in shards_of(folder / there[0]):
+        shards = shards_of(folder / there[0])
+        check_links(folder, shards)
+        for name in shards:
             if not _has_bytes(folder / name):
                 return f"the folder lacks {name}, which {there[0]} names"
     return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from speechbrain_ext.models.encoder_source import check_source
 from speechbrain_ext.models.wavlm_attention import fuse_attention
 from speechbrain_ext.models.wavlm_checkpoint import is_official, read_official
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.files import PathLike, check_links
 
 # transformers' ``model_type`` of each usable kind, with an example.
 KINDS = {
@@ -208,6 +209,8 @@ def _from_source(source: str) -> tuple[PreTrainedModel, bool]:
     # Its annotation does not know what output_loading_info returns.
     load: Any = AutoModel.from_pretrained
     try:
+        if options["local_files_only"]:
+            check_links(source, os.listdir(source))
         config = AutoConfig.from_pretrained(source, **options)
         if config.model_type not in KINDS:
             raise InputError(

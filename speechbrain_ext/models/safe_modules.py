@@ -2,22 +2,25 @@
 
 A HyperPyYAML file is a program: whoever wrote it may run any function. What
 is read here is plain data in which only the classes of `KNOWN` can be named,
-with plain values for their arguments, none of them a source to fetch. It is
-built on the meta device first, where tensors have shapes and no memory: what
-asks for more than its weights is refused before it costs anything.
+and those that installed packages offer (`speechbrain_ext.utils.plug_ins`), with
+plain values for their arguments, none of them a source to fetch. It is built
+on the meta device first, where tensors have shapes and no memory: what asks for
+more than its weights is refused before it costs anything.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from ruamel.yaml.error import YAMLError
 from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.lobes.models.ResNet import ResNet
+from speechbrain.lobes.models.Xvector import Xvector
 from speechbrain.processing.features import InputNormalization
 from torch.overrides import TorchFunctionMode
 
@@ -33,15 +36,17 @@ from speechbrain_ext.models.pooling import (
 from speechbrain_ext.models.pretrained import ARCHITECTURE
 from speechbrain_ext.models.speech_encoder import RawWaveform, SpeakerEncoder
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.yaml_trees import parse_yaml, plain
+from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.plug_ins import EMBEDDERS, load_plug_in, plug_ins
+from speechbrain_ext.utils.yaml_trees import parse_yaml, plain, resolve
 
 # Modules of an embedder, by SpeechBrain's names.
 MODULES = ("compute_features", "mean_var_norm", "embedding_model")
-# Classes that data may name; a program may add its own before it loads, if
-# they can be built on the meta device.
+# Classes that data may name; a program may add its own before it loads, and an
+# installed package by entry points, if they can be built on the meta device.
 KNOWN: dict[str, Callable[..., Any]] = {
     f"{kind.__module__}.{kind.__qualname__}": kind
-    for kind in (Fbank, InputNormalization, ECAPA_TDNN)
+    for kind in (Fbank, InputNormalization, ECAPA_TDNN, ResNet, Xvector)
 }
 # Ours are named by their room, so that a file may move within it.
 KNOWN |= {
@@ -61,6 +66,9 @@ KNOWN |= {
 _IF_TRUSTED = (
     "if you trust who wrote it, give a recipe --trust_yaml=True, or load it "
     "with SpeechBrain's from_hparams"
+)
+_OF_A_PLUG_IN = (
+    "install the package that brings it as an entry point of " + EMBEDDERS
 )
 # What names a class in an argument: modules of a model, and its pooling.
 _PLACES = {
@@ -97,7 +105,8 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        A class is not in `KNOWN`, or a value is a path or an address.
+        A class is neither in `KNOWN` nor of a plug-in, or a value is a path
+        or an address.
 
     Example
     -------
@@ -112,8 +121,7 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
     {'n_mels': 4, '!': '!new:speechbrain.lobes.features.Fbank'}
     """
     try:
-        tree = parse_yaml(yaml_text)
-        _refuse_large(tree)
+        tree = _parsed(yaml_text)
         _refuse_elsewhere(plain(tree), "hyperparams.yaml")
         described = plain(tree["modules"], tags=True)
         found = {name: _as_mapping(described[name]) for name in MODULES}
@@ -130,29 +138,48 @@ def describe_modules(yaml_text: str) -> dict[str, Any]:
     return found
 
 
+def _parsed(yaml_text: str) -> Any:
+    """Parse an embedder's YAML, which has some hundred values."""
+    try:
+        return parse_yaml(yaml_text, _NODES)
+    except InputError as error:
+        raise _not_an_embedder(str(error).partition(";")[0]) from None
+
+
+def unknown_classes(yaml_text: str) -> list[str]:
+    """Return the classes that only who trusts an embedder YAML may load.
+
+    They are neither `KNOWN` nor of a plug-in.
+
+    Arguments
+    ---------
+    yaml_text : str
+        As of `describe_modules`; what is no embedder's names none.
+
+    Example
+    -------
+    >>> unknown_classes("modules: {embedding_model: !new:mine.Model {n: 1}}")
+    ['mine.Model']
+    """
+    modules = parse_yaml(yaml_text).get("modules", {})
+    found, waiting = [], [plain(modules, tags=True)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            waiting += node.values()
+            node = node.get("!")
+        elif isinstance(node, list):
+            waiting += node
+        if isinstance(node, str) and node.startswith("!") and ":" in node:
+            found.append(node.partition(":")[2])
+    return sorted({*found} - {*KNOWN} - {*plug_ins()})
+
+
 def _not_an_embedder(reason: str) -> InputError:
     return InputError(
         f"hyperparams.yaml does not describe {list(MODULES)} ({reason}); it "
         "was not written by a train recipe; get the folder again"
     )
-
-
-def _refuse_large(tree: Any) -> None:
-    """Raise InputError for more nodes than an embedder has.
-
-    An alias of YAML stands for a node, so a few lines can name billions.
-    """
-    found = 0
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        found += 1
-        if found > _NODES:
-            raise _not_an_embedder(f"it has more than {_NODES} values")
-        if isinstance(node, Mapping):
-            waiting += node.values()
-        elif isinstance(node, (list, tuple)):
-            waiting += node
 
 
 def build_modules(
@@ -175,7 +202,7 @@ def build_modules(
     Raises
     ------
     InputError
-        A module is missing, a class is not in `KNOWN` or out of place, an
+        A module is missing, a class is not known or out of place, an
         argument is not one of it or would fetch something, the weights are
         of another model.
 
@@ -250,7 +277,7 @@ def _load(
 
 
 def check_node(node: Any, place: str = "") -> None:
-    """Raise InputError for data that are not `KNOWN` classes and values.
+    """Raise InputError for data that are not known classes and values.
 
     Arguments
     ---------
@@ -270,35 +297,130 @@ def check_node(node: Any, place: str = "") -> None:
     >>> node = {"!": "!new:speechbrain.lobes.features.Fbank", "n_mels": 4}
     >>> check_node(node, "!new")
     """
+    for mapping, where in _mappings(node, place):
+        if "!" in mapping or where == "!new":
+            _check_class(mapping.get("!"), where)
+        _check_encoder(mapping)
+
+
+def _mappings(node: Any, place: str) -> Iterator[tuple[Mapping, str]]:
+    """Yield each mapping of a node, and what names a class at its place."""
     if isinstance(node, str) and node.startswith("!"):
         node = {"!": node}
     if isinstance(node, (list, tuple)):
         for value in node:
-            check_node(value, place)
+            yield from _mappings(value, place)
     if not isinstance(node, Mapping):
         return
-    if "!" in node or place == "!new":
-        _check_class(node.get("!"), place)
-    _check_encoder(node)
+    yield node, place
     for key, value in node.items():
         if key != "!":
-            check_node(value, _PLACES.get(key, ""))
+            yield from _mappings(value, _PLACES.get(key, ""))
 
 
 def _check_class(tag: Any, place: str) -> None:
     """Raise InputError for a class that is unknown or misplaced."""
-    how, _, name = str(tag).partition(":")
-    if how not in ("!new", "!name") or name not in KNOWN:
+    reason = _not_known(tag)
+    if reason:
         raise InputError(
-            f"the model names {tag!r}, which is not among the known "
-            f"classes ({', '.join(sorted(KNOWN))}); {_IF_TRUSTED}"
+            f"the model names {tag!r}, {reason}; {_OF_A_PLUG_IN}, or, "
+            f"{_IF_TRUSTED}"
         )
-    if how != place:
+    if str(tag).partition(":")[0] != place:
         raise InputError(
             f"the model has {tag!r} out of place: each module is a !new: and "
             "its pooling a !name:, other arguments are plain values; "
             f"{_IF_TRUSTED}"
         )
+
+
+def _not_known(tag: Any) -> str:
+    """Return why a tag names no known class; empty if it does."""
+    how, _, name = str(tag).partition(":")
+    if how in ("!new", "!name") and (name in KNOWN or name in plug_ins()):
+        return ""
+    return (
+        f"which is not among the known classes ({', '.join(sorted(KNOWN))}), "
+        "nor of a plug-in"
+    )
+
+
+def _class_of(name: str) -> Callable[..., Any]:
+    """Return a class by the name that `_not_known` has found."""
+    return KNOWN.get(name) or load_plug_in(plug_ins()[name], torch.nn.Module)
+
+
+def packages_of(described: Mapping[str, Any]) -> list[str]:
+    """Return the installed packages that bring classes of a described model.
+
+    Arguments
+    ---------
+    described : mapping
+        From `describe_modules`.
+
+    Returns
+    -------
+    list of str
+        Name and version of each; SpeechBrain and this package are none.
+
+    Example
+    -------
+    >>> packages_of(dict.fromkeys(MODULES, {"!": "!new:torch.nn.Flatten"}))
+    []
+    """
+    offered = plug_ins()
+    found = set()
+    for node in described.values():
+        for mapping, _ in _mappings(node, "!new"):
+            name = str(mapping.get("!")).partition(":")[2]
+            point = None if name in KNOWN else offered.get(name)
+            if point is not None and point.dist is not None:
+                found.add(f"{point.dist.name} {point.dist.version}")
+    return sorted(found)
+
+
+def check_trainable(path: PathLike, changes: Mapping[str, Any]) -> None:
+    """Raise InputError if an embedder could be trained and never exported.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        An embedder YAML.
+    changes : mapping
+        Values to change in it.
+
+    Raises
+    ------
+    InputError
+        It names a class that is neither known nor of a plug-in, or gives one
+        as an argument.
+
+    Example
+    -------
+    >>> check_trainable("embedders/ecapa.yaml", {})
+    """
+    tree = parse_yaml(resolve(path, dict(changes)))
+    described = plain(tree.get("modules"), tags=True)
+    if not isinstance(described, Mapping) or not described.keys() >= {*MODULES}:
+        raise InputError(
+            f"embedder_yaml is {path}; an embedder has {list(MODULES)} under "
+            "modules; begin it with base: embedders/bases/embedder.yaml"
+        )
+    for name in MODULES:
+        for mapping, place in _mappings(_as_mapping(described[name]), "!new"):
+            tag = mapping.get("!")
+            if tag is None and place != "!new":
+                continue
+            reason = _not_known(tag)
+            if not reason and str(tag).partition(":")[0] != place:
+                reason = "out of place: other arguments are plain values"
+            if reason:
+                raise InputError(
+                    f"embedder_yaml is {path}; its {name} has {tag!r}, "
+                    f"{reason}, so that what is trained could not be exported; "
+                    f"{_OF_A_PLUG_IN}, or give --trust_yaml=True to train it "
+                    "for yourself"
+                )
 
 
 def _check_encoder(node: Mapping) -> None:
@@ -340,8 +462,8 @@ def _build(node: Any) -> Any:
         return arguments
     how, _, name = node["!"].partition(":")
     if how == "!name":
-        return functools.partial(KNOWN[name], **arguments)
-    return KNOWN[name](**arguments)
+        return functools.partial(_class_of(name), **arguments)
+    return _class_of(name)(**arguments)
 
 
 def _refuse_elsewhere(node: Any, where: str) -> None:

@@ -1,20 +1,23 @@
-"""Two runs side by side on a page, on the command line:
+"""Write a page with two runs side by side:
 
-> python -m speechbrain_ext.report.compare_runs exp/first exp/second
+> sbext compare exp/first exp/second
 
 Each is the output folder of a run of run_rounds. Runs that scored the same
-trial list are compared in the same drawings of its speakers.
+trial list are compared in the same drawings of its speakers. From a clone that
+is not installed:
+
+> python -m speechbrain_ext.report.compare_runs exp/first exp/second
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.trials import read_trial_file
@@ -395,16 +398,7 @@ def main(argv: list[str] | None = None) -> None:
     argv : list of str, optional
         The words after the program; the process's own when None.
     """
-    parser = argparse.ArgumentParser(
-        "python -m speechbrain_ext.report.compare_runs",
-        description="Write a page with two runs side by side.",
-    )
-    parser.add_argument("first", help="output folder of a run of run_rounds")
-    parser.add_argument("second", help="output folder of another run")
-    parser.add_argument(
-        "--page", default="comparison.html", help="the page to write"
-    )
-    given = parser.parse_args(argv)
+    given = parser_of("compare").parse_args(argv)
     print(f"page: {compare_runs(given.first, given.second, given.page)}")
 
 

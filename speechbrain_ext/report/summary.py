@@ -277,9 +277,9 @@ def next_steps(
     better = paired is not None and _is_better(paired)
     if paired is not None and not better:
         steps.append(
-            "The rounds did not lower the error rate: listen to the clusters "
-            "below. Clusters that mix voices want a larger n_clusters, voices "
-            "that are split a smaller one."
+            "That the rounds lower the error rate is not shown: listen to the "
+            "clusters below. Clusters that mix voices want a larger "
+            "n_clusters, voices that are split a smaller one."
         )
     final = found.result(found.final)
     ratio = None

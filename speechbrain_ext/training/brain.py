@@ -467,6 +467,7 @@ class TrainingBrain(sb.Brain):
             "hours": float(self.data.whole.duration.sum() / 3600),
             "final_loss": self.curve.rows[-1]["loss"],
             "random_encoder": self.embedder.is_random,
+            "encoder_source": self.settings.hub_encoder,
         }
 
 

@@ -18,7 +18,12 @@ from speechbrain_ext.models.encoder_source import check_source
 from speechbrain_ext.models.settings import MODEL as EMBEDDER_MODEL
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.settings import Settings, Wired, argument, setting
-from speechbrain_ext.utils.yaml_trees import find_yaml, plain, read_yaml
+from speechbrain_ext.utils.yaml_trees import (
+    find_yaml,
+    plain,
+    read_yaml,
+    resolve,
+)
 
 DATA, MODEL, LEARNING = "data", "model", "learning"
 LABELS, RUN, WATCH = "labels", "run", "validation"
@@ -118,6 +123,14 @@ class ModelSettings(Settings):
     embedder: dict[str, Any] = setting(
         {}, "values to change in the embedder's YAML", group=MODEL
     )
+    trust_yaml: bool = setting(
+        False,
+        "true trains an embedder of classes that no installed package names "
+        "as a plug-in, for yourself alone; false refuses it at the start, as "
+        "it could not be exported",
+        decides=False,
+        group=MODEL,
+    )
 
     def check_together(self) -> None:
         """Raise InputError for values that contradict each other."""
@@ -197,10 +210,32 @@ class ModelSettings(Settings):
         if self.encoder_source:
             _check_source(self.encoder_source)
 
+    def unknown_classes(self) -> list[str]:
+        """Return classes of the embedder that are loaded only if trusted."""
+        # It imports torch, for which no help waits.
+        from speechbrain_ext.models.safe_modules import unknown_classes
+
+        return unknown_classes(resolve(self.embedder_yaml, self.embedder))
+
+    def check_modules(self) -> None:
+        """Raise InputError if what is trained could not be exported."""
+        # It imports torch, and settings are read without.
+        from speechbrain_ext.models.safe_modules import check_trainable
+
+        if not self.trust_yaml:
+            check_trainable(self.embedder_yaml, self.embedder)
+
     @property
     def encoder_source(self) -> str | None:
         """Source of the pre-trained encoder, if the embedder has one."""
         return self.embedder_values.get("encoder_source") or None
+
+    @property
+    def hub_encoder(self) -> str | None:
+        """Id on the hub of the pre-trained encoder; None if it is a file."""
+        source = self.encoder_source
+        is_local = source and (source.endswith(".pt") or Path(source).exists())
+        return None if is_local else source
 
     @property
     def embedder_values(self) -> dict[str, Any]:

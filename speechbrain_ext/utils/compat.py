@@ -69,3 +69,16 @@ ATTENTION_PARTS = (
     "num_heads dropout num_buckets max_distance k_proj v_proj q_proj out_proj "
     "gru_rel_pos_const gru_rel_pos_linear rel_attn_embed"
 ).split()
+
+
+def without_noise(pooling: Any) -> None:
+    """Stop SpeechBrain's ``StatisticsPooling`` adding noise to its means.
+
+    Its noise, of some 1e-5, makes each embedding of an x-vector another.
+
+    Arguments
+    ---------
+    pooling : speechbrain.nnet.pooling.StatisticsPooling
+        Changed in place.
+    """
+    pooling._get_gauss_noise = torch.zeros

@@ -192,6 +192,28 @@ def move_synced(part: PathLike, path: PathLike) -> None:
     _sync(Path(path).parent)
 
 
+def copy_file(source: PathLike, path: PathLike) -> None:
+    """Copy the content of a file; the copy is whole, or is not there.
+
+    Arguments
+    ---------
+    source : str or os.PathLike
+        The file.
+    path : str or os.PathLike
+        Name of the copy; its folder is created when missing.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "a").write_text("whole")
+    >>> copy_file(folder / "a", folder / "copies" / "a")
+    >>> (folder / "copies" / "a").read_text()
+    'whole'
+    """
+    with atomic_path(path) as part:
+        shutil.copyfile(source, part)
+
+
 def _sync(path: Path) -> None:
     """Wait until the disk has a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -347,7 +369,14 @@ def check_links(folder: PathLike, names: Iterable[str]) -> None:
     if root.parent.name == "snapshots":
         allowed.append(root.parents[1] / "blobs")
     for name in names:
-        found = (root / name).resolve()
+        try:
+            found = (root / name).resolve()
+        # Of Python before 3.13; later ones return it as it is.
+        except RuntimeError:
+            raise InputError(
+                f"{Path(folder) / name} is a link to itself; get the folder "
+                "again"
+            ) from None
         if not any(found.is_relative_to(place) for place in allowed):
             raise InputError(
                 f"{Path(folder) / name} is a link to {found}, outside of its "

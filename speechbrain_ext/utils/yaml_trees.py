@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import difflib
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarfloat import ScalarFloat
 
 from speechbrain_ext.utils.errors import InputError
@@ -24,6 +25,9 @@ from speechbrain_ext.utils.settings import Setting, shown
 from speechbrain_ext.utils.shipped import HPARAMS
 
 BASE = "base"  # key of a YAML that changes another one
+# Lists and maps in each other; the time of the parser grows with the square.
+_DEEPEST = 200
+_LARGEST = 100_000  # values, with those that aliases stand for
 
 
 def find_yaml(name: PathLike, named_in: PathLike | None = None) -> Path:
@@ -89,10 +93,12 @@ def has_base(path: PathLike) -> bool:
 def _read_alone(path: Path) -> CommentedMap:
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not YAML ({error}); correct that line"
         ) from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if not isinstance(tree, CommentedMap):
         raise InputError(f"{path} is not a YAML map; give lines `key: value`")
     return tree
@@ -160,10 +166,53 @@ def tag_of(node: Any) -> str | None:
     return None if tag is None or tag.startswith("tag:yaml.org") else str(tag)
 
 
-def parse_yaml(text: str) -> CommentedMap:
-    """Parse YAML text as a tree with its tags; nothing is built."""
+def parse_yaml(text: str, largest: int = _LARGEST) -> CommentedMap:
+    """Parse YAML text as a tree with its tags; nothing is built.
+
+    Arguments
+    ---------
+    text : str
+        YAML.
+    largest : int
+        The most values that it may have, those that aliases stand for counted.
+
+    Raises
+    ------
+    InputError
+        It has more, or they are nested too deeply.
+    """
+    deepest = max(itertools.accumulate(map(_step, text)), default=0)
+    if deepest > _DEEPEST:
+        raise InputError(
+            f"YAML is {deepest} lists and maps deep; it must be at most "
+            f"{_DEEPEST}; correct its brackets, or get the file again"
+        )
     tree = YAML().load(text)
+    _check_size(tree, largest)
     return CommentedMap() if tree is None else tree
+
+
+def _check_size(tree: Any, largest: int) -> None:
+    """Raise InputError if a tree has more than so many values."""
+    n_found = 0
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        n_found += 1
+        if n_found > largest:
+            raise InputError(
+                f"YAML has more than {largest} values, those that aliases "
+                "stand for counted; this is no file of settings; get it again"
+            )
+        if isinstance(node, dict):
+            waiting += node.values()
+        elif isinstance(node, (list, tuple)):
+            waiting += node
+
+
+def _step(character: str) -> int:
+    """Return what a character adds to the depth of lists and maps."""
+    return (character in "[{") - (character in "]}")
 
 
 def plain(node: Any, tags: bool = False) -> Any:

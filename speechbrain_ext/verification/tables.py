@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from speechbrain_ext.utils.errors import InputError
@@ -257,9 +257,11 @@ def _without_empty_columns(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def render_table(
-    results: Sequence[Result], yardsticks: Sequence[Yardstick] = ()
+    results: Sequence[Result],
+    yardsticks: Sequence[Yardstick] = (),
+    without: Collection[str] = (),
 ) -> str:
-    """Render `tables` as Markdown.
+    """Render `tables` as Markdown, without columns that are named.
 
     Example
     -------
@@ -277,6 +279,9 @@ def render_table(
     """
     parts = []
     for heading, rows in tables(results, yardsticks).items():
+        rows = [
+            {k: v for k, v in row.items() if k not in without} for row in rows
+        ]
         lines = [f"## {heading}", "", _line(rows[0])]
         lines.append("|" + "---|" * len(rows[0]))
         lines += [_line(row.values()) for row in rows]

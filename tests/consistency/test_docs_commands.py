@@ -9,13 +9,13 @@ from house import DRIVER, ROOT, recipe_of, recipes
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext import __main__ as sbext
+from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.experiment.debug_plan import debug_plan, debug_values
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.plan import longest_plan
 from speechbrain_ext.experiment.plan_check import check_plan
 from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.experiment.settings import RunRounds
-from speechbrain_ext.inference.arguments import parser_of
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.yaml_trees import find_yaml
 

@@ -7,10 +7,10 @@ import itertools
 import re
 
 import pytest
-from bad_values import asked_for, required
 from house import PACKAGE, ROOT, leaves, recipe_of, recipes
 from speechbrain.utils.run_opts import RunOptions
 
+from benchmarks.bad_values import asked_for, required
 from speechbrain_ext.experiment.leaf import read_leaf
 from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,

@@ -11,7 +11,9 @@ import re
 import sys
 
 import pytest
-from bad_values import (
+from house import leaves, recipe_of, recipes
+
+from benchmarks.bad_values import (
     asked_for,
     option,
     out_of_range,
@@ -19,8 +21,6 @@ from bad_values import (
     wrong_arguments,
     wrong_types,
 )
-from house import leaves, recipe_of, recipes
-
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.experiment.recipe_settings import (
     RECIPE_SETTINGS,

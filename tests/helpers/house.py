@@ -13,11 +13,19 @@ PLANS = (
     "minivox_wavlm",
     "minivox_whisper",
     "minivox_whisper_extra",
+    "minivox_whisper_mhfa",
     "minivox_whisper_tuned",
     "voxceleb",
 )
 # What plans are made of, beside them.
-PLAN_PARTS = ("base", "small", "minivox_corpus", "minivox_recogniser", "debug")
+PLAN_PARTS = (
+    "base",
+    "small",
+    "minivox_corpus",
+    "minivox_recogniser",
+    "minivox_after_whisper",
+    "debug",
+)
 
 
 def recipes() -> dict[str, Path]:

@@ -380,6 +380,8 @@ def test_scores_that_a_user_cannot_reproduce_are_refused(
         ({"embeddings_folder": "nowhere"}, "nowhere"),
         ({"datasets": "abc"}, "datasets is 'abc'; it must be a list"),
         ({"datasets": 5}, "datasets is 5; it must be a list"),
+        ({"base_models": ["my model"]}, "base_models has 'my model'; an id"),
+        ({"languages": ["English"]}, "languages has 'English'; a language"),
         ({"datasets": ["my voices"]}, "datasets has 'my voices'; an id"),
         ({"title": 5}, "title is 5; it must be text"),
         ({"title": "a\n---\nb"}, "title is .*one line"),

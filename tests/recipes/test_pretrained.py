@@ -33,4 +33,6 @@ def test_two_files_are_verified_by_one_command_without_a_network(model):
 def test_its_card_has_its_rows_and_it_is_small(model):
     card = (model / "README.md").read_text("utf-8")
     assert "EER" in card and "dev_all" in card
+    assert "base_model:\n- openai/whisper-tiny.en\nlanguage:\n- en\n" in card
+    assert "python -m pip install ." in card
     assert sum(path.stat().st_size for path in model.iterdir()) < LARGEST

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -192,3 +193,18 @@ def test_a_shipped_model_verifies_by_its_name(installed, tmp_path):
     done = run_installed(installed, tmp_path, *words, "--device=cpu")
     assert done.returncode == 0, done.stderr
     assert "same speaker: probability of one speaker" in done.stdout
+
+
+def test_ctrl_c_while_a_recipe_imports_is_one_line(monkeypatch, capsys):
+    """Importing torch takes seconds, in which many change their mind."""
+
+    def import_slowly(script, run_name):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sbext.runpy, "run_path", import_slowly)
+    monkeypatch.setattr(sys, "argv", ["sbext", "train-dino"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as stop:
+        sbext.program()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.startswith("stopped by SIGINT; nothing was")

@@ -54,6 +54,14 @@ def test_a_missing_file_is_named(tmp_path, name):
     assert name in message_of(tmp_path)
 
 
+@pytest.mark.parametrize("kind", [str, bool, "S4", complex])
+def test_an_array_that_is_not_of_numbers_is_refused(tmp_path, kind):
+    """Words ended in numpy's TypeError, three modules away."""
+    write(tmp_path)
+    np.save(tmp_path / "embeddings.npy", np.zeros((4, 2)).astype(kind))
+    assert "embeddings are numbers" in message_of(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"not numpy", None])
 def test_the_error_for_a_broken_file_says_to_extract_again(tmp_path, content):
     path = write(tmp_path) / "embeddings.npy"

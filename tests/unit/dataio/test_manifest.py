@@ -127,6 +127,17 @@ def test_an_empty_file_is_no_manifest(tmp_path, text):
         read_manifest(tmp_path / "train.csv", "utterances")
 
 
+@pytest.mark.parametrize("at", ["ID", "wav"])
+def test_a_zero_byte_is_damage_and_no_name(tmp_path, at):
+    """A disk's zeros became part of an ID, and were trained on."""
+    row = _GOOD if at == "ID" else _GOOD.replace(".wav", "\0wav")
+    if at == "ID":
+        row = f"\0{row}"
+    write_text(tmp_path / "train.csv", _HEADER + row)
+    with pytest.raises(InputError, match=f"{at}.* has a zero byte"):
+        read_manifest(tmp_path / "train.csv", "utterances")
+
+
 def test_a_ragged_file_is_no_manifest(tmp_path):
     write_text(tmp_path / "train.csv", _HEADER + _GOOD + "a,b,c,d,e,f,g\n")
     with pytest.raises(InputError, match="train.csv is not a CSV manifest"):

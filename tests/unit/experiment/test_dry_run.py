@@ -124,6 +124,45 @@ def test_what_would_stop_a_later_step_is_found_first(tmp_path, sets, message):
     assert all(line.count("; ") >= 2 for line in found)
 
 
+OWN = "base: embedders/ecapa.yaml\nembedding_model: !new:torch.nn.Flatten {}\n"
+
+
+@pytest.mark.parametrize(
+    ("stages", "export", "message"),
+    [
+        (["train"], True, "give stages.train.set.trust_yaml=True"),
+        (["train", "trusted", "extract"], True, "the plan export: false"),
+        (["train", "trusted", "extract"], False, None),
+        # The exported model has nothing of the bootstrap's.
+        (["bootstrap", "trusted", "extract"], True, None),
+        (["bootstrap"], False, "torch.nn.Flatten"),
+    ],
+)
+def test_a_network_that_could_not_be_exported_is_found_before_the_first_step(
+    tmp_path, stages, export, message
+):
+    (tmp_path / "own.yaml").write_text(OWN)
+    values = {"embedder_yaml": str(tmp_path / "own.yaml"), "embedder": {}}
+    values["trust_yaml"] = "trusted" in stages
+    plan = load_plan(
+        read_plan(
+            "quickstart",
+            output_folder=str(tmp_path / "exp"),
+            stages={
+                stages[0]: {"set": values},
+                "extract": {"set": {"trust_yaml": "extract" in stages}},
+            },
+            round_init=None,
+            n_clusters=20,
+            export=export,
+        )
+    )
+    found = find_problems(plan, check_plan(plan), 500)
+    lines = [line for line in found if "Flatten" in line]
+    assert len(lines) == (message is not None), found
+    assert all(message in line for line in lines), lines
+
+
 def whisper_plan(tmp_path, **changes):
     given = {"output_folder": str(tmp_path), "data_folder": str(tmp_path)}
     return load_plan(read_plan("minivox_whisper", **given, **changes))
@@ -134,6 +173,38 @@ def test_an_encoder_that_is_not_there_is_found_before_the_first_step(tmp_path):
     found = find_problems(plan, check_plan(plan), 50)
     lines = [line for line in found if "encoder_source is " in line]
     assert len(lines) == 1 and "nowhere.pt" in lines[0]
+
+
+def test_a_class_of_the_users_own_must_be_trusted_by_all_that_load_it(tmp_path):
+    """A bootstrap of hours was trained; the extraction then refused it."""
+    (tmp_path / "own.yaml").write_text(
+        "base: embedders/ecapa.yaml\n"
+        "embedding_model: !new:torch.nn.Sequential\n"
+    )
+
+    def problems(**changes):
+        stages = {
+            kind: {
+                "set": {
+                    "embedder_yaml": str(tmp_path / "own.yaml"),
+                    "trust_yaml": True,
+                }
+            }
+            for kind in ("bootstrap", "train")
+        }
+        stages |= changes.pop("stages", {})
+        given = {"output_folder": str(tmp_path), "embedder": {}}
+        plan = read_plan("quickstart", **given, **changes, stages=stages)
+        plan = load_plan(plan)
+        found = find_problems(plan, check_plan(plan), 50)
+        return [line for line in found if "torch.nn.Sequential" in line]
+
+    line = problems(whiten_scores=0.5)[0]
+    assert "stages.extract.set.trust_yaml: true" in line
+    trusting = {"extract": {"set": {"trust_yaml": True}}}
+    line = problems(stages=trusting, whiten_scores=0.5)[-1]
+    assert "stages.whiten.set.trust_yaml: true, export: false" in line
+    assert not problems(stages=trusting, export=False)
 
 
 def test_weights_of_a_fitted_encoder_are_no_start_of_another_model(tmp_path):

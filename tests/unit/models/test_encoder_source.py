@@ -44,6 +44,37 @@ def test_a_missing_file_is_named(folder, lost, message):
         check_source(folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "1.safetensors", "notes.bin"])
+def test_a_link_that_leaves_the_folder_is_refused(
+    folder, tmp_path_factory, name
+):
+    """What somebody packed could name any file of this machine."""
+    outside = tmp_path_factory.mktemp("outside") / "a"
+    outside.write_text("{}")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(outside)
+    with pytest.raises(InputError, match=f"{name} is a link to .*outside"):
+        check_source(folder)
+
+
+def test_an_index_names_no_file_above_its_folder(folder):
+    (folder / INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}')
+    (folder.parent / "x.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match="x.safetensors.* outside of its"):
+        check_source(folder)
+
+
+def test_the_hubs_cache_of_links_is_no_fault(folder, tmp_path):
+    snapshot = tmp_path / "m" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "m" / "blobs").mkdir()
+    for path in [each for each in folder.iterdir() if each.is_file()]:
+        blob = tmp_path / "m" / "blobs" / path.name
+        path.rename(blob)
+        (snapshot / path.name).symlink_to(blob)
+    check_source(snapshot)
+
+
 def test_an_empty_file_of_weights_is_no_file(folder):
     (folder / "1.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match="lacks 1.safetensors"):

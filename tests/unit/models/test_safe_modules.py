@@ -1,6 +1,7 @@
 """Modules as data: known classes, nothing run, nothing fetched."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from speechbrain_ext.models.safe_modules import (
     KNOWN,
     MODULES,
     build_modules,
+    check_node,
+    check_trainable,
     describe_modules,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -32,6 +35,12 @@ PARTS = {
     "ecapa": ECAPA,
     "ecapa_512": ECAPA,
     "ecapa_512_40mel": ECAPA,
+    "resnet": {
+        "channels": [8, 8, 16, 16],
+        "blocks": [1, 1, 1, 1],
+        "embedding_size": 8,
+    },
+    "xvector": {"channels": [8, 8, 8, 8, 16], "embedding_size": 8},
     "encoder_mhfa": {**RANDOM, **HEADS},
     "encoder_camhfa": {**RANDOM, **HEADS},
     "encoder_ecapa": {**RANDOM, **ECAPA},
@@ -351,3 +360,75 @@ def test_a_class_of_the_user_can_be_allowed(monkeypatch):
     described = {**dict.fromkeys(MODULES, RAW), MODULES[2]: node}
     found = build_modules(described, {})
     assert isinstance(found[MODULES[2]], torch.nn.Identity)
+
+
+# Classes of an installed package.
+
+
+NET = "voice_net.Net"
+
+
+def with_net(name=NET):
+    return {**dict.fromkeys(MODULES, RAW), MODULES[2]: {"!": f"!new:{name}"}}
+
+
+def test_a_class_that_a_package_names_can_be_built(plug_in):
+    plug_in("voice_net")
+    weights = {"linear.weight": torch.ones(8, 40), "linear.bias": torch.ones(8)}
+    net = build_modules(with_net(), weights)[MODULES[2]]
+    assert type(net).__module__ == "voice_net"
+    assert torch.equal(net.linear.bias, torch.ones(8))
+
+
+@pytest.mark.parametrize("name", ["voice_net.Other", "voice_net.torch.nn.Net"])
+def test_no_other_class_of_that_package_can_be_built(plug_in, name):
+    plug_in("voice_net")
+    with pytest.raises(InputError, match="nor of a plug-in; install the"):
+        build_modules(with_net(name), {})
+    assert "voice_net" not in sys.modules
+
+
+def test_a_package_is_not_imported_before_a_model_names_it(plug_in):
+    plug_in("voice_net")
+    published("ecapa")
+    check_node(with_net()[MODULES[2]], "!new")
+    assert "voice_net" not in sys.modules
+
+
+def test_without_the_package_the_way_out_is_to_install_it():
+    with pytest.raises(InputError, match="voice_net.Net.*install the") as error:
+        build_modules(with_net(), {})
+    assert len(str(error.value).splitlines()) == 1
+
+
+def own(folder, model, more=""):
+    path = folder / "own.yaml"
+    path.write_text(
+        f"base: embedders/ecapa.yaml\nembedding_model: !new:{model}\n{more}"
+    )
+    return path
+
+
+def test_a_class_that_could_not_be_exported_is_refused_by_its_yaml(tmp_path):
+    message = "own.yaml; its embedding_model has '!new:torch.nn.Flatten'.*give "
+    with pytest.raises(InputError, match=message + "--trust_yaml=True"):
+        check_trainable(own(tmp_path, "torch.nn.Flatten"), {})
+
+
+def test_a_class_as_an_argument_is_refused_by_its_yaml(tmp_path):
+    more = "    activation: !name:speechbrain.lobes.features.Fbank\n"
+    with pytest.raises(InputError, match="out of place.*--trust_yaml"):
+        check_trainable(own(tmp_path, NAME, more), {})
+
+
+def test_a_yaml_without_modules_is_refused(tmp_path):
+    path = tmp_path / "none.yaml"
+    path.write_text("n_mels: 80\n")
+    with pytest.raises(InputError, match="has .*under modules; begin it with"):
+        check_trainable(path, {})
+
+
+def test_a_plug_in_and_an_encoder_to_fetch_can_be_trained(plug_in, tmp_path):
+    plug_in("voice_net")
+    check_trainable(own(tmp_path, NET), {})
+    check_trainable("embedders/encoder_mhfa.yaml", {"encoder_source": "a/b"})

@@ -1,8 +1,11 @@
 """Two runs side by side: what they share, what differs, which is better."""
 
+from pathlib import Path
+
 import pytest
 from run_steps import BOOTSTRAP, ROUND1, TOPLINE, with_scores
 
+from speechbrain_ext import __main__ as sbext
 from speechbrain_ext.report.compare_runs import (
     compare_runs,
     main,
@@ -70,8 +73,14 @@ def test_runs_of_other_trials_do_not_compare(runs, tmp_path):
 
 def test_the_command_prints_the_page(runs, tmp_path, capsys):
     page = str(tmp_path / "both.html")
-    main([str(runs[0]), str(runs[1]), "--page", page])
+    words = [str(runs[0]), str(runs[1]), "--page", page]
+    main(words)
     assert capsys.readouterr().out == f"page: {page}\n"
+    text = Path(page).read_text()
+    Path(page).unlink()
+    sbext.main(["compare", *words])
+    assert capsys.readouterr().out == f"page: {page}\n"
+    assert Path(page).read_text() == text
 
 
 def test_a_folder_that_holds_no_run_is_refused(runs, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import speechbrain as sb
 import torch
 from house import PACKAGE, ROOT
+from speechbrain.nnet.pooling import StatisticsPooling
 from tiny_wavlm import TINY
 from tiny_whisper import TINY as TINY_WHISPER
 from transformers import AutoConfig, AutoModel
@@ -164,3 +165,12 @@ def test_whisper_has_the_parts_that_are_called():
 def test_wavlm_attention_has_the_weights_that_are_taken_over():
     attention = WavLMAttention(embed_dim=8, num_heads=2)
     assert not parts_missing(attention, compat.ATTENTION_PARTS)
+
+
+def test_statistics_pooling_without_noise_gives_mean_and_deviation():
+    pooling = StatisticsPooling()
+    x = torch.randn(2, 9, 3)
+    assert not torch.equal(pooling(x), pooling(x))
+    compat.without_noise(pooling)
+    expected = torch.cat([x.mean(1), x.std(1) + 1e-5], dim=1)
+    assert torch.equal(pooling(x)[:, 0], expected)

@@ -17,6 +17,8 @@ from small_disk import small_disk
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     atomic_path,
+    check_links,
+    copy_file,
     move_synced,
     read_json,
     read_json_object,
@@ -26,6 +28,7 @@ from speechbrain_ext.utils.files import (
     write_json,
     write_text,
 )
+from speechbrain_ext.utils.shipped import PACKAGE
 
 _KILLED_WHILE_WRITING = """
 import os, signal, sys
@@ -188,6 +191,36 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     (before, part), *after = calls
     assert before == "sync" and part.startswith(".a.part")
     assert after == [("move", "a"), ("sync", tmp_path.name)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_copy_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """Result files of a run were copied, and empty after a power cut."""
+    (tmp_path / "a").write_text("x")
+    calls = recorded(monkeypatch)
+    copy_file(tmp_path / "a", tmp_path / "b")
+    (before, part), *after = calls
+    assert before == "sync" and part.startswith(".b.part")
+    assert after == [("move", "b"), ("sync", tmp_path.name)]
+
+
+def test_a_link_to_itself_is_named(tmp_path):
+    """Python's RuntimeError was taken for a fault of the program."""
+    (tmp_path / "config.json").symlink_to("config.json")
+    try:
+        check_links(tmp_path, ["config.json"])
+    except InputError as error:
+        assert "config.json is a link to itself" in str(error)
+    else:
+        # Later Pythons resolve it to where it is; reading it fails, then.
+        assert sys.version_info >= (3, 13)
+
+
+def test_no_other_module_copies_files():
+    """Scripts and results were copied by shutil, which syncs nothing."""
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "files.py":
+            assert "shutil.copy" not in path.read_text("utf-8"), path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")

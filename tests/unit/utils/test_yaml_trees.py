@@ -126,6 +126,32 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path, text):
         read_yaml(leaf(tmp_path, text))
 
 
+@pytest.mark.parametrize("content", [b"a: \xe9\n", b"a: \0\n", b"a: \x07\n"])
+def test_bytes_that_yaml_cannot_have_are_named(tmp_path, content):
+    (tmp_path / "recipe.yaml").write_bytes(content)
+    with pytest.raises(InputError, match="recipe.yaml is not YAML"):
+        read_yaml(tmp_path / "recipe.yaml")
+
+
+def test_a_yaml_of_aliases_of_aliases_is_refused_at_once(tmp_path):
+    """Ten lines that stand for billions of values kept a recipe busy."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
+    ]
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="bomb.yaml: YAML has more than"):
+        read_yaml(tmp_path / "bomb.yaml")
+
+
+@pytest.mark.parametrize("opened", ["[", "{a: "])
+def test_a_yaml_of_thousands_of_brackets_is_refused_at_once(tmp_path, opened):
+    """A hundred thousand of them kept a command busy for minutes."""
+    (tmp_path / "deep.yaml").write_text(opened * 100_000)
+    with pytest.raises(InputError, match="deep.yaml: .* 100000 lists and maps"):
+        read_yaml(tmp_path / "deep.yaml")
+
+
 def test_plain_values_keep_their_types():
     tree = parse_yaml("a: 1\nb: 0.5\nc: [yes, null]\nd: {e: 'x'}\nf: False\n")
     values = plain(tree)
