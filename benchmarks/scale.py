@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +236,9 @@ class Cell:
 
     def prepare(self, stage: str) -> None:
         """Write what a stage reads."""
-        if stage.startswith(("manifest_re", "row", "label", "churn")):
+        if stage == "manifest_read" and not self.train.exists():
+            self.manifest_write()
+        if stage.startswith(("manifest_rer", "row", "label", "churn")):
             self.manifest()
         if stage in ("embeddings_join", "k_means", "label_making", "as_norm"):
             self.embeddings()
@@ -409,6 +411,26 @@ def summary(cells: dict[int, dict[str, float]]) -> dict[str, Any]:
     }
 
 
+def report_of(
+    cells: dict[str, dict[int, dict[str, float]]], dimension: int
+) -> dict[str, Any]:
+    """Return the report of what was measured so far."""
+    return {
+        "kind": "benchmark",
+        "what": "stages that handle rows: time, memory and disk",
+        "dimension": dimension,
+        "n_centroids": N_CENTROIDS,
+        "n_cohort": N_COHORT,
+        "how": "far sizes that were not measured follow the largest two",
+        "cells": {
+            stage: {str(n): found[n] for n in sorted(found)}
+            for stage, found in cells.items()
+        },
+        "stages": {stage: summary(found) for stage, found in cells.items()},
+        **machine("cpu"),
+    }
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse sizes, stages and places."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -446,22 +468,8 @@ def main(argv: list[str] | None = None) -> None:
                 found["disk_mb"] = round(files_mb(folder) - before, 2)
                 cells.setdefault(stage, {})[n_rows] = found
                 print(f"{stage} {n_rows:,}: {found}", flush=True)
+                write_json(output, report_of(cells, arguments.dimension))
             shutil.rmtree(folder)
-    report = {
-        "kind": "benchmark",
-        "what": "stages that handle rows: time, memory and disk",
-        "dimension": arguments.dimension,
-        "n_centroids": N_CENTROIDS,
-        "n_cohort": N_COHORT,
-        "how": "far sizes that were not measured follow the largest two",
-        "cells": {
-            stage: {str(n): found[n] for n in sorted(found)}
-            for stage, found in cells.items()
-        },
-        "stages": {stage: summary(found) for stage, found in cells.items()},
-        **machine("cpu"),
-    }
-    write_json(output, report)
     print(f"written: {output}")
 
 

@@ -1,4 +1,4 @@
-"""Columns of text are arrays of strings; in files they equal those in memory."""
+"""Columns of text are arrays of strings, and in files as in memory."""
 
 import numpy as np
 import pandas as pd
