@@ -32,15 +32,16 @@ from speechbrain_ext.utils.keyed_random import crop_keys
 from speechbrain_ext.utils.provenance import versions
 
 
-def make_sounds(folder: Path) -> None:
+def make_sounds(folder: Path, n_files: int = 20) -> None:
     """Make a folder of noises of 10 s and rooms of 0.1 to 1 s."""
     generator = np.random.default_rng(0)
     for kind in ("noise", "music", "speech", "rir"):
         (folder / kind).mkdir()
-        for number in range(20):
+        for number in range(n_files):
             wav = generator.normal(size=160_000) / 8
             if kind == "rir":
-                seconds = 0.1 + 0.9 * number / 19  # time to decay by 60 dB
+                # Time to decay by 60 dB.
+                seconds = 0.1 + 0.9 * number / (n_files - 1)
                 wav = wav[:16_000] * 10 ** (
                     -3 * np.arange(16_000) / (16_000 * seconds)
                 )

@@ -325,7 +325,7 @@ def reason_of(program: str, name: str) -> str | None:
 def import_all(recipes: Iterable[str]) -> None:
     """Import what recipes and commands do, so that their forks need not."""
     os.environ.update(launch.recipe_environment())
-    commands = [f"{_SBEXT}.inference.{name}" for name in PROGRAMS]
+    commands = [f"{_SBEXT}.{module}" for module in PROGRAMS.values()]
     recipes = [f"recipes.{recipe}" for recipe in recipes]
     for name in (*launch._IMPORTED, *commands, *recipes):
         importlib.import_module(name)

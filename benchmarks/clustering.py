@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import pandas as pd
 import torch
@@ -315,7 +314,6 @@ def main(argv: list[str] | None = None) -> None:
         "what": "clustering of synthetic embeddings of 256 dimensions",
         **report,
         "device": DEVICE,
-        "faiss_gpus": faiss.get_num_gpus(),
         "processor": platform.machine(),
         "n_cores": os.cpu_count(),
         "n_threads": torch.get_num_threads(),

@@ -33,8 +33,10 @@ from speechbrain_ext.dataio.manifest import (
     SAMPLE_RATE,
     Manifest,
     read_manifest,
+    select,
     write_manifest,
 )
+from speechbrain_ext.dataio.samplers import draw_of_each
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.models.embedder_folder import load_embedder
 from speechbrain_ext.models.extraction import (
@@ -83,15 +85,24 @@ def assemble(
     return ["embeddings.csv", *(names[key] for key in found)]
 
 
+def read_utterances(settings: ExtractEmbeddings) -> Manifest:
+    """Read the utterances to embed: all, or some of each pseudo-speaker."""
+    most = settings.max_per_speaker
+    kind = "utterances" if most is None else "pseudo_labels"
+    manifest = read_manifest(settings.annotation, kind, settings.data_folder)
+    if most is None:
+        return manifest
+    drawn = draw_of_each(manifest.spk_id, most, settings.seed)
+    return select(manifest, drawn)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Embed the utterances of a manifest and write the embeddings."""
     recipe = RecipeRun(__file__, ExtractEmbeddings, argv)
     settings = recipe.settings
     if recipe.is_done(settings.inputs()):
         return
-    manifest = read_manifest(
-        settings.annotation, "utterances", settings.data_folder
-    )
+    manifest = read_utterances(settings)
     check_audio(manifest)
     folder = recipe.folder / "chunks"
     extract(recipe, manifest, folder)

@@ -26,6 +26,8 @@ import functools
 import logging
 
 import numpy as np
+import torch
+from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_ext.clustering.churn import (
     churn_statistics,
@@ -37,8 +39,9 @@ from speechbrain_ext.clustering.cleaning import (
     drop_statistics,
     reasons_to_drop,
 )
-from speechbrain_ext.clustering.k_means import cluster_means, kmeans
-from speechbrain_ext.clustering.label_files import write_labels, write_summary
+from speechbrain_ext.clustering.cluster_rows import cluster_means
+from speechbrain_ext.clustering.k_means import kmeans
+from speechbrain_ext.clustering.label_files import write_files
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
     fit,
@@ -65,7 +68,8 @@ from speechbrain_ext.dataio.embedding_files import (
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
-from speechbrain_ext.utils.distributed import from_first_process
+from speechbrain_ext.utils.devices import checked_device
+from speechbrain_ext.utils.distributed import gathered_rows, own_rows
 from speechbrain_ext.utils.vectors import large_array, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
@@ -108,8 +112,10 @@ def make_labels(
 ) -> None:
     """Cluster unit embeddings [N, D]; write labels and statistics."""
     settings: MakePseudoLabels = recipe.settings
-    labels, choice = cluster(x, settings)
-    found = fit(x, labels, cluster_means(x, labels, labels.max() + 1))
+    device = checked_device(recipe.options.device)
+    labels, choice = cluster(x, settings, device)
+    means = cluster_means(x, labels, labels.max() + 1)
+    found = fit(x, labels, means, device)
     reason = reasons_to_drop(
         labels,
         found.margin,
@@ -120,14 +126,13 @@ def make_labels(
     if swallowed := swallowed_by_one(labels):
         logger.warning(swallowed)
     statistics = measure(labels, found, reason, speakers)
-    statistics.update(agreements(x, labels, previous, settings))
+    statistics.update(agreements(x, labels, previous, settings, device))
     for line in labels_in_words(statistics):
         logger.info(line)
     summary = {"statistics": statistics, "parameters": settings.record()}
-    given = (recipe.folder, train, labels, found, reason)
-    names = from_first_process(write_labels, *given)
-    names += from_first_process(
-        write_summary, recipe.folder, labels, found, reason, summary, choice
+    names = run_on_main(
+        write_files,
+        [recipe.folder, train, labels, found, reason, summary, choice],
     )
     recipe.finish(names, true_labels=False, **statistics)
 
@@ -152,9 +157,11 @@ def unit_embeddings(
 
 
 def cluster(
-    x: np.ndarray, settings: MakePseudoLabels
+    x: np.ndarray, settings: MakePseudoLabels, device: torch.device
 ) -> tuple[np.ndarray, Choice | None]:
     """Cluster unit embeddings, on one level or two.
+
+    Processes of torchrun share the work of k-means.
 
     Returns the cluster of each [N], and how their number was chosen, None
     where it was given.
@@ -162,19 +169,22 @@ def cluster(
     leaves = x
     leaf_of: np.ndarray | None = None
     if settings.n_centroids is not None:
-        leaves, leaf_of, _ = kmeans(
-            x,
+        leaves, own_leaf, _ = kmeans(
+            x[own_rows(len(x))],
             settings.n_centroids,
             seed=settings.seed,
             n_iterations=settings.n_iterations,
             n_restarts=settings.n_restarts,
             assignment=settings.assignment,
+            device=device,
+            shared=True,
         )
+        leaf_of = gathered_rows(own_leaf)
     weights = None
     # Without k-means each leaf is an utterance and all weigh alike.
     if settings.weighted and leaf_of is not None:
         weights = np.bincount(leaf_of)
-    tree = ward_tree(leaves, weights)
+    tree = ward_tree(leaves, weights, device)
     choice, n_clusters = None, settings.n_clusters
     if n_clusters == "auto":
         choice = choose_n_clusters(
@@ -186,6 +196,7 @@ def cluster(
             settings.n_clusters_range,
             settings.cosine_threshold,
             settings.seed,
+            device,
         )
         n_clusters = choice.n_clusters
     labels = cut_tree(tree, n_clusters)
@@ -215,6 +226,7 @@ def agreements(
     labels: np.ndarray,
     previous: tuple[np.ndarray, TextColumn] | None,
     settings: MakePseudoLabels,
+    device: torch.device,
 ) -> dict[str, float]:
     """Compare the clusters with another seed's and the previous round's."""
     statistics: dict[str, float] = {}
@@ -224,7 +236,7 @@ def agreements(
             seed=settings.stability_seed,
             n_clusters=int(labels.max()) + 1,
         )
-        again, _ = cluster(x, other)
+        again, _ = cluster(x, other, device)
         statistics.update(stability_statistics(labels, again))
     if previous is not None:
         rows, clusters = previous

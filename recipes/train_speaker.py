@@ -157,7 +157,7 @@ class SpeakerBrain(TrainingBrain):
         self, outputs: torch.Tensor, objective: Objective
     ) -> dict[str, float]:
         """Return this process's loss."""
-        return {"loss": objective.loss.item()}
+        return {"loss": self.step_loss}
 
     def epoch_statistics(self, epoch: int, loss: float) -> dict[str, float]:
         """Return the loss, the gate's statistics and the validation error."""

@@ -1,6 +1,7 @@
 """One thread for all tests: two workers on two cores, and same sums."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,9 @@ from plug_in_package import write_package
 torch.set_num_threads(1)
 # For the processes that tests start, however pytest itself was started.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A script starts what runs in its background with Ctrl-C ignored. Tests, and
+# the processes that they start, have it as in a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from speechbrain_ext.augment.sound_bank import (
     read_folder,
     trim_response,
 )
+from speechbrain_ext.utils.devices import moved_together
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.keyed_random import uniforms
@@ -203,26 +204,43 @@ class Augment(torch.nn.Module):
         draws = self.draw(keys)
         if self.rirs.samples.device != wavs.device:
             self.to(wavs.device)
+        plan = self._plan(draws)
+        # One transfer: a GPU would wait for each of many.
+        there = moved_together([a for part in plan for a in part], wavs.device)
+        numbers = iter(there)
+        wet, *mixes, filtered = ([next(numbers) for _ in part] for part in plan)
         out = wavs.clone()
-        rows = np.flatnonzero(draws.rir >= 0)
-        if len(rows):  # the FFT of an empty batch is an error
-            place = torch.from_numpy(rows).to(wavs.device)
-            rirs = self.rirs.whole(draws.rir[rows])
-            out[place] = reverberate(out[place], rirs)
-        for kind, bank in self.added.items():
-            rows = np.flatnonzero(draws.kind == kind)
-            place = torch.from_numpy(rows).to(wavs.device)
-            of = draws.of(rows)
-            snr = torch.from_numpy(of.snr).to(wavs)
-            sounds = mix(bank, of, wavs.shape[1])
-            out[place] = add_at_snr(out[place], sounds, snr)
-        rows = np.flatnonzero(draws.filtered)
-        if len(rows):
-            place = torch.from_numpy(rows).to(wavs.device)
-            gains = responses(draws.response[rows], self.filter_db)
-            response = torch.from_numpy(gains).to(wavs)
-            out[place] = apply_responses(out[place], response)
+        if wet:
+            place, rir = wet
+            out[place] = reverberate(out[place], self.rirs.whole(rir))
+        for bank, (place, snr, *talkers) in zip(
+            self.added.values(), mixes, strict=True
+        ):
+            sounds = mix(bank, talkers, len(place), wavs.shape[1])
+            out[place] = add_at_snr(out[place], sounds, snr.to(wavs))
+        if filtered:
+            place, response = filtered
+            out[place] = apply_responses(out[place], response.to(wavs))
         return out
+
+    def _plan(self, draws: Draws) -> list[list[np.ndarray]]:
+        """Return the numbers of each operation: its crops, then its draws.
+
+        First reverberation and last filters, both empty if no crop has them;
+        between them a list for each bank.
+        """
+        rows = np.flatnonzero(draws.rir >= 0)
+        # The FFT of an empty batch is an error.
+        plan = [[rows, draws.rir[rows]] if len(rows) else []]
+        for kind in self.added:
+            rows = np.flatnonzero(draws.kind == kind)
+            plan.append([rows, draws.snr[rows], *_talkers(draws.of(rows))])
+        rows = np.flatnonzero(draws.filtered)
+        filtered = []
+        if len(rows):
+            gains = responses(draws.response[rows], self.filter_db)
+            filtered = [rows, gains]
+        return [*plan, filtered]
 
     def draw(self, keys: np.ndarray) -> Draws:
         """Draw the decisions for each crop from its key alone.
@@ -321,15 +339,29 @@ def _upper_bounds(probabilities: Sequence[float]) -> np.ndarray:
     return bounds / bounds[-1]
 
 
-def mix(bank: SoundBank, draws: Draws, n_frames: int) -> torch.Tensor:
-    """Return sums [B, n_frames] of the recordings drawn for B crops."""
-    total = torch.zeros(len(draws.kind), n_frames, device=bank.samples.device)
-    # One talker of every crop at a time: no atomic additions, and an order
-    # that does not depend on other crops.
+def _talkers(draws: Draws) -> list[np.ndarray]:
+    """Return crops, recordings and beginnings of each talker in turn."""
+    found = []
     for talker in range(draws.n_sounds.max(initial=0)):
         rows = np.flatnonzero(draws.n_sounds > talker)
-        place = torch.from_numpy(rows).to(total.device)
         sound, begin = draws.sound[rows, talker], draws.begin[rows, talker]
+        found += [rows, sound, begin]
+    return found
+
+
+def mix(
+    bank: SoundBank, talkers: list[torch.Tensor], n_crops: int, n_frames: int
+) -> torch.Tensor:
+    """Return sums [n_crops, n_frames] of the recordings drawn for crops.
+
+    ``talkers`` has crops, recordings and beginnings of the first talker, then
+    of the second, and so on.
+    """
+    total = torch.zeros(n_crops, n_frames, device=bank.samples.device)
+    # One talker of every crop at a time: no atomic additions, and an order
+    # that does not depend on other crops.
+    for first in range(0, len(talkers), 3):
+        place, sound, begin = talkers[first : first + 3]
         total[place] += bank.cut(sound, begin, n_frames)
     return total
 

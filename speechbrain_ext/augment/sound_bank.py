@@ -41,11 +41,14 @@ class SoundBank(torch.nn.Module):
     Example
     -------
     >>> bank = SoundBank([torch.full((4,), 0.5), torch.full((3,), -0.5)])
-    >>> bank.cut(np.array([1]), np.array([0.9]), 5)
+    >>> bank.cut(torch.tensor([1]), torch.tensor([0.9]), 5)
     tensor([[-1., -1., -1., -1., -1.]])
     """
 
-    samples: torch.Tensor
+    samples: torch.Tensor  # of all recordings, one after the other
+    gains: torch.Tensor
+    lengths: torch.Tensor
+    starts: torch.Tensor
 
     def __init__(self, wavs: Iterable[torch.Tensor]):
         super().__init__()
@@ -58,24 +61,31 @@ class SoundBank(torch.nn.Module):
             gains.append(float(peak / level) / _LEVEL)
         # Not persistent: sounds do not belong to a model's weights.
         self.register_buffer("samples", torch.cat(pieces), persistent=False)
-        self.gains = np.array(gains, dtype=np.float32)
-        self.lengths = np.array([len(piece) for piece in pieces])
-        self.starts = self.lengths.cumsum() - self.lengths
+        lengths = torch.tensor([len(piece) for piece in pieces])
+        self.longest = int(lengths.max())
+        tables = {
+            "gains": torch.tensor(gains, dtype=torch.float32),
+            "lengths": lengths,
+            "starts": lengths.cumsum(0) - lengths,
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def cut(
-        self, which: np.ndarray, begin: np.ndarray, n_frames: int
+        self, which: torch.Tensor, begin: torch.Tensor, n_frames: int
     ) -> torch.Tensor:
         """Cut recordings at unit RMS; a cut past the end wraps around.
 
         Arguments
         ---------
-        which : np.ndarray
-            Indices of recordings [M].
-        begin : np.ndarray
-            Where in each the cut begins [M], 0 (its start) to 1 (its end).
+        which : torch.Tensor
+            Indices of recordings [M], on the bank's device.
+        begin : torch.Tensor
+            Where in each the cut begins [M], 0 (its start) to 1 (its end),
+            double precision.
         n_frames : int
             Length of a cut.
 
@@ -85,13 +95,13 @@ class SoundBank(torch.nn.Module):
             [M, n_frames], on the bank's device.
         """
         lengths = self.lengths[which]
-        first = (begin * lengths).astype(np.int64)
-        frames = self._column(first) + self._range(n_frames)
-        frames.remainder_(self._column(lengths))
-        frames += self._column(self.starts[which])
-        return self.samples[frames] * self._column(self.gains[which])
+        first = (begin * lengths).long()
+        frames = first[:, None] + self._range(n_frames)
+        frames.remainder_(lengths[:, None])
+        frames += self.starts[which, None]
+        return self.samples[frames] * self.gains[which, None]
 
-    def whole(self, which: np.ndarray) -> torch.Tensor:
+    def whole(self, which: torch.Tensor) -> torch.Tensor:
         """Return whole recordings, zero-padded to the longest of the bank.
 
         The length is not that of the longest of ``which``: results for one
@@ -99,22 +109,19 @@ class SoundBank(torch.nn.Module):
 
         Arguments
         ---------
-        which : np.ndarray
-            Indices of recordings [M].
+        which : torch.Tensor
+            Indices of recordings [M], on the bank's device.
 
         Returns
         -------
         torch.Tensor
             [M, max T_i], on the bank's device.
         """
-        frames = self._range(int(self.lengths.max()))
-        inside = frames < self._column(self.lengths[which])
+        frames = self._range(self.longest)
+        inside = frames < self.lengths[which, None]
         frames = torch.where(inside, frames, 0)
-        found = self.samples[frames + self._column(self.starts[which])]
-        return found * inside * self._column(self.gains[which])
-
-    def _column(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.samples.device)[:, None]
+        found = self.samples[frames + self.starts[which, None]]
+        return found * inside * self.gains[which, None]
 
     def _range(self, n_frames: int) -> torch.Tensor:
         return torch.arange(n_frames, device=self.samples.device)

@@ -25,7 +25,8 @@ from speechbrain_ext.utils.lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "k_means": "cluster_means kmeans",
+        "cluster_rows": "cluster_means",
+        "k_means": "kmeans",
         "n_clusters": "choose_n_clusters",
         "ward": "cut_tree ward_tree",
         "speechbrain_ext.utils.vectors": "unit_rows",

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from speechbrain_ext.dataio.columns import TextColumn
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
-from speechbrain_ext.utils.distributed import gathered_objects, own_span
+from speechbrain_ext.utils.distributed import gathered_objects, own_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
@@ -86,7 +86,7 @@ def overlaps(labels: np.ndarray, previous: np.ndarray) -> coo_array:
     """
     shape = int(labels.max()) + 1, int(previous.max()) + 1
     pairs, counts = [], []
-    own = own_span(len(labels))
+    own = own_rows(len(labels))
     for first in range(own.start, own.stop, _BLOCK):
         rows = slice(first, min(first + _BLOCK, own.stop))
         both = labels[rows].astype(np.int64) * shape[1] + previous[rows]

@@ -125,3 +125,17 @@ def write_summary(
         save_png(figure, folder / "cluster_number.png")
         names.append("cluster_number.png")
     return names
+
+
+def write_files(
+    folder: Path,
+    train: Manifest,
+    labels: np.ndarray,
+    found: Fit,
+    reason: np.ndarray,
+    summary: dict[str, Any],
+    choice: Choice | None,
+) -> list[str]:
+    """Write labels, what is dropped and the summary; return the names."""
+    names = write_labels(folder, train, labels, found, reason)
+    return names + write_summary(folder, labels, found, reason, summary, choice)

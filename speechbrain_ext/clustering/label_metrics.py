@@ -17,11 +17,11 @@ from sklearn.metrics import (
 )
 from sklearn.metrics.cluster import contingency_matrix
 
+from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.terminal import statistics_in_words
-
-_BLOCK = 2**23  # cosines held at once
+from speechbrain_ext.utils.vectors import row_blocks
 
 
 def cluster_sizes(labels: Any) -> np.ndarray:
@@ -114,7 +114,12 @@ class Fit(NamedTuple):
 
 
 @full_precision()
-def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
+def fit(
+    x: np.ndarray,
+    labels: np.ndarray,
+    centroids: np.ndarray,
+    device: str | torch.device | None = None,
+) -> Fit:
     """Compute each utterance's cosine to its own centroid, and its margin.
 
     Arguments
@@ -125,6 +130,8 @@ def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
         Cluster of each [N], 0 to K - 1.
     centroids : numpy.ndarray
         Mean of each cluster [K, D], K of 2 or more.
+    device : str or torch.device, optional
+        Where to compute: a GPU if there is one when None.
 
     Returns
     -------
@@ -139,17 +146,17 @@ def fit(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Fit:
     >>> fit(x, np.array([0, 1]), np.eye(2, dtype=np.float32)).margin.round(2)
     array([1. , 0.2], dtype=float32)
     """
-    directions = torch.nn.functional.normalize(torch.tensor(centroids))
+    device = checked_device(device)
+    directions = torch.tensor(centroids, device=device)
+    directions = torch.nn.functional.normalize(directions)
     found = Fit(*np.empty((2, len(x)), dtype=np.float32))
-    step = max(_BLOCK // len(directions), 1)
-    for first in range(0, len(x), step):
-        rows = slice(first, first + step)
-        cosines = torch.tensor(x[rows]) @ directions.T
-        own_index = torch.as_tensor(labels[rows])[:, None]
+    for rows in row_blocks(len(x), len(directions), device):
+        cosines = torch.tensor(x[rows], device=device) @ directions.T
+        own_index = torch.as_tensor(labels[rows], device=device)[:, None]
         own = cosines.gather(1, own_index)[:, 0]
         cosines.scatter_(1, own_index, -torch.inf)
-        found.cosine[rows] = own.numpy()
-        found.margin[rows] = (own - cosines.amax(dim=1)).numpy()
+        found.cosine[rows] = own.cpu().numpy()
+        found.margin[rows] = (own - cosines.amax(dim=1)).cpu().numpy()
     return found
 
 

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy.signal import find_peaks
 
-from speechbrain_ext.clustering.k_means import cluster_means
+from speechbrain_ext.clustering.cluster_rows import cluster_means
 from speechbrain_ext.clustering.n_clusters_curves import (
     agreement_curve,
     candidates,
@@ -71,6 +72,7 @@ def choose_n_clusters(
     limits: Sequence[int] | None = None,
     cosine_threshold: float = 0.5,
     seed: int = 0,
+    device: str | torch.device | None = None,
 ) -> Choice:
     """Choose the number of clusters by a criterion.
 
@@ -103,6 +105,8 @@ def choose_n_clusters(
         For ``"cosine"``, from -1 to 1.
     seed : int
         Decides halves and sample.
+    device : str or torch.device, optional
+        Where to compute: a GPU if there is one when None.
 
     Returns
     -------
@@ -144,10 +148,10 @@ def choose_n_clusters(
         "gap": gap_curve(tree, numbers),
         "cosine": cosine_curve(tree, leaves, sizes, numbers),
         "silhouette": silhouette_curve(
-            tree, leaves, sizes, x[some], leaf_of[some], numbers
+            tree, leaves, sizes, x[some], leaf_of[some], numbers, device
         ),
         "agreement": agreement_curve(
-            tree, leaves, sizes, weights, numbers, seed
+            tree, leaves, sizes, weights, numbers, seed, device=device
         ),
     }
     answers = _answers(numbers, curves, cosine_threshold)

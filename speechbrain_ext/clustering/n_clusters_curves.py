@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
+from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.vectors import row_blocks
 
@@ -169,6 +170,7 @@ def silhouette_curve(
     sample: np.ndarray,
     leaf_of: np.ndarray,
     numbers: np.ndarray,
+    device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Compute the mean silhouette of a sample, by cosine distance.
 
@@ -191,6 +193,9 @@ def silhouette_curve(
     numbers : numpy.ndarray
         Candidates [C].
 
+    device : str or torch.device, optional
+        Where to compute: a GPU if there is one when None.
+
     Returns
     -------
     numpy.ndarray
@@ -206,15 +211,18 @@ def silhouette_curve(
     ... ).tolist()
     [1.0, 0.5]
     """
-    sums = torch.tensor(leaves).double() * torch.as_tensor(sizes)[:, None]
-    points = torch.tensor(sample)
+    device = checked_device(device)
+    weight = torch.as_tensor(sizes, dtype=torch.float64, device=device)
+    sums = torch.tensor(leaves, device=device).double() * weight[:, None]
+    points = torch.tensor(sample, device=device)
+    leaf = torch.as_tensor(leaf_of, device=device)
     values = []
     for number in tqdm(numbers, desc="silhouette", delay=1):
-        labels = torch.as_tensor(cut_tree(tree, int(number)))
-        total = torch.zeros(int(number), sums.shape[1], dtype=torch.float64)
+        labels = torch.as_tensor(cut_tree(tree, int(number)), device=device)
+        total = sums.new_zeros(int(number), sums.shape[1])
         total.index_add_(0, labels, sums)
-        counts = torch.as_tensor(np.bincount(labels, sizes))
-        own = labels[torch.as_tensor(leaf_of)]
+        counts = torch.bincount(labels, weight)
+        own = labels[leaf]
         values.append(_silhouette(points, own, total.float(), counts.float()))
     return np.array(values)
 
@@ -225,8 +233,8 @@ def _silhouette(
     total: torch.Tensor,
     counts: torch.Tensor,
 ) -> float:
-    score = torch.zeros(len(points))
-    for rows in row_blocks(len(points), len(total)):
+    score = points.new_zeros(len(points))
+    for rows in row_blocks(len(points), len(total), points.device):
         dots = points[rows] @ total.T
         label = own[rows, None]
         inside = dots.gather(1, label)[:, 0]
@@ -247,6 +255,7 @@ def agreement_curve(
     numbers: np.ndarray,
     seed: int,
     n_halvings: int = 2,
+    device: str | torch.device | None = None,
 ) -> np.ndarray:
     """Compute the agreement of clusters from two halves of the leaves.
 
@@ -274,6 +283,8 @@ def agreement_curve(
         Decides the halves.
     n_halvings : int
         Random halvings to take the mean over; each costs half a tree.
+    device : str or torch.device, optional
+        Where to compute: a GPU if there is one when None.
 
     Returns
     -------
@@ -302,7 +313,7 @@ def agreement_curve(
     for _ in range(n_halvings):
         order = generator.permutation(n_leaves)
         halves = [
-            _Half(leaves, sizes, weights, rows)
+            _Half(leaves, sizes, weights, rows, checked_device(device))
             for rows in (
                 np.sort(order[: n_leaves // 2]),
                 np.sort(order[n_leaves // 2 :]),
@@ -327,20 +338,24 @@ class _Half:
         sizes: np.ndarray,
         weights: np.ndarray | None,
         rows: np.ndarray,
+        device: torch.device,
     ):
-        self.leaves = torch.tensor(leaves[rows])
+        self.leaves = torch.tensor(leaves[rows], device=device)
         self.sizes = np.asarray(sizes, dtype=np.float64)[rows]
         self.tree = ward_tree(
-            leaves[rows], None if weights is None else weights[rows]
+            leaves[rows],
+            None if weights is None else weights[rows],
+            device,
         )
         self.nearest = np.zeros(len(rows), dtype=np.int64)
 
     def look_at(self, other: _Half) -> None:
         """Find each leaf's nearest neighbour in the other half."""
         square = other.leaves.square().sum(dim=1)
-        for rows in row_blocks(len(self.leaves), len(square)):
+        blocks = row_blocks(len(self.leaves), len(square), square.device)
+        for rows in blocks:
             distance = square - 2 * self.leaves[rows] @ other.leaves.T
-            self.nearest[rows] = distance.argmin(dim=1).numpy()
+            self.nearest[rows] = distance.argmin(dim=1).cpu().numpy()
 
     def labels(self, height: float) -> np.ndarray:
         """Return the clusters after all merges up to a height."""

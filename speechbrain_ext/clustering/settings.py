@@ -66,8 +66,8 @@ class MakePseudoLabels(Settings):
     assignment: Literal["exact", "approximate"] = setting(
         "exact",
         "search for the nearest centroid: exact compares each utterance "
-        "with every centroid, on a GPU if there is one; approximate "
-        "searches an index, for many centroids on a CPU",
+        "with every centroid, on --device; approximate searches an index on "
+        "the CPU, which there is faster for many centroids",
     )
 
     n_clusters: int | Literal["auto"] = setting(

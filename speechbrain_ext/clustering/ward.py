@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_ext.clustering.ward_search import Forest
+from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.vectors import check_vectors
@@ -75,8 +76,7 @@ def ward_tree(
             f"weights have shape {weights.shape} for {len(x)} vectors; one "
             "positive number for each is needed; leave out empty clusters"
         )
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = checked_device(device)
     bar = tqdm(total=len(x) - 1, desc="Ward", delay=1)
     with bar, full_precision():
         forest = Forest(x, weights, device)

@@ -202,3 +202,30 @@ def _distinct_batches(
         own = sorted_rows[starts[group] :][:size]
         batches[own] = taken
     return batches
+
+
+def draw_of_each(
+    labels: Sequence | np.ndarray, most: int, seed: int
+) -> np.ndarray:
+    """Draw at most a number of rows of each class, in their order.
+
+    Arguments
+    ---------
+    labels : sequence
+        Class of each row [N].
+    most : int
+        Rows of a class; smaller classes give all of theirs.
+    seed : int
+        Decides the draw.
+
+    Returns
+    -------
+    numpy.ndarray
+        Rising rows.
+
+    Example
+    -------
+    >>> draw_of_each(["a", "b", "a", "a"], 3, seed=0).tolist()
+    [0, 1, 2, 3]
+    """
+    return np.sort(list(CappedSampler(labels, most, seed)))

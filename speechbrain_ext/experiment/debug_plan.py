@@ -93,7 +93,10 @@ def _small_stage(
     replaced = small["if_set"].get(stage.recipe, {})
     kind = settings_of(stage.recipe)
     if replaced or "embedder_yaml" in kind.keys():
-        given = read_leaf(kind, stage.hparams, _ALL_GIVEN | stage.set).settings
+        stated = _ALL_GIVEN | stage.set
+        # It wants the plan's own embedder, which is not read here.
+        stated.pop("state_copies", None)
+        given = read_leaf(kind, stage.hparams, stated).settings
         for key, value in replaced.items():
             if getattr(given, key):
                 values[key] = value

@@ -50,6 +50,7 @@ _AAC_BYTES = 8000  # of a second: VoxCeleb2's m4a have 64 kbit/s
 _ROW = 150  # bytes of a manifest's row, about
 _FLOAT = 4  # bytes
 # Steps of seconds, whatever the corpus.
+_EXTRACTIONS = {Kind.EXTRACT_TRAIN, Kind.EXTRACT_TEST, Kind.EXTRACT_COHORT}
 _QUICK = {Kind.TRUE_LABELS, Kind.WHITEN, Kind.JOIN, Kind.EXPORT}
 
 T = TypeVar("T")
@@ -327,7 +328,7 @@ class Estimator:
             found = self._training(settings, self.size)
         elif isinstance(settings, EmbedPretrained):
             found = self._fitting(settings, self.size)
-        elif step.kind in (Kind.EXTRACT_TRAIN, Kind.EXTRACT_TEST):
+        elif step.kind in _EXTRACTIONS:
             found = self._extraction(step, settings, self.size)
         elif isinstance(settings, MakePseudoLabels):
             found = self._labels(settings, self.size)
@@ -398,7 +399,7 @@ class Estimator:
             return settings.n_epochs * self._used(settings, size) * audio
         if isinstance(settings, EmbedPretrained):
             return self._fitted_audio(settings, size)
-        if step.kind in (Kind.EXTRACT_TRAIN, Kind.EXTRACT_TEST):
+        if step.kind in _EXTRACTIONS:
             return self._audio(step, settings, size)
         if isinstance(settings, ScoreTrials):
             n_draws = settings.n_bootstrap * len(settings.parsed_backends())
@@ -503,6 +504,13 @@ class Estimator:
         """Return the number of utterances of an extraction, and seconds."""
         if step.kind is Kind.EXTRACT_TRAIN:
             return size.n_train, size.train_seconds
+        if step.kind is Kind.EXTRACT_COHORT:
+            most = self.leaves[step.name].settings.max_per_speaker
+            n_speakers = self.plan.settings.n_clusters
+            n_rows = size.n_train
+            if isinstance(n_speakers, int):
+                n_rows = min(n_rows, most * n_speakers)
+            return n_rows, size.train_seconds * n_rows / size.n_train
         return size.n_test, size.test_seconds
 
     def _audio(self, step: Step[Any], settings: Any, size: Size) -> float:

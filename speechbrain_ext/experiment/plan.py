@@ -277,7 +277,7 @@ class _Builder:
             model = self.join(system, trained)
             self.score(model, labels, trained=trained)
         elif settings.whiten_scores is not None:
-            model = self.whiten(trained)
+            model = self.whiten(trained, labels)
         if settings.topline and settings.scored:
             self.topline(start, tuned, joins)
         if settings.export and settings.scored:
@@ -356,7 +356,7 @@ class _Builder:
             },
         )
 
-    def whiten(self, model: Model) -> Embedder:
+    def whiten(self, model: Model, labels: Labels) -> Embedder:
         """Append the whitening of the run's model, as it was scored."""
         return self.add(
             Kind.WHITEN,
@@ -364,7 +364,9 @@ class _Builder:
             EmbedderArtifacts,
             {
                 "embedder_folder": str(model.artifacts.embedder),
-                "embeddings_folder": str(self.embed_train(model).folder),
+                "embeddings_folder": str(
+                    self.embed_cohort(model, labels).folder
+                ),
                 "whiten": self.settings.whiten_scores,
             },
         )
@@ -375,12 +377,33 @@ class _Builder:
         calibrated = "+" in str(self.settings.backends)
         return self.embed(Kind.EXTRACT_TRAIN, model, calibrated)
 
+    def embed_cohort(
+        self, model: Embedder, cohort: Labels
+    ) -> Step[EmbeddingArtifacts]:
+        """Append the embedding of what a system is normalised by.
+
+        Those of a system that is clustered are there anyway, and a joined
+        model is whitened on all of its parts' embeddings.
+        """
+        most = self.settings.cohort_per_speaker
+        clustered = model.system.role in (Role.BOOTSTRAP, Role.ROUND)
+        if most is None or clustered or self.settings.join_final:
+            return self.embed_train(model)
+        calibrated = "+" in str(self.settings.backends)
+        labels = str(cohort.artifacts.labels)
+        sample = {"annotation": labels, "max_per_speaker": most}
+        return self.embed(Kind.EXTRACT_COHORT, model, calibrated, sample)
+
     def embed_test(self, model: Embedder) -> Step[EmbeddingArtifacts]:
         """Append the embedding of the test utterances."""
         return self.embed(Kind.EXTRACT_TEST, model, True)
 
     def embed(
-        self, kind: Kind, model: Embedder, compared: bool
+        self,
+        kind: Kind,
+        model: Embedder,
+        compared: bool,
+        given: dict[str, Any] | None = None,
     ) -> Step[EmbeddingArtifacts]:
         """Append the embedding of a manifest, once for each system."""
         for step in self.steps:
@@ -393,6 +416,7 @@ class _Builder:
             "embedder_folder": str(model.artifacts.embedder),
             "annotation": str(manifest),
             "data_folder": Late.DATA_ROOT,
+            **(given or {}),
         }
         if self.settings.protocol == "crops" and compared:
             values["n_crops"] = N_CROPS
@@ -488,11 +512,17 @@ class _Builder:
         return [f"starts from a {start}", *taught]
 
     def cohort_values(self, model: Embedder, cohort: Labels) -> dict[str, Any]:
-        """Return the embeddings and labels of the cohort, the training set."""
-        values = {
-            "cohort_folder": str(self.embed_train(model).folder),
+        """Return the embeddings and labels of the cohort.
+
+        It is the training set, or a sample of it.
+        """
+        embedded = self.embed_cohort(model, cohort)
+        values: dict[str, Any] = {
+            "cohort_folder": str(embedded.folder),
             "cohort_labels": str(cohort.artifacts.labels),
         }
+        if embedded.kind is Kind.EXTRACT_COHORT:
+            values["cohort_is_sample"] = True
         system = model.system
         if system.role is not Role.BOOTSTRAP and not system.has_true_labels:
             # Clusters that depend least on the embeddings to be calibrated.

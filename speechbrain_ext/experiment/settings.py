@@ -200,6 +200,15 @@ class RunRounds(Settings):
         "of score_trials",
         group="scores",
     )
+    cohort_per_speaker: int | None = setting(
+        None,
+        "utterances of each pseudo-speaker, drawn by the seed, that are "
+        "embedded to normalise, whiten and calibrate by, for a system that is "
+        "not clustered (ablations, large margin, topline, export); null, and "
+        "with join_final: all",
+        low=1,
+        group="scores",
+    )
     whiten_scores: float | None = setting(
         None,
         "exponent of partial whitening before scoring and in the exported "

@@ -23,6 +23,7 @@ class Kind(enum.StrEnum):
     START_TEST = "start_test"
     EXTRACT_TRAIN = "extract_train"
     EXTRACT_TEST = "extract_test"
+    EXTRACT_COHORT = "extract_cohort"
     LABELS = "labels"
     TRAIN = "train"
     LARGE_MARGIN = "large_margin"
@@ -54,6 +55,7 @@ _STAGES = {
     Kind.START_TEST: "start",
     Kind.EXTRACT_TRAIN: "extract",
     Kind.EXTRACT_TEST: "extract",
+    Kind.EXTRACT_COHORT: "extract",
 }
 _FOLDERS = {
     Kind.PREPARE: "",
@@ -63,6 +65,7 @@ _FOLDERS = {
     Kind.START_TEST: "test_embeddings",
     Kind.EXTRACT_TRAIN: "train_embeddings",
     Kind.EXTRACT_TEST: "test_embeddings",
+    Kind.EXTRACT_COHORT: "cohort_embeddings",
     Kind.LABELS: "labels",
     Kind.TRAIN: "model",
     Kind.LARGE_MARGIN: "model",
@@ -80,6 +83,7 @@ _WORDS = {
     Kind.START_TEST: "given test embeddings",
     Kind.EXTRACT_TRAIN: "embedding the training utterances",
     Kind.EXTRACT_TEST: "embedding the test utterances",
+    Kind.EXTRACT_COHORT: "embedding the cohort",
     Kind.LABELS: "clustering",
     Kind.TRAIN: "training",
     Kind.LARGE_MARGIN: "tuning with a larger margin",
@@ -94,6 +98,7 @@ _LAUNCHED = {
     Kind.BOOTSTRAP,
     Kind.EXTRACT_TRAIN,
     Kind.EXTRACT_TEST,
+    Kind.EXTRACT_COHORT,
     Kind.TRAIN,
     Kind.LARGE_MARGIN,
 }

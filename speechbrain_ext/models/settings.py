@@ -73,6 +73,12 @@ class ExtractEmbeddings(Settings):
         low=0,
     )
     crop: float = setting(4.0, "length of a crop in seconds", above=0)
+    max_per_speaker: int | None = setting(
+        None,
+        "utterances of each spk_id that are embedded, drawn by the seed; the "
+        "annotation is then a pseudo_labels.csv; null: all",
+        low=1,
+    )
     max_batch_seconds: float = setting(
         120.0,
         "seconds of audio in a batch, whose utterances are all of one length",

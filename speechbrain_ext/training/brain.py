@@ -37,6 +37,7 @@ from speechbrain_ext.training.step_logger import StepLogger
 from speechbrain_ext.training.train_curve import TrainCurve
 from speechbrain_ext.training.validation import build_validation
 from speechbrain_ext.utils.compat import foreach_norm
+from speechbrain_ext.utils.devices import HostCopy
 from speechbrain_ext.utils.distributed import (
     n_processes,
     process_mean,
@@ -125,6 +126,7 @@ class TrainingBrain(sb.Brain):
     """
 
     step: int  # batches of the epoch, counted by SpeechBrain
+    step_loss: float  # this process's, of the last batch
 
     def __init__(
         self,
@@ -202,15 +204,19 @@ class TrainingBrain(sb.Brain):
                 objective = self.compute_objectives(
                     outputs, batch, sb.Stage.TRAIN
                 )
-            self.require_finite(objective.loss, batch.id)
+            # Its copy is waited for while the device computes gradients.
+            copy = HostCopy(objective.loss)
             share = objective.loss / self.grad_accumulation_factor
             self.scaler.scale(share).backward()
+        loss = copy.read()
+        self.require_finite(loss, batch.id)
+        self.step_loss = loss.item()
         if should_step:
             self.optimizers_step()
         statistics = self.step_statistics(outputs, objective)
         if should_step:
             self.step_logger.step(self.optimizer_step, statistics)
-        return objective.loss.detach().cpu()
+        return loss
 
     @property
     def batch_number(self) -> int:

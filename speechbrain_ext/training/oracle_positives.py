@@ -8,6 +8,7 @@ seen labels: its stage record says so, and every result must.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from speechbrain_ext.training.positives import Positives
 from speechbrain_ext.utils.groups import members, place_in_group
@@ -39,7 +40,12 @@ class OraclePositives(Positives):
         super().__init__(len(speakers), seed)
         self.speakers = np.unique(speakers, return_inverse=True)[1]
 
-    def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
+    def _rows(
+        self,
+        embeddings: np.ndarray | None,
+        epoch: int,
+        device: str | torch.device,
+    ) -> np.ndarray:
         uniform = np.random.default_rng(step_seed(self.seed, epoch))
         return draw_others(self.speakers, uniform.random(len(self.speakers)))
 

@@ -11,7 +11,6 @@ session.
 
 from __future__ import annotations
 
-import faiss
 import numpy as np
 import torch
 
@@ -21,7 +20,8 @@ from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.groups import members
 from speechbrain_ext.utils.keyed_random import step_seed
-from speechbrain_ext.utils.vectors import unit_rows
+from speechbrain_ext.utils.precision import single_precision
+from speechbrain_ext.utils.vectors import row_blocks, unit_rows
 
 
 class Positives(torch.nn.Module):
@@ -48,7 +48,12 @@ class Positives(torch.nn.Module):
         self.register_buffer("rows", torch.arange(n_utterances))
         self.register_buffer("epoch", torch.tensor(-1))
 
-    def draw(self, embeddings: np.ndarray | None, epoch: int) -> None:
+    def draw(
+        self,
+        embeddings: np.ndarray | None,
+        epoch: int,
+        device: str | torch.device = "cpu",
+    ) -> None:
         """Draw the rows in the first process and share them with all.
 
         Arguments
@@ -58,12 +63,19 @@ class Positives(torch.nn.Module):
             needed if ``by_embeddings``.
         epoch : int
             The epoch to come.
+        device : str or torch.device
+            Where to cluster.
         """
-        rows = from_first_process(self._rows, embeddings, epoch)
+        rows = from_first_process(self._rows, embeddings, epoch, device)
         self.rows.copy_(torch.from_numpy(rows))
         self.epoch.fill_(epoch)
 
-    def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
+    def _rows(
+        self,
+        embeddings: np.ndarray | None,
+        epoch: int,
+        device: str | torch.device,
+    ) -> np.ndarray:
         raise NotImplementedError
 
 
@@ -120,14 +132,23 @@ class PositiveSampler(Positives):
         self.n_iterations = n_iterations
         self.n_neighbours = n_neighbours
 
-    def _rows(self, embeddings: np.ndarray | None, epoch: int) -> np.ndarray:
+    def _rows(
+        self,
+        embeddings: np.ndarray | None,
+        epoch: int,
+        device: str | torch.device,
+    ) -> np.ndarray:
         if embeddings is None:
             raise ValueError("clusters are of embeddings")
         seed = step_seed(self.seed, epoch)
         found = kmeans(
-            unit_rows(embeddings), self.n_clusters, seed, self.n_iterations
+            unit_rows(embeddings),
+            self.n_clusters,
+            seed,
+            self.n_iterations,
+            device=device,
         )
-        near = nearest_clusters(found.centroids, self.n_neighbours)
+        near = nearest_clusters(found.centroids, self.n_neighbours, device)
         uniform = np.random.default_rng(seed).random((len(embeddings), 2))
         return draw_rows(found.labels, near, uniform)
 
@@ -145,7 +166,11 @@ def ssps_positives(
     )
 
 
-def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
+def nearest_clusters(
+    centroids: np.ndarray,
+    n_neighbours: int,
+    device: str | torch.device = "cpu",
+) -> np.ndarray:
     """Find the M nearest clusters of each of K, by cosines of centroids.
 
     Arguments
@@ -154,6 +179,8 @@ def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
         [K, D].
     n_neighbours : int
         Other clusters M; with 0 each cluster's is itself.
+    device : str or torch.device
+        Where to compute.
 
     Returns
     -------
@@ -170,14 +197,15 @@ def nearest_clusters(centroids: np.ndarray, n_neighbours: int) -> np.ndarray:
     own = np.arange(len(centroids))[:, None]
     if n_neighbours == 0:
         return own
-    unit = unit_rows(centroids)
-    index = faiss.IndexFlatIP(unit.shape[1])
-    index.add(unit)
-    found = index.search(unit, n_neighbours + 1)[1]
-    others = found != own
-    # If other centroids equal its own, its own may be missing.
-    others[others.all(axis=1), -1] = False
-    return found[others].reshape(-1, n_neighbours)
+    unit = torch.from_numpy(unit_rows(centroids)).to(device)
+    found = np.empty((len(unit), n_neighbours), dtype=np.int64)
+    with single_precision(unit):
+        for rows in row_blocks(len(unit), len(unit), unit.device):
+            cosines = unit[rows] @ unit.T
+            itself = torch.from_numpy(own[rows]).to(unit.device)
+            cosines.scatter_(1, itself, -torch.inf)
+            found[rows] = cosines.topk(n_neighbours).indices.cpu().numpy()
+    return found
 
 
 def draw_rows(

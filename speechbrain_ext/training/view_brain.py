@@ -65,7 +65,7 @@ class ViewBrain(TrainingBrain):
         if int(positives.epoch) != epoch:
             known = positives.by_embeddings
             embeddings = self.embed_training_set() if known else None
-            positives.draw(embeddings, epoch)
+            positives.draw(embeddings, epoch, self.device)
         dataset: ViewData = self.data.dataset
         dataset.use_positives(positives.rows.cpu().numpy())
 

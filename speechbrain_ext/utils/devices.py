@@ -1,10 +1,12 @@
-"""Devices that models compute on."""
+"""Devices that models compute on, and copies to and from them."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from speechbrain.utils.distributed import infer_device
 
@@ -60,6 +62,82 @@ def _check_there(device: torch.device) -> None:
     n_gpus = torch.cuda.device_count()
     if not torch.cuda.is_available() or (device.index or 0) >= n_gpus:
         raise RuntimeError(f"{n_gpus} GPUs can be used here")
+
+
+class HostCopy:
+    """Copy of a small tensor on the host, waited for only when it is read.
+
+    A GPU goes on with what comes after the tensor: reading it makes the host
+    wait for what came before alone.
+
+    Arguments
+    ---------
+    value : torch.Tensor
+        On any device; its gradient is not kept.
+
+    Example
+    -------
+    >>> HostCopy(torch.tensor(2.5)).read()
+    tensor(2.5000)
+    """
+
+    def __init__(self, value: torch.Tensor):
+        value = value.detach()
+        self._done: torch.cuda.Event | None = None
+        if value.device.type != "cuda":
+            self._copy = value.cpu()
+            return
+        self._copy = torch.empty_like(value, device="cpu", pin_memory=True)
+        self._copy.copy_(value, non_blocking=True)
+        self._done = torch.cuda.Event()
+        self._done.record(torch.cuda.current_stream(value.device))
+
+    def read(self) -> torch.Tensor:
+        """Return the value, on the CPU."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._copy
+
+
+def moved_together(
+    arrays: Sequence[np.ndarray], device: torch.device | str
+) -> list[torch.Tensor]:
+    """Copy arrays to a device in one transfer.
+
+    Arguments
+    ---------
+    arrays : sequence of numpy.ndarray
+        Of any shapes and of types that torch has.
+    device : torch.device or str
+        Where to.
+
+    Returns
+    -------
+    list of torch.Tensor
+        Of the same types and shapes.
+
+    Example
+    -------
+    >>> moved_together([np.array([1, 2]), np.array([[0.5]])], "cpu")
+    [tensor([1, 2]), tensor([[0.5000]], dtype=torch.float64)]
+    """
+    # Each begins where any type may: at a multiple of 16 bytes.
+    sizes = [array.nbytes for array in arrays]
+    ends = np.cumsum([-(-size // 16) * 16 for size in sizes], dtype=int)
+    starts = [0, *ends.tolist()]
+    whole = torch.empty(starts[-1], dtype=torch.uint8)
+    if torch.device(device).type == "cuda":
+        whole = whole.pin_memory()
+    for array, start in zip(arrays, starts, strict=False):
+        part = np.frombuffer(array.tobytes(), dtype=np.uint8)
+        whole.numpy()[start : start + array.nbytes] = part
+    there = whole.to(device, non_blocking=True)
+    return [
+        there[start : start + array.nbytes]
+        .view(torch.from_numpy(array[:0]).dtype)
+        .view(array.shape)
+        for array, start in zip(arrays, starts, strict=False)
+    ]
 
 
 # Of glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX.

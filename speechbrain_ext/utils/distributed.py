@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F
@@ -288,14 +289,46 @@ def gathered_objects(value: Any) -> list[Any]:
     return found
 
 
-def own_span(n_rows: int) -> range:
-    """Return the rows that this process computes, of all that share them.
+def own_rows(n_rows: int) -> slice:
+    """Return the part of rows that is this process's, in the order of ranks.
+
+    Arguments
+    ---------
+    n_rows : int
+        Rows of all processes; parts differ by one row at most.
+
+    Returns
+    -------
+    slice
+        All rows outside a process group.
 
     Example
     -------
-    >>> own_span(5)
-    range(0, 5)
+    >>> own_rows(5)
+    slice(0, 5, None)
     """
-    count = n_processes()
-    rank = torch.distributed.get_rank() if count > 1 else 0
-    return range(n_rows * rank // count, n_rows * (rank + 1) // count)
+    n, rank = n_processes(), 0
+    if n > 1:
+        rank = torch.distributed.get_rank()
+    return slice(n_rows * rank // n, n_rows * (rank + 1) // n)
+
+
+def gathered_rows(rows: np.ndarray) -> np.ndarray:
+    """Join the rows of all processes, in the order of ranks.
+
+    Arguments
+    ---------
+    rows : numpy.ndarray
+        [N, ...], of any N.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same in each process.
+
+    Example
+    -------
+    >>> gathered_rows(np.array([3, 4]))
+    array([3, 4])
+    """
+    return np.concatenate(gathered_objects(rows))

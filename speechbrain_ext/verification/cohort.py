@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
-from speechbrain_ext.dataio.manifest import read_manifest
+from speechbrain_ext.dataio.manifest import Manifest, read_manifest, select
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.vectors import unit_rows
@@ -31,6 +31,7 @@ def read_cohort(
     n_cohort: int | None = None,
     whitening: tuple[NDArray, NDArray] | None = None,
     seed: int = 0,
+    sampled: bool = False,
 ) -> Cohort:
     """Read a cohort from the embeddings of training utterances.
 
@@ -49,6 +50,8 @@ def read_cohort(
         Of each embedding: mean [D] and matrix [D, D].
     seed : int
         Seed of the draw.
+    sampled : bool
+        As of `embedded_labels`.
 
     Returns
     -------
@@ -89,12 +92,48 @@ def read_cohort(
             "a cohort of means needs the utterances' pseudo-speakers; give "
             "--cohort_labels, or --cohort=utterances"
         )
-    table = read_manifest(labels, "pseudo_labels")
+    table = embedded_labels(labels, folder, sampled)
     rows = rows_for(index, table.ids, folder)
     means = speaker_means(embeddings, rows, table.spk_id, whitening)
     return Cohort(
         unit_rows(means, _drawn(np.arange(len(means)), n_cohort, seed)), kind
     )
+
+
+def embedded_labels(
+    labels: PathLike, folder: PathLike, sampled: bool
+) -> Manifest:
+    """Read the labels of utterances that have embeddings.
+
+    Arguments
+    ---------
+    labels : str or os.PathLike
+        ``pseudo_labels.csv``.
+    folder : str or os.PathLike
+        Embeddings of its utterances.
+    sampled : bool
+        Whether the embeddings are of a sample of them: labels of the others
+        are left out. False: all labels.
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    InputError
+        None of the labels has an embedding.
+    """
+    manifest = read_manifest(labels, "pseudo_labels")
+    if not sampled:
+        return manifest
+    embedded = read_embeddings(folder)[1].rows_of(manifest.ids) >= 0
+    if not embedded.any():
+        raise InputError(
+            f"no utterance of {labels} is in {folder}; a sample must be of "
+            "labelled utterances; give the embeddings that were drawn of them"
+        )
+    return select(manifest, embedded)
 
 
 def _drawn(rows: NDArray, n_wanted: int | None, seed: int) -> NDArray:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from speechbrain_ext.utils.distributed import gathered_objects, own_span
+from speechbrain_ext.utils.distributed import gathered_objects, own_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.vectors import (
@@ -79,7 +79,7 @@ def cohort_statistics(
     # the same however many processes there are.
     mean, std = np.zeros((2, len(vectors)), dtype=np.float32)
     starts = range(0, len(vectors), block)
-    own = own_span(len(starts))
+    own = own_rows(len(starts))
     # Short lists need no progress bar.
     for first in tqdm(starts[own.start : own.stop], desc="cohort", delay=2):
         part = slice(first, first + block)

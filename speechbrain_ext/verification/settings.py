@@ -74,6 +74,12 @@ class ScoreTrials(Settings):
         path=True,
         group=_NORM,
     )
+    cohort_is_sample: bool = setting(
+        False,
+        "true: cohort_folder has a sample of the utterances of cohort_labels "
+        "and calibration_labels, and labels of others are left out",
+        group=_NORM,
+    )
     cohort: Literal["means", "utterances"] = setting(
         "means",
         "members of the cohort: the mean of each pseudo-speaker, or single "

@@ -14,7 +14,11 @@ from speechbrain_ext.utils.whitening import Whitening, whitening
 from speechbrain_ext.verification.backend import RAW, Backend
 from speechbrain_ext.verification.calibration import Calibration
 from speechbrain_ext.verification.calibration_trials import label_trials
-from speechbrain_ext.verification.cohort import Cohort, read_cohort
+from speechbrain_ext.verification.cohort import (
+    Cohort,
+    embedded_labels,
+    read_cohort,
+)
 from speechbrain_ext.verification.cosine import read_trials
 from speechbrain_ext.verification.protocols import (
     as_cohort,
@@ -52,6 +56,7 @@ class System:
                 settings.n_cohort,
                 self.whitening,
                 settings.seed,
+                settings.cohort_is_sample,
             )
         self.learnt_on = ""
         self.calibrations: dict[Backend, Calibration] = {}
@@ -78,7 +83,9 @@ class System:
         """Learn calibrations from pairs of pseudo-speakers."""
         settings = self.settings
         path = settings.calibration_labels or settings.cohort_labels
-        manifest = read_manifest(str(path), "pseudo_labels")
+        manifest = embedded_labels(
+            str(path), str(settings.cohort_folder), settings.cohort_is_sample
+        )
         pairs, self.learnt_on = label_trials(
             manifest,
             settings.n_calibration,

@@ -26,3 +26,12 @@ def random_rows(n_rows=150):
 
 def many_groups():
     return unit_rows(groups(80, 10, dimension=32, spread=0.6, seed=3)[0])
+
+
+def near_speakers():
+    """Rows of groups within groups, unit length, as speakers' sessions are."""
+    generator = np.random.default_rng(6)
+    speaker = generator.normal(size=(60, 1, 1, 24))
+    session = 0.5 * generator.normal(size=(60, 10, 1, 24))
+    noise = 0.6 * generator.normal(size=(60, 10, 10, 24))
+    return unit_rows((speaker + session + noise).reshape(-1, 24))

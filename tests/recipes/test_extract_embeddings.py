@@ -445,3 +445,24 @@ def test_embeddings_in_parts_are_those_of_one_file(corpus, extracted, tmp_path):
     np.testing.assert_allclose(
         read_embeddings(tmp_path / "out")[0][:], expected, rtol=1e-4, atol=1e-5
     )
+
+
+def test_some_utterances_of_each_speaker_are_drawn_by_the_seed(
+    corpus, extracted, tmp_path
+):
+    table = read_manifest(corpus / "all.csv", "utterances").table.copy()
+    table["spk_id"] = [name.split("-")[0] for name in table.ID]
+    labels = tmp_path / "labels.csv"
+    write_manifest(labels, table, "pseudo_labels")
+    drawn = []
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        options = {"max_per_speaker": 2, "annotation": labels, "seed": seed}
+        extract_embeddings.main(arguments(corpus, tmp_path / name, **options))
+        vectors, index = read_embeddings(tmp_path / name)
+        drawn.append(index.ids.tolist())
+        speakers = [i.split("-")[0] for i in index.ids]
+        assert sorted(speakers) == ["s0", "s0", "s1", "s1", "s2", "s2"]
+    assert drawn[0] == drawn[1] != drawn[2]
+    whole, of_all = read_embeddings(extracted)
+    expected = whole[of_all.row[of_all.rows_of(index.ids)]]
+    np.testing.assert_allclose(vectors[index.row], expected, atol=1e-5)

@@ -1,14 +1,17 @@
 """make_pseudo_labels: labels from embeddings, and from nothing else."""
 
 import json
+import os
+import socket
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import adjusted_rand_score
 
 from recipes import make_pseudo_labels
-from speechbrain_ext.clustering import k_means
+from speechbrain_ext.clustering import assignment
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.dataio.shards import new_rows
 from speechbrain_ext.utils.errors import InputError
@@ -44,6 +47,13 @@ def corpus(tmp_path):
     order = generator.permutation(len(speaker))
     save_embeddings(tmp_path, x[order], ids[order])
     return tmp_path
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
 
 
 def save_embeddings(corpus, x, ids):
@@ -180,10 +190,34 @@ def test_another_seed_weighting_or_whitening_gives_other_labels(corpus, change):
 
 def test_approximate_assignment_is_used_when_asked_for(corpus, monkeypatch):
     noisy(corpus)
-    monkeypatch.setattr(k_means, "_N_PROBES", 1)
+    monkeypatch.setattr(assignment, "_N_PROBES", 1)
     exact = label(corpus, "exact")
     near = label(corpus, "near", assignment="approximate")
     assert (exact.spk_id != near.spk_id).any()
+
+
+def work(rank, folder, port):
+    """One of the two processes of torchrun."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ.update({**address, **ranks})
+    options = {"distributed_backend": "gloo", "device": "cpu"}
+    label(folder, "two", stability_seed=3, **options)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_labels_of_one(corpus, free_port):
+    noisy(corpus)
+    alone = label(corpus, "one", stability_seed=3)
+    torch.multiprocessing.start_processes(
+        work, (corpus, free_port), nprocs=2, start_method="fork"
+    )
+    path = corpus / "two" / "pseudo_labels.csv"
+    both = read_manifest(path, "pseudo_labels")
+    assert both.ids.tolist() == alone.ids.tolist()
+    assert (both.spk_id == alone.spk_id).all()
+    one, two = (receipt(corpus, output) for output in ("one", "two"))
+    assert two["stability_ari"] == one["stability_ari"] < 1
 
 
 def test_restarts_and_iterations_lower_the_cost(corpus):

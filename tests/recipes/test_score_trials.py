@@ -542,3 +542,19 @@ def test_the_script_exits_with_one_line(corpus):
         "error: backends is 'y-norm'; "
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_cohort_may_be_a_sample_of_the_labelled_utterances(corpus):
+    folder, scores, _ = corpus
+    options = with_cohort(folder, backends=["as-norm", "raw+linear"])
+    path = folder / "train" / "embeddings.csv"
+    table = pd.read_csv(path)[::2]
+    whole = np.load(folder / "train" / "embeddings.npy")
+    np.save(folder / "train" / "embeddings.npy", whole[table.row])
+    table.assign(row=np.arange(len(table))).to_csv(path, index=False)
+    with pytest.raises(InputError, match="train lacks .* utterances"):
+        score_trials.main(arguments(folder, **options))
+    options["cohort_is_sample"] = True
+    score_trials.main(arguments(folder, **options))
+    assert np.corrcoef(scores_of(folder, "as-norm"), scores)[0, 1] > 0.6
+    assert result_of(folder, "raw+linear").cllr < 0.9

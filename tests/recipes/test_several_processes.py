@@ -135,7 +135,7 @@ def test_blocks_of_cohort_scores_are_shared_exactly(monkeypatch, n_processes):
     parts = []
     for rank in range(n_processes):
         with monkeypatch.context() as patch, pytest.raises(StopIteration):
-            patch.setattr(score_norm, "own_span", spans(rank, n_processes))
+            patch.setattr(score_norm, "own_rows", spans(rank, n_processes))
             patch.setattr(score_norm, "gathered_objects", noted(parts))
             score_norm.cohort_statistics(x, cohort, 7)
     for number in (0, 1):
@@ -144,7 +144,7 @@ def test_blocks_of_cohort_scores_are_shared_exactly(monkeypatch, n_processes):
 
 
 def spans(rank, count):
-    return lambda n: range(n * rank // count, n * (rank + 1) // count)
+    return lambda n: slice(n * rank // count, n * (rank + 1) // count)
 
 
 def noted(parts):

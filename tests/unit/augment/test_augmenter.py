@@ -11,6 +11,7 @@ import soundfile
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from speechbrain_ext.augment import augmenter
 from speechbrain_ext.augment.augmenter import (
     Augment,
     add_at_snr,
@@ -18,6 +19,7 @@ from speechbrain_ext.augment.augmenter import (
     from_folder,
     reverberate,
 )
+from speechbrain_ext.utils.devices import moved_together
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.keyed_random import crop_keys
 
@@ -174,7 +176,7 @@ def test_noise_is_added_to_reverberated_speech(folder, tmp_path):
     write_rooms(tmp_path / "rir", n_files=1)
     augment = Augment(tmp_path, ONLY["noise"], reverb_prob=1.0)
     wavs = crops(50)
-    rir = augment.rirs.whole(np.zeros(50, dtype=int))
+    rir = augment.rirs.whole(torch.zeros(50, dtype=torch.int64))
     wet = reverberate(wavs, rir)
     assert decibels(wavs, wet - wavs).max() < 10
     found = decibels(wet, augment(wavs, seeded()) - wet)
@@ -205,7 +207,7 @@ def test_a_babble_is_the_sum_of_its_own_talkers(folder):
             strict=True,
         ):
             expected += augment.speech.cut(
-                np.array([sound]), np.array([begin]), 300
+                torch.tensor([sound]), torch.tensor([begin]), 300
             )[0]
         fit = torch.nn.functional.cosine_similarity(added[row], expected, 0)
         assert fit > 0.999
@@ -507,3 +509,18 @@ augment: !name:speechbrain_ext.augment.Augment
     assert augment.snr[2:].tolist() == [[3, 4], [5.5, 6], [1, 2]]
     assert len(augment.noise) < 6
     assert "max_hours=0.0001" in caplog.text
+
+
+def test_the_draws_of_a_batch_reach_the_device_in_one_transfer(
+    folder, monkeypatch
+):
+    calls = []
+
+    def counted(arrays, device):
+        calls.append(len(arrays))
+        return moved_together(arrays, device)
+
+    monkeypatch.setattr(augmenter, "moved_together", counted)
+    wavs = crops(60)
+    Augment(folder, reverb_prob=0.5, filter_prob=0.5)(wavs, seeded())
+    assert len(calls) == 1 and calls[0] > 30

@@ -20,7 +20,7 @@ from speechbrain_ext.utils.errors import InputError
 def test_a_recording_shorter_than_the_cut_wraps_around():
     loud, soft = torch.tensor([0.5, -0.25, 1.0]), torch.tensor([0.02, -0.01])
     bank = SoundBank([loud, soft])
-    cut = bank.cut(np.array([0, 1, 1]), np.array([0.7, 0.0, 0.99]), 7)
+    cut = bank.cut(torch.tensor([0, 1, 1]), torch.tensor([0.7, 0.0, 0.99]), 7)
     expected = [
         torch.stack([loud[(2 + i) % 3] for i in range(7)]),
         torch.stack([soft[i % 2] for i in range(7)]),
@@ -35,8 +35,8 @@ def test_a_recording_shorter_than_the_cut_wraps_around():
 
 def test_every_frame_of_a_recording_may_begin_a_cut():
     bank = SoundBank([torch.ones(5), torch.arange(1.0, 8.0) / 7])
-    begin = (np.arange(700) + 0.5) / 700
-    cut = bank.cut(np.ones(700, dtype=int), begin, 1)
+    begin = (torch.arange(700).double() + 0.5) / 700
+    cut = bank.cut(torch.ones(700, dtype=torch.int64), begin, 1)
     found, counts = cut.unique(return_counts=True)
     assert len(found) == 7 and (counts == 100).all()
 
@@ -50,7 +50,9 @@ def test_recordings_have_unit_level_at_sixteen_bits():
     bank = SoundBank(wavs)
     assert bank.samples.dtype == torch.int16
     assert len(bank) == 3
-    level = bank.cut(np.arange(3), np.zeros(3), 2000).square().mean(1).sqrt()
+    level = (
+        bank.cut(torch.arange(3), torch.zeros(3), 2000).square().mean(1).sqrt()
+    )
     torch.testing.assert_close(level, torch.ones(3), rtol=1e-3, atol=0)
 
 
@@ -58,10 +60,10 @@ def test_whole_recordings_end_in_zeros():
     wavs = [torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.25, -0.5, 0.5])]
     bank = SoundBank([*wavs, torch.ones(1)])
     assert bank.samples.numel() == 7  # ragged, nothing is padded
-    found = bank.whole(np.array([2, 0, 0]))
+    found = bank.whole(torch.tensor([2, 0, 0]))
     expected = [[1.0, 0, 0, 0], [1.0, -1.0, 0, 0], [1.0, -1.0, 0, 0]]
     assert torch.equal(found, torch.tensor(expected))
-    (last,) = bank.whole(np.array([1]))
+    (last,) = bank.whole(torch.tensor([1]))
     unit = wavs[1] / wavs[1].square().mean().sqrt()
     torch.testing.assert_close(last, unit, rtol=1e-4, atol=1e-4)
 

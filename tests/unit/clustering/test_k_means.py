@@ -4,16 +4,21 @@ import faiss
 import numpy as np
 import pytest
 import torch
-from grouped_rows import assert_same_partition, groups, random_rows
+from grouped_rows import (
+    assert_same_partition,
+    groups,
+    near_speakers,
+    random_rows,
+)
 from sklearn.metrics import adjusted_rand_score
-from tqdm import tqdm
 
-from speechbrain_ext.clustering import k_means
-from speechbrain_ext.clustering.k_means import cluster_means, kmeans
+from speechbrain_ext.clustering import assignment as assignment_module
+from speechbrain_ext.clustering.assignment import ASSIGNMENTS
+from speechbrain_ext.clustering.k_means import kmeans
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.utils import vectors
+from speechbrain_ext.utils.distributed import gathered_rows, own_rows
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.vectors import unit_rows
 
 
 @pytest.mark.parametrize("use", [lambda x: kmeans(x, 2, 0), ward_tree])
@@ -99,15 +104,6 @@ def test_unknown_assignment_is_refused():
         kmeans(groups(3, 4)[0], 2, seed=0, assignment="near")
 
 
-def near_speakers():
-    """Rows of groups within groups, unit length, as speakers' sessions are."""
-    generator = np.random.default_rng(6)
-    speaker = generator.normal(size=(60, 1, 1, 24))
-    session = 0.5 * generator.normal(size=(60, 10, 1, 24))
-    noise = 0.6 * generator.normal(size=(60, 10, 10, 24))
-    return unit_rows((speaker + session + noise).reshape(-1, 24))
-
-
 @pytest.mark.parametrize("make", [near_speakers, lambda: random_rows(4000)])
 def test_approximate_assignment_costs_within_one_per_cent(make):
     x = make()
@@ -116,23 +112,6 @@ def test_approximate_assignment_costs_within_one_per_cent(make):
     assert len(np.unique(near.labels)) == 900
     assert near.inertia == pytest.approx(exact.inertia, rel=0.01)
     assert (near.labels != exact.labels).any()
-
-
-def test_approximate_assignment_mostly_finds_the_nearest_mean():
-    x = near_speakers()
-    centroids = x[::7]
-    square = ((x[:500, None] - centroids) ** 2).sum(axis=2)
-    with tqdm(disable=True) as bar:
-        labels = k_means.ASSIGNMENTS["approximate"](x[:500], centroids, bar)
-    assert (labels == square.argmin(axis=1)).mean() > 0.95
-
-
-def test_approximate_assignment_works_with_equal_vectors_and_few_clusters():
-    distinct, _ = groups(12, 1)
-    x = np.repeat(distinct, 40, axis=0)
-    for n_clusters in (1, 2, 5, 12):
-        result = kmeans(x, n_clusters, seed=0, assignment="approximate")
-        assert len(np.unique(result.labels)) == n_clusters
 
 
 @pytest.mark.parametrize("assignment", ["exact", "approximate"])
@@ -155,21 +134,75 @@ def test_labels_do_not_depend_on_the_number_of_threads(assignment):
 
 def test_labels_do_not_depend_on_the_size_of_blocks(monkeypatch):
     x = near_speakers()[:1000]
-    for assignment in k_means.ASSIGNMENTS:
+    for assignment in ASSIGNMENTS:
         whole = kmeans(x, 30, seed=0, assignment=assignment)
         with monkeypatch.context() as patch:
-            patch.setattr(k_means, "_SEARCHED", 130)
+            patch.setattr(assignment_module, "_SEARCHED", 130)
             patch.setattr(vectors, "_BLOCK", 2400)
             parts = kmeans(x, 30, seed=0, assignment=assignment)
         np.testing.assert_array_equal(parts.labels, whole.labels)
 
 
-def test_means_are_exact_and_empty_clusters_are_zero():
-    x, truth = groups(3, 4)
-    means = cluster_means(x, truth * 2, 6)
-    for group in range(3):
-        expected = x[truth == group].astype(np.float64).mean(axis=0)
-        np.testing.assert_array_equal(
-            means[2 * group], expected.astype(np.float32)
+def test_the_cost_is_that_of_faiss_from_the_same_rows():
+    x = near_speakers()
+    ours = kmeans(x, 300, seed=1, n_iterations=20, device="cpu")
+    chosen = np.random.default_rng(1).choice(len(x), 300, replace=False)
+    theirs = faiss.Kmeans(x.shape[1], 300, niter=20, verbose=False)
+    theirs.cp.min_points_per_centroid = 1
+    theirs.train(x, init_centroids=x[chosen])
+    cost = float(theirs.index.search(x, 1)[0].sum())
+    assert ours.inertia == pytest.approx(cost, rel=1e-3)
+
+
+def work(rank, n_processes, folder):
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meet-{n_processes}",
+        rank=rank,
+        world_size=n_processes,
+    )
+    own = own_rows(1000)
+    few = np.repeat(groups(9, 1)[0], 30, axis=0)
+    found = {
+        "many": kmeans(near_speakers()[:1000][own], 90, 4, shared=True),
+        # Nine rows are distinct: most of the starting rows are copies.
+        "copies": kmeans(few[own_rows(len(few))], 8, 0, shared=True),
+    }
+    rows = {
+        name: {**result._asdict(), "labels": gathered_rows(result.labels)}
+        for name, result in found.items()
+    }
+    torch.save(rows, f"{folder}/{n_processes}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_find_the_clusters_of_one(tmp_path):
+    for n in (2, 3):
+        torch.multiprocessing.start_processes(
+            work, (n, tmp_path), nprocs=n, start_method="fork"
         )
-        assert not means[2 * group + 1].any()
+    read = [
+        torch.load(tmp_path / name, weights_only=False)
+        for name in ("2-0.pt", "2-1.pt", "3-0.pt", "3-2.pt")
+    ]
+    alone = {
+        "many": kmeans(near_speakers()[:1000], 90, 4),
+        "copies": kmeans(np.repeat(groups(9, 1)[0], 30, axis=0), 8, 0),
+    }
+    for name, expected in alone.items():
+        assert len(np.unique(expected.labels)) == len(expected.centroids)
+        for found in read:
+            for key in ("labels", "centroids"):
+                np.testing.assert_array_equal(
+                    found[name][key], getattr(expected, key)
+                )
+            assert found[name]["inertia"] == pytest.approx(expected.inertia)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_finds_the_clusters_of_the_cpu():
+    x = near_speakers()
+    there = kmeans(x, 300, seed=1, device="cuda")
+    here = kmeans(x, 300, seed=1, device="cpu")
+    assert there.inertia == pytest.approx(here.inertia, rel=1e-3)
+    assert adjusted_rand_score(there.labels, here.labels) > 0.99

@@ -228,6 +228,7 @@ def test_only_training_and_extraction_are_launched_on_many_processes():
         Kind.LARGE_MARGIN,
         Kind.EXTRACT_TRAIN,
         Kind.EXTRACT_TEST,
+        Kind.EXTRACT_COHORT,
     }
 
 
@@ -555,3 +556,31 @@ def test_given_embeddings_are_no_model_to_join(settings, tmp_path):
             round_init=None,
             start_embeddings=str(tmp_path),
         ).check_together()
+
+
+def test_a_system_that_is_not_clustered_may_have_a_sampled_cohort(settings):
+    settings = changed(settings, large_margin=True, cohort_per_speaker=7)
+    steps = by_name(settings)
+    for system, labels in (("large_margin", "round1"), ("topline", "topline")):
+        assert f"{system}/train_embeddings" not in steps
+        labels = str(steps[f"{labels}/labels"].folder / "pseudo_labels.csv")
+        drawn = steps[f"{system}/cohort_embeddings"]
+        assert drawn.options["annotation"] == labels
+        assert drawn.options["max_per_speaker"] == 7
+        scored = steps[f"{system}/scores"].options
+        assert scored["cohort_folder"] == str(drawn.folder)
+        assert scored["cohort_labels"] == labels
+        assert scored["cohort_is_sample"] is True
+    # What is clustered is embedded in full, and nothing is sampled from it.
+    assert "round2/cohort_embeddings" not in steps
+    assert "cohort_is_sample" not in steps["round2/scores"].options
+
+
+def test_a_model_is_whitened_on_the_sample_that_its_scores_are(settings):
+    settings = changed(
+        settings, large_margin=True, cohort_per_speaker=7, whiten_scores=0.5
+    )
+    steps = by_name(settings)
+    learnt_on = str(steps["large_margin/cohort_embeddings"].folder)
+    assert steps["whitened/model"].options["embeddings_folder"] == learnt_on
+    assert steps["large_margin/scores"].options["cohort_folder"] == learnt_on

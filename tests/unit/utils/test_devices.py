@@ -4,10 +4,15 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from speechbrain_ext.utils.devices import checked_device
+from speechbrain_ext.utils.devices import (
+    HostCopy,
+    checked_device,
+    moved_together,
+)
 from speechbrain_ext.utils.errors import InputError
 
 FORM = r"device is '{}'; it must be one .*, and torch says: .+; give --device="
@@ -40,6 +45,36 @@ def test_a_gpu_beyond_the_last_is_refused(monkeypatch):
 def test_the_cpu_is_always_there():
     assert checked_device("cpu").type == "cpu"
     assert isinstance(checked_device(), torch.device)
+
+
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_arrays_of_any_type_and_shape_move_together(device):
+    arrays = [
+        np.arange(3),
+        np.zeros((0, 2)),
+        np.float32([[1, 2, 3]]),
+        np.array([True, False, True]),
+        np.linspace(0, 1, 12).reshape(2, 3, 2)[:, ::2],
+    ]
+    for array, there in zip(
+        arrays, moved_together(arrays, device), strict=True
+    ):
+        assert there.device.type == device
+        np.testing.assert_array_equal(there.cpu().numpy(), array)
+        assert there.cpu().numpy().dtype == array.dtype
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_copy_on_the_host_is_of_the_value_as_it_was(device):
+    value = torch.tensor([3.0], device=device, requires_grad=True)
+    copy = HostCopy(2 * value)
+    with torch.no_grad():
+        value += 1
+    assert copy.read().device.type == "cpu"
+    assert copy.read().tolist() == [6] and not copy.read().requires_grad
 
 
 FREED_AND_ALLOCATED = """

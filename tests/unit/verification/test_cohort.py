@@ -80,3 +80,20 @@ def test_unfit_kinds_and_sizes_are_refused(folder, options, message):
     path, _ = folder
     with pytest.raises(InputError, match=message):
         read_cohort(path, **{"labels": path / "labels.csv", **options})
+
+
+def test_labels_without_embeddings_are_left_out_of_a_sample(folder):
+    path, x = folder
+    index = pd.read_csv(path / "embeddings.csv")
+    index[:6].to_csv(path / "embeddings.csv", index=False)
+    np.save(path / "embeddings.npy", x[:6])
+    labels = path / "labels.csv"
+    with pytest.raises(InputError, match="lacks 6 of 12 utterances"):
+        read_cohort(path, labels)
+    found = read_cohort(path, labels, sampled=True).vectors
+    means = [unit(x[:6])[SPEAKERS[:6] == s].mean(axis=0) for s in range(4)]
+    np.testing.assert_allclose(found, unit(np.array(means)), atol=1e-6)
+    index = index[:6].assign(ID="v" + index.ID)
+    index.to_csv(path / "embeddings.csv", index=False)
+    with pytest.raises(InputError, match="a sample must be of labelled"):
+        read_cohort(path, labels, sampled=True)
