@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from speechbrain_ext.dataio.audio_stream import Unusable, tar_members
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 
@@ -147,6 +146,9 @@ def _name_in(folder: str, path: str) -> str:
 
 def _in_archives(folder: str) -> list[tuple[str, int]]:
     """List the audio in the tar archives below a folder, with sizes."""
+    # Settings import this module, and need no reader of audio.
+    from speechbrain_ext.dataio.audio_stream import Unusable, tar_members
+
     archives = [
         os.path.join(inside, name)
         for inside, _, names in os.walk(folder, followlinks=True)
