@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     n_read = len(ids)
     if settings.annotation is not None:
         inputs["annotation"] = settings.annotation
-        wanted = read_manifest(settings.annotation, "utterances").ids
+        wanted = read_manifest(settings.annotation, "utterances").ID
         where = f"{settings.embeddings} for {settings.annotation}"
         vectors = select_utterances(ids, vectors, wanted, where)
         ids = wanted

@@ -20,7 +20,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from speechbrain.utils.distributed import (
     ddp_barrier,
     infer_device,
@@ -72,13 +71,16 @@ def crops_of(settings: ExtractEmbeddings) -> Crops | None:
     return Crops(settings.n_crops, round(settings.crop * SAMPLE_RATE))
 
 
-def assemble(folder: Path, manifest: Manifest, output: Path) -> list[str]:
+def assemble(
+    folder: Path, manifest: Manifest, output: Path, shard_rows: int | None
+) -> list[str]:
     """Join chunks into arrays and ``embeddings.csv``; return the names."""
     names = {"embeddings": "embeddings.npy", "crops": CROPS}
     paths = {key: output / name for key, name in names.items()}
-    found = joined_chunks(folder, len(manifest), paths)
-    table = pd.DataFrame({"ID": manifest.ids, "row": np.arange(len(manifest))})
-    write_manifest(output / "embeddings.csv", table, "embeddings")
+    found = joined_chunks(folder, len(manifest), paths, shard_rows)
+    index = {"ID": manifest.ids, "row": np.arange(len(manifest))}
+    rows = Manifest(index, "embeddings")
+    write_manifest(output / "embeddings.csv", rows, "embeddings", shard_rows)
     shutil.rmtree(folder)
     return ["embeddings.csv", *(names[key] for key in found)]
 
@@ -106,7 +108,9 @@ def main(argv: list[str] | None = None) -> None:
     extract(recipe, manifest, folder)
     # Every chunk must be written before one process assembles them.
     ddp_barrier()
-    names = run_on_main(assemble, [folder, manifest, recipe.folder])
+    names = run_on_main(
+        assemble, [folder, manifest, recipe.folder, settings.shard_rows]
+    )
     recipe.finish(
         names,
         n_utterances=len(manifest),

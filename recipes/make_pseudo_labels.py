@@ -22,9 +22,8 @@ also NMI, ARI and the like, and the labels are the same without.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ from speechbrain_ext.clustering.cleaning import (
 )
 from speechbrain_ext.clustering.cluster_rows import cluster_means
 from speechbrain_ext.clustering.k_means import kmeans
-from speechbrain_ext.clustering.label_files import write_labels, write_summary
+from speechbrain_ext.clustering.label_files import write_files
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
     fit,
@@ -60,16 +59,18 @@ from speechbrain_ext.clustering.n_clusters_curves import candidates
 from speechbrain_ext.clustering.settings import MakePseudoLabels
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.commands.command_line import run
-from speechbrain_ext.dataio.embedding_files import read_embeddings, rows_for
-from speechbrain_ext.dataio.manifest import (
-    Manifest,
-    read_manifest,
+from speechbrain_ext.dataio.columns import TextColumn
+from speechbrain_ext.dataio.embedding_files import (
+    Opened,
+    check_usable,
+    open_for,
 )
+from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.distributed import gathered_rows, own_rows
-from speechbrain_ext.utils.vectors import check_vectors, unit_rows
+from speechbrain_ext.utils.vectors import large_array, unit_rows
 from speechbrain_ext.utils.whitening import whiten_
 
 logger = logging.getLogger(__name__)
@@ -85,14 +86,32 @@ def main(argv: list[str] | None = None) -> None:
         candidates(
             settings.n_centroids or len(train), settings.n_clusters_range
         )
-    x = unit_embeddings(train, settings)
+    # Of one model or two.
+    folders = settings.embeddings_folder, settings.joined_folder
+    opened = [open_for(folder, train.ids) for folder in folders if folder]
     speakers, previous = None, None
     if settings.oracle:
         speakers = true_speakers(settings.oracle, train)
     if settings.previous_labels:
         previous = previous_clusters(settings.previous_labels, train)
-    if recipe.is_done(settings.inputs()):
+    check = functools.partial(check_usable, opened, train.ids)
+    if recipe.is_done(settings.inputs(), check):
         return
+    shape = len(train), sum(vectors.shape[1] for vectors, _ in opened)
+    with large_array(recipe.folder, shape) as x:
+        unit_embeddings(settings, opened, x)
+        make_labels(recipe, train, x, speakers, previous)
+
+
+def make_labels(
+    recipe: RecipeRun,
+    train: Manifest,
+    x: np.ndarray,
+    speakers: np.ndarray | None,
+    previous: tuple[np.ndarray, TextColumn] | None,
+) -> None:
+    """Cluster unit embeddings [N, D]; write labels and statistics."""
+    settings: MakePseudoLabels = recipe.settings
     device = checked_device(recipe.options.device)
     labels, choice = cluster(x, settings, device)
     means = cluster_means(x, labels, labels.max() + 1)
@@ -112,27 +131,29 @@ def main(argv: list[str] | None = None) -> None:
         logger.info(line)
     summary = {"statistics": statistics, "parameters": settings.record()}
     names = run_on_main(
-        write, [recipe.folder, train, labels, found, reason, summary, choice]
+        write_files,
+        [recipe.folder, train, labels, found, reason, summary, choice],
     )
     recipe.finish(names, true_labels=False, **statistics)
 
 
-def unit_embeddings(train: Manifest, settings: MakePseudoLabels) -> np.ndarray:
-    """Read the utterances' embeddings [N, D], scaled to length one.
+def unit_embeddings(
+    settings: MakePseudoLabels, opened: list[Opened], x: np.ndarray
+) -> None:
+    """Read the utterances' embeddings, scaled to length one, into ``x``.
 
     Those of two models are joined: the cosine is then the mean of theirs, and
     errors that they do not share weigh half.
     """
-    parts = []
-    for folder in (settings.embeddings_folder, settings.joined_folder):
-        if folder is not None:
-            vectors, index = read_embeddings(folder)
-            rows = rows_for(index, train.ids, folder)
-            x = check_vectors(unit_rows(vectors, rows, ids=train.ids))
-            if settings.whiten is not None:
-                x = whiten_(x, settings.whiten)
-            parts.append(x)
-    return parts[0] if len(parts) == 1 else unit_rows(np.hstack(parts))
+    first = 0
+    for vectors, rows in opened:
+        part = x[:, first : first + vectors.shape[1]]
+        unit_rows(vectors, rows, out=part)
+        if settings.whiten is not None:
+            whiten_(part, settings.whiten)
+        first += vectors.shape[1]
+    if len(opened) > 1:
+        unit_rows(x, out=x)
 
 
 def cluster(
@@ -182,20 +203,6 @@ def cluster(
     return labels if leaf_of is None else labels[leaf_of], choice
 
 
-def write(
-    folder: Path,
-    train: Manifest,
-    labels: np.ndarray,
-    found: Fit,
-    reason: np.ndarray,
-    summary: dict[str, Any],
-    choice: Choice | None,
-) -> list[str]:
-    """Write labels, what is dropped and the summary; return the names."""
-    names = write_labels(folder, train, labels, found, reason)
-    return names + write_summary(folder, labels, found, reason, summary, choice)
-
-
 def measure(
     labels: np.ndarray,
     found: Fit,
@@ -217,7 +224,7 @@ def measure(
 def agreements(
     x: np.ndarray,
     labels: np.ndarray,
-    previous: tuple[np.ndarray, np.ndarray] | None,
+    previous: tuple[np.ndarray, TextColumn] | None,
     settings: MakePseudoLabels,
     device: torch.device,
 ) -> dict[str, float]:

@@ -27,6 +27,7 @@ import numpy as np
 
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.embedding_files import read_embeddings
+from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.dataio.trials import (
     TrialList,
     check_known,
@@ -34,6 +35,7 @@ from speechbrain_ext.dataio.trials import (
 )
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.experiment.stage_records import read_record
+from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.files import atomic_path, read_json_object
 from speechbrain_ext.utils.plotting import save_figure
 from speechbrain_ext.verification.bootstrap import LONE, lone_units
@@ -73,14 +75,17 @@ def main(argv: list[str] | None = None) -> None:
     if recipe.is_done(settings.inputs(), trained=trained):
         return
     lists = read_lists(settings)
-    measures = [measures_of(settings, trials) for trials in lists]
+    oracle = read_optional(settings.oracle, "oracle")
+    manifest = read_optional(settings.annotation, "utterances")
+    measures = [
+        measures_of(settings, trials, oracle, manifest) for trials in lists
+    ]
     for measure in measures:
         lone = lone_units(measure["units"], measure["labels"])
         if lone:
             logger.warning(f"{measure['trials']}: {lone}; {LONE}")
     system = System(settings)
     ids = np.unique(np.concatenate([trials.ids() for trials in lists]))
-    manifest = read_optional(settings.annotation, "utterances")
     scorer = system.scorer(settings.embeddings_folder, ids, manifest)
     facts = system_facts(settings, trained)
     outputs: list[str] = []
@@ -103,7 +108,9 @@ def main(argv: list[str] | None = None) -> None:
             logger.info(in_words(result))
             scores[backend.name] = found
             results.append(result)
-        outputs += write_outputs(recipe.folder, trials, scores, results)
+        outputs += from_first_process(
+            write_outputs, recipe.folder, trials, scores, results
+        )
         rates[trials.name] = {
             r.system.backend: [r.eer.value, r.min_dcf.value] for r in results
         }
@@ -126,10 +133,13 @@ def read_lists(settings: ScoreTrials) -> list[TrialList]:
     return lists
 
 
-def measures_of(settings: ScoreTrials, trials: TrialList) -> dict[str, Any]:
+def measures_of(
+    settings: ScoreTrials,
+    trials: TrialList,
+    oracle: Manifest | None,
+    manifest: Manifest | None,
+) -> dict[str, Any]:
     """Collect the labels, speakers and groups that a list is measured by."""
-    oracle = read_optional(settings.oracle, "oracle")
-    manifest = read_optional(settings.annotation, "utterances")
     durations = None
     if manifest is not None:
         enrol = durations_of(manifest, trials.enrol)

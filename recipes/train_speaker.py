@@ -198,7 +198,7 @@ class SpeakerBrain(TrainingBrain):
         gate_files = write_gate_files(
             self.folder,
             self.parts.noisy_labels,
-            self.data.manifest.ids,
+            self.data.manifest.ID,
             self.names,
         )
         names = [*super().save(), CLASSIFIER, *gate_files]

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array, csr_array, hstack
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
 
+from speechbrain_ext.dataio.columns import TextColumn
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
+from speechbrain_ext.utils.distributed import gathered_objects, own_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+
+_BLOCK = 2**20  # utterances that are counted at once
 
 
 def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
@@ -46,7 +48,11 @@ def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
     >>> match_clusters(now, before).tolist()
     [1, 0, -1]
     """
-    overlap = contingency_matrix(labels, previous, sparse=True, dtype=float)
+    return _matched(overlaps(labels, previous))
+
+
+def _matched(overlap: coo_array) -> np.ndarray:
+    """Match clusters by their counts of shared utterances [K, J]."""
     n_now, n_before = overlap.shape
     # Every cluster may also stay alone: together that is worth less than one
     # shared utterance, so a full matching exists and overlap decides.
@@ -56,6 +62,43 @@ def match_clusters(labels: np.ndarray, previous: np.ndarray) -> np.ndarray:
     choices = csr_array(hstack([overlap, alone]))
     matched = min_weight_full_bipartite_matching(choices, maximize=True)[1]
     return np.where(matched < n_before, matched, -1)
+
+
+def overlaps(labels: np.ndarray, previous: np.ndarray) -> coo_array:
+    """Count the utterances that each cluster shares with a previous one.
+
+    Several processes each count a part of the utterances.
+
+    Arguments
+    ---------
+    labels, previous : numpy.ndarray
+        As of `match_clusters`.
+
+    Returns
+    -------
+    scipy.sparse.coo_array
+        Counts [K, J], the same in each process.
+
+    Example
+    -------
+    >>> overlaps(np.array([0, 0, 1]), np.array([1, 1, 0])).toarray().tolist()
+    [[0.0, 2.0], [1.0, 0.0]]
+    """
+    shape = int(labels.max()) + 1, int(previous.max()) + 1
+    pairs, counts = [], []
+    own = own_rows(len(labels))
+    for first in range(own.start, own.stop, _BLOCK):
+        rows = slice(first, min(first + _BLOCK, own.stop))
+        both = labels[rows].astype(np.int64) * shape[1] + previous[rows]
+        found = np.unique(both, return_counts=True)
+        pairs.append(found[0])
+        counts.append(found[1].astype(float))
+    parts = gathered_objects((pairs, counts))
+    keys = np.concatenate([p for part, _ in parts for p in part])
+    data = np.concatenate([c for _, part in parts for c in part])
+    whole = coo_array((data, np.divmod(keys, shape[1])), shape=shape)
+    whole.sum_duplicates()
+    return whole
 
 
 def churn_statistics(labels: Any, previous: Any) -> dict[str, float]:
@@ -78,12 +121,13 @@ def churn_statistics(labels: Any, previous: Any) -> dict[str, float]:
     >>> churn_statistics(["x", "x", "y", "z"], [5, 5, 7, 7])["churn"]
     0.25
     """
-    now = np.unique(np.asarray(labels), return_inverse=True)[1]
-    before = np.unique(np.asarray(previous), return_inverse=True)[1]
-    same = match_clusters(now, before)[now] == before
-    nmi, ari = _agreement(now, before)
+    now, before = _numbers(labels), _numbers(previous)
+    overlap = overlaps(now, before)
+    matched = _matched(overlap)
+    n_same = overlap.data[matched[overlap.row] == overlap.col].sum()
+    nmi, ari = _agreement(overlap)
     return {
-        "churn": round(float((~same).mean()), 6),
+        "churn": round(1 - float(n_same) / len(now), 6),
         "round_nmi": nmi,
         "round_ari": ari,
         "n_compared": len(now),
@@ -98,19 +142,49 @@ def stability_statistics(labels: Any, again: Any) -> dict[str, float]:
     >>> stability_statistics([0, 0, 1], [4, 4, 2])
     {'stability_nmi': 1.0, 'stability_ari': 1.0}
     """
-    nmi, ari = _agreement(labels, again)
+    nmi, ari = _agreement(overlaps(_numbers(labels), _numbers(again)))
     return {"stability_nmi": nmi, "stability_ari": ari}
 
 
-def _agreement(labels: Any, others: Any) -> tuple[float, float]:
-    """Compute NMI and ARI of two clusterings."""
-    nmi = normalized_mutual_info_score(others, labels)
-    return round(float(nmi), 6), round(adjusted_rand_score(others, labels), 6)
+def _numbers(labels: Any) -> np.ndarray:
+    """Return labels [N] of any kind as numbers, 0 to K - 1."""
+    if isinstance(labels, TextColumn):
+        return labels.codes()[1]
+    return np.unique(np.asarray(labels), return_inverse=True)[1]
+
+
+def _agreement(overlap: coo_array) -> tuple[float, float]:
+    """Compute NMI and ARI of two clusterings from what they share [K, J].
+
+    The mutual information over the mean of the two entropies, and the
+    adjusted Rand index (Hubert and Arabie, 1985, equation 5).
+    """
+    rows, columns = (np.asarray(overlap.sum(axis=i)).ravel() for i in (1, 0))
+    total = rows.sum()
+    share = overlap.data / total
+    expected = rows[overlap.row] * columns[overlap.col] / total**2
+    mutual = float((share * np.log(share / expected)).sum())
+    entropies = [-float((p * np.log(p)).sum()) for p in _shares(rows, columns)]
+    mean = sum(entropies) / 2
+    nmi = min(max(mutual, 0.0) / mean, 1.0) if mean else 1.0
+    # Pairs of utterances: whole numbers, which do not overflow in Python.
+    together, first, second, pairs = (
+        sum(n * (n - 1) // 2 for n in map(int, counts))
+        for counts in (overlap.data, rows, columns, [total])
+    )
+    chance = first * second / pairs if pairs else 0.0
+    most = (first + second) / 2
+    ari = (together - chance) / (most - chance) if most != chance else 1.0
+    return round(nmi, 6), round(ari, 6)
+
+
+def _shares(*counts: np.ndarray) -> list[np.ndarray]:
+    return [some / some.sum() for some in counts]
 
 
 def previous_clusters(
     path: PathLike, manifest: Manifest
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, TextColumn]:
     """Read the previous round's clusters of the utterances it kept.
 
     Arguments
@@ -124,7 +198,7 @@ def previous_clusters(
     -------
     numpy.ndarray
         Rows of ``manifest`` that were labelled [M].
-    numpy.ndarray
+    TextColumn
         Their names of clusters [M].
 
     Raises
@@ -154,4 +228,6 @@ def previous_clusters(
             f"{before.ids[0]!r}; give the pseudo_labels.csv of the round "
             "before, or null"
         )
-    return rows, before.spk_id[there[rows]]
+    names = before.columns["spk_id"]
+    assert isinstance(names, TextColumn)
+    return rows, names.take(there[rows])

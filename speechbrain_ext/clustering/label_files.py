@@ -16,6 +16,7 @@ from speechbrain_ext.clustering.label_metrics import (
     largest_first,
 )
 from speechbrain_ext.clustering.n_clusters import Choice
+from speechbrain_ext.dataio.columns import TextColumn
 from speechbrain_ext.dataio.manifest import Manifest, select, write_manifest
 from speechbrain_ext.utils.files import atomic_path, write_json
 from speechbrain_ext.utils.plotting import save_png
@@ -51,8 +52,10 @@ def write_labels(
     kept = reason == KEPT
     names = np.array([f"pseudo{i:05d}" for i in range(labels.max() + 1)])
     margin = found.margin.astype(np.float64).round(6)
-    labelled = select(train, kept).table.assign(
-        spk_id=names[largest_first(labels[kept])], margin=margin[kept]
+    labelled = select(train, kept).with_columns(
+        "pseudo_labels",
+        spk_id=TextColumn.of(names).take(largest_first(labels[kept])),
+        margin=margin[kept],
     )
     write_manifest(folder / "pseudo_labels.csv", labelled, "pseudo_labels")
     dropped = pd.DataFrame(
@@ -122,3 +125,17 @@ def write_summary(
         save_png(figure, folder / "cluster_number.png")
         names.append("cluster_number.png")
     return names
+
+
+def write_files(
+    folder: Path,
+    train: Manifest,
+    labels: np.ndarray,
+    found: Fit,
+    reason: np.ndarray,
+    summary: dict[str, Any],
+    choice: Choice | None,
+) -> list[str]:
+    """Write labels, what is dropped and the summary; return the names."""
+    names = write_labels(folder, train, labels, found, reason)
+    return names + write_summary(folder, labels, found, reason, summary, choice)

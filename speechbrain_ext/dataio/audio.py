@@ -8,13 +8,13 @@ number of processes reads exactly the same crops.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from speechbrain_ext.dataio.audio_stream import (
     Unusable,
+    audio_size,
     check_heard,
     open_audio,
 )
@@ -283,16 +283,19 @@ def check_audio(manifest: Manifest) -> None:
     InputError
         The first file does not exist, or one ends before its ``stop``.
     """
-    first = manifest[manifest.ids[0]]["wav"]
-    if not Path(first).is_file():
+    first = manifest.paths([0])[0]
+    try:
+        audio_size(first)
+    except OSError:
         raise InputError(
             f"{manifest.ids[0]}: {first} is not a file; data_folder is "
             f"{manifest.data_root}, which must be what $data_root stood for "
             "when the manifest was made"
-        )
-    paths, stops = manifest.paths(), manifest.stop
-    for row in np.unique(np.linspace(0, len(paths) - 1, _PROBES, dtype=int)):
-        _check_reaches(manifest.ids[row], paths[row], int(stops[row]))
+        ) from None
+    rows = np.unique(np.linspace(0, len(manifest) - 1, _PROBES, dtype=int))
+    for row in rows:
+        entry = manifest.entry(row)
+        _check_reaches(manifest.ids[row], entry["wav"], entry["stop"])
 
 
 def _check_reaches(utterance: str, path: str, stop: int) -> None:

@@ -20,6 +20,7 @@ import torch
 
 from speechbrain_ext.dataio.audio_stream import (
     Unusable,
+    audio_size,
     check_heard,
     open_audio,
 )
@@ -93,7 +94,7 @@ def _unusable(path: str) -> str:
     try:
         # Manifests are UTF-8.
         path.encode("utf-8")
-        return "" if os.path.getsize(path) else "no samples: the file is empty"
+        return "" if audio_size(path) else "no samples: the file is empty"
     except UnicodeEncodeError:
         return "the file name is not UTF-8"
     except OSError as error:

@@ -3,6 +3,10 @@
 All that reads audio comes through `open_audio`, so that a file which one
 recipe refuses is no speech to another. A reason does not name its file: callers
 do, with the way out.
+
+A file may be a member of a tar archive, as WebDataset has them: its path is
+then ``ARCHIVE.tar/OFFSET+SIZE/MEMBER``, with the place of its bytes
+(`tar_members`), so that nothing else of the archive is read.
 """
 
 from __future__ import annotations
@@ -11,13 +15,18 @@ import errno
 import io
 import os
 import re
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import soundfile
 
-from speechbrain_ext.dataio.mp3_index import counted_length, with_index
+from speechbrain_ext.dataio.mp3_index import (
+    counted_length,
+    length_in,
+    with_index,
+)
 from speechbrain_ext.utils.files import PathLike
 
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000  # Hz
@@ -27,6 +36,8 @@ _CUT = 0.1  # seconds that may be missing at the end of a file
 _BLOCK = 2**18  # frames read at once
 _UNKNOWN = 2**62  # libsndfile's length where the header gives none
 _UNKNOWN_BYTES = 0x7FFF0000  # from here on, sizes that streams write
+# Path of a member of an archive.
+_MEMBER = re.compile(r"(.*\.tar)/(\d+)\+(\d+)/(.+)", re.DOTALL)
 # libsndfile's log of a data chunk that is larger than what is there.
 _SHORT = re.compile(r"^ ?data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 # Errors of the machine, which say nothing about the file.
@@ -148,22 +159,115 @@ def open_audio(path: PathLike) -> Iterator[AudioStream]:
     """
     name = str(path)
     try:
+        if member := _MEMBER.fullmatch(name):
+            with _in_memory(_read_member(member)) as stream:
+                yield stream
+            return
         # Bytes, for a name need not be UTF-8.
         with soundfile.SoundFile(os.fsencode(name)) as file:
-            if file.format != "MP3" or _is_counted_right(name, file):
+            if file.format != "MP3" or _is_right(counted_length(name), file):
                 yield AudioStream(file)
                 return
-        with open(name, "rb") as raw:
-            indexed = io.BytesIO(with_index(raw.read()))
-        with soundfile.SoundFile(indexed) as file:
-            yield AudioStream(file)
+        with open(name, "rb") as raw, _in_memory(raw.read()) as stream:
+            yield stream
     except soundfile.LibsndfileError as error:
         raise Unusable(_reason(name, error)) from None
 
 
-def _is_counted_right(path: str, file: soundfile.SoundFile) -> bool:
+@contextmanager
+def _in_memory(raw: bytes) -> Iterator[AudioStream]:
+    """Open the bytes of a file; an mp3 gets an index."""
+    if not raw:
+        raise Unusable("no samples: the file is empty")
+    with soundfile.SoundFile(io.BytesIO(raw)) as file:
+        if file.format != "MP3" or _is_right(length_in(raw), file):
+            yield AudioStream(file)
+            return
+    with soundfile.SoundFile(io.BytesIO(with_index(raw))) as file:
+        yield AudioStream(file)
+
+
+def tar_members(path: PathLike) -> list[tuple[str, str, int]]:
+    """List the files of a tar archive that is not compressed.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The archive.
+
+    Returns
+    -------
+    list of (str, str, int)
+        Name, path for `open_audio`, and bytes of each, in their order.
+
+    Raises
+    ------
+    Unusable
+        It is no such archive.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.tar"
+    >>> with tarfile.open(path, "w") as archive:
+    ...     archive.add(__file__, "b/c.wav")
+    >>> name, place, _ = tar_members(path)[0]
+    >>> name, place.endswith("/b/c.wav")
+    ('b/c.wav', True)
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return [
+                (
+                    member.name,
+                    f"{path}/{member.offset_data}+{member.size}/{member.name}",
+                    member.size,
+                )
+                for member in archive
+                if member.isreg() and not member.issparse()
+            ]
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise Unusable(f"unreadable: no tar archive ({error})") from None
+
+
+def audio_size(path: PathLike) -> int:
+    """Return the bytes of an audio file, or of a member of an archive.
+
+    Raises
+    ------
+    OSError
+        It is not there.
+
+    Example
+    -------
+    >>> audio_size("nowhere.tar/512+9/a.wav")
+    Traceback (most recent call last):
+    FileNotFoundError: ...
+    """
+    member = _MEMBER.fullmatch(str(path))
+    if member is None:
+        return os.path.getsize(path)
+    os.stat(member[1])
+    return int(member[3])
+
+
+def _read_member(member: re.Match) -> bytes:
+    """Read the bytes of a member of an archive."""
+    first, size = int(member[2]), int(member[3])
+    try:
+        with open(member[1], "rb") as stream:
+            stream.seek(first)
+            raw = stream.read(size)
+    except OSError as failure:
+        if failure.errno in _MACHINE:
+            raise
+        raise Unusable(f"unreadable: {failure.strerror}") from None
+    if len(raw) < size:
+        raise Unusable("cut short: its archive ends before it does")
+    return raw
+
+
+def _is_right(n_counted: int | None, file: soundfile.SoundFile) -> bool:
     """Return whether libsndfile has the length of an mp3 file, nearly."""
-    n_counted = counted_length(path)
     if n_counted is None:
         return True
     return abs(n_counted - file.frames) <= _CUT * file.samplerate
@@ -172,7 +276,9 @@ def _is_counted_right(path: str, file: soundfile.SoundFile) -> bool:
 def _reason(path: str, error: soundfile.LibsndfileError) -> str:
     """Return why libsndfile failed: the system's reason if there is one."""
     try:
-        with open(path, "rb") as stream:
+        # Of a member all bytes were read.
+        member = _MEMBER.fullmatch(path)
+        with open(member[1] if member else path, "rb") as stream:
             if not stream.read(1):
                 return "no samples: the file is empty"
     except OSError as failure:

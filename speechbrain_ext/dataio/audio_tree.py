@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from speechbrain_ext.utils.files import PathLike
 
 READABLE = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 UNREADABLE = (".m4a", ".aac")
+# Where a member's bytes are in its archive.
+_PLACE = re.compile(r"(\.tar)/\d+\+\d+/")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,9 @@ def list_audio(
 ) -> AudioTree:
     """Find the audio files below one or more folders.
 
-    Hidden files and folders are passed over, links followed.
+    Hidden files and folders are passed over, links followed. Below a folder
+    without audio files the members of tar archives are found: the ID of one
+    is ``ARCHIVE.tar/MEMBER``.
 
     Arguments
     ---------
@@ -108,12 +113,12 @@ def list_audio(
                 "audio files"
             )
         seen = {_identity(path) for path in exclude if os.path.isdir(path)}
-        files = sorted(_walk(folder, seen))
+        files = sorted(_walk(folder, seen)) or _in_archives(folder)
         aac = _aac_alone([path for path, _ in files])
         if aac and not with_aac:
             _refuse_aac(folder, aac)
         found += [
-            (path[len(folder) :].lstrip(os.sep).replace(os.sep, "/"), path, n)
+            (_name_in(folder, path), path, n)
             for path, n in files
             if path.lower().endswith(READABLE) or path in aac
         ]
@@ -131,6 +136,39 @@ def list_audio(
             )
     ids, paths, sizes = zip(*found, strict=True)
     return AudioTree(list(ids), list(paths), list(sizes))
+
+
+def _name_in(folder: str, path: str) -> str:
+    """Return the ID of a file, or of a member of an archive."""
+    name = path[len(folder) :].lstrip(os.sep).replace(os.sep, "/")
+    return _PLACE.sub(r"\1/", name, count=1)
+
+
+def _in_archives(folder: str) -> list[tuple[str, int]]:
+    """List the audio in the tar archives below a folder, with sizes."""
+    # Settings import this module, and need no reader of audio.
+    from speechbrain_ext.dataio.audio_stream import Unusable, tar_members
+
+    archives = [
+        os.path.join(inside, name)
+        for inside, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.endswith(".tar") and not name.startswith(".")
+    ]
+    found = []
+    for archive in sorted(archives):
+        try:
+            members = tar_members(archive)
+        except Unusable as reason:
+            raise InputError(
+                f"{archive}: {reason}; move it out of the folder"
+            ) from None
+        found += [
+            (path, size)
+            for name, path, size in members
+            if name.lower().endswith(READABLE)
+        ]
+    return sorted(found)
 
 
 def is_aac(path: str) -> bool:

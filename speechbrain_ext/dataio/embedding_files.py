@@ -5,14 +5,22 @@ The names are extract_embeddings'; `speechbrain_ext.inference.embed` takes any.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.dataio.columns import TextColumn
 from speechbrain_ext.dataio.manifest import Manifest, read_manifest
+from speechbrain_ext.dataio.shards import open_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.vectors import (
+    check_vectors,
+    row_blocks,
+    unit_rows,
+)
 
 # Exists beside embeddings.npy if crops were embedded: [N, n_crops, D].
 CROPS = "crop_embeddings.npy"
@@ -52,12 +60,12 @@ def read_embeddings(folder: PathLike) -> tuple[np.ndarray, Manifest]:
 
 
 def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
-    """Open one .npy file of embeddings and the .csv beside it."""
+    """Open embeddings, a .npy file or folder, and the .csv beside it."""
     path = Path(path)
     table = path.with_suffix(".csv")
     index = read_manifest(table, "embeddings")
     try:
-        vectors = np.load(path, mmap_mode="r")
+        vectors = open_rows(path)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
             f"{path} cannot be read ({error}); extract the embeddings again"
@@ -67,14 +75,22 @@ def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
             f"{path} has values of type {vectors.dtype}; embeddings are "
             "numbers, float32 as a rule; extract the embeddings again"
         )
-    named = np.sort(index.row)
-    if vectors.ndim != 2 or not np.array_equal(named, np.arange(len(vectors))):
+    named = np.asarray(index.row)
+    if len(named) and (np.diff(named) != 1).any():
+        named = np.sort(named)
+    if vectors.ndim != 2 or not _counts(named, len(vectors)):
         raise InputError(
             f"{path} has shape {list(vectors.shape)} and {table.name} names "
             f"{len(named)} rows, {named[0]} to {named[-1]}; they are not of "
             "one extraction, extract the embeddings again"
         )
     return vectors, index
+
+
+def _counts(rows: np.ndarray, n_rows: int) -> bool:
+    """Return whether sorted rows are 0, 1 and so on, each once."""
+    ends = len(rows) and rows[0] == 0 and rows[-1] == n_rows - 1
+    return bool(len(rows) == n_rows and ends and (np.diff(rows) == 1).all())
 
 
 def rows_for(index: Manifest, ids: Any, where: PathLike) -> np.ndarray:
@@ -103,3 +119,65 @@ def rows_for(index: Manifest, ids: Any, where: PathLike) -> np.ndarray:
             "manifest that names them"
         )
     return index.row[position]
+
+
+class Opened(NamedTuple):
+    """Embeddings [M, D] of a folder, and the rows [N] of some utterances."""
+
+    vectors: Any
+    rows: np.ndarray
+
+
+def open_for(folder: PathLike, ids: Any) -> Opened:
+    """Open the embeddings of utterances.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Written by extract_embeddings.
+    ids : array of str
+        Utterances [N].
+
+    Raises
+    ------
+    InputError
+        As of `read_embeddings` and `rows_for`.
+    """
+    vectors, index = read_embeddings(folder)
+    return Opened(vectors, rows_for(index, ids, folder))
+
+
+def check_usable(opened: Sequence[Opened], ids: TextColumn) -> None:
+    """Raise InputError for embeddings that cannot be clustered.
+
+    They are read in blocks.
+
+    Arguments
+    ---------
+    opened : sequence of Opened
+        From `open_for`.
+    ids : TextColumn
+        Their utterances [N], for the message.
+
+    Raises
+    ------
+    InputError
+        One is zero or not finite, or all of them are equal.
+
+    Example
+    -------
+    >>> rows = np.arange(2)
+    >>> ids = TextColumn.of(["a", "b"])
+    >>> check_usable([Opened(np.eye(2), rows)], ids)
+    >>> check_usable([Opened(np.ones((2, 2)), rows)], ids)
+    Traceback (most recent call last):
+    speechbrain_ext.utils.errors.InputError: all 2 vectors are equal; the ...
+    """
+    for vectors, rows in opened:
+        first = unit_rows(vectors, rows[:1])
+        is_equal = True
+        for part in row_blocks(len(rows), vectors.shape[1]):
+            unit = unit_rows(vectors, rows[part], ids=ids.take(part))
+            is_equal = is_equal and bool((unit == first).all())
+        if is_equal:
+            check_vectors(unit)

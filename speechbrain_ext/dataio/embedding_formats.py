@@ -32,7 +32,7 @@ from speechbrain_ext.dataio.kaldi_archives import (
 from speechbrain_ext.dataio.label_formats import check_format
 from speechbrain_ext.dataio.manifest import write_manifest
 from speechbrain_ext.utils.errors import InputError
-from speechbrain_ext.utils.files import PathLike, atomic_path
+from speechbrain_ext.utils.files import SHARDS, PathLike, atomic_path
 from speechbrain_ext.utils.saved_tensors import read_saved
 from speechbrain_ext.utils.vectors import row_blocks
 
@@ -69,7 +69,7 @@ def read_vectors(
     path = file_of(path, vector_format)
     if vector_format == "npy":
         vectors, index = read_array(path)
-        return _finite(path, index.ids, np.asarray(vectors[index.row]))
+        return _finite(path, index.ID, np.asarray(vectors[index.row]))
     if not path.is_file():
         raise InputError(f"{path}: no such file; correct the path")
     kaldi = read_scp if path.suffix == ".scp" else read_ark
@@ -133,9 +133,9 @@ def format_of(path: PathLike, vector_format: str = "auto") -> str:
         check_format(vector_format, FORMATS)
         return vector_format
     path = Path(path)
-    if path.is_dir():
+    if _has_others(path):
         for name, file in _FILES.items():
-            if (path / file).is_file():
+            if (path / file).exists():
                 return name
     elif path.name.endswith(".ark.gz"):
         return "kaldi"
@@ -231,7 +231,12 @@ def file_of(path: PathLike, vector_format: str) -> Path:
     """
     check_format(vector_format, FORMATS)
     path = Path(path)
-    return path / _FILES[vector_format] if path.is_dir() else path
+    return path / _FILES[vector_format] if _has_others(path) else path
+
+
+def _has_others(path: Path) -> bool:
+    """Return whether a path is a folder of files, not the parts of one."""
+    return path.is_dir() and not (path / SHARDS).exists()
 
 
 def files_of(path: PathLike, vector_format: str) -> dict[str, PathLike]:

@@ -238,12 +238,12 @@ def _write_csv(folder: Path, labels: Manifest) -> list[str]:
 
 def _write_list(folder: Path, labels: Manifest) -> list[str]:
     _check_spaces(labels.spk_id, "label")
-    _check_line(labels.ids, "utterance")
-    return [_two_columns(folder / LIST, labels.spk_id, labels.ids)]
+    _check_line(labels.ID, "utterance")
+    return [_two_columns(folder / LIST, labels.spk_id, labels.ID)]
 
 
 def _write_kaldi(folder: Path, labels: Manifest) -> list[str]:
-    _check_spaces(labels.ids, "utterance")
+    _check_spaces(labels.ID, "utterance")
     _check_spaces(labels.spk_id, "label")
     # Sorted as bytes, as Kaldi's tools require.
     order = np.argsort([name.encode() for name in labels.ids], kind="stable")
@@ -259,7 +259,7 @@ def _write_kaldi(folder: Path, labels: Manifest) -> list[str]:
 
 
 def _write_wespeaker(folder: Path, labels: Manifest) -> list[str]:
-    _check_spaces(labels.ids, "utterance")
+    _check_spaces(labels.ID, "utterance")
     _check_line(labels.spk_id, "label")
     rows = zip(labels.ids, labels.paths(), labels.spk_id, strict=True)
     lines = [
@@ -267,7 +267,7 @@ def _write_wespeaker(folder: Path, labels: Manifest) -> list[str]:
         for key, wav, speaker in rows
     ]
     write_text(folder / _RAW, "".join(f"{line}\n" for line in lines))
-    return [_RAW, _two_columns(folder / _UTT2SPK, labels.ids, labels.spk_id)]
+    return [_RAW, _two_columns(folder / _UTT2SPK, labels.ID, labels.spk_id)]
 
 
 def _read_list(path: Path) -> pd.DataFrame:

@@ -152,7 +152,26 @@ def _counted(path: str, size: int, changed: int) -> int | None:
         if _indexed_bytes(stream.read(64)) * _SLACK >= size - begin:
             return None
         stream.seek(0)
-        count, first = n_frames(stream.read())
+        return _length(stream.read())
+
+
+def length_in(data: bytes) -> int | None:
+    """Return what `counted_length` does, of the bytes of a file.
+
+    Example
+    -------
+    >>> length_in(b"text") is None
+    True
+    """
+    begin = first_frame(data[:10])
+    head = data[begin : begin + 64]
+    if _indexed_bytes(head) * _SLACK >= len(data) - begin:
+        return None
+    return _length(data)
+
+
+def _length(data: bytes) -> int | None:
+    count, first = n_frames(data)
     return count * first.n_samples if first and count else None
 
 

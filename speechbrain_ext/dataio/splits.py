@@ -50,9 +50,8 @@ def hold_out(
             "than 1, e.g. --valid_fraction=0.02"
         )
     generator = np.random.default_rng(seed)
-    _, speaker, counts = np.unique(
-        manifest.spk_id, return_inverse=True, return_counts=True
-    )
+    names, speaker = manifest.speakers()
+    counts = np.bincount(speaker, minlength=len(names))
     share = np.floor(fraction * counts + generator.random(len(counts)))
     share = np.minimum(share, counts - 1)
     place = place_in_group(speaker, generator.permutation(len(manifest)))

@@ -428,7 +428,7 @@ def states_of(
         }
         if step.kind is Kind.PREPARE and files is not None:
             request |= files.request()
-        lost = [path for path in inputs.values() if not Path(path).is_file()]
+        lost = [path for path in inputs.values() if not Path(path).exists()]
         if inputs and not lost and step.artifacts.is_begun:
             request["inputs"] = {k: describe(v) for k, v in inputs.items()}
         state, reason = state_of(step.folder, request, whole=False)
@@ -484,7 +484,7 @@ def check_start(settings: RunRounds) -> None:
         if path is not None:
             given = settings.stage("start").set.get("from_format", "auto")
             for file in files_of(path, given).values():
-                if not Path(file).is_file():
+                if not Path(file).exists():
                     raise InputError(
                         f"{key} is {path!r}; {file} is missing; correct --{key}"
                     )

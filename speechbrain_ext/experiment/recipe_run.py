@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +262,7 @@ class RecipeRun:
     def is_done(
         self,
         inputs: Mapping[str, PathLike] | None = None,
+        check: Callable[[], None] | None = None,
         **extra: Any,
     ) -> bool:
         """Begin the stage; return True if its record shows it finished.
@@ -274,6 +275,9 @@ class RecipeRun:
         ---------
         inputs : mapping of str to path, optional
             Files read, hashed into the request.
+        check : callable, optional
+            Called by the first process if the stage is not finished, before
+            anything is written; it raises InputError for bad input.
         **extra : Any
             Further parts of the request (plain values).
 
@@ -285,7 +289,7 @@ class RecipeRun:
         options = self._deciding_options()
         if options:
             extra["run_options"] = options
-        done = run_on_main(self._begin, args=[inputs or {}, extra])
+        done = run_on_main(self._begin, args=[inputs or {}, extra, check])
         if not done:
             self._state_work()
         self._log()
@@ -312,9 +316,12 @@ class RecipeRun:
             if given[name] != default[name] and name not in self.settings.keys()
         }
 
-    def _begin(self, inputs: Mapping, extra: dict) -> bool:
+    def _begin(
+        self, inputs: Mapping, extra: dict, check: Callable[[], None] | None
+    ) -> bool:
         described = {
-            name: describe_input(path) for name, path in inputs.items()
+            name: describe_input(path, keep=self.folder)
+            for name, path in inputs.items()
         }
         for entry in described.values():
             check_as_made(entry["path"], entry["sha256"])
@@ -330,6 +337,8 @@ class RecipeRun:
         if not overwrite and is_finished(self.folder, self.request):
             self._remove_lock_file()
             return True
+        if check is not None:
+            check()
         self.claim()
         # A folder begun by this command is kept: after a kill it resumes.
         if overwrite and not is_begun(self.folder, self.request):

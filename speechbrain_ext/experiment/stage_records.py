@@ -22,11 +22,17 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
     read_json,
-    sha256,
     write_json,
     wrong_shape,
 )
-from speechbrain_ext.utils.provenance import describe_file, versions
+from speechbrain_ext.utils.provenance import (
+    HASHES,
+    describe_file,
+    describe_input,
+    known_sha256,
+    remember_hashes,
+    versions,
+)
 from speechbrain_ext.utils.settings import REQUIRED
 from speechbrain_ext.utils.yaml_trees import plain
 
@@ -314,7 +320,7 @@ def _no_record(path: PathLike, wrong: str) -> InputError:
 
 def _holds_work(folder: Path) -> bool:
     """Return whether a folder holds more than a stage writes at its start."""
-    opened = {REQUEST, RESOLVED, LOG, LOCK}
+    opened = {REQUEST, RESOLVED, LOG, LOCK, HASHES}
     return any(
         path.name not in opened and path.suffix != ".py"
         for path in folder.iterdir()
@@ -323,10 +329,15 @@ def _holds_work(folder: Path) -> bool:
 
 def _unchanged(folder: Path, name: str, was: dict[str, Any]) -> bool:
     path = folder / name
+    if path.is_dir():
+        try:
+            return describe_input(path, folder)["sha256"] == was["sha256"]
+        except InputError:
+            return False
     return (
         path.is_file()
         and path.stat().st_size == was.get("bytes")
-        and sha256(path) == was["sha256"]
+        and known_sha256(path, keep=folder) == was["sha256"]
     )
 
 
@@ -354,6 +365,8 @@ def write_record(
     """
     folder = Path(folder)
     described = {name: describe_file(folder / name) for name in outputs}
+    files = {folder / n: e["sha256"] for n, e in described.items()}
+    remember_hashes(folder, {p: h for p, h in files.items() if p.is_file()})
     for name, entry in described.items():
         entry["path"] = name
     write_json(

@@ -67,8 +67,8 @@ class CropPairs(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[str, torch.Tensor]:
-        name = self.manifest.ids[self.rows[index]]
-        entry = self.manifest[name]
+        row = self.rows[index]
+        name, entry = self.manifest.ids[row], self.manifest.entry(row)
         room = entry["stop"] - entry["start"] - 2 * self.n_frames
         rng = np.random.default_rng(hash_key("crop pair", self.seed, name))
         first, second = np.sort(rng.integers(0, room + 1, 2))

@@ -418,11 +418,10 @@ def batches_of_one_length(
     >>> list(batches_of_one_length([5, 9, 5, 5], max_frames=10))
     [[1], [0, 2], [3]]
     """
-    rows_of: dict[int, list[int]] = {}
-    for row, length in enumerate(lengths):
-        rows_of.setdefault(int(length), []).append(row)
-    for length in sorted(rows_of, reverse=True):
-        rows = rows_of[length]
-        size = max(max_frames // length, 1)
+    values = np.fromiter(lengths, dtype=np.int64)
+    order = np.argsort(-values, kind="stable")
+    changes = np.flatnonzero(np.diff(values[order])) + 1
+    for rows in np.split(order, changes) if len(order) else []:
+        size = max(max_frames // int(values[rows[0]]), 1)
         for first in range(0, len(rows), size):
-            yield rows[first : first + size]
+            yield rows[first : first + size].tolist()

@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import read_speech
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE, Manifest
+from speechbrain_ext.dataio.shards import new_rows
 from speechbrain_ext.models.embedder import (
     WaveEmbedder,
     batches_of_one_length,
     require_finite,
 )
 from speechbrain_ext.utils.distributed import n_processes, process_sum
-from speechbrain_ext.utils.files import atomic_path, reserve
+from speechbrain_ext.utils.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class WholeUtterances(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[list[int], torch.Tensor]:
         rows = self.batches[index]
-        entries = [self.manifest[self.manifest.ids[row]] for row in rows]
+        entries = [self.manifest.entry(row) for row in rows]
         n_frames = int(self.lengths[rows[0]])
         wavs = [read_speech(e["wav"], e["start"], n_frames) for e in entries]
         return rows, torch.stack(wavs)
@@ -266,7 +267,10 @@ def chunks(
 
 
 def joined_chunks(
-    folder: Path, n_rows: int, outputs: Mapping[str, Path]
+    folder: Path,
+    n_rows: int,
+    outputs: Mapping[str, Path],
+    shard_rows: int | None = None,
 ) -> list[str]:
     """Write the chunks of `embed_in_chunks` as one array for each key.
 
@@ -278,6 +282,8 @@ def joined_chunks(
         Number of utterances.
     outputs : mapping of str to pathlib.Path
         File of ``"embeddings"`` and, if there are any, of ``"crops"``.
+    shard_rows : int, optional
+        Rows of a part, if these are to be folders of parts.
 
     Returns
     -------
@@ -295,14 +301,11 @@ def joined_chunks(
         shapes = {name: first[name].shape[1:] for name in first.files}
     found = [key for key in outputs if key in shapes]
     for key in found:
-        with atomic_path(outputs[key]) as part:
-            shape = (n_rows, *shapes[key])
-            whole = np.lib.format.open_memmap(part, "w+", np.float32, shape)
-            reserve(part, part.stat().st_size)
+        shape = (n_rows, *shapes[key])
+        with new_rows(outputs[key], shape, shard_rows) as whole:
             for path in paths:
                 with np.load(path) as chunk:
                     whole[chunk["rows"]] = chunk[key]
-            whole.flush()
     return found
 
 

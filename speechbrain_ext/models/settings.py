@@ -87,6 +87,13 @@ class ExtractEmbeddings(Settings):
     chunk_size: int = setting(
         5000, "number of utterances computed between two writes to disk", low=1
     )
+    shard_rows: int | None = setting(
+        None,
+        "utterances of a part, if the embeddings are to be folders of parts; "
+        "null: one file each",
+        low=1,
+        decides=False,
+    )
     num_workers: int = setting(
         2,
         "number of processes that read audio; 0: the main process alone",

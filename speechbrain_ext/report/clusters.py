@@ -59,7 +59,7 @@ def read_clusters(
     Clusters
     """
     labels = read_manifest(artifacts.labels, "pseudo_labels", data_root)
-    if "margin" in labels.table:
+    if "margin" in labels.columns:
         margin = labels.margin
     else:
         margin = np.full(len(labels), np.nan)

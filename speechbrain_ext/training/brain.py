@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -26,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from speechbrain_ext.augment.augmenter import from_folder
 from speechbrain_ext.dataio.audio import RandomCrop, check_audio
-from speechbrain_ext.dataio.manifest import Manifest, read_manifest
+from speechbrain_ext.dataio.manifest import Manifest, read_manifest, select
 from speechbrain_ext.models.embedder import broken_weight, save_embedder
 from speechbrain_ext.training.checkpoints import N_KEPT
 from speechbrain_ext.training.networks import Networks
@@ -51,6 +52,33 @@ logger = logging.getLogger(__name__)
 CURVE = "train_curve.csv"
 TRAIN_LOG = "train_log.txt"
 _MOST_NAMES = 8
+
+
+class ManifestData(DynamicItemDataset):
+    """SpeechBrain's dataset over a manifest, without a list of its IDs.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        The utterances.
+    dynamic_items, output_keys : Any
+        As of `speechbrain.dataio.dataset.DynamicItemDataset`.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> rows = Manifest(pd.DataFrame({"ID": ["a", "b"]}), "oracle")
+    >>> ManifestData(rows, [], ["id"])[1]
+    {'id': 'b'}
+    """
+
+    def __init__(
+        self, manifest: Manifest, dynamic_items: Any, output_keys: Any
+    ):
+        # It asks for the columns, and lists the IDs: of one row.
+        one = select(manifest, np.arange(1))
+        super().__init__(one, dynamic_items, output_keys)
+        self.data, self.data_ids = manifest, manifest.ids
 
 
 class TrainingData(NamedTuple):

@@ -22,7 +22,7 @@ from speechbrain_ext.models.embedder import Embedder
 from speechbrain_ext.models.embedder_folder import load_weights
 from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.models.state_cache import RandomStates, StateCopies
-from speechbrain_ext.training.brain import TrainingData
+from speechbrain_ext.training.brain import ManifestData, TrainingData
 from speechbrain_ext.training.networks import Networks, new_embedder
 from speechbrain_ext.training.settings import TrainSpeaker
 from speechbrain_ext.utils.errors import InputError
@@ -183,7 +183,7 @@ def speaker_names(manifest: Manifest) -> list[str]:
     >>> speaker_names(Manifest(table, "pseudo_labels"))
     ['a', 'b']
     """
-    names = sorted(set(manifest.spk_id))
+    names = manifest.speakers()[0].tolist()
     if len(names) < 2:
         raise InputError(
             f"train_annotation has the one speaker {names[0]!r}; training "
@@ -324,7 +324,7 @@ def labelled_crops(
     def label_pipeline(spk_id):
         return label_of[spk_id]
 
-    return DynamicItemDataset(
+    return ManifestData(
         manifest, [audio_pipeline, label_pipeline], ["id", "sig", "label"]
     )
 
@@ -341,14 +341,14 @@ def speaker_sampler(
     """
     if settings.one_per_class:
         return DistinctClassSampler(
-            manifest.spk_id,
+            manifest.speakers()[1],
             settings.batch_size,
             settings.seed,
             settings.max_per_class,
         )
     if settings.max_per_class is not None:
         return CappedSampler(
-            manifest.spk_id, settings.max_per_class, settings.seed
+            manifest.speakers()[1], settings.max_per_class, settings.seed
         )
     return ReproducibleRandomSampler(manifest, settings.seed)
 
@@ -390,7 +390,7 @@ def label_confidence(manifest: Manifest, quantile: float | None) -> Any:
     """
     if quantile is None:
         return None
-    if "margin" not in manifest.table:
+    if "margin" not in manifest.columns:
         raise InputError(
             f"label_confidence is {quantile} and the training annotation has "
             "no column margin; both are needed; cluster with "

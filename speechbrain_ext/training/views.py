@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.data_pipeline import provides, takes
 
 from speechbrain_ext.dataio.audio import RandomCrop, check_crop
 from speechbrain_ext.dataio.manifest import Manifest
-from speechbrain_ext.training.brain import TrainingData
+from speechbrain_ext.training.brain import ManifestData, TrainingData
 from speechbrain_ext.training.settings import TrainDino, ViewSettings
 
 VIEWS = ("global_crops", "local_crops", "positive_crops")
@@ -68,7 +67,7 @@ def augment_views(
     }
 
 
-class ViewData(DynamicItemDataset):
+class ViewData(ManifestData):
     """Dataset of global [G, T_g], local [L, T_l] and positive [G, T_g] crops.
 
     Arguments
@@ -98,7 +97,7 @@ class ViewData(DynamicItemDataset):
         @provides(VIEWS[2])
         def positive_pipeline(utterance):
             row = self.positives[manifest.rows_of([utterance])[0]]
-            entry = manifest[manifest.ids[row]]
+            entry = manifest.entry(row)
             # Different crops from those drawn when the positive is the anchor.
             name = f"positive of {utterance}"
             positive_crop.epoch = crop.epoch

@@ -264,6 +264,31 @@ def from_first_process(function: Callable[..., Any], *args: Any) -> Any:
     return box[0]
 
 
+def gathered_objects(value: Any) -> list[Any]:
+    """Gather a value of each process, in their order.
+
+    Arguments
+    ---------
+    value : Any
+        It is pickled; arrays of small size.
+
+    Returns
+    -------
+    list
+        The same in each process.
+
+    Example
+    -------
+    >>> gathered_objects("a")
+    ['a']
+    """
+    if n_processes() == 1:
+        return [value]
+    found: list[Any] = [None] * n_processes()
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
 def own_rows(n_rows: int) -> slice:
     """Return the part of rows that is this process's, in the order of ranks.
 
@@ -306,8 +331,4 @@ def gathered_rows(rows: np.ndarray) -> np.ndarray:
     >>> gathered_rows(np.array([3, 4]))
     array([3, 4])
     """
-    if n_processes() == 1:
-        return rows
-    parts: list[Any] = [None] * n_processes()
-    torch.distributed.all_gather_object(parts, rows)
-    return np.concatenate(parts)
+    return np.concatenate(gathered_objects(rows))

@@ -22,6 +22,8 @@ PathLike = str | os.PathLike
 # Name of a file while it is written: hidden, with the process that writes it.
 _PART = re.compile(r"\..*\.part(\d+)-[a-z0-9_]{8}(\.[^.]*)?")
 _BLOCK = 2**20  # bytes
+# Index of a folder of parts, which is read as one file.
+SHARDS = "shards.json"
 # fallocate is not for this kind of file system.
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -105,6 +107,11 @@ def remove_leftovers(folder: PathLike, below: bool = True) -> list[str]:
     """
     removed = []
     for inside, folders, names in os.walk(os.fspath(folder)):
+        for name in folders:
+            found = _PART.fullmatch(name)
+            if found and not _lives(int(found[1])):
+                shutil.rmtree(Path(inside, name), ignore_errors=True)
+                removed.append(str(Path(inside, name).relative_to(folder)))
         if not below:
             folders.clear()
         for name in names:
@@ -482,6 +489,59 @@ def sha256(path: PathLike) -> str:
     """
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def parts_of(path: PathLike) -> list[Path]:
+    """List the files that a path stands for: itself, or a folder's parts.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        A file, or a folder with ``shards.json``,
+        ``{"shards": [{"name": ...}, ...]}``.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The parts in order; a file need not be there.
+
+    Raises
+    ------
+    InputError
+        The folder has no such index, or one that is wrong.
+
+    Example
+    -------
+    >>> [str(part) for part in parts_of("a.csv")]
+    ['a.csv']
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    index = path / SHARDS
+    if not index.is_file():
+        raise InputError(
+            f"{path} is a folder without {SHARDS}, which would name its "
+            "parts; give a file, or write that index"
+        )
+    again = (
+        f'write it as {{"shards": [{{"name": "000000{path.suffix}"}}, ...]}}'
+    )
+    entries = read_json_object(index, {"shards": list})["shards"]
+    names: list[Any] = [
+        entry.get("name") if isinstance(entry, dict) else None
+        for entry in entries
+    ]
+    if not names or len(set(map(str, names))) < len(names):
+        raise InputError(f"{index} must name parts, each once; {again}")
+    for name in names:
+        # What somebody else packed must not name files of this machine.
+        if not isinstance(name, str) or Path(name).name != name or not name:
+            raise InputError(
+                f"{index}: {name!r} is not the name of a part; {again}"
+            )
+    check_links(path, names)
+    return [path / name for name in names]
 
 
 def check_own_table(path: PathLike, header: str) -> None:

@@ -6,7 +6,10 @@ or broken one is found, and named, before it becomes a score.
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import PathLike, reserve
 
 # Elements of the largest temporary matrix, on a CPU and on a GPU.
 _BLOCK = 2**23
 _BLOCK_GPU = 2**27
+_LARGE = 2**30  # bytes of an array that is better in a file than in memory
 _LARGEST = 1e15  # values whose squares, summed, stay within float32
 
 
@@ -68,7 +73,8 @@ def unit_rows(
     values: NDArray,
     rows: NDArray | None = None,
     whitening: tuple[NDArray, NDArray] | None = None,
-    ids: NDArray | None = None,
+    ids: Any = None,
+    out: NDArray | None = None,
 ) -> NDArray:
     """Scale embeddings to length one, so that distance ranks as cosine.
 
@@ -83,8 +89,10 @@ def unit_rows(
         Which of them, in which order [R]; all when None.
     whitening : tuple of numpy.ndarray, optional
         Mean [D] and matrix [D, D] of a `Whitening`, applied before.
-    ids : numpy.ndarray, optional
+    ids : numpy.ndarray or TextColumn, optional
         Utterances [R], for the message.
+    out : numpy.ndarray, optional
+        Where the result goes [R, D], float32; memory if None.
 
     Returns
     -------
@@ -104,7 +112,9 @@ def unit_rows(
     """
     if rows is None:
         rows = np.arange(len(values))
-    unit = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
+    unit = out
+    if unit is None:
+        unit = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
     for block in row_blocks(len(rows), max(values[:1].size, 1)):
         some = np.asarray(values[rows[block]], dtype=np.float32)
         if whitening is not None:
@@ -129,6 +139,44 @@ def unit_rows(
             )
         unit[block] = some / length
     return unit
+
+
+@contextmanager
+def large_array(
+    folder: PathLike, shape: tuple[int, ...], least: int = _LARGE
+) -> Iterator[NDArray]:
+    """Yield an array, float32, in memory or, if it is large, in a file.
+
+    The file has no name that outlives the block. Its pages are memory that
+    the system takes back at need, so that a process does not grow with them.
+
+    Arguments
+    ---------
+    folder : str or os.PathLike
+        Where there is room.
+    shape : tuple of int
+        Of the array.
+    least : int
+        Bytes from which a file is used.
+
+    Raises
+    ------
+    OSError
+        The disk has no room.
+
+    Example
+    -------
+    >>> with large_array(getfixture("tmp_path"), (2, 3), least=0) as array:
+    ...     type(array).__name__, array.shape
+    ('memmap', (2, 3))
+    """
+    n_bytes = 4 * math.prod(shape)
+    if n_bytes < max(least, 1):
+        yield np.empty(shape, dtype=np.float32)
+        return
+    with tempfile.NamedTemporaryFile(dir=str(folder), prefix=".rows-") as file:
+        reserve(file.name, n_bytes)
+        yield np.memmap(file.name, np.float32, "r+", shape=shape)
 
 
 def inner_products(

@@ -59,7 +59,7 @@ def label_trials(
     found = draw_trials(labels.spk_id, n_trials, seed=seed)
     of = "of any recording"
     if recordings:
-        recording = recordings_of(labels.ids)
+        recording = recordings_of(labels.ID)
         try:
             found = draw_trials(labels.spk_id, n_trials, recording, seed)
             of = "of different recordings"

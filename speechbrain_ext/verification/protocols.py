@@ -23,6 +23,7 @@ from speechbrain_ext.dataio.embedding_files import (
     rows_for,
 )
 from speechbrain_ext.dataio.manifest import Manifest
+from speechbrain_ext.dataio.shards import open_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.vectors import unit_rows
@@ -121,7 +122,7 @@ def _read_crops(folder: PathLike, n_rows: int) -> NDArray:
             f"protocol is crops and {folder} has no {CROPS}; extract its "
             "embeddings with --n_crops=15 --crop=4.0"
         )
-    crops = np.load(path, mmap_mode="r")
+    crops = open_rows(path)
     if crops.ndim != 3 or len(crops) != n_rows:
         raise InputError(
             f"{path} has shape {list(crops.shape)} and embeddings.npy "

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from speechbrain_ext.utils.distributed import gathered_objects, own_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.vectors import (
@@ -40,6 +41,8 @@ def cohort_statistics(
     vectors: NDArray, cohort: NDArray, top_k: int | None = None
 ) -> CohortStatistics:
     """Compute mean and deviation of utterances' scores against a cohort.
+
+    Several processes share the utterances: each must call it.
 
     Arguments
     ---------
@@ -72,10 +75,13 @@ def cohort_statistics(
     _check_cohort(vectors, cohort, top_k)
     others = torch.from_numpy(np.ascontiguousarray(cohort.T))
     block = max(_SCORES_AT_ONCE // len(cohort), 1)
-    mean = np.empty(len(vectors), dtype=np.float32)
-    std = np.empty(len(vectors), dtype=np.float32)
+    # Zero in the rows of other processes: their sum is exact, and blocks are
+    # the same however many processes there are.
+    mean, std = np.zeros((2, len(vectors)), dtype=np.float32)
+    starts = range(0, len(vectors), block)
+    own = own_rows(len(starts))
     # Short lists need no progress bar.
-    for first in tqdm(range(0, len(vectors), block), desc="cohort", delay=2):
+    for first in tqdm(starts[own.start : own.stop], desc="cohort", delay=2):
         part = slice(first, first + block)
         scores = (torch.from_numpy(vectors[part]) @ others).numpy()
         if top_k is not None and top_k < len(cohort):
@@ -83,6 +89,9 @@ def cohort_statistics(
             scores.partition(len(cohort) - top_k, axis=1)
             scores = scores[:, -top_k:]
         mean[part], std[part] = scores.mean(axis=1), scores.std(axis=1)
+    mean, std = (
+        sum(some) for some in zip(*gathered_objects((mean, std)), strict=True)
+    )
     flat = np.flatnonzero(std < _LEAST_STD)
     if len(flat):
         raise InputError(

@@ -426,6 +426,27 @@ def test_a_strangers_yaml_runs_only_with_trust_yaml(corpus, tmp_path):
     assert (tmp_path / "canary").is_dir()
 
 
+def test_embeddings_in_parts_are_those_of_one_file(corpus, extracted, tmp_path):
+    argv = arguments(
+        corpus, tmp_path / "out", n_crops=2, crop=0.3, shard_rows=5
+    )
+    extract_embeddings.main(argv)
+    for name in ("embeddings.npy", "embeddings.csv", "crop_embeddings.npy"):
+        assert len(list((tmp_path / "out" / name).glob("00000?.*"))) == 3
+    found, index = read_embeddings(tmp_path / "out")
+    expected, names = read_embeddings(extracted)
+    assert index.ids.tolist() == names.ids.tolist()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert (tmp_path / "out" / "stage.json").exists()
+    # Finished: a part that changes is made again.
+    part = tmp_path / "out" / "embeddings.npy" / "000001.npy"
+    np.save(part, np.load(part) + 1)
+    extract_embeddings.main(argv)
+    np.testing.assert_allclose(
+        read_embeddings(tmp_path / "out")[0][:], expected, rtol=1e-4, atol=1e-5
+    )
+
+
 def test_some_utterances_of_each_speaker_are_drawn_by_the_seed(
     corpus, extracted, tmp_path
 ):

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from recipes import make_pseudo_labels
 from speechbrain_ext.clustering import assignment
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
+from speechbrain_ext.dataio.shards import new_rows
 from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/make_pseudo_labels.yaml"
@@ -573,3 +574,36 @@ def test_a_cluster_that_has_most_utterances_is_warned_of(corpus):
     label(corpus, "again", n_centroids="null")
     log = (corpus / "again" / "log.txt").read_text()
     assert "the largest of 8 clusters has 100 of 120 utterances" in log
+
+
+def test_parts_give_the_labels_of_single_files(corpus, monkeypatch):
+    label(corpus)
+    whole = corpus / "embeddings"
+    vectors = np.load(whole / "embeddings.npy")
+    (corpus / "parts").mkdir()
+    index = read_manifest(whole / "embeddings.csv", "embeddings")
+    path = corpus / "parts" / "embeddings.csv"
+    write_manifest(path, index, "embeddings", 50)
+    with new_rows(path.with_suffix(".npy"), vectors.shape, 32) as rows:
+        rows[:] = vectors
+    train = read_manifest(corpus / "train.csv", "utterances")
+    write_manifest(corpus / "train", train, "utterances", 45)
+    options = {
+        "embeddings_folder": corpus / "parts",
+        "train_annotation": corpus / "train",
+        "previous_labels": corpus / "out" / "pseudo_labels.csv",
+    }
+    label(corpus, "again", **options)
+    first, second = (
+        (corpus / name / "pseudo_labels.csv").read_bytes()
+        for name in ("out", "again")
+    )
+    assert first == second
+    assert receipt(corpus, "again")["churn"] == 0
+    # A finished stage on parts is skipped, and one on others is not.
+    monkeypatch.setattr(make_pseudo_labels, "cluster", None)
+    label(corpus, "again", **options)
+    part = corpus / "parts" / "embeddings.npy" / "000001.npy"
+    np.save(part, np.load(part) + 1)
+    with pytest.raises(InputError, match="inputs.embeddings.sha256 was"):
+        label(corpus, "again", **options)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tarfile
 
 import numpy as np
 import pytest
@@ -22,7 +23,13 @@ from odd_audio import (
 from speechbrain_ext.dataio import audio_stream
 from speechbrain_ext.dataio.audio import read_crop, read_speech
 from speechbrain_ext.dataio.audio_files import convert, heard_length
-from speechbrain_ext.dataio.audio_stream import Unusable, open_audio
+from speechbrain_ext.dataio.audio_stream import (
+    Unusable,
+    audio_size,
+    open_audio,
+    tar_members,
+)
+from speechbrain_ext.dataio.audio_tree import list_audio
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -153,3 +160,63 @@ def test_libsndfile_alone_misjudges_what_is_read_here(tmp_path):
     path = vbr_mp3_without_index(tmp_path / "a.mp3")
     assert abs(soundfile.info(path).duration - 9.0) > 5
     assert abs(len(read_speech(path)) / 16000 - 9.0) < 0.08
+
+
+# Members of archives.
+
+
+def archived(path):
+    """An archive of the file, between two others; the member's path."""
+    archive = path.parent / "shard.tar"
+    with tarfile.open(archive, "w") as stream:
+        stream.add(__file__, "first.wav")
+        stream.add(path, f"speaker/{path.name}")
+        stream.add(__file__, "last.wav")
+    return tar_members(archive)[1][1]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_member_of_an_archive_is_read_as_the_file(tmp_path, name):
+    write_one, _ = READ[name]
+    path = tmp_path / name
+    write_one(path)
+    member = archived(path)
+    assert audio_size(member) == audio_size(path) == path.stat().st_size
+    assert torch.equal(read_crop(member), read_crop(path))
+    assert torch.equal(read_crop(member, 500, 300), read_crop(path, 500, 300))
+    assert heard_length(member) == heard_length(str(path))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_member_is_refused_with_the_reason_of_the_file(tmp_path, name):
+    path = tmp_path / name
+    REFUSED[name][0](path)
+    if path.is_file() and not path.is_symlink():
+        expected = heard_length(str(path))
+        assert heard_length(archived(path)) == expected
+
+
+def test_an_archive_that_is_gone_or_cut_is_said_to_be(tmp_path):
+    path = tmp_path / "a.wav"
+    write(path)
+    member = archived(path)
+    archive = tmp_path / "shard.tar"
+    archive.write_bytes(archive.read_bytes()[:3000])
+    assert "its archive ends before it does" in heard_length(member)[1]
+    archive.unlink()
+    assert heard_length(member) == (0, "unreadable: No such file or directory")
+    archive.write_bytes(b"no archive at all" * 100)
+    with pytest.raises(InputError, match="shard.tar: unreadable: no tar arch"):
+        path.unlink()
+        list_audio([tmp_path])
+
+
+def test_archives_are_listed_where_there_are_no_files(tmp_path):
+    path = tmp_path / "a.wav"
+    write(path)
+    member = archived(path)
+    assert list_audio([tmp_path]).ids == ["a.wav"]
+    path.unlink()
+    tree = list_audio([tmp_path])
+    assert tree.ids[2] == "shard.tar/speaker/a.wav" and len(tree) == 3
+    assert tree.paths[2] == member

@@ -17,6 +17,7 @@ from speechbrain_ext.experiment.stage_records import (
     state_of,
     write_record,
 )
+from speechbrain_ext.utils import provenance
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json, write_text
 from speechbrain_ext.utils.provenance import describe_file, versions
@@ -224,3 +225,22 @@ def test_a_key_that_an_update_brings_is_no_other_request_at_its_default(
     state, reason = state_of(tmp_path, request)
     assert state == STALE
     assert reason == "hparams.max_per_speaker was None, now 3"
+
+
+def test_a_finished_stage_is_not_hashed_again_and_a_change_is_seen(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(provenance, "_SETTLED", -1)
+    write_json(tmp_path / REQUEST, _WANTED)
+    path = tmp_path / "x.npy"
+    path.write_bytes(bytes(2**20))
+    write_record(tmp_path, _WANTED, ["x.npy"], 1.0, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "sha256", None)
+        assert is_finished(tmp_path, _WANTED)
+    with open(path, "r+b") as stream:
+        stream.write(b"x")
+    assert not is_finished(tmp_path, _WANTED)
+    # What was put back is what it was, whatever its time.
+    path.write_bytes(bytes(2**20))
+    assert is_finished(tmp_path, _WANTED)
