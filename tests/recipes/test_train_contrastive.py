@@ -423,9 +423,9 @@ def test_ssps_positives_are_drawn_for_the_last_epochs_alone(
     draws = []
     draw = PositiveSampler.draw
 
-    def recorded(self, embeddings, epoch):
+    def recorded(self, embeddings, epoch, device=None):
         draws.append((epoch, embeddings.shape))
-        draw(self, embeddings, epoch)
+        draw(self, embeddings, epoch, device)
 
     monkeypatch.setattr(PositiveSampler, "draw", recorded)
     options = {"positives": "ssps", "n_ssps_epochs": 2, "ssps_clusters": 6}

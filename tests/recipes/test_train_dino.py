@@ -337,9 +337,9 @@ def test_positives_are_not_drawn_again_by_a_run_resumed_within_an_epoch(
     draws = []
     draw = PositiveSampler.draw
 
-    def recorded(self, embeddings, epoch):
+    def recorded(self, embeddings, epoch, device=None):
         draws.append(epoch)
-        draw(self, embeddings, epoch)
+        draw(self, embeddings, epoch, device)
 
     monkeypatch.setattr(PositiveSampler, "draw", recorded)
     options = {"positives": "ssps", "n_ssps_epochs": 1, "ssps_clusters": 6}
