@@ -117,5 +117,5 @@ class Enrolment:
             names[best] if known else None,
             names[best],
             score,
-            self.decision.probability(score),
+            float(self.decision.probability(score)),
         )

@@ -26,6 +26,7 @@ def test_a_voice_is_the_mean_of_its_embeddings_of_length_one(enrolment):
     odds = 10 * 0.5**0.5 - 3
     wanted = 1 / (1 + np.exp(-odds))
     assert found.probability == pytest.approx(wanted, abs=1e-5)
+    assert type(found.probability) is float  # printed as a number
 
 
 def test_an_unknown_voice_is_nobodys_though_somebody_is_nearest(enrolment):
