@@ -35,7 +35,8 @@ from speechbrain_ext.clustering.churn import (
     previous_clusters,
 )
 from speechbrain_ext.clustering.cleaning import reasons_to_drop
-from speechbrain_ext.clustering.k_means import cluster_means, kmeans
+from speechbrain_ext.clustering.cluster_rows import cluster_means
+from speechbrain_ext.clustering.k_means import kmeans
 from speechbrain_ext.clustering.label_files import write_labels
 from speechbrain_ext.clustering.label_metrics import fit
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree

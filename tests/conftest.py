@@ -11,9 +11,10 @@ from plug_in_package import write_package
 torch.set_num_threads(1)
 # For the processes that tests start, however pytest itself was started.
 os.environ["OMP_NUM_THREADS"] = "1"
-# A script starts what runs in its background with Ctrl-C ignored. Tests, and
-# the processes that they start, have it as in a terminal.
+# A script starts what runs in its background with Ctrl-C ignored, nohup with
+# SIGHUP. Tests, and the processes that they start, have both as in a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

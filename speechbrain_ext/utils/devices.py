@@ -150,7 +150,8 @@ def keep_freed_memory() -> bool:
     A training on a CPU frees and allocates the same hundreds of megabytes in
     each step. The C library returns large blocks to the system at once and
     gets them back page by page, which took a quarter of the time of a step of
-    a small ECAPA-TDNN. The process does not shrink again before it ends.
+    a small ECAPA-TDNN. The process does not shrink again before it ends. Steps
+    of a run have the same from the environment that their driver gives them.
 
     Returns
     -------
