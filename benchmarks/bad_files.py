@@ -332,7 +332,7 @@ def _saved(value: Any) -> Callable[[str], None]:
 
 
 class _Attack:
-    """What runs code when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, (_RUNS,)

@@ -1,4 +1,4 @@
-"""What the sections of ``benchmarks/gpu.py`` share."""
+"""Options, rows and timing that the sections of ``benchmarks/gpu.py`` share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Items = Iterator[tuple[str, Callable[[], Row]]]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the command line of the benchmark says.
+    """Options of the benchmark, from its command line.
 
     Arguments
     ---------
@@ -40,7 +40,7 @@ class Options:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the device is a GPU."""
+        """True if the device is a GPU."""
         return torch.device(self.device).type == "cuda"
 
     def pick(self, full: Any, small: Any, tiny: Any) -> Any:

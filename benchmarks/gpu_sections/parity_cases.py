@@ -1,4 +1,4 @@
-"""What section A compares: each part of the package, at a small size."""
+"""Cases of section A: each part of the package, at a small size."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def embedders() -> Named:
 
 
 def embedder(name: str, overrides: dict[str, Any]) -> Case:
-    """From waveforms to embeddings, with the gradients of all weights."""
+    """Compute embeddings of waveforms, and the gradients of all weights."""
     torch.manual_seed(0)
     if "encoder_config" in overrides:
         overrides = {**overrides, "freeze": "none"}

@@ -1,4 +1,4 @@
-"""What all sections together say: checks, aims and the hours of the plan."""
+"""Summary of all sections: checks, aims and the hours of the plan."""
 
 from __future__ import annotations
 

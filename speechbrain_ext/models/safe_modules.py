@@ -161,18 +161,11 @@ def unknown_classes(yaml_text: str) -> list[str]:
     >>> unknown_classes("modules: {embedding_model: !new:mine.Model {n: 1}}")
     ['mine.Model']
     """
-    modules = parse_yaml(yaml_text).get("modules", {})
-    found, waiting = [], [plain(modules, tags=True)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Mapping):
-            waiting += node.values()
-            node = node.get("!")
-        elif isinstance(node, list):
-            waiting += node
-        if isinstance(node, str) and node.startswith("!") and ":" in node:
-            found.append(node.partition(":")[2])
-    return sorted({*found} - {*KNOWN} - {*plug_ins()})
+    described = plain(parse_yaml(yaml_text).get("modules", {}), tags=True)
+    tags = {str(node.get("!", "")) for node, _ in _mappings(described, "")}
+    return sorted(
+        {t.partition(":")[2] for t in tags if ":" in t and _not_known(t)}
+    )
 
 
 def _not_an_embedder(reason: str) -> InputError:

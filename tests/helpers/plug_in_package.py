@@ -7,7 +7,7 @@ import torch
 
 
 class Other(torch.nn.Module):
-    """Of the same package, and named by no entry point."""
+    """Class of the same package that no entry point names."""
 
 
 class Net(torch.nn.Module):

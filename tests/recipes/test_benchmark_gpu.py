@@ -19,7 +19,7 @@ TINY = common.Options("cpu", "tiny")
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """What the whole script writes, with the smallest sizes."""
+    """Report that the whole script writes, with the smallest sizes."""
     path = tmp_path_factory.mktemp("gpu") / "gpu.json"
     words = ["--device=cpu", "--size=tiny", "--budget=1200", f"--out={path}"]
     done = warm.run(

@@ -164,7 +164,7 @@ def home(tmp_path_factory):
 
 
 def install(folder):
-    """What pip leaves of a package whose pyproject.toml lies in a folder.
+    """Write what pip leaves of a package whose pyproject.toml is in a folder.
 
     Returns the folder to put on the path.
     """

@@ -48,7 +48,7 @@ def test_a_missing_file_is_named(folder, lost, message):
 def test_a_link_that_leaves_the_folder_is_refused(
     folder, tmp_path_factory, name
 ):
-    """What somebody packed could name any file of this machine."""
+    """An archive of somebody else's could name any file of this machine."""
     outside = tmp_path_factory.mktemp("outside") / "a"
     outside.write_text("{}")
     (folder / name).unlink(missing_ok=True)
