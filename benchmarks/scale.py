@@ -225,10 +225,8 @@ class Cell:
         cohort = read_cohort(
             self.folder, None, "utterances", N_COHORT, seed=SEED
         )
-        sides = [
-            rows_for(index, names, self.folder)
-            for names in (trials.enrol, trials.test)
-        ]
+        rows = rows_for(index, trials.names, self.folder)
+        sides = trials.of_sides(rows)
         as_norm(vectors, cohort.vectors, *sides, top_k=TOP_K)
 
     def restart(self) -> None:

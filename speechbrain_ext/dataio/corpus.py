@@ -181,7 +181,7 @@ def named_files(
     """Select the files of trial lists; all must be below ``test``."""
     for some in trials:
         check_known(some, test.ids, f"the {len(test):,} files below {where}")
-    return test.pick(name for some in trials for name in some.ids())
+    return test.pick(name for some in trials for name in some.names)
 
 
 def _facts(
