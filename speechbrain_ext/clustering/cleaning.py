@@ -67,11 +67,11 @@ def reasons_to_drop(
         dtype=np.uint8,
     )
     if min_margin is not None:
-        for rows in row_blocks(len(labels), 1):
+        for rows in row_blocks(len(labels)):
             low = (reason[rows] == KEPT) & (margin[rows] < min_margin)
             reason[rows][low] = UNCERTAIN
         kept = _kept_sizes(labels, reason)
-        for rows in row_blocks(len(labels), 1):
+        for rows in row_blocks(len(labels)):
             few = (reason[rows] == KEPT) & (kept[labels[rows]] < min_size)
             reason[rows][few] = SMALL
     if max_size is not None:
@@ -97,7 +97,7 @@ def reasons_to_drop(
 def _kept_sizes(labels: np.ndarray, reason: np.ndarray) -> np.ndarray:
     """Count the kept utterances of each cluster [K]."""
     sizes = np.zeros(int(labels.max()) + 1, dtype=np.int64)
-    for rows in row_blocks(len(labels), 1):
+    for rows in row_blocks(len(labels)):
         kept = labels[rows][reason[rows] == KEPT]
         sizes += np.bincount(kept, minlength=len(sizes))
     return sizes

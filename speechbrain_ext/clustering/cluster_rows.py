@@ -17,6 +17,7 @@ from torch.distributed import ReduceOp
 from speechbrain_ext.utils.vectors import large_array, row_blocks
 
 _BITS = 62  # of a sum of whole numbers, without the sign
+_EXACT = 4  # elements that one takes in double precision, with its copies
 _SHARE_OF_GPU = 0.5  # of its free memory that vectors may take
 
 
@@ -187,7 +188,7 @@ class ClusterRows:
         scale = 2.0 ** (_BITS - math.ceil(math.log2(bound or 1.0)))
         shape = n_clusters, self.x.shape[1]
         sums = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        for part, block in self.blocks(shape[1]):
+        for part, block in self.blocks(_EXACT * shape[1]):
             whole = (block.double() * scale).round().long()
             sums.index_add_(0, labels[part], whole)
         counts = sizes.clamp(min=1)[:, None]
@@ -210,7 +211,7 @@ class ClusterRows:
         10.0
         """
         whole = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part, block in self.blocks(centroids.shape[1]):
+        for part, block in self.blocks(_EXACT * centroids.shape[1]):
             whole += _squares(block, centroids[labels[part]]).sum()
         return float(self.total(whole))
 
@@ -224,7 +225,7 @@ class ClusterRows:
         1
         """
         count = torch.zeros((), dtype=torch.int64, device=self.device)
-        for part in row_blocks(len(self), 1, self.device):
+        for part in row_blocks(len(self), device=self.device):
             count += (labels[part] != others[part]).sum()
         return int(self.total(count))
 
@@ -252,7 +253,7 @@ class ClusterRows:
         tensor([1., 9.], dtype=torch.float64)
         """
         result = self.values(torch.float64)
-        for part, block in self.blocks(centroids.shape[1]):
+        for part, block in self.blocks(_EXACT * centroids.shape[1]):
             result[part] = _squares(block, centroids[labels[part]])
         return result
 
@@ -286,7 +287,7 @@ class ClusterRows:
         far.scatter_reduce_(0, labels, distances, "amax")
         far = self._reduce(far, ReduceOp.MAX)
         row = labels.new_full((n_clusters,), self.n_total)
-        for part in row_blocks(len(self), 1, self.device):
+        for part in row_blocks(len(self), device=self.device):
             own = labels[part]
             number = torch.arange(len(own), device=self.device)
             number += self.first + part.start

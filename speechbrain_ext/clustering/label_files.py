@@ -132,7 +132,7 @@ def write_summary(
     ranked = largest_first(taken(labels, rows))
     sizes = cluster_sizes(ranked)
     cohesion = np.zeros(len(sizes))
-    for part in row_blocks(len(rows), 1):
+    for part in row_blocks(len(rows)):
         cosine = found.cosine[rows[part]]
         cohesion += np.bincount(ranked[part], cosine, len(sizes)) / sizes
     content = {

@@ -52,7 +52,7 @@ def largest_first(labels: np.ndarray) -> np.ndarray:
     """
     sizes = np.bincount(labels)
     first = np.full(len(sizes), len(labels))
-    for part in row_blocks(len(labels), 1):
+    for part in row_blocks(len(labels)):
         some, place = np.unique(labels[part], return_index=True)
         first[some] = np.minimum(first[some], part.start + place)
     rank = np.empty(len(sizes), dtype=np.int64)
@@ -193,7 +193,7 @@ def shape_statistics(found: Fit) -> dict[str, float]:
     """
     n_misplaced = sum(
         int(np.count_nonzero(found.margin[rows] < 0))
-        for rows in row_blocks(len(found.margin), 1)
+        for rows in row_blocks(len(found.margin))
     )
     return {
         "cohesion": round(float(found.cosine.mean(dtype=np.float64)), 6),

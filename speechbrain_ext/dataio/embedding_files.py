@@ -93,7 +93,7 @@ def _counts(rows: np.ndarray) -> bool:
     """Return whether rows are 0, 1 and so on."""
     return all(
         (rows[part] == part.start + np.arange(len(rows[part]))).all()
-        for part in row_blocks(len(rows), 1)
+        for part in row_blocks(len(rows))
     )
 
 

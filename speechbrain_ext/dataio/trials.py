@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import mmap
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,16 @@ import numpy as np
 import pandas as pd
 
 from speechbrain_ext.dataio.columns import BLOCK, TextColumn
+from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
-from speechbrain_ext.utils.vectors import by_blocks, has_repeats, taken
+from speechbrain_ext.utils.vectors import (
+    by_blocks,
+    has_repeats,
+    large_array,
+    row_blocks,
+    taken,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +45,8 @@ class TrialList:
         Short name: results are filed under it.
     source : str
         Where it came from, for messages.
-    content : bytes
-        The file as it is.
+    content : bytes or mmap.mmap
+        The file as it is; a large one is mapped.
     labels : numpy.ndarray
         1 for target, 0 for non-target [N].
     names : numpy.ndarray
@@ -52,7 +60,7 @@ class TrialList:
 
     name: str
     source: str
-    content: bytes
+    content: bytes | mmap.mmap
     labels: np.ndarray
     names: np.ndarray
     sides: tuple[np.ndarray, np.ndarray]
@@ -119,10 +127,38 @@ def read_trial_file(name: str, path: PathLike) -> TrialList:
             f"trials {name}: {path} is not a file; give the path of a list "
             "of lines 'label enrol test'"
         )
-    return parse_trials(name, str(path), Path(path).read_bytes())
+    content: bytes | mmap.mmap
+    if Path(path).stat().st_size < vectors.LARGE:
+        content = Path(path).read_bytes()
+    else:
+        with open(path, "rb") as stream:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    return parse_trials(name, str(path), content)
 
 
-def parse_trials(name: str, source: str, content: bytes) -> TrialList:
+class _Reader(io.RawIOBase):
+    """File that reads a buffer, without a copy of it as `io.BytesIO` makes."""
+
+    def __init__(self, content: bytes | mmap.mmap):
+        self.view, self.place = memoryview(content), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        some = self.view[self.place : self.place + len(target)]
+        target[: len(some)] = some
+        self.place += len(some)
+        return len(some)
+
+
+def _opened(content: bytes | mmap.mmap) -> io.BufferedReader:
+    return io.BufferedReader(_Reader(content))
+
+
+def parse_trials(
+    name: str, source: str, content: bytes | mmap.mmap
+) -> TrialList:
     """Parse a trial list and check every line.
 
     Arguments
@@ -131,7 +167,7 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
         Its short name.
     source : str
         Its path or address, for messages.
-    content : bytes
+    content : bytes or mmap.mmap
         The text, one trial a line, all VoxCeleb's or all Kaldi's; empty
         lines are passed over. Columns are
         separated by white space; where each line has two tabs, by these, so
@@ -165,12 +201,18 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
         ) from None
     label, enrol, test, more = columns
     words = [texts == word for word in ("0", "1", *_KALDI)]
-    is_ours = (words[0] | words[1])[label].all()
-    if not is_ours and (words[2] | words[3])[test].all():
+    is_ours = _all_are(label, words[0] | words[1])
+    if not is_ours and _all_are(test, words[2] | words[3]):
         label, enrol, test, words = test, label, enrol, words[2:]
-    labels = words[1][label].astype("int64")
-    bad = (enrol < 0) | (test < 0) | (more >= 0)
-    bad |= ~(words[0] | words[1])[label]
+    labels = taken(words[1].astype(np.int64), label)
+    is_label = words[0] | words[1]
+    bad = by_blocks(
+        lambda own, *sides: (
+            ~is_label[own] | (sides[0] < 0) | (sides[1] < 0) | (sides[2] >= 0)
+        ),
+        *(label, enrol, test, more),
+        dtype=bool,
+    )
     if bad.any():
         row = int(bad.argmax())
         said = (texts[column[row]] for column in columns if column[row] >= 0)
@@ -191,7 +233,7 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
 
 
 def _read_columns(
-    content: bytes,
+    content: bytes | mmap.mmap,
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Read lines of up to four words.
 
@@ -200,10 +242,12 @@ def _read_columns(
     """
     names = ["first", "second", "third", "more"]
     known: dict[str, int] = {}
-    parts: list[list[np.ndarray]] = [[] for _ in names]
-    lines = []
+    n_lines = sum(1 for _ in _opened(content))
+    columns = [large_array(n_lines, np.int32) for _ in names]
+    lines = large_array(n_lines, np.int64)
+    count = 0
     with pd.read_csv(
-        io.BytesIO(content),
+        _opened(content),
         sep="\t" if _has_tabs(content) else r"\s+",
         names=names,
         header=None,
@@ -217,16 +261,23 @@ def _read_columns(
     ) as reader:
         for table in reader:
             table = table.dropna(how="all")
-            lines.append(table.index.to_numpy() + 1)
-            for part, name in zip(parts, names, strict=True):
+            rows = slice(count, count + len(table))
+            lines[rows] = table.index.to_numpy() + 1
+            for column, name in zip(columns, names, strict=True):
                 # Words are strings for a block alone: each is kept once.
                 local, some = pd.factorize(table[name].to_numpy(object))
                 numbers = [known.setdefault(s, len(known)) for s in some]
-                part.append(np.array([*numbers, -1], dtype=np.int32)[local])
-    columns = [np.concatenate(part) for part in parts]
-    if not len(columns[0]):
+                column[rows] = np.array([*numbers, -1])[local]
+            count += len(table)
+    if not count:
         raise ValueError("it has no line with a word")
-    return np.array([*known, ""], dtype=object), columns, np.concatenate(lines)
+    texts = np.array([*known, ""], dtype=object)
+    return texts, [column[:count] for column in columns], lines[:count]
+
+
+def _all_are(column: np.ndarray, wanted: np.ndarray) -> bool:
+    """Return whether all texts of a column [N] are wanted ones."""
+    return all(wanted[column[rows]].all() for rows in row_blocks(len(column)))
 
 
 def _used(
@@ -235,18 +286,19 @@ def _used(
     """Return the texts that two sides use, sorted, and their new numbers."""
     is_used = np.zeros(len(texts), dtype=bool)
     for side in sides:
-        is_used[side] = True
+        for rows in row_blocks(len(side)):
+            is_used[side[rows]] = True
     used = np.flatnonzero(is_used)
     used = used[np.argsort(texts[used], kind="stable")]
     rank = np.zeros(len(texts), dtype=np.int32)
     rank[used] = np.arange(len(used))
-    enrol, test = (rank[side] for side in sides)
+    enrol, test = (taken(rank, side) for side in sides)
     return texts[used], (enrol, test)
 
 
-def _has_tabs(content: bytes) -> bool:
+def _has_tabs(content: bytes | mmap.mmap) -> bool:
     """Return whether every non-empty line has exactly two tabs."""
-    lines = (line for line in io.BytesIO(content) if line.strip())
+    lines = (line for line in _opened(content) if line.strip())
     counts = {line.count(b"\t") for line in lines}
     return counts == {2}
 
@@ -301,7 +353,7 @@ def check_pairs(trials: TrialList, allow_repeats: bool = False) -> None:
     Traceback (most recent call last):
     speechbrain_ext.utils.errors.InputError: dev.txt line 3: the pair a b is ...
     """
-    itself = trials.sides[0] == trials.sides[1]
+    itself = by_blocks(np.equal, *trials.sides, dtype=bool)
     again = _repeats(trials)
     contradicts = _repeats(trials, either=True)
     if contradicts.any():
@@ -349,7 +401,7 @@ def _repeats(
     keys = by_blocks(key, *columns, dtype=np.int64)
     if has_repeats(by_blocks(np.array, keys, dtype=np.int64)):
         return pd.Series(keys).duplicated().to_numpy()
-    return np.zeros(len(keys), dtype=bool)
+    return by_blocks(np.zeros_like, keys, dtype=bool)
 
 
 def check_known(trials: TrialList, known: Collection[str], where: str) -> None:

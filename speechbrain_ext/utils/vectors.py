@@ -23,7 +23,8 @@ from speechbrain_ext.utils.files import PathLike, reserve
 # Elements of the largest temporary matrix, on a CPU and on a GPU.
 _BLOCK = 2**23
 _BLOCK_GPU = 2**27
-LARGE = 2**26  # bytes of an array that is better in a file than in memory
+LARGE = 2**25  # bytes of an array that is better in a file than in memory
+_NUMBERS = 8  # elements for a row of one number and its temporary ones
 _LARGEST = 1e15  # values whose squares, summed, stay within float32
 _scratch: ContextVar[str | None] = ContextVar("scratch", default=None)
 
@@ -93,7 +94,7 @@ def unit_rows(
     ids : numpy.ndarray or TextColumn, optional
         Utterances [R], for the message.
     out : numpy.ndarray, optional
-        Where the result goes [R, D], float32; memory if None.
+        Where the result goes [R, D], float32; a `large_array` if None.
 
     Returns
     -------
@@ -111,13 +112,13 @@ def unit_rows(
     array([[0.6, 0.8],
            [0. , 1. ]], dtype=float32)
     """
-    if rows is None:
-        rows = np.arange(len(values))
+    n_rows = len(values) if rows is None else len(rows)
     unit = out
     if unit is None:
-        unit = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
-    for block in row_blocks(len(rows), max(values[:1].size, 1)):
-        some = np.asarray(values[rows[block]], dtype=np.float32)
+        unit = large_array((n_rows, *values.shape[1:]))
+    for block in row_blocks(n_rows, max(values[:1].size, 1)):
+        own: Any = block if rows is None else rows[block]
+        some = np.asarray(values[own], dtype=np.float32)
         if whitening is not None:
             mean, matrix = whitening
             some = ((some - mean) @ matrix).astype(np.float32)
@@ -132,8 +133,9 @@ def unit_rows(
         if not usable.all():
             first = int(np.flatnonzero(~usable)[0])
             name = "" if ids is None else f", of {str(ids[block][first])!r},"
+            row = block.start + first if rows is None else own[first]
             raise InputError(
-                f"embedding row {rows[block][first]}{name} has length "
+                f"embedding row {row}{name} has length "
                 f"{length[first, 0]}; a cosine needs a finite length above "
                 "0; extract it again, which names what is to blame: the model "
                 "or the audio"
@@ -206,7 +208,7 @@ def by_blocks(
     function: Callable[..., NDArray],
     *arrays: Any,
     dtype: Any,
-    row_size: int = 1,
+    row_size: int = _NUMBERS,
 ) -> NDArray:
     """Apply a function of rows to blocks of them; the result may be large.
 
@@ -258,7 +260,7 @@ def flat_nonzero(condition: Callable[[slice], NDArray], n_rows: int) -> NDArray:
     >>> flat_nonzero(lambda rows: x[rows] > 2, 3).tolist()
     [0, 2]
     """
-    parts = list(row_blocks(n_rows, 1))
+    parts = list(row_blocks(n_rows))
     found = large_array(
         sum(int(np.count_nonzero(condition(rows))) for rows in parts), np.int64
     )
@@ -282,7 +284,7 @@ def has_repeats(values: NDArray) -> bool:
     before = values[:-1]
     return any(
         bool((values[1:][rows] == before[rows]).any())
-        for rows in row_blocks(len(before), 1)
+        for rows in row_blocks(len(before))
     )
 
 
@@ -334,7 +336,7 @@ def inner_products(
 
 
 def row_blocks(
-    n_rows: int, row_size: int, device: torch.device | None = None
+    n_rows: int, row_size: int = _NUMBERS, device: torch.device | None = None
 ) -> Iterator[slice]:
     """Yield slices of rows that keep a temporary matrix small.
 

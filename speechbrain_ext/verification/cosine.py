@@ -25,6 +25,7 @@ from speechbrain_ext.utils.vectors import (
     as_matrix,
     checked_rows,
     inner_products,
+    large_array,
     row_blocks,
     taken,
     unit_rows,
@@ -137,10 +138,11 @@ def used_vectors(
     # A mark for each embedding, not a sort of all trials.
     used = np.zeros(len(values), dtype=bool)
     for side in (enrol, test):
-        for part in row_blocks(len(side), 1):
+        for part in row_blocks(len(side)):
             used[side[part]] = True
     vectors = unit_rows(values, np.flatnonzero(used))
-    position = np.cumsum(used) - 1
+    position = np.cumsum(used, out=large_array(len(used), np.int64))
+    position -= 1
     return vectors, taken(position, enrol), taken(position, test)
 
 
