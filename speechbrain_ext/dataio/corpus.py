@@ -40,6 +40,7 @@ from speechbrain_ext.dataio.manifest import (
     write_manifest,
 )
 from speechbrain_ext.dataio.trials import TrialList, check_known
+from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
 from speechbrain_ext.utils.workers import in_parallel
@@ -163,12 +164,12 @@ def prepare(
         )
         for part, tree in trees.items()
     }
-    names = _write(folder, corpora)
+    names = from_first_process(_write, folder, corpora)
     for some in trials:
         known = corpora["test"].rows["ID"]
         check_known(some, known, f"test.csv, see {folder / 'rejects.csv'}")
         names.append(f"trials/{some.name}.txt")
-        some.write(folder / names[-1])
+        from_first_process(some.write, folder / names[-1])
     facts = _facts(root, folder, corpora, trials)
     if any(is_aac(path) for tree in trees.values() for path in tree.paths):
         facts["ffmpeg"] = ffmpeg_version()
