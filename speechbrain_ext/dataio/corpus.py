@@ -107,6 +107,7 @@ def prepare(
     convert_to_wav: bool,
     num_workers: int,
     check_samples: bool = True,
+    shard_rows: int | None = None,
 ) -> tuple[list[str], dict[str, Any]]:
     """Write the manifests, the rejected files and the trials of a corpus.
 
@@ -132,6 +133,8 @@ def prepare(
         Threads that read, or processes that convert.
     check_samples : bool
         Whether all files are decoded to find those that cannot be used.
+    shard_rows : int, optional
+        Utterances of a part, if ``train.csv`` is to be a folder of parts.
 
     Returns
     -------
@@ -164,7 +167,7 @@ def prepare(
         )
         for part, tree in trees.items()
     }
-    names = from_first_process(_write, folder, corpora)
+    names = from_first_process(_write, folder, corpora, shard_rows)
     for some in trials:
         known = corpora["test"].rows["ID"]
         check_known(some, known, f"test.csv, see {folder / 'rejects.csv'}")
@@ -347,7 +350,9 @@ def _rooted(path: str, root: PathLike) -> str:
     return f"{DATA_ROOT}/{relative}".replace(os.sep, "/")
 
 
-def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
+def _write(
+    folder: Path, corpora: dict[str, Corpus], shard_rows: int | None
+) -> list[str]:
     rejects = pd.concat([corpus.rejects for corpus in corpora.values()])
     with atomic_path(folder / "rejects.csv") as file:
         # A name that is not UTF-8 is one of the reasons to reject a file.
@@ -363,7 +368,12 @@ def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
                 f"{folder / 'rejects.csv'} has them all"
             )
         names.append(f"{part}.csv")
-        write_manifest(folder / f"{part}.csv", corpus.rows, "utterances")
+        write_manifest(
+            folder / f"{part}.csv",
+            corpus.rows,
+            "utterances",
+            shard_rows if part == "train" else None,
+        )
     return names
 
 
