@@ -39,7 +39,7 @@ from speechbrain_ext.experiment.stage_records import (
     move_aside,
     write_record,
 )
-from speechbrain_ext.utils.devices import checked_device
+from speechbrain_ext.utils.devices import checked_device, keep_freed_memory
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
@@ -296,6 +296,8 @@ class RecipeRun:
         if done:
             logger.info(f"{self.script.stem}: {self.folder} is done, skipped")
         else:
+            if checked_device(self.options.device).type == "cpu":
+                keep_freed_memory()
             seed_everything(self.settings.seed, verbose=False)
         return done
 

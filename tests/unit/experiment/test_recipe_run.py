@@ -226,6 +226,17 @@ def test_a_run_whose_output_is_damaged_is_done_again(recipe, damage):
     assert recipe.words() == "one two three"
 
 
+def test_freed_memory_is_kept_once_work_begins_on_a_cpu(recipe, monkeypatch):
+    """Steps of a run had it from their environment, others not at all."""
+    called = []
+    keeper = "speechbrain_ext.experiment.recipe_run.keep_freed_memory"
+    monkeypatch.setattr(keeper, lambda: called.append(1))
+    recipe.run("--device=cpu")
+    assert called == [1]
+    recipe.run("--device=cpu")  # it is done: nothing to work on
+    assert called == [1]
+
+
 def test_the_seed_is_set_when_work_begins(recipe):
     recipe.opened().is_done({"text": recipe.text})
     first = torch.rand(3)
