@@ -411,9 +411,10 @@ class TrainingBrain(sb.Brain):
         last_step = max(self.optimizer_step - 1, 0)
         statistics["lr"] = settings.lr * self.lr_factor(last_step)
         if self.validation and epoch % settings.eer_interval == 0:
-            statistics["eer"] = self.validation.percent(
-                self.embedder, settings.num_workers
-            )
+            with self.evaluation_ctx:
+                statistics["eer"] = self.validation.percent(
+                    self.embedder, settings.num_workers
+                )
         self.log_epoch(epoch, statistics)
         self.on_epoch_end(epoch)
         # SpeechBrain's early stopping.

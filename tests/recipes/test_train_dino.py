@@ -817,6 +817,36 @@ def test_head_and_loss_are_single_precision_in_bf16_training(
     assert half[0] == pytest.approx(single[0], rel=0.05)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_passes_without_gradients_are_in_eval_precision(
+    corpus, tmp_path, monkeypatch, precision
+):
+    seen = []
+    embed = Embedder.embed
+
+    def recorded(self, wavs):
+        found = embed(self, wavs)
+        if wavs.shape[1] != 16000:  # not where the embedding's size is measured
+            seen.append(found.dtype)
+        return found
+
+    monkeypatch.setattr(Embedder, "embed", recorded)
+    (corpus / "one.txt").write_text(
+        "1 s0-0.wav s0-1.wav\n0 s0-0.wav s1-0.wav\n"
+    )
+    options = {
+        "eval_precision": precision,
+        "eer_trials": corpus / "one.txt",
+        "eer_annotation": corpus / "train.csv",
+        "positives": "ssps",
+        "n_ssps_epochs": 1,
+        "ssps_clusters": 6,
+    }
+    train_dino.main(arguments(corpus, tmp_path / "out", **options))
+    wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    assert set(seen) == {wanted}
+
+
 def test_statistics_of_every_epoch_are_in_tensorboard(trained):
     from tensorboard.backend.event_processing.event_accumulator import (
         EventAccumulator,
