@@ -559,6 +559,14 @@ class TrainDino(ViewSettings):
         4, "number of local crops per utterance", low=0, group=DATA
     )
 
+    recompute_blocks: bool = setting(
+        False,
+        "true keeps the inputs of the student's blocks alone for the backward "
+        "pass, which computes each block again: less memory, more time, the "
+        "same result",
+        decides=False,
+        group=MODEL,
+    )
     head: Wired = setting(
         Wired("!name:speechbrain_ext.models.DINOHead"),
         "projection head, called with the embedding size",

@@ -203,6 +203,21 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
     assert len(curve(killed)) == 2
 
 
+def test_a_run_goes_on_with_blocks_computed_again(
+    corpus, tmp_path, monkeypatch
+):
+    """As after a GPU's memory ran out: the rest is that of the whole run."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_dino.DinoBrain, 5)
+        train_dino.main(arguments(corpus, killed))
+    train_dino.main(arguments(corpus, killed, recompute_blocks=True))
+    losses = curve(killed).loss.tolist()
+    assert losses == pytest.approx(curve(whole).loss.tolist(), rel=1e-5)
+    assert weights(killed).keys() == weights(whole).keys()
+
+
 def test_a_run_killed_between_its_last_batch_and_the_end_of_the_epoch(
     corpus, tmp_path, monkeypatch
 ):
