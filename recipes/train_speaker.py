@@ -105,7 +105,7 @@ class SpeakerBrain(TrainingBrain):
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> torch.Tensor:
         """Compute embeddings [B, D] of audio, or of states that are kept."""
-        batch = batch.to(self.device)
+        batch = batch.to(self.device, non_blocking=True)
         wavs = batch.sig.data
         is_audio = self.states is None
         if stage == sb.Stage.TRAIN and is_audio and self.augment is not None:

@@ -37,7 +37,7 @@ from speechbrain_ext.training.step_logger import StepLogger
 from speechbrain_ext.training.train_curve import TrainCurve
 from speechbrain_ext.training.validation import build_validation
 from speechbrain_ext.utils.compat import foreach_norm
-from speechbrain_ext.utils.devices import HostCopy
+from speechbrain_ext.utils.devices import HostCopy, loader_options
 from speechbrain_ext.utils.distributed import (
     n_processes,
     process_mean,
@@ -446,11 +446,12 @@ class TrainingBrain(sb.Brain):
             },
         )
 
-    def loader_options(self) -> dict[str, int]:
+    def loader_options(self) -> dict[str, Any]:
         """Return the options of a loader for this process's part of a batch."""
         return {
             "batch_size": self.settings.batch_size // n_processes(),
             "num_workers": self.settings.num_workers,
+            **loader_options(self.device),
         }
 
     @property

@@ -64,6 +64,30 @@ def _check_there(device: torch.device) -> None:
         raise RuntimeError(f"{n_gpus} GPUs can be used here")
 
 
+def loader_options(device: torch.device | str) -> dict[str, bool]:
+    """Return options of a DataLoader whose batches go to a device.
+
+    Batches for a GPU lie in pinned memory, from which ``to(device,
+    non_blocking=True)`` copies while the GPU computes.
+
+    Arguments
+    ---------
+    device : torch.device or str
+        Where to.
+
+    Returns
+    -------
+    dict of str to bool
+        Keyword arguments of `torch.utils.data.DataLoader`.
+
+    Example
+    -------
+    >>> loader_options("cuda:1"), loader_options("cpu")
+    ({'pin_memory': True}, {'pin_memory': False})
+    """
+    return {"pin_memory": torch.device(device).type == "cuda"}
+
+
 class HostCopy:
     """Copy of a small tensor on the host, waited for only when it is read.
 

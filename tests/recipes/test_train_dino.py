@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 import warm
+from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.inference.speaker import SpeakerRecognition
 from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 
@@ -860,6 +861,25 @@ def test_passes_without_gradients_are_in_eval_precision(
     train_dino.main(arguments(corpus, tmp_path / "out", **options))
     wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     assert set(seen) == {wanted}
+
+
+def test_a_batch_is_copied_while_the_device_computes(
+    corpus, tmp_path, monkeypatch
+):
+    """On a GPU from pinned memory; a CPU has nothing to copy."""
+    seen = []
+    move = PaddedBatch.to
+
+    def noting(self, *args, **options):
+        seen.append((args, options))
+        return move(self, *args, **options)
+
+    monkeypatch.setattr(PaddedBatch, "to", noting)
+    _, brain = losses_of(corpus, tmp_path / "a", monkeypatch, n_epochs=1)
+    assert seen == [(("cpu",), {"non_blocking": True})] * 4
+    assert brain.loader_options()["pin_memory"] is False
+    brain.device = "cuda:0"
+    assert brain.loader_options()["pin_memory"] is True
 
 
 def test_statistics_of_every_epoch_are_in_tensorboard(trained):
