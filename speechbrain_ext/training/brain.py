@@ -364,6 +364,28 @@ class TrainingBrain(sb.Brain):
 
     # Epochs.
 
+    def _compile(self) -> None:
+        """Compile the networks that see each batch, in place.
+
+        Features and losses are left as they are, and so are all names: those
+        of checkpoints, of the embedder folder and of messages.
+        """
+        if not self.compile:
+            return
+        if getattr(self.settings, "recompute_blocks", False):
+            raise InputError(
+                "recompute_blocks is True and compile True; torch cannot "
+                "compile blocks that are computed again with other buffers; "
+                "leave one of them out"
+            )
+        models = {id(e): e.model for e in (self.trained, self.embedder)}
+        for model in models.values():
+            model.compile(
+                mode=self.compile_mode,
+                fullgraph=self.compile_using_fullgraph,
+                dynamic=self.compile_using_dynamic_shape_tracing,
+            )
+
     def _wrap_distributed(self) -> None:
         if self.distributed_launch:
             # All modules, though `Brain` leaves out what has no gradients.

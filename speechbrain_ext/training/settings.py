@@ -307,6 +307,9 @@ class TrainingSettings(ModelSettings):
         "skip_nonfinite_grads": "gradients are never skipped in silence",
         "remove_vector_weight_decay": "vectors never have weight decay",
         "data_parallel_backend": "several GPUs train by torchrun",
+        "compile_module_keys": "--compile compiles the networks as a whole",
+        "jit": "networks are compiled by --compile alone",
+        "jit_module_keys": "networks are compiled by --compile alone",
     }
 
     n_epochs: int = setting(

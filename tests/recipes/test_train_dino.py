@@ -863,6 +863,68 @@ def test_passes_without_gradients_are_in_eval_precision(
     assert set(seen) == {wanted}
 
 
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that torch.compile makes; they run as they are."""
+    made, real = [], torch.compile
+
+    def noting(graph, inputs):
+        made.append(graph)
+        return graph.forward
+
+    def without_inductor(function, mode, **options):
+        assert mode == "default"
+        return real(function, backend=noting, **options)
+
+    monkeypatch.setattr(torch, "compile", without_inductor)
+    torch._dynamo.reset()
+    return made
+
+
+def test_compiled_networks_train_resume_and_are_saved_as_others(
+    corpus, tmp_path, monkeypatch, graphs
+):
+    (corpus / "two.txt").write_text(
+        "1 s0-0.wav s0-1.wav\n0 s0-0.wav s1-0.wav\n"
+    )
+    options = {
+        "eer_trials": corpus / "two.txt",
+        "eer_annotation": corpus / "train.csv",
+        "ckpt_interval_minutes": 0,
+        "ckpt_interval_steps": 2,
+    }
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole, **options))
+    assert not graphs
+    argv = arguments(corpus, killed, **options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_dino.DinoBrain, 3)
+        train_dino.main([*argv, "--compile"])
+    # Student and teacher, for two lengths of crops and one; embeddings of
+    # whole utterances are not compiled for each length.
+    assert len(graphs) == 3
+    train_dino.main([*argv, "--compile"])
+    assert_same(whole, killed)
+    # Without it the folder is the same request.
+    train_dino.main(argv)
+
+
+def test_blocks_are_compiled_or_computed_again(corpus, tmp_path):
+    argv = arguments(corpus, tmp_path / "out", recompute_blocks=True)
+    assert message_of([*argv, "--compile"]).startswith(
+        "recompute_blocks is True and compile True; "
+    )
+
+
+@pytest.mark.parametrize(
+    "option", ["jit", "compile_module_keys=student", "jit_module_keys=student"]
+)
+def test_parts_are_not_compiled_apart(corpus, tmp_path, option):
+    argv = [*arguments(corpus, tmp_path / "out"), f"--{option}"]
+    assert "compile" in message_of(argv)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_batch_is_copied_while_the_device_computes(
     corpus, tmp_path, monkeypatch
 ):
