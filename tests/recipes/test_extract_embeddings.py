@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from any_device import DEVICES
 from odd_audio import with_nan
 from tiny_wavlm import TINY
 from tiny_whisper import SHORT as WHISPER
@@ -221,15 +222,15 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n_done", [0, 1, 3])
 def test_finished_chunks_are_not_computed_again(
-    corpus, extracted, tmp_path, monkeypatch, n_done
+    corpus, extracted, tmp_path, monkeypatch, n_done, device
 ):
     embed_batches = extraction.embed_batches
     # Four chunks of three batches of one utterance.
-    argv = arguments(
-        corpus, tmp_path / "out", chunk_size=3, max_batch_seconds=0.1
-    )
+    options = {"chunk_size": 3, "max_batch_seconds": 0.1, "device": device}
+    argv = arguments(corpus, tmp_path / "out", **options)
     n_calls = 0
 
     def dying(*args):

@@ -11,6 +11,12 @@ import pytest
 import soundfile
 import torch
 import warm
+from any_device import (
+    DEVICES,
+    assert_same_states,
+    assert_same_tables,
+    repeatable,
+)
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.inference.speaker import SpeakerRecognition
 from tones import SMALL, Killed, killed_after, without_speakers, write_tones
@@ -76,12 +82,9 @@ def weights(folder):
     return torch.load(folder / "embedder" / "embedding_model.ckpt")
 
 
-def assert_same(first, second):
-    assert curve(first).equals(curve(second))
-    first, second = weights(first), weights(second)
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
+def assert_same(first, second, device="cpu"):
+    assert_same_tables(curve(first), curve(second), device)
+    assert_same_states(weights(first), weights(second), device)
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +167,7 @@ def test_the_embedder_is_the_teachers_not_the_students(
     )
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("leaf", "n_batches", "interval"),
     [
@@ -176,10 +180,11 @@ def test_the_embedder_is_the_teachers_not_the_students(
     ],
 )
 def test_killed_and_resumed_is_the_same_as_uninterrupted(
-    corpus, tmp_path, monkeypatch, leaf, n_batches, interval
+    corpus, tmp_path, monkeypatch, leaf, n_batches, interval, device
 ):
     options = {
         "leaf": leaf,
+        "device": device,
         "augment_folder": corpus / "augment",
         "augment": "{reverb_prob: 0.5}",
         "momentum": 0.8,
@@ -192,15 +197,16 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
         "ckpt_interval_steps": interval,
     }
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_dino.main(arguments(corpus, whole, **options))
     argv = arguments(corpus, killed, **options)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_after(patch, train_dino.DinoBrain, n_batches)
+    with repeatable(device):
+        train_dino.main(arguments(corpus, whole, **options))
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            killed_after(patch, train_dino.DinoBrain, n_batches)
+            train_dino.main(argv)
+        assert not (killed / "stage.json").exists()
+        torch.rand(7, device=device)
         train_dino.main(argv)
-    assert not (killed / "stage.json").exists()
-    torch.rand(7)
-    train_dino.main(argv)
-    assert_same(whole, killed)
+    assert_same(whole, killed, device)
     assert len(curve(killed)) == 2
 
 
