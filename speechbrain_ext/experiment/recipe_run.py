@@ -282,7 +282,7 @@ class RecipeRun:
         """Return the context in which a recipe applies a model."""
         return mixed_precision(self.applied_precision, self.device)
 
-    def applied_request(self) -> dict[str, str]:
+    def applied_request(self) -> dict[str, Any]:
         """Return what `applied_precision` adds to a request, if anything."""
         precision = self.applied_precision
         return {} if precision == "fp32" else {"applied_precision": precision}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def _check_there(device: torch.device) -> None:
         raise RuntimeError(f"{n_gpus} GPUs can be used here")
 
 
-def loader_options(device: torch.device | str) -> dict[str, bool]:
+def loader_options(device: torch.device | str) -> dict[str, Any]:
     """Return options of a DataLoader whose batches go to a device.
 
     Batches for a GPU lie in pinned memory, from which ``to(device,
@@ -77,7 +78,7 @@ def loader_options(device: torch.device | str) -> dict[str, bool]:
 
     Returns
     -------
-    dict of str to bool
+    dict of str to Any
         Keyword arguments of `torch.utils.data.DataLoader`.
 
     Example
