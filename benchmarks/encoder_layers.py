@@ -89,7 +89,7 @@ def fitted(
 def error_rate(x: np.ndarray, manifest: Manifest, path: Path) -> float:
     """Return the EER, in percent, of cosines on a trial list."""
     trials = read_trial_file(path.stem, path)
-    rows = [manifest.rows_of(side) for side in (trials.enrol, trials.test)]
+    rows = trials.of_sides(manifest.rows_of(trials.names))
     scores = np.einsum("nd,nd->n", x[rows[0]], x[rows[1]])
     return round(100 * equal_error_rate(scores, trials.labels)[0], 2)
 

@@ -48,7 +48,12 @@ from speechbrain_ext.dataio.manifest import (
 )
 from speechbrain_ext.experiment.stage_records import is_finished, write_record
 from speechbrain_ext.utils.files import read_json, write_json
-from speechbrain_ext.utils.vectors import row_blocks, unit_rows
+from speechbrain_ext.utils.vectors import (
+    large_array,
+    row_blocks,
+    taken,
+    unit_rows,
+)
 from speechbrain_ext.verification.cohort import read_cohort
 from speechbrain_ext.verification.cosine import read_trials
 from speechbrain_ext.verification.score_norm import as_norm
@@ -144,8 +149,11 @@ class Cell:
 
     def labels(self) -> np.ndarray:
         """Return labels [N] of N_CENTROIDS clusters."""
-        generator = np.random.default_rng(SEED)
-        labels = generator.integers(0, N_CENTROIDS, self.n_rows)
+        labels = large_array(self.n_rows, np.int64)
+        for part in row_blocks(self.n_rows):
+            generator = np.random.default_rng([SEED, part.start])
+            count = part.stop - part.start
+            labels[part] = generator.integers(0, N_CENTROIDS, count)
         labels[:N_CENTROIDS] = np.arange(N_CENTROIDS)
         return labels
 
@@ -212,7 +220,7 @@ class Cell:
         )
         labels = self.labels()
         labels[::10] = (labels[::10] + 1) % N_CENTROIDS
-        churn_statistics(labels[previous[0]], previous[1])
+        churn_statistics(taken(labels, previous[0]), previous[1])
 
     def cohort(self) -> None:
         """Draw utterances as a cohort."""
@@ -225,10 +233,8 @@ class Cell:
         cohort = read_cohort(
             self.folder, None, "utterances", N_COHORT, seed=SEED
         )
-        sides = [
-            rows_for(index, names, self.folder)
-            for names in (trials.enrol, trials.test)
-        ]
+        rows = rows_for(index, trials.names, self.folder)
+        sides = trials.of_sides(rows)
         as_norm(vectors, cohort.vectors, *sides, top_k=TOP_K)
 
     def restart(self) -> None:

@@ -70,7 +70,13 @@ from speechbrain_ext.dataio.oracle import true_speakers
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.distributed import gathered_rows, own_rows
-from speechbrain_ext.utils.vectors import large_array, unit_rows
+from speechbrain_ext.utils.vectors import (
+    flat_nonzero,
+    large_array,
+    scratch_folder,
+    taken,
+    unit_rows,
+)
 from speechbrain_ext.utils.whitening import whiten_
 
 logger = logging.getLogger(__name__)
@@ -98,7 +104,8 @@ def main(argv: list[str] | None = None) -> None:
     if recipe.is_done(settings.inputs(), check):
         return
     shape = len(train), sum(vectors.shape[1] for vectors, _ in opened)
-    with large_array(recipe.folder, shape) as x:
+    with scratch_folder(recipe.folder):
+        x = large_array(shape)
         unit_embeddings(settings, opened, x)
         make_labels(recipe, train, x, speakers, previous)
 
@@ -200,7 +207,7 @@ def cluster(
         )
         n_clusters = choice.n_clusters
     labels = cut_tree(tree, n_clusters)
-    return labels if leaf_of is None else labels[leaf_of], choice
+    return labels if leaf_of is None else taken(labels, leaf_of), choice
 
 
 def measure(
@@ -210,14 +217,15 @@ def measure(
     speakers: np.ndarray | None,
 ) -> dict[str, float]:
     """Compute statistics of the kept labels, against the truth if given."""
-    kept = reason == KEPT
+    kept = flat_nonzero(lambda rows: reason[rows] == KEPT, len(labels))
+    own = taken(labels, kept)
     statistics = {
-        **size_statistics(labels[kept]),
+        **size_statistics(own),
         **drop_statistics(reason),
-        **shape_statistics(Fit(found.cosine[kept], found.margin[kept])),
+        **shape_statistics(Fit(*(taken(values, kept) for values in found))),
     }
     if speakers is not None:
-        statistics.update(truth_statistics(labels[kept], speakers[kept]))
+        statistics.update(truth_statistics(own, speakers[kept]))
     return statistics
 
 
@@ -240,7 +248,7 @@ def agreements(
         statistics.update(stability_statistics(labels, again))
     if previous is not None:
         rows, clusters = previous
-        statistics.update(churn_statistics(labels[rows], clusters))
+        statistics.update(churn_statistics(taken(labels, rows), clusters))
     return statistics
 
 

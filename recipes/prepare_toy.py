@@ -25,6 +25,7 @@ from speechbrain_ext.dataio.settings import PrepareToy
 from speechbrain_ext.dataio.synthetic_voices import ToyVoice
 from speechbrain_ext.dataio.trials import TrialList, parse_trials
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.workers import in_parallel
 
 # Numbers of the first speaker of each part; training starts at 1.
@@ -62,8 +63,8 @@ def main(argv: list[str] | None = None) -> None:
         convert_to_wav=False,
         num_workers=settings.num_workers,
     )
-    facts["n_oracle_speakers"] = write_oracle(
-        recipe.folder / "oracle.csv", train.ids + test.ids
+    facts["n_oracle_speakers"] = from_first_process(
+        write_oracle, recipe.folder / "oracle.csv", train.ids + test.ids
     )
     recipe.finish([*names, "oracle.csv"], synthetic=True, **facts)
 

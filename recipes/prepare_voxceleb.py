@@ -26,6 +26,7 @@ from speechbrain_ext.dataio.manifest import read_manifest
 from speechbrain_ext.dataio.oracle import write_oracle
 from speechbrain_ext.dataio.settings import PrepareVoxCeleb
 from speechbrain_ext.experiment.recipe_run import RecipeRun
+from speechbrain_ext.utils.distributed import from_first_process
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,10 +36,12 @@ def main(argv: list[str] | None = None) -> None:
     found = find_corpus(settings)
     if recipe.is_done(**found.request()):
         return
-    keep_downloads(recipe.folder / DOWNLOADS, found.trials)
+    from_first_process(keep_downloads, recipe.folder / DOWNLOADS, found.trials)
     names, facts = prepare_corpus(settings, found)
     has_test = found.test is not None
-    facts["n_oracle_speakers"] = _write_oracle(recipe.folder, has_test)
+    facts["n_oracle_speakers"] = from_first_process(
+        _write_oracle, recipe.folder, has_test
+    )
     recipe.finish([*names, "oracle.csv"], **facts)
 
 

@@ -85,13 +85,13 @@ def main(argv: list[str] | None = None) -> None:
         if lone:
             logger.warning(f"{measure['trials']}: {lone}; {LONE}")
     system = System(settings)
-    ids = np.unique(np.concatenate([trials.ids() for trials in lists]))
+    ids = np.unique(np.concatenate([trials.names for trials in lists]))
     scorer = system.scorer(settings.embeddings_folder, ids, manifest)
     facts = system_facts(settings, trained)
     outputs: list[str] = []
     rates = {}
     for trials, measure in zip(lists, measures, strict=True):
-        sides = [scorer.voices.rows_of(s) for s in (trials.enrol, trials.test)]
+        sides = trials.of_sides(scorer.voices.rows_of(trials.names))
         scores, results = {}, []
         for backend in system.backends:
             found = system.score(scorer, backend, *sides)
@@ -142,8 +142,7 @@ def measures_of(
     """Collect the labels, speakers and groups that a list is measured by."""
     durations = None
     if manifest is not None:
-        enrol = durations_of(manifest, trials.enrol)
-        durations = (enrol, durations_of(manifest, trials.test))
+        durations = trials.of_sides(durations_of(manifest, trials.names))
     metadata = None
     if settings.metadata is not None:
         metadata = read_metadata(settings.metadata)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from speechbrain_ext.clustering.cluster_rows import ClusterRows, cluster_means
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import single_precision
+from speechbrain_ext.utils.vectors import large_array
 
 _SEARCHED = 2**17  # rows between two steps of the progress bar
 # Cells of centroids that an approximate search visits. On 20,000 centroids
@@ -53,7 +54,7 @@ def assign_exactly(
     ...     assign_exactly(rows, torch.tensor([[4.0, 4.0], [0.0, 0.0]]), bar)
     tensor([1, 0, 0])
     """
-    labels = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
+    labels = rows.values(torch.int64)
     with single_precision(centroids):
         centre = centroids.double().mean(dim=0).float()
         moved = centroids - centre
@@ -109,7 +110,7 @@ def assign_approximately(
     means, cell = _cells(near)
     members = [np.flatnonzero(cell == i) for i in range(len(means))]
     n_probes = min(_N_PROBES, len(means))
-    labels = np.empty(len(rows), dtype=np.int64)
+    labels = large_array(len(rows), np.int64)
     for first in range(0, len(rows), _SEARCHED):
         block = rows.x[first : first + _SEARCHED]
         probes = faiss.knn(block, means, n_probes)[1].ravel()

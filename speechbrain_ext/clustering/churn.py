@@ -21,6 +21,8 @@ from speechbrain_ext.dataio.manifest import Manifest, read_manifest
 from speechbrain_ext.utils.distributed import gathered_objects, own_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.groups import numbered
+from speechbrain_ext.utils.vectors import flat_nonzero, taken
 
 _BLOCK = 2**20  # utterances that are counted at once
 
@@ -150,7 +152,7 @@ def _numbers(labels: Any) -> np.ndarray:
     """Return labels [N] of any kind as numbers, 0 to K - 1."""
     if isinstance(labels, TextColumn):
         return labels.codes()[1]
-    return np.unique(np.asarray(labels), return_inverse=True)[1]
+    return numbered(np.asarray(labels))
 
 
 def _agreement(overlap: coo_array) -> tuple[float, float]:
@@ -221,7 +223,7 @@ def previous_clusters(
     """
     before = read_manifest(path, "pseudo_labels")
     there = before.rows_of(manifest.ids)
-    rows = np.flatnonzero(there >= 0)
+    rows = flat_nonzero(lambda part: there[part] >= 0, len(there))
     if not len(rows):
         raise InputError(
             f"{path} has none of the {len(manifest)} utterances, its first is "
@@ -230,4 +232,4 @@ def previous_clusters(
         )
     names = before.columns["spk_id"]
     assert isinstance(names, TextColumn)
-    return rows, names.take(there[rows])
+    return rows, names.take(taken(there, rows))

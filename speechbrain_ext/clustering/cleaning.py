@@ -11,9 +11,10 @@ import numpy as np
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.groups import place_in_group
+from speechbrain_ext.utils.vectors import by_blocks, flat_nonzero, row_blocks
 
-SMALL, UNCERTAIN, CAPPED = "small cluster", "low margin", "over the cap"
-KEPT = ""
+REASONS = ("", "small cluster", "low margin", "over the cap")
+KEPT, SMALL, UNCERTAIN, CAPPED = range(4)  # numbers of the reasons
 
 
 def reasons_to_drop(
@@ -23,7 +24,7 @@ def reasons_to_drop(
     min_margin: float | None = None,
     max_size: int | None = None,
 ) -> np.ndarray:
-    """Return the reason to drop each utterance, or an empty one.
+    """Return the number of the reason to drop each utterance, or `KEPT`.
 
     A cluster that falls below ``min_size`` because its utterances are
     uncertain is dropped whole.
@@ -45,7 +46,8 @@ def reasons_to_drop(
     Returns
     -------
     numpy.ndarray
-        `SMALL`, `UNCERTAIN`, `CAPPED` or the empty text [N].
+        `KEPT`, `SMALL`, `UNCERTAIN` or `CAPPED` [N], whose words are in
+        `REASONS`.
 
     Raises
     ------
@@ -56,22 +58,34 @@ def reasons_to_drop(
     -------
     >>> labels, margin = np.array([0, 0, 0, 1, 1, 2]), np.arange(6) / 10
     >>> reasons_to_drop(labels, margin, min_size=2, max_size=2).tolist()
-    ['over the cap', '', '', '', '', 'small cluster']
+    [3, 0, 0, 0, 0, 1]
     """
-    reason = np.full(len(labels), KEPT, dtype=object)
-    reason[np.bincount(labels)[labels] < min_size] = SMALL
+    sizes = np.bincount(labels)
+    reason = by_blocks(
+        lambda own: np.where(sizes[own] < min_size, SMALL, KEPT),
+        labels,
+        dtype=np.uint8,
+    )
     if min_margin is not None:
-        reason[(reason == KEPT) & (margin < min_margin)] = UNCERTAIN
-        sizes = np.bincount(labels[reason == KEPT], minlength=labels.max() + 1)
-        reason[(reason == KEPT) & (sizes[labels] < min_size)] = SMALL
+        for rows in row_blocks(len(labels)):
+            low = (reason[rows] == KEPT) & (margin[rows] < min_margin)
+            reason[rows][low] = UNCERTAIN
+        kept = _kept_sizes(labels, reason)
+        for rows in row_blocks(len(labels)):
+            few = (reason[rows] == KEPT) & (kept[labels[rows]] < min_size)
+            reason[rows][few] = SMALL
     if max_size is not None:
-        left = np.flatnonzero(reason == KEPT)
+        many = _kept_sizes(labels, reason) > max_size
+        left = flat_nonzero(
+            lambda rows: (reason[rows] == KEPT) & many[labels[rows]],
+            len(labels),
+        )
         surest_first = np.argsort(-margin[left], kind="stable")
         place = place_in_group(labels[left], surest_first)
         reason[left[place >= max_size]] = CAPPED
-    n_left = len(np.unique(labels[reason == KEPT]))
+    n_left = int((_kept_sizes(labels, reason) > 0).sum())
     if n_left < 2:
-        sizes = np.sort(np.bincount(labels))[::-1]
+        sizes = np.sort(sizes)[::-1]
         raise InputError(
             f"min_cluster_size {min_size} and min_margin {min_margin} leave "
             f"{n_left} cluster(s) of {len(sizes)}, fewer than 2 (the largest "
@@ -80,17 +94,27 @@ def reasons_to_drop(
     return reason
 
 
+def _kept_sizes(labels: np.ndarray, reason: np.ndarray) -> np.ndarray:
+    """Count the kept utterances of each cluster [K]."""
+    sizes = np.zeros(int(labels.max()) + 1, dtype=np.int64)
+    for rows in row_blocks(len(labels)):
+        kept = labels[rows][reason[rows] == KEPT]
+        sizes += np.bincount(kept, minlength=len(sizes))
+    return sizes
+
+
 def drop_statistics(reason: np.ndarray) -> dict[str, int]:
     """Count the dropped utterances, in total and for each reason.
 
     Example
     -------
-    >>> drop_statistics(np.array(["", SMALL, SMALL], dtype=object))["n_dropped"]
+    >>> drop_statistics(np.array([KEPT, SMALL, SMALL]))["n_dropped"]
     2
     """
+    kept, small, low, capped = np.bincount(reason, minlength=len(REASONS))
     return {
-        "n_dropped": int((reason != KEPT).sum()),
-        "n_in_small_clusters": int((reason == SMALL).sum()),
-        "n_low_margin": int((reason == UNCERTAIN).sum()),
-        "n_over_cap": int((reason == CAPPED).sum()),
+        "n_dropped": int(small + low + capped),
+        "n_in_small_clusters": int(small),
+        "n_low_margin": int(low),
+        "n_over_cap": int(capped),
     }

@@ -14,9 +14,10 @@ import torch
 import torch.distributed
 from torch.distributed import ReduceOp
 
-from speechbrain_ext.utils.vectors import row_blocks
+from speechbrain_ext.utils.vectors import large_array, row_blocks
 
 _BITS = 62  # of a sum of whole numbers, without the sign
+_EXACT = 4  # elements that one takes in double precision, with its copies
 _SHARE_OF_GPU = 0.5  # of its free memory that vectors may take
 
 
@@ -73,6 +74,22 @@ class ClusterRows:
         if self.x.nbytes > _SHARE_OF_GPU * free:
             return None
         return torch.tensor(self.x, device=self.device)
+
+    def values(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return room for a number of each row [N], on the device.
+
+        On a CPU many are kept in a file, so that memory does not grow with
+        the rows.
+
+        Example
+        -------
+        >>> ClusterRows(np.ones((2, 1), np.float32)).values(torch.int64).shape
+        torch.Size([2])
+        """
+        if self.device.type != "cpu":
+            return torch.empty(len(self), dtype=dtype, device=self.device)
+        kind = torch.empty(0, dtype=dtype).numpy().dtype
+        return torch.from_numpy(large_array(len(self), kind))
 
     def _counts_of_processes(self) -> list[int]:
         if not self.shared:
@@ -171,11 +188,46 @@ class ClusterRows:
         scale = 2.0 ** (_BITS - math.ceil(math.log2(bound or 1.0)))
         shape = n_clusters, self.x.shape[1]
         sums = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        for part, block in self.blocks(shape[1]):
+        for part, block in self.blocks(_EXACT * shape[1]):
             whole = (block.double() * scale).round().long()
             sums.index_add_(0, labels[part], whole)
         counts = sizes.clamp(min=1)[:, None]
         return (self.total(sums).double() / counts / scale).float()
+
+    def cost(self, centroids: torch.Tensor, labels: torch.Tensor) -> float:
+        """Sum the squared distances of all rows to their centroids.
+
+        Arguments
+        ---------
+        centroids : torch.Tensor
+            [K, D]
+        labels : torch.Tensor
+            [N]
+
+        Example
+        -------
+        >>> rows = ClusterRows(np.float32([[1.0], [3.0]]))
+        >>> rows.cost(torch.zeros(1, 1), torch.tensor([0, 0]))
+        10.0
+        """
+        whole = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part, block in self.blocks(_EXACT * centroids.shape[1]):
+            whole += _squares(block, centroids[labels[part]]).sum()
+        return float(self.total(whole))
+
+    def n_different(self, labels: torch.Tensor, others: torch.Tensor) -> int:
+        """Count the rows, of all processes, whose labels [N] differ.
+
+        Example
+        -------
+        >>> rows = ClusterRows(np.ones((2, 1), np.float32))
+        >>> rows.n_different(torch.tensor([0, 1]), torch.tensor([0, 2]))
+        1
+        """
+        count = torch.zeros((), dtype=torch.int64, device=self.device)
+        for part in row_blocks(len(self), device=self.device):
+            count += (labels[part] != others[part]).sum()
+        return int(self.total(count))
 
     def square_distances(
         self, centroids: torch.Tensor, labels: torch.Tensor
@@ -200,10 +252,9 @@ class ClusterRows:
         >>> rows.square_distances(torch.zeros(1, 1), torch.tensor([0, 0]))
         tensor([1., 9.], dtype=torch.float64)
         """
-        result = torch.empty(len(self), dtype=torch.float64, device=self.device)
-        for part, block in self.blocks(centroids.shape[1]):
-            offset = block.double() - centroids[labels[part]]
-            result[part] = offset.square_().sum(dim=1)
+        result = self.values(torch.float64)
+        for part, block in self.blocks(_EXACT * centroids.shape[1]):
+            result[part] = _squares(block, centroids[labels[part]])
         return result
 
     def farthest(
@@ -235,11 +286,19 @@ class ClusterRows:
         far = distances.new_full((n_clusters,), -1)
         far.scatter_reduce_(0, labels, distances, "amax")
         far = self._reduce(far, ReduceOp.MAX)
-        number = torch.arange(len(self), device=self.device) + self.first
-        number[distances < far[labels]] = self.n_total
-        row = number.new_full((n_clusters,), self.n_total)
-        row.scatter_reduce_(0, labels, number, "amin")
+        row = labels.new_full((n_clusters,), self.n_total)
+        for part in row_blocks(len(self), device=self.device):
+            own = labels[part]
+            number = torch.arange(len(own), device=self.device)
+            number += self.first + part.start
+            number[distances[part] < far[own]] = self.n_total
+            row.scatter_reduce_(0, own, number, "amin")
         return far, self._reduce(row, ReduceOp.MIN)
+
+
+def _squares(block: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    """Compute squared distances [B] of rows to vectors, both [B, D]."""
+    return (block.double() - centroids).square_().sum(dim=1)
 
 
 def cluster_means(

@@ -136,17 +136,15 @@ def _lloyd(
 ) -> KMeansResult:
     chosen = generator.choice(rows.n_total, n_clusters, replace=False)
     centroids = rows.take(chosen)
-    labels = torch.full((len(rows),), -1, device=rows.device)
+    labels = rows.values(torch.int64).fill_(-1)
     for _ in range(n_iterations):
         was = labels
         labels = _fill_empty(rows, assign(rows, centroids, bar), n_clusters)
         centroids = rows.means(labels, n_clusters)
-        if not rows.total((labels != was).sum()):
+        if not rows.n_different(labels, was):
             break
-    inertia = rows.total(rows.square_distances(centroids, labels).sum())
-    return KMeansResult(
-        centroids.cpu().numpy(), labels.cpu().numpy(), float(inertia)
-    )
+    inertia = rows.cost(centroids, labels)
+    return KMeansResult(centroids.cpu().numpy(), labels.cpu().numpy(), inertia)
 
 
 def _fill_empty(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,18 @@ import numpy as np
 import pandas as pd
 
 from speechbrain_ext.clustering import plots
-from speechbrain_ext.clustering.cleaning import KEPT
+from speechbrain_ext.clustering.cleaning import KEPT, REASONS
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
     cluster_sizes,
     largest_first,
 )
 from speechbrain_ext.clustering.n_clusters import Choice
-from speechbrain_ext.dataio.columns import TextColumn
+from speechbrain_ext.dataio.columns import BLOCK
 from speechbrain_ext.dataio.manifest import Manifest, select, write_manifest
 from speechbrain_ext.utils.files import atomic_path, write_json
 from speechbrain_ext.utils.plotting import save_png
+from speechbrain_ext.utils.vectors import flat_nonzero, row_blocks, taken
 
 
 def write_labels(
@@ -49,26 +51,51 @@ def write_labels(
     list of str
         The names written.
     """
-    kept = reason == KEPT
-    names = np.array([f"pseudo{i:05d}" for i in range(labels.max() + 1)])
-    margin = found.margin.astype(np.float64).round(6)
-    labelled = select(train, kept).with_columns(
-        "pseudo_labels",
-        spk_id=TextColumn.of(names).take(largest_first(labels[kept])),
-        margin=margin[kept],
+    rows = flat_nonzero(lambda part: reason[part] == KEPT, len(labels))
+    rank = largest_first(taken(labels, rows))
+    names = np.array(
+        [f"pseudo{i:05d}" for i in range(labels.max() + 1)], object
     )
-    write_manifest(folder / "pseudo_labels.csv", labelled, "pseudo_labels")
-    dropped = pd.DataFrame(
-        {
-            "ID": train.ids[~kept],
-            "cluster_size": np.bincount(labels)[labels[~kept]],
-            "margin": margin[~kept],
-            "reason": reason[~kept],
-        }
-    )
+
+    def labelled() -> Iterator[pd.DataFrame]:
+        for first in range(0, len(rows), BLOCK):
+            some = rows[first : first + BLOCK]
+            yield select(train, some).table.assign(
+                spk_id=names[rank[first : first + BLOCK]],
+                margin=_rounded(found.margin[some]),
+            )
+
+    write_manifest(folder / "pseudo_labels.csv", labelled(), "pseudo_labels")
     with atomic_path(folder / "dropped.csv") as part:
-        dropped.to_csv(part, index=False)
+        _write_dropped(part, train, labels, found, reason)
     return ["pseudo_labels.csv", "dropped.csv"]
+
+
+def _write_dropped(
+    path: Path,
+    train: Manifest,
+    labels: np.ndarray,
+    found: Fit,
+    reason: np.ndarray,
+) -> None:
+    rows = flat_nonzero(lambda part: reason[part] != KEPT, len(labels))
+    sizes, words = np.bincount(labels), np.array(REASONS, object)
+    # One block at least, for the header.
+    for first in range(0, max(len(rows), 1), BLOCK):
+        some = rows[first : first + BLOCK]
+        table = {
+            "ID": train.ids[some],
+            "cluster_size": sizes[labels[some]],
+            "margin": _rounded(found.margin[some]),
+            "reason": words[reason[some]],
+        }
+        pd.DataFrame(table).to_csv(
+            path, mode="a", index=False, header=not first
+        )
+
+
+def _rounded(margin: np.ndarray) -> np.ndarray:
+    return margin.astype(np.float64).round(6)
 
 
 def write_summary(
@@ -101,10 +128,13 @@ def write_summary(
     list of str
         The names written.
     """
-    kept = reason == KEPT
-    ranked = largest_first(labels[kept])
+    rows = flat_nonzero(lambda part: reason[part] == KEPT, len(labels))
+    ranked = largest_first(taken(labels, rows))
     sizes = cluster_sizes(ranked)
-    cohesion = np.bincount(ranked, found.cosine[kept]) / sizes
+    cohesion = np.zeros(len(sizes))
+    for part in row_blocks(len(rows)):
+        cosine = found.cosine[rows[part]]
+        cohesion += np.bincount(ranked[part], cosine, len(sizes)) / sizes
     content = {
         **summary,
         "sizes": sizes.tolist(),

@@ -21,7 +21,7 @@ from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.terminal import statistics_in_words
-from speechbrain_ext.utils.vectors import row_blocks
+from speechbrain_ext.utils.vectors import large_array, row_blocks, taken
 
 
 def cluster_sizes(labels: Any) -> np.ndarray:
@@ -32,24 +32,33 @@ def cluster_sizes(labels: Any) -> np.ndarray:
     >>> cluster_sizes(["b", "a", "b"])
     array([2, 1])
     """
-    sizes = np.unique(np.asarray(labels), return_counts=True)[1]
+    labels = np.asarray(labels)
+    if labels.dtype.kind in "iu" and 0 <= labels.min() <= labels.max() < 2**24:
+        # Not sorted: their memory would grow with the utterances.
+        sizes = np.bincount(labels)
+        sizes = sizes[sizes > 0]
+    else:
+        sizes = np.unique(labels, return_counts=True)[1]
     return np.sort(sizes)[::-1]
 
 
 def largest_first(labels: np.ndarray) -> np.ndarray:
-    """Renumber labels by falling size, then by first appearance.
+    """Renumber labels [N], from 0 on, by falling size, then first appearance.
 
     Example
     -------
     >>> largest_first(np.array([7, 3, 3, 5])).tolist()
     [1, 0, 0, 2]
     """
-    _, first, index, sizes = np.unique(
-        labels, return_index=True, return_inverse=True, return_counts=True
-    )
+    sizes = np.bincount(labels)
+    first = np.full(len(sizes), len(labels))
+    for part in row_blocks(len(labels)):
+        some, place = np.unique(labels[part], return_index=True)
+        first[some] = np.minimum(first[some], part.start + place)
     rank = np.empty(len(sizes), dtype=np.int64)
+    # Numbers that no row has come last.
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
-    return rank[index]
+    return taken(rank, labels)
 
 
 def size_statistics(labels: Any) -> dict[str, float]:
@@ -149,7 +158,7 @@ def fit(
     device = checked_device(device)
     directions = torch.tensor(centroids, device=device)
     directions = torch.nn.functional.normalize(directions)
-    found = Fit(*np.empty((2, len(x)), dtype=np.float32))
+    found = Fit(large_array(len(x)), large_array(len(x)))
     for rows in row_blocks(len(x), len(directions), device):
         cosines = torch.tensor(x[rows], device=device) @ directions.T
         own_index = torch.as_tensor(labels[rows], device=device)[:, None]
@@ -182,10 +191,14 @@ def shape_statistics(found: Fit) -> dict[str, float]:
     >>> shape_statistics(Fit(np.array([0.5, 0.7]), np.array([0.2, -0.1])))
     {'cohesion': 0.6, 'margin': 0.05, 'misplaced': 0.5}
     """
+    n_misplaced = sum(
+        int(np.count_nonzero(found.margin[rows] < 0))
+        for rows in row_blocks(len(found.margin))
+    )
     return {
         "cohesion": round(float(found.cosine.mean(dtype=np.float64)), 6),
         "margin": round(float(found.margin.mean(dtype=np.float64)), 6),
-        "misplaced": round(float((found.margin < 0).mean()), 6),
+        "misplaced": round(n_misplaced / len(found.margin), 6),
     }
 
 

@@ -27,6 +27,7 @@ import pandas as pd
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json
+from speechbrain_ext.utils.vectors import flat_nonzero, large_array, taken
 
 # Texts that are Python strings at once, while a column is read or compared.
 BLOCK = 2**17
@@ -142,7 +143,8 @@ class TextColumn(Sequence[str]):
         if isinstance(rows, slice) and rows == slice(None):
             return self
         if self.rows is not None:
-            chosen = self.rows[rows]
+            is_many = isinstance(rows, np.ndarray) and rows.dtype != bool
+            chosen = taken(self.rows, rows) if is_many else self.rows[rows]
         elif isinstance(rows, slice):
             chosen = np.arange(*rows.indices(len(self)))
         else:
@@ -153,9 +155,10 @@ class TextColumn(Sequence[str]):
             chosen = np.flatnonzero(rows) if is_mask else rows
             if is_mask and len(rows) != len(self):
                 raise IndexError(f"a mask of {len(rows)} for {len(self)} rows")
-            chosen = np.where(chosen < 0, chosen + len(self), chosen)
-            if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(
-                self
+            if len(chosen) and chosen.min() < 0:
+                chosen = np.where(chosen < 0, chosen + len(self), chosen)
+            if len(chosen) and not (
+                0 <= chosen.min() and chosen.max() < len(self)
             ):
                 raise IndexError(f"a row that is not one of {len(self)}")
         return TextColumn(self.data, self.bounds, chosen)
@@ -186,10 +189,10 @@ class TextColumn(Sequence[str]):
         corpus, are compared and not searched.
         """
         if self.is_same(texts):
-            return np.arange(len(self))
+            return flat_nonzero(_all, len(self))
         if not isinstance(texts, TextColumn):
             texts = np.asarray(texts, dtype=object)
-        found = np.empty(len(texts), dtype=np.int64)
+        found = large_array(len(texts), np.int64)
         for first in range(0, len(texts), BLOCK):
             part = slice(first, first + BLOCK)
             found[part] = self._find(texts[part])
@@ -243,7 +246,7 @@ class TextColumn(Sequence[str]):
         (['a', 'b'], [1, 0, 1])
         """
         known: dict[str, int] = {}
-        codes = np.empty(len(self), dtype=np.int64)
+        codes = large_array(len(self), np.int64)
         for first in range(0, len(self), BLOCK):
             part = slice(first, first + BLOCK)
             local, names = pd.factorize(self[part])
@@ -253,7 +256,7 @@ class TextColumn(Sequence[str]):
         order = np.argsort(names, kind="stable")
         rank = np.empty(len(names), dtype=np.int64)
         rank[order] = np.arange(len(names))
-        return names[order], rank[codes] if len(codes) else codes
+        return names[order], taken(rank, codes) if len(codes) else codes
 
     @functools.cached_property
     def hash_index(self) -> HashIndex:
@@ -302,6 +305,10 @@ class TextColumn(Sequence[str]):
             return bounds[:-1], bounds[1:]
         rows = self.rows[part]
         return self.bounds[rows], self.bounds[rows + 1]
+
+
+def _all(rows: slice) -> np.ndarray:
+    return np.ones(rows.stop - rows.start, dtype=bool)
 
 
 def packed(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

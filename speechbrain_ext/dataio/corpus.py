@@ -40,6 +40,7 @@ from speechbrain_ext.dataio.manifest import (
     write_manifest,
 )
 from speechbrain_ext.dataio.trials import TrialList, check_known
+from speechbrain_ext.utils.distributed import from_first_process
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
 from speechbrain_ext.utils.workers import in_parallel
@@ -106,6 +107,7 @@ def prepare(
     convert_to_wav: bool,
     num_workers: int,
     check_samples: bool = True,
+    shard_rows: int | None = None,
 ) -> tuple[list[str], dict[str, Any]]:
     """Write the manifests, the rejected files and the trials of a corpus.
 
@@ -131,6 +133,8 @@ def prepare(
         Threads that read, or processes that convert.
     check_samples : bool
         Whether all files are decoded to find those that cannot be used.
+    shard_rows : int, optional
+        Utterances of a part, if ``train.csv`` is to be a folder of parts.
 
     Returns
     -------
@@ -163,12 +167,12 @@ def prepare(
         )
         for part, tree in trees.items()
     }
-    names = _write(folder, corpora)
+    names = from_first_process(_write, folder, corpora, shard_rows)
     for some in trials:
         known = corpora["test"].rows["ID"]
         check_known(some, known, f"test.csv, see {folder / 'rejects.csv'}")
         names.append(f"trials/{some.name}.txt")
-        some.write(folder / names[-1])
+        from_first_process(some.write, folder / names[-1])
     facts = _facts(root, folder, corpora, trials)
     if any(is_aac(path) for tree in trees.values() for path in tree.paths):
         facts["ffmpeg"] = ffmpeg_version()
@@ -181,7 +185,7 @@ def named_files(
     """Select the files of trial lists; all must be below ``test``."""
     for some in trials:
         check_known(some, test.ids, f"the {len(test):,} files below {where}")
-    return test.pick(name for some in trials for name in some.ids())
+    return test.pick(name for some in trials for name in some.names)
 
 
 def _facts(
@@ -346,7 +350,9 @@ def _rooted(path: str, root: PathLike) -> str:
     return f"{DATA_ROOT}/{relative}".replace(os.sep, "/")
 
 
-def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
+def _write(
+    folder: Path, corpora: dict[str, Corpus], shard_rows: int | None
+) -> list[str]:
     rejects = pd.concat([corpus.rejects for corpus in corpora.values()])
     with atomic_path(folder / "rejects.csv") as file:
         # A name that is not UTF-8 is one of the reasons to reject a file.
@@ -362,7 +368,12 @@ def _write(folder: Path, corpora: dict[str, Corpus]) -> list[str]:
                 f"{folder / 'rejects.csv'} has them all"
             )
         names.append(f"{part}.csv")
-        write_manifest(folder / f"{part}.csv", corpus.rows, "utterances")
+        write_manifest(
+            folder / f"{part}.csv",
+            corpus.rows,
+            "utterances",
+            shard_rows if part == "train" else None,
+        )
     return names
 
 

@@ -167,6 +167,7 @@ def prepare_corpus(
         settings.min_duration,
         convert_to_wav=settings.convert_to_wav,
         check_samples=settings.check_samples,
+        shard_rows=settings.shard_rows,
         num_workers=settings.num_workers,
     )
 

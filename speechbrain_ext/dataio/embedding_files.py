@@ -19,6 +19,7 @@ from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.vectors import (
     check_vectors,
     row_blocks,
+    taken,
     unit_rows,
 )
 
@@ -76,9 +77,10 @@ def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
             "numbers, float32 as a rule; extract the embeddings again"
         )
     named = np.asarray(index.row)
-    if len(named) and (np.diff(named) != 1).any():
+    if not _counts(named):
         named = np.sort(named)
-    if vectors.ndim != 2 or not _counts(named, len(vectors)):
+    fits = vectors.ndim == 2 and len(named) == len(vectors)
+    if not fits or not _counts(named):
         raise InputError(
             f"{path} has shape {list(vectors.shape)} and {table.name} names "
             f"{len(named)} rows, {named[0]} to {named[-1]}; they are not of "
@@ -87,10 +89,12 @@ def read_array(path: PathLike) -> tuple[np.ndarray, Manifest]:
     return vectors, index
 
 
-def _counts(rows: np.ndarray, n_rows: int) -> bool:
-    """Return whether sorted rows are 0, 1 and so on, each once."""
-    ends = len(rows) and rows[0] == 0 and rows[-1] == n_rows - 1
-    return bool(len(rows) == n_rows and ends and (np.diff(rows) == 1).all())
+def _counts(rows: np.ndarray) -> bool:
+    """Return whether rows are 0, 1 and so on."""
+    return all(
+        (rows[part] == part.start + np.arange(len(rows[part]))).all()
+        for part in row_blocks(len(rows))
+    )
 
 
 def rows_for(index: Manifest, ids: Any, where: PathLike) -> np.ndarray:
@@ -111,14 +115,14 @@ def rows_for(index: Manifest, ids: Any, where: PathLike) -> np.ndarray:
         An utterance has no embedding.
     """
     position = index.rows_of(ids)
-    lacking = np.flatnonzero(position < 0)
-    if len(lacking):
+    if len(position) and position.min() < 0:
+        lacking = np.flatnonzero(position < 0)
         raise InputError(
             f"{where} lacks {len(lacking)} of {len(position)} utterances, the "
             f"first is {str(ids[lacking[0]])!r}; run extract_embeddings on the "
             "manifest that names them"
         )
-    return index.row[position]
+    return taken(index.row, position)
 
 
 class Opened(NamedTuple):

@@ -14,10 +14,11 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from speechbrain_ext.dataio.columns import (
 from speechbrain_ext.dataio.shards import new_shards
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path, parts_of
+from speechbrain_ext.utils.vectors import has_repeats
 
 SAMPLE_RATE = 16000
 DATA_ROOT = "$data_root"
@@ -335,12 +337,24 @@ def _write_csv(
     shard_rows: int | None,
 ) -> list[Path]:
     """Write checked rows into files of ``shard_rows``; return these files."""
+    with tempfile.TemporaryFile(dir=path.parent) as hashes:
+        return _write_blocks(path, parts, rows, kind, shard_rows, hashes)
+
+
+def _write_blocks(
+    path: Path,
+    parts: Iterable[Path],
+    rows: Any,
+    kind: str,
+    shard_rows: int | None,
+    hashes: IO[bytes],
+) -> list[Path]:
     written: list[Path] = []
-    first, hashes, names = 0, [], iter(parts)
+    first, names = 0, iter(parts)
     for table in _blocks_to_write(rows, shard_rows or BLOCK):
         columns = _checked_columns(path, kind, table)
         typed = _typed(_Where(path, first), table, columns)
-        hashes.append(hashes_of(typed["ID"]))
+        hashes.write(hashes_of(typed["ID"]).data)
         is_new = not written or bool(shard_rows and not first % shard_rows)
         if is_new:
             written.append(next(names))
@@ -350,7 +364,9 @@ def _write_csv(
         first += len(table)
     if not first:
         raise InputError(f"{path}: there are no rows to write; give some")
-    if _has_repeats(np.concatenate(hashes)):
+    hashes.flush()
+    # Mapped: memory does not grow with the rows.
+    if has_repeats(np.memmap(hashes, "<u8", "r+")):
         tables = (table for _, table in _read_blocks(written, {}))
         ids = TextColumn.of(name for table in tables for name in table["ID"])
         _refuse_repeated({path: len(ids)}, ids)
@@ -374,12 +390,6 @@ def _blocks_to_write(rows: Any, grain: int) -> Iterator[pd.DataFrame]:
             block, table = table.iloc[:count], table.iloc[count:]
             n_before += len(block)
             yield block
-
-
-def _has_repeats(hashes: np.ndarray) -> bool:
-    """Return whether a number is there twice; sort them."""
-    hashes.sort()
-    return bool((hashes[1:] == hashes[:-1]).any())
 
 
 def select(manifest: Manifest, rows: np.ndarray) -> Manifest:

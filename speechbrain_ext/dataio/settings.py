@@ -87,6 +87,13 @@ class _PrepareFiles(Settings):
         "damaged, cut short, silent or not finite; false reads headers alone, "
         "and such a file stops what reads it later",
     )
+    shard_rows: int | None = setting(
+        None,
+        "utterances of a part, if train.csv is to be a folder of parts; null: "
+        "one file",
+        low=1,
+        decides=False,
+    )
     num_workers: int = setting(
         4,
         "number of threads that read files, or of processes that convert",

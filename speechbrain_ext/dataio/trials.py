@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import mmap
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from speechbrain_ext.dataio.columns import BLOCK, TextColumn
+from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
+from speechbrain_ext.utils.vectors import (
+    by_blocks,
+    has_repeats,
+    large_array,
+    row_blocks,
+    taken,
+)
 
 logger = logging.getLogger(__name__)
 
-_KALDI = {"target": "1", "nontarget": "0"}  # Kaldi's words for the labels
+_KALDI = ("nontarget", "target")  # Kaldi's words for the labels 0 and 1
 
 
 @dataclass(frozen=True)
@@ -35,35 +45,66 @@ class TrialList:
         Short name: results are filed under it.
     source : str
         Where it came from, for messages.
-    content : bytes
-        The file as it is.
+    content : bytes or mmap.mmap
+        The file as it is; a large one is mapped.
     labels : numpy.ndarray
         1 for target, 0 for non-target [N].
-    enrol, test : numpy.ndarray
-        Utterance IDs [N].
+    names : numpy.ndarray
+        IDs of the utterances in the list [U], each once, sorted.
+    sides : tuple of numpy.ndarray
+        Numbers of the two utterances of each trial among these, enrolment
+        and test [N]: a list has many trials of few utterances.
     lines : numpy.ndarray
         Line of the file each trial is on [N].
     """
 
     name: str
     source: str
-    content: bytes
+    content: bytes | mmap.mmap
     labels: np.ndarray
-    enrol: np.ndarray
-    test: np.ndarray
+    names: np.ndarray
+    sides: tuple[np.ndarray, np.ndarray]
     lines: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def enrol(self) -> np.ndarray:
+        """IDs of the enrolment utterances [N]."""
+        return self.names[self.sides[0]]
+
+    @property
+    def test(self) -> np.ndarray:
+        """IDs of the test utterances [N]."""
+        return self.names[self.sides[1]]
+
+    def of_sides(self, values: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of both utterances of each trial, [N] each.
+
+        Arguments
+        ---------
+        values : numpy.ndarray
+            One of each of ``names`` [U].
+
+        Example
+        -------
+        >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
+        >>> trials.of_sides(np.array([5, 6, 7]))
+        (array([5, 5]), array([6, 7]))
+        """
+        values = np.asarray(values)
+        return taken(values, self.sides[0]), taken(values, self.sides[1])
+
+    def pair(self, row: int) -> tuple[str, str]:
+        """Return the IDs of the two utterances of a trial."""
+        enrol, test = (self.names[side[row]] for side in self.sides)
+        return enrol, test
+
     def summary(self) -> dict[str, Any]:
         """Return counts and a hash that identifies the list."""
         digest = hashlib.sha256(self.content).hexdigest()
         return {"count": len(self), "sha256": digest}
-
-    def ids(self) -> np.ndarray:
-        """Return the IDs in the list, sorted and unique."""
-        return np.unique(np.concatenate([self.enrol, self.test]))
 
     def write(self, path: PathLike) -> None:
         """Write the list byte for byte as it was read."""
@@ -86,10 +127,38 @@ def read_trial_file(name: str, path: PathLike) -> TrialList:
             f"trials {name}: {path} is not a file; give the path of a list "
             "of lines 'label enrol test'"
         )
-    return parse_trials(name, str(path), Path(path).read_bytes())
+    content: bytes | mmap.mmap
+    if Path(path).stat().st_size < vectors.LARGE:
+        content = Path(path).read_bytes()
+    else:
+        with open(path, "rb") as stream:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    return parse_trials(name, str(path), content)
 
 
-def parse_trials(name: str, source: str, content: bytes) -> TrialList:
+class _Reader(io.RawIOBase):
+    """File that reads a buffer, without a copy of it as `io.BytesIO` makes."""
+
+    def __init__(self, content: bytes | mmap.mmap):
+        self.view, self.place = memoryview(content), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        some = self.view[self.place : self.place + len(target)]
+        target[: len(some)] = some
+        self.place += len(some)
+        return len(some)
+
+
+def _opened(content: bytes | mmap.mmap) -> io.BufferedReader:
+    return io.BufferedReader(_Reader(content))
+
+
+def parse_trials(
+    name: str, source: str, content: bytes | mmap.mmap
+) -> TrialList:
     """Parse a trial list and check every line.
 
     Arguments
@@ -98,7 +167,7 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
         Its short name.
     source : str
         Its path or address, for messages.
-    content : bytes
+    content : bytes or mmap.mmap
         The text, one trial a line, all VoxCeleb's or all Kaldi's; empty
         lines are passed over. Columns are
         separated by white space; where each line has two tabs, by these, so
@@ -117,74 +186,121 @@ def parse_trials(name: str, source: str, content: bytes) -> TrialList:
     Example
     -------
     >>> trials = parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")
-    >>> trials.labels, trials.ids()
+    >>> trials.labels, trials.names
     (array([1, 0]), array(['a', 'b', 'c'], dtype=object))
     >>> parse_trials("k", "k", b"a b target\\na c nontarget\\n").labels
     array([1, 0])
     """
-    names = ["label", "enrol", "test", "more"]
     try:
-        table = pd.read_csv(
-            io.BytesIO(content),
-            sep="\t" if _has_tabs(content) else r"\s+",
-            names=names,
-            header=None,
-            dtype=object,
-            keep_default_na=False,
-            na_values=[""],
-            skip_blank_lines=False,
-            quoting=3,
-            encoding="utf-8",
-        )
+        texts, columns, lines = _read_columns(content)
     except (ValueError, pd.errors.EmptyDataError) as error:
         raise InputError(
             f"{source} is not a trial list ({str(error).strip()}); each line "
             "is 'label enrol test', or 'enrol test target' as Kaldi has it; "
             "names with spaces need tabs between these"
         ) from None
-    table.insert(0, "line", np.arange(1, len(table) + 1))
-    table = table.dropna(how="all", subset=names)
-    is_ours = table["label"].isin(["0", "1"]).all()
-    if not is_ours and table["test"].isin(_KALDI).all():
-        columns = {"label": "enrol", "enrol": "test", "test": "label"}
-        table = table.rename(columns=columns)
-        table["label"] = table["label"].map(_KALDI)
-    _check_lines(source, table)
-    return TrialList(
-        name,
-        source,
-        content,
-        labels=table["label"].to_numpy().astype("int64"),
-        enrol=table["enrol"].to_numpy(dtype=object),
-        test=table["test"].to_numpy(dtype=object),
-        lines=table["line"].to_numpy(),
+    label, enrol, test, more = columns
+    words = [texts == word for word in ("0", "1", *_KALDI)]
+    is_ours = _all_are(label, words[0] | words[1])
+    if not is_ours and _all_are(test, words[2] | words[3]):
+        label, enrol, test, words = test, label, enrol, words[2:]
+    labels = taken(words[1].astype(np.int64), label)
+    is_label = words[0] | words[1]
+    bad = by_blocks(
+        lambda own, *sides: (
+            ~is_label[own] | (sides[0] < 0) | (sides[1] < 0) | (sides[2] >= 0)
+        ),
+        *(label, enrol, test, more),
+        dtype=bool,
     )
-
-
-def _has_tabs(content: bytes) -> bool:
-    """Return whether every non-empty line has exactly two tabs."""
-    lines = [line for line in content.splitlines() if line.strip()]
-    return bool(lines) and all(line.count(b"\t") == 2 for line in lines)
-
-
-def _check_lines(source: str, table: pd.DataFrame) -> None:
-    bad = table["test"].isna() | table["more"].notna()
-    bad |= ~table["label"].isin(["0", "1"])
     if bad.any():
-        row = table[bad].iloc[0]
-        text = " ".join(row[["label", "enrol", "test", "more"]].dropna())
+        row = int(bad.argmax())
+        said = (texts[column[row]] for column in columns if column[row] >= 0)
         raise InputError(
-            f"{source} line {row['line']}: {text!r} is not a trial "
+            f"{source} line {lines[row]}: {' '.join(said)!r} is not a trial "
             f"({int(bad.sum())} such line(s)); each line is 'label enrol "
             "test', label 1 for the same speaker and 0 for different ones, or "
             "each is 'enrol test target' or 'enrol test nontarget'; names with "
             "spaces need tabs between the columns"
         )
-    if table["label"].nunique() < 2:
+    if labels.min() == labels.max():
         raise InputError(
-            f"{source} has {len(table)} trial(s), not both targets (label 1) "
+            f"{source} has {len(labels)} trial(s), not both targets (label 1) "
             "and non-targets (label 0); an EER needs both"
         )
+    names, sides = _used(texts, enrol, test)
+    return TrialList(name, source, content, labels, names, sides, lines)
+
+
+def _read_columns(
+    content: bytes | mmap.mmap,
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Read lines of up to four words.
+
+    Returns the distinct words, an empty one last; the number of the word in
+    each of four columns [N], -1 where there is none; and the line of each row.
+    """
+    names = ["first", "second", "third", "more"]
+    known: dict[str, int] = {}
+    n_lines = sum(1 for _ in _opened(content))
+    columns = [large_array(n_lines, np.int32) for _ in names]
+    lines = large_array(n_lines, np.int64)
+    count = 0
+    with pd.read_csv(
+        _opened(content),
+        sep="\t" if _has_tabs(content) else r"\s+",
+        names=names,
+        header=None,
+        dtype=object,
+        keep_default_na=False,
+        na_values=[""],
+        skip_blank_lines=False,
+        quoting=3,
+        encoding="utf-8",
+        chunksize=BLOCK,
+    ) as reader:
+        for table in reader:
+            table = table.dropna(how="all")
+            rows = slice(count, count + len(table))
+            lines[rows] = table.index.to_numpy() + 1
+            for column, name in zip(columns, names, strict=True):
+                # Words are strings for a block alone: each is kept once.
+                local, some = pd.factorize(table[name].to_numpy(object))
+                numbers = [known.setdefault(s, len(known)) for s in some]
+                column[rows] = np.array([*numbers, -1])[local]
+            count += len(table)
+    if not count:
+        raise ValueError("it has no line with a word")
+    texts = np.array([*known, ""], dtype=object)
+    return texts, [column[:count] for column in columns], lines[:count]
+
+
+def _all_are(column: np.ndarray, wanted: np.ndarray) -> bool:
+    """Return whether all texts of a column [N] are wanted ones."""
+    return all(wanted[column[rows]].all() for rows in row_blocks(len(column)))
+
+
+def _used(
+    texts: np.ndarray, *sides: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Return the texts that two sides use, sorted, and their new numbers."""
+    is_used = np.zeros(len(texts), dtype=bool)
+    for side in sides:
+        for rows in row_blocks(len(side)):
+            is_used[side[rows]] = True
+    used = np.flatnonzero(is_used)
+    used = used[np.argsort(texts[used], kind="stable")]
+    rank = np.zeros(len(texts), dtype=np.int32)
+    rank[used] = np.arange(len(used))
+    enrol, test = (taken(rank, side) for side in sides)
+    return texts[used], (enrol, test)
+
+
+def _has_tabs(content: bytes | mmap.mmap) -> bool:
+    """Return whether every non-empty line has exactly two tabs."""
+    lines = (line for line in _opened(content) if line.strip())
+    counts = {line.count(b"\t") for line in lines}
+    return counts == {2}
 
 
 def warn_of_reversed(trials: TrialList) -> int:
@@ -197,16 +313,13 @@ def warn_of_reversed(trials: TrialList) -> int:
     >>> warn_of_reversed(parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n"))
     0
     """
-    names = np.concatenate([trials.enrol, trials.test])
-    sides = np.split(pd.factorize(names)[0].astype(np.int64), 2)
-    either = np.minimum(*sides), np.maximum(*sides)
-    again = _repeats(*either) & ~_repeats(*sides)
+    again = _repeats(trials, either=True) & ~_repeats(trials)
     if again.any():
         row = int(again.argmax())
         logger.warning(
             f"{trials.source}: {int(again.sum()):,} of {len(trials):,} trials "
             f"are earlier ones the other way round, the first is "
-            f"{trials.enrol[row]} {trials.test[row]} in line "
+            f"{' '.join(trials.pair(row))} in line "
             f"{trials.lines[row]}; both orders count, so error rates have "
             "fewer trials behind them than it seems"
         )
@@ -240,13 +353,12 @@ def check_pairs(trials: TrialList, allow_repeats: bool = False) -> None:
     Traceback (most recent call last):
     speechbrain_ext.utils.errors.InputError: dev.txt line 3: the pair a b is ...
     """
-    names = np.concatenate([trials.enrol, trials.test])
-    # Numbers in place of names: half a million trials take a second.
-    sides = np.split(pd.factorize(names)[0].astype(np.int64), 2)
-    itself = sides[0] == sides[1]
-    again = _repeats(*sides)
-    either = np.minimum(*sides), np.maximum(*sides)
-    contradicts = _repeats(*either) & ~_repeats(*either, trials.labels)
+    itself = by_blocks(np.equal, *trials.sides, dtype=bool)
+    again = _repeats(trials)
+    contradicts = _repeats(trials, either=True)
+    if contradicts.any():
+        same = _repeats(trials, either=True, labelled=True)
+        contradicts = contradicts & ~same
     if itself.any():
         bad, rule = itself, "compares an utterance with itself"
         way = "remove it"
@@ -264,14 +376,32 @@ def check_pairs(trials: TrialList, allow_repeats: bool = False) -> None:
     row = int(np.flatnonzero(bad)[0])
     raise InputError(
         f"{trials.source} line {trials.lines[row]}: the pair "
-        f"{trials.enrol[row]} {trials.test[row]} {rule} "
+        f"{' '.join(trials.pair(row))} {rule} "
         f"({int(bad.sum())} such line(s)); {way}"
     )
 
 
-def _repeats(*columns: np.ndarray) -> np.ndarray:
-    """Return which rows equal an earlier one [N]."""
-    return pd.DataFrame(dict(enumerate(columns))).duplicated().to_numpy()
+def _repeats(
+    trials: TrialList, either: bool = False, labelled: bool = False
+) -> np.ndarray:
+    """Return which trials [N] have the pair of an earlier one.
+
+    In either order if asked for; and its label, too, if asked for.
+    """
+    count = len(trials.names)
+
+    def key(enrol: np.ndarray, test: np.ndarray, label: np.ndarray) -> Any:
+        sides = enrol.astype(np.int64), test.astype(np.int64)
+        if either:
+            sides = np.minimum(*sides), np.maximum(*sides)
+        whole = sides[0] * count + sides[1]
+        return 2 * whole + label if labelled else whole
+
+    columns = (*trials.sides, trials.labels)
+    keys = by_blocks(key, *columns, dtype=np.int64)
+    if has_repeats(by_blocks(np.array, keys, dtype=np.int64)):
+        return pd.Series(keys).duplicated().to_numpy()
+    return by_blocks(np.zeros_like, keys, dtype=bool)
 
 
 def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
@@ -298,13 +428,17 @@ def check_known(trials: TrialList, known: Collection[str], where: str) -> None:
     Traceback (most recent call last):
     speechbrain_ext.utils.errors.InputError: dev.txt line 2: 'c' is not in ...
     """
-    index = pd.Index(np.asarray(list(known), dtype=object))
-    enrol = index.get_indexer(trials.enrol) < 0
-    bad = enrol | (index.get_indexer(trials.test) < 0)
-    if not bad.any():
+    if isinstance(known, TextColumn):
+        rows = known.find(trials.names)
+    else:
+        index = pd.Index(np.asarray(list(known), dtype=object))
+        rows = index.get_indexer(pd.Index(trials.names))
+    if (rows >= 0).all():
         return
-    row = int(np.flatnonzero(bad)[0])
-    name = (trials.enrol if enrol[row] else trials.test)[row]
+    enrol, test = trials.of_sides(rows < 0)
+    bad = enrol | test
+    row = int(bad.argmax())
+    name = trials.pair(row)[0 if enrol[row] else 1]
     raise InputError(
         f"{trials.source} line {trials.lines[row]}: {name!r} is not in "
         f"{where} ({int(bad.sum()):,} of {len(trials):,} trials name such "
@@ -347,7 +481,7 @@ def check_scores(trials: TrialList, scores: np.ndarray, where: str) -> None:
         row = bad[0]
         raise InputError(
             f"{trials.source} line {trials.lines[row]}: the score of "
-            f"{trials.enrol[row]} {trials.test[row]} is {scores[row]} "
+            f"{' '.join(trials.pair(row))} is {scores[row]} "
             f"({len(bad)} such trial(s) in {where}); extract the embeddings "
             "again and look at these files"
         )

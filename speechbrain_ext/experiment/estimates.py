@@ -157,7 +157,7 @@ def corpus_size(
         None if nothing is known.
     """
     settings = leaves[plan.steps[0].name].settings
-    if plan.corpus.is_done and plan.corpus.train.is_file():
+    if plan.corpus.is_done and plan.corpus.train.exists():
         facts = plan.corpus.facts()
         root = facts["data_root"]
         paths = read_manifest(plan.corpus.train, "utterances", root).paths()

@@ -83,7 +83,7 @@ def check_plan(plan: Plan) -> dict[str, Leaf]:
         way out.
     """
     late = stand_ins(plan.corpus)
-    if plan.corpus.is_done and plan.corpus.train.is_file():
+    if plan.corpus.is_done and plan.corpus.train.exists():
         late = late_values(plan.corpus, plan.settings.data_folder)
     leaves = {}
     for step in plan.steps:
@@ -235,7 +235,7 @@ def _checks_of(
 def _is_made(plan: Plan, folder: str | None) -> bool:
     """Return whether a folder is there by now, if the corpus brings it."""
     inside = folder is not None and is_inside(folder, plan.corpus.folder)
-    return not inside or plan.corpus.train.is_file()
+    return not inside or plan.corpus.train.exists()
 
 
 def _check_batch(settings: TrainingSettings, n_train: int | None) -> None:

@@ -313,7 +313,7 @@ def _optional(value: float | None, form: str) -> str:
 def error_fold(run: Run, cutter: ClipCutter) -> Fold:
     """Return the hardest errors of the run's model, to listen to."""
     blocks: list[Block] = []
-    if run.found is not None and run.plan.corpus.test.is_file():
+    if run.found is not None and run.plan.corpus.test.exists():
         found = run.found
         trials = found.final.trial_list(found.trials)
         scores, labels = found.final.scores(found.trials, found.backend)
@@ -389,7 +389,7 @@ def system_fold(
     blocks += map_sections(steps, run.late)
     for step in steps_that_left(steps, LabelArtifacts):
         # True labels are no clusters.
-        if step.kind is Kind.LABELS and step.artifacts.labels.is_file():
+        if step.kind is Kind.LABELS and step.artifacts.labels.exists():
             oracle = step.values(run.late).get("oracle")
             root = run.late[Late.DATA_ROOT]
             clusters = read_clusters(step.artifacts, root, oracle)

@@ -48,7 +48,7 @@ def hardest(
         chosen: list[int] = []
         heard: set[str] = set()
         for row in order[trials.labels[order] == label]:
-            pair = {trials.enrol[row], trials.test[row]}
+            pair = set(trials.pair(row))
             if len(chosen) == n_pairs:
                 break
             if not pair & heard:
@@ -94,7 +94,7 @@ def error_clips(
         ("False reject, one speaker who sounds different", rejects),
     ):
         for row in rows:
-            pair = manifest.rows_of([trials.enrol[row], trials.test[row]])
+            pair = manifest.rows_of(list(trials.pair(row)))
             if (pair < 0).any():
                 continue
             clips = [cutter.cut(manifest, int(place), "") for place in pair]

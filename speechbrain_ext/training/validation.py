@@ -45,8 +45,7 @@ class TrialValidation:
         embeddings = embed_manifest(embedder, self.manifest, None, num_workers)
         scores = cosine_scores(
             embeddings,
-            self.manifest.rows_of(self.trials.enrol),
-            self.manifest.rows_of(self.trials.test),
+            *self.trials.of_sides(self.manifest.rows_of(self.trials.names)),
         )
         return 100 * equal_error_rate(scores, self.trials.labels)[0]
 

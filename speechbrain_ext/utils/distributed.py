@@ -331,4 +331,5 @@ def gathered_rows(rows: np.ndarray) -> np.ndarray:
     >>> gathered_rows(np.array([3, 4]))
     array([3, 4])
     """
-    return np.concatenate(gathered_objects(rows))
+    parts = gathered_objects(rows)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

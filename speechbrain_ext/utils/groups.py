@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.utils.vectors import taken
+
 
 class Members(NamedTuple):
     """Rows of each group; those of group k: ``rows[starts[k]:][:sizes[k]]``.
@@ -24,6 +26,29 @@ class Members(NamedTuple):
     rows: np.ndarray
     starts: np.ndarray
     sizes: np.ndarray
+
+
+def numbered(labels: np.ndarray) -> np.ndarray:
+    """Return labels as numbers [N], 0 to K - 1, in the order of the labels.
+
+    Arguments
+    ---------
+    labels : numpy.ndarray
+        Of any type that sorts [N]. Whole numbers from 0 on are not sorted, so
+        that memory does not grow with them.
+
+    Example
+    -------
+    >>> numbered(np.array(["b", "a", "b"])).tolist()
+    [1, 0, 1]
+    >>> numbered(np.array([7, 2, 7])).tolist()
+    [1, 0, 1]
+    """
+    is_whole = labels.dtype.kind in "iu" and len(labels)
+    if not is_whole or labels.min() < 0 or labels.max() >= 2**24:
+        return np.unique(labels, return_inverse=True)[1]
+    rank = np.cumsum(np.bincount(labels) > 0) - 1
+    return taken(rank, labels)
 
 
 def members(groups: Sequence | np.ndarray, n_groups: int = 0) -> Members:

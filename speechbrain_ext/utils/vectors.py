@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,10 @@ from speechbrain_ext.utils.files import PathLike, reserve
 # Elements of the largest temporary matrix, on a CPU and on a GPU.
 _BLOCK = 2**23
 _BLOCK_GPU = 2**27
-_LARGE = 2**30  # bytes of an array that is better in a file than in memory
+LARGE = 2**25  # bytes of an array that is better in a file than in memory
+_NUMBERS = 8  # elements for a row of one number and its temporary ones
 _LARGEST = 1e15  # values whose squares, summed, stay within float32
+_scratch: ContextVar[str | None] = ContextVar("scratch", default=None)
 
 
 def as_matrix(values: Any) -> NDArray:
@@ -58,9 +61,8 @@ def checked_rows(rows: NDArray, n_rows: int) -> NDArray:
     array([0, 2])
     """
     rows = np.asarray(rows)
-    bad = (rows < 0) | (rows >= n_rows)
-    if bad.any():
-        trial = int(np.flatnonzero(bad)[0])
+    if len(rows) and (rows.min() < 0 or rows.max() >= n_rows):
+        trial = int(np.flatnonzero((rows < 0) | (rows >= n_rows))[0])
         raise InputError(
             f"trial {trial} uses embedding row {rows[trial]} of {n_rows}; "
             "trials and embeddings must be of the same utterances; give the "
@@ -92,7 +94,7 @@ def unit_rows(
     ids : numpy.ndarray or TextColumn, optional
         Utterances [R], for the message.
     out : numpy.ndarray, optional
-        Where the result goes [R, D], float32; memory if None.
+        Where the result goes [R, D], float32; a `large_array` if None.
 
     Returns
     -------
@@ -110,13 +112,13 @@ def unit_rows(
     array([[0.6, 0.8],
            [0. , 1. ]], dtype=float32)
     """
-    if rows is None:
-        rows = np.arange(len(values))
+    n_rows = len(values) if rows is None else len(rows)
     unit = out
     if unit is None:
-        unit = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
-    for block in row_blocks(len(rows), max(values[:1].size, 1)):
-        some = np.asarray(values[rows[block]], dtype=np.float32)
+        unit = large_array((n_rows, *values.shape[1:]))
+    for block in row_blocks(n_rows, max(values[:1].size, 1)):
+        own: Any = block if rows is None else rows[block]
+        some = np.asarray(values[own], dtype=np.float32)
         if whitening is not None:
             mean, matrix = whitening
             some = ((some - mean) @ matrix).astype(np.float32)
@@ -131,8 +133,9 @@ def unit_rows(
         if not usable.all():
             first = int(np.flatnonzero(~usable)[0])
             name = "" if ids is None else f", of {str(ids[block][first])!r},"
+            row = block.start + first if rows is None else own[first]
             raise InputError(
-                f"embedding row {rows[block][first]}{name} has length "
+                f"embedding row {row}{name} has length "
                 f"{length[first, 0]}; a cosine needs a finite length above "
                 "0; extract it again, which names what is to blame: the model "
                 "or the audio"
@@ -142,22 +145,43 @@ def unit_rows(
 
 
 @contextmanager
-def large_array(
-    folder: PathLike, shape: tuple[int, ...], least: int = _LARGE
-) -> Iterator[NDArray]:
-    """Yield an array, float32, in memory or, if it is large, in a file.
-
-    The file has no name that outlives the block. Its pages are memory that
-    the system takes back at need, so that a process does not grow with them.
+def scratch_folder(folder: PathLike) -> Iterator[None]:
+    """Let `large_array` put its files into a folder, inside of a block.
 
     Arguments
     ---------
     folder : str or os.PathLike
-        Where there is room.
-    shape : tuple of int
+        Where there is room for some numbers a row.
+
+    Example
+    -------
+    >>> with scratch_folder(getfixture("tmp_path")):
+    ...     large_array(3).shape
+    (3,)
+    """
+    token = _scratch.set(str(folder))
+    try:
+        yield
+    finally:
+        _scratch.reset(token)
+
+
+def large_array(
+    shape: int | tuple[int, ...], dtype: Any = np.float32
+) -> NDArray:
+    """Return an array in memory or, if it is large, in a file without a name.
+
+    The pages of the file are memory that the system takes back at need, so
+    that a process does not grow with its rows. The file goes with the array.
+    It lies in the `scratch_folder`, outside of one in the system's folder for
+    temporary files.
+
+    Arguments
+    ---------
+    shape : int or tuple of int
         Of the array.
-    least : int
-        Bytes from which a file is used.
+    dtype : numpy.dtype or type
+        Of its values, which are anything at first.
 
     Raises
     ------
@@ -166,17 +190,113 @@ def large_array(
 
     Example
     -------
-    >>> with large_array(getfixture("tmp_path"), (2, 3), least=0) as array:
-    ...     type(array).__name__, array.shape
-    ('memmap', (2, 3))
+    >>> large_array((2, 3), np.int64).shape
+    (2, 3)
     """
-    n_bytes = 4 * math.prod(shape)
-    if n_bytes < max(least, 1):
-        yield np.empty(shape, dtype=np.float32)
-        return
-    with tempfile.NamedTemporaryFile(dir=str(folder), prefix=".rows-") as file:
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    n_bytes = np.dtype(dtype).itemsize * math.prod(sizes)
+    if n_bytes < LARGE:
+        return np.empty(sizes, dtype=dtype)
+    folder = _scratch.get() or tempfile.gettempdir()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".rows-") as file:
         reserve(file.name, n_bytes)
-        yield np.memmap(file.name, np.float32, "r+", shape=shape)
+        # A plain view: each access of a memory map would make a new object.
+        return np.asarray(np.memmap(file.name, dtype, "r+", shape=sizes))
+
+
+def by_blocks(
+    function: Callable[..., NDArray],
+    *arrays: Any,
+    dtype: Any,
+    row_size: int = _NUMBERS,
+) -> NDArray:
+    """Apply a function of rows to blocks of them; the result may be large.
+
+    Arguments
+    ---------
+    function : callable
+        Takes a block of each array, and returns as many values.
+    *arrays : numpy.ndarray
+        [N, ...] each.
+    dtype : numpy.dtype or type
+        Of the result.
+    row_size : int
+        Elements that a row needs in the largest temporary matrix.
+
+    Returns
+    -------
+    numpy.ndarray
+        [N], from `large_array`.
+
+    Example
+    -------
+    >>> by_blocks(np.add, np.arange(3), np.ones(3), dtype=int).tolist()
+    [1, 2, 3]
+    """
+    found = large_array(len(arrays[0]), dtype)
+    for part in row_blocks(len(found), row_size):
+        found[part] = function(*(array[part] for array in arrays))
+    return found
+
+
+def flat_nonzero(condition: Callable[[slice], NDArray], n_rows: int) -> NDArray:
+    """Return the rows that fulfil a condition, in order; they may be many.
+
+    Arguments
+    ---------
+    condition : callable
+        Takes a slice of the rows, and returns which of them do.
+    n_rows : int
+        N.
+
+    Returns
+    -------
+    numpy.ndarray
+        Rows [M], int64, from `large_array`.
+
+    Example
+    -------
+    >>> x = np.array([3, 1, 4])
+    >>> flat_nonzero(lambda rows: x[rows] > 2, 3).tolist()
+    [0, 2]
+    """
+    parts = list(row_blocks(n_rows))
+    found = large_array(
+        sum(int(np.count_nonzero(condition(rows))) for rows in parts), np.int64
+    )
+    done = 0
+    for rows in parts:
+        some = rows.start + np.flatnonzero(condition(rows))
+        found[done : done + len(some)] = some
+        done += len(some)
+    return found
+
+
+def has_repeats(values: NDArray) -> bool:
+    """Return whether a value is there twice; sort the values [N] in place.
+
+    Example
+    -------
+    >>> has_repeats(np.array([2, 1, 2])), has_repeats(np.arange(3))
+    (True, False)
+    """
+    values.sort()
+    before = values[:-1]
+    return any(
+        bool((values[1:][rows] == before[rows]).any())
+        for rows in row_blocks(len(before))
+    )
+
+
+def taken(values: NDArray, rows: NDArray) -> NDArray:
+    """Return values [N] at rows [M], which may be many: ``values[rows]``.
+
+    Example
+    -------
+    >>> taken(np.array([5, 6]), np.array([1, 1, 0])).tolist()
+    [6, 6, 5]
+    """
+    return by_blocks(values.take, rows, dtype=values.dtype)
 
 
 def inner_products(
@@ -202,15 +322,21 @@ def inner_products(
     >>> inner_products(x, np.array([0, 1]), np.array([1, 1]))
     array([0.6, 1. ], dtype=float32)
     """
-    scores = np.empty(len(enrol_rows), dtype=np.float32)
-    for part in row_blocks(len(scores), max(vectors.shape[1], 1)):
-        left, right = vectors[enrol_rows[part]], vectors[test_rows[part]]
-        scores[part] = np.einsum("md,md->m", left, right)
-    return scores
+
+    def products(enrol: NDArray, test: NDArray) -> NDArray:
+        return np.einsum("md,md->m", vectors[enrol], vectors[test])
+
+    return by_blocks(
+        products,
+        enrol_rows,
+        test_rows,
+        dtype=np.float32,
+        row_size=max(vectors.shape[1], 1),
+    )
 
 
 def row_blocks(
-    n_rows: int, row_size: int, device: torch.device | None = None
+    n_rows: int, row_size: int = _NUMBERS, device: torch.device | None = None
 ) -> Iterator[slice]:
     """Yield slices of rows that keep a temporary matrix small.
 
@@ -226,12 +352,12 @@ def row_blocks(
     Example
     -------
     >>> list(row_blocks(20000, 512))
-    [slice(0, 16384, None), slice(16384, 32768, None)]
+    [slice(0, 16384, None), slice(16384, 20000, None)]
     """
     on_cpu = device is None or device.type == "cpu"
     step = max((_BLOCK if on_cpu else _BLOCK_GPU) // row_size, 1)
     for first in range(0, n_rows, step):
-        yield slice(first, first + step)
+        yield slice(first, min(first + step, n_rows))
 
 
 def check_vectors(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
@@ -260,17 +386,22 @@ def check_vectors(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
             f"vectors have shape {x.shape}; clustering takes [N, D] with N of "
             "2 or more; give more vectors"
         )
-    blocks = [x[rows] for rows in row_blocks(len(x), x[0].size)]
-    bad = ~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks])
-    if bad.any():
-        row = int(np.argmax(bad))
+    parts = list(row_blocks(len(x), x[0].size))
+    bad = np.concatenate(
+        [
+            rows.start + np.flatnonzero(~np.isfinite(x[rows]).all(axis=1))
+            for rows in parts
+        ]
+    )
+    if len(bad):
+        row = int(bad[0])
         name = f"row {row}" if ids is None else f"that of {str(ids[row])!r}"
         raise InputError(
-            f"{int(bad.sum())} of {len(x)} vectors hold NaN or infinity, the "
+            f"{len(bad)} of {len(x)} vectors hold NaN or infinity, the "
             f"first is {name}; the embedder has diverged; "
             "train it again at a lower learning rate"
         )
-    if all((block == x[0]).all() for block in blocks):
+    if all((x[rows] == x[0]).all() for rows in parts):
         raise InputError(
             f"all {len(x)} vectors are equal; the embedder has collapsed; "
             "look at its training log and train it again"

@@ -1,4 +1,4 @@
-"""Function calls over many items, in several threads or processes."""
+"""Function calls over many items, in threads, processes and on machines."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from speechbrain.utils.distributed import if_main_process
 from tqdm import tqdm
 from tqdm.contrib.concurrent import process_map, thread_map
 
+from speechbrain_ext.utils.distributed import gathered_objects, own_rows
 from speechbrain_ext.utils.signals import end_with_parent
 
 
@@ -24,6 +25,9 @@ def in_parallel(
     threads: bool = False,
 ) -> list[Any]:
     """Call a function on each item, on several workers, with a progress bar.
+
+    Processes of a process group, on one machine or several, share the items:
+    each must call it with all of them.
 
     Arguments
     ---------
@@ -41,13 +45,27 @@ def in_parallel(
     Returns
     -------
     list
-        Results in the order of ``items``, whatever the number of workers.
+        Results in the order of ``items``, whatever the number of workers and
+        of processes.
 
     Example
     -------
     >>> in_parallel(len, ["a", "bb"], 2, "lengths", threads=True)
     [1, 2]
     """
+    own = _on_workers(
+        function, items[own_rows(len(items))], num_workers, title, threads
+    )
+    return [result for part in gathered_objects(own) for result in part]
+
+
+def _on_workers(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    num_workers: int,
+    title: str,
+    threads: bool,
+) -> list[Any]:
     shown = {"desc": title, "disable": not if_main_process()}
     if num_workers <= 1:
         return [function(item) for item in tqdm(items, **shown)]

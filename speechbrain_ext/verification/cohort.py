@@ -85,7 +85,8 @@ def read_cohort(
         )
     embeddings, index = read_embeddings(folder)
     if kind == "utterances":
-        rows = _drawn(np.sort(index.row), n_cohort, seed)
+        # Each row is there once (`read_embeddings`).
+        rows = _drawn(len(index), n_cohort, seed)
         return Cohort(unit_rows(embeddings, rows, whitening), kind)
     if labels is None:
         raise InputError(
@@ -94,10 +95,9 @@ def read_cohort(
         )
     table = embedded_labels(labels, folder, sampled)
     rows = rows_for(index, table.ids, folder)
-    means = speaker_means(embeddings, rows, table.spk_id, whitening)
-    return Cohort(
-        unit_rows(means, _drawn(np.arange(len(means)), n_cohort, seed)), kind
-    )
+    speakers = table.speakers()[1]
+    means = speaker_means(embeddings, rows, speakers, whitening)
+    return Cohort(unit_rows(means, _drawn(len(means), n_cohort, seed)), kind)
 
 
 def embedded_labels(
@@ -136,9 +136,8 @@ def embedded_labels(
     return select(manifest, embedded)
 
 
-def _drawn(rows: NDArray, n_wanted: int | None, seed: int) -> NDArray:
-    """Draw ``n_wanted`` rows in their order; all if None or too few exist."""
-    if n_wanted is None or n_wanted >= len(rows):
-        return rows
-    chosen = np.random.default_rng(seed).choice(len(rows), n_wanted, False)
-    return rows[np.sort(chosen)]
+def _drawn(n_rows: int, n_wanted: int | None, seed: int) -> NDArray:
+    """Draw ``n_wanted`` of the rows, in order; all if None or too few exist."""
+    if n_wanted is None or n_wanted >= n_rows:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(seed).choice(n_rows, n_wanted, False))

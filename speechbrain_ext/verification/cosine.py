@@ -20,11 +20,14 @@ from speechbrain_ext.dataio.trials import (
 )
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.groups import numbered
 from speechbrain_ext.utils.vectors import (
     as_matrix,
     checked_rows,
     inner_products,
+    large_array,
     row_blocks,
+    taken,
     unit_rows,
 )
 
@@ -132,10 +135,15 @@ def used_vectors(
     values = as_matrix(embeddings)
     enrol = checked_rows(enrol_rows, len(values))
     test = checked_rows(test_rows, len(values))
-    both = np.concatenate([enrol, test])
-    rows, position = np.unique(both, return_inverse=True)
-    vectors = unit_rows(values, rows)
-    return vectors, position[: len(enrol)], position[len(enrol) :]
+    # A mark for each embedding, not a sort of all trials.
+    used = np.zeros(len(values), dtype=bool)
+    for side in (enrol, test):
+        for part in row_blocks(len(side)):
+            used[side[part]] = True
+    vectors = unit_rows(values, np.flatnonzero(used))
+    position = np.cumsum(used, out=large_array(len(used), np.int64))
+    position -= 1
+    return vectors, taken(position, enrol), taken(position, test)
 
 
 def speaker_means(
@@ -185,9 +193,8 @@ def speaker_means(
             f"there are {len(rows)} rows and {len(labels)} labels; give one "
             "label a row"
         )
-    _, speaker, count = np.unique(
-        labels, return_inverse=True, return_counts=True
-    )
+    speaker = numbered(np.asarray(labels))
+    count = np.bincount(speaker)
     sums = torch.zeros(len(count), values.shape[1])
     for part in row_blocks(len(rows), values.shape[1]):
         unit = torch.from_numpy(unit_rows(values, rows[part], whitening))

@@ -18,6 +18,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.vectors import (
     as_matrix,
+    by_blocks,
     inner_products,
     unit_rows,
 )
@@ -213,11 +214,12 @@ def normalised(
     ...     for kind in SIDES]
     [5.0, 2.0, 3.5, 3.5]
     """
-    by_enrol, by_test = SIDES[kind]
     mean, std = statistics
-    sides = []
-    if by_enrol:
-        sides.append((scores - mean[enrol_rows]) / std[enrol_rows])
-    if by_test:
-        sides.append((scores - mean[test_rows]) / std[test_rows])
-    return sum(sides) / np.float32(len(sides))
+    both = zip(SIDES[kind], (enrol_rows, test_rows), strict=True)
+    counted = [rows for counts, rows in both if counts]
+
+    def mean_of_sides(some: NDArray, *rows: NDArray) -> NDArray:
+        sides = [(some - mean[own]) / std[own] for own in rows]
+        return sum(sides) / np.float32(len(sides))
+
+    return by_blocks(mean_of_sides, scores, *counted, dtype=np.float32)

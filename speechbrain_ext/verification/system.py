@@ -107,9 +107,9 @@ class System:
         self.learnt_on = f"{len(trials):,} trials of {trials.name}"
         manifest = read_optional(settings.calibration_annotation, "utterances")
         scorer = self.scorer(
-            str(settings.calibration_folder), trials.ids(), manifest
+            str(settings.calibration_folder), trials.names, manifest
         )
-        sides = (scorer.voices.rows_of(s) for s in (trials.enrol, trials.test))
+        sides = trials.of_sides(scorer.voices.rows_of(trials.names))
         self._fit(scorer, *sides, trials.labels)
 
     def _fit(self, scorer: Scorer, *pairs: Any) -> None:

@@ -50,26 +50,28 @@ def speakers_of(
     if oracle is not None:
         return _told(trials, oracle)
     for depth in (3, 2):
-        enrol, test = (_part(ids, depth) for ids in (trials.enrol, trials.test))
+        enrol, test = trials.of_sides(_part(trials.names, depth))
         if np.array_equal(enrol == test, trials.labels == 1):
             return enrol, test
     return None
 
 
 def _told(trials: TrialList, oracle: Manifest) -> tuple[NDArray, NDArray]:
-    sides = []
-    for ids in (trials.enrol, trials.test):
-        rows = oracle.rows_of(ids)
-        unknown = np.flatnonzero(rows < 0)
-        if len(unknown):
-            row = unknown[0]
-            raise InputError(
-                f"{trials.source} line {trials.lines[row]}: {ids[row]!r} has "
-                "no speaker in the oracle; give the oracle of these "
-                "utterances, or none"
-            )
-        sides.append(oracle.spk_id[rows])
-    enrol, test = sides
+    rows = oracle.rows_of(trials.names)
+    unknown = np.flatnonzero(np.logical_or(*trials.of_sides(rows < 0)))
+    if len(unknown):
+        row = unknown[0]
+        name = next(
+            trials.names[side[row]]
+            for side in trials.sides
+            if rows[side[row]] < 0
+        )
+        raise InputError(
+            f"{trials.source} line {trials.lines[row]}: {name!r} has no "
+            "speaker in the oracle; give the oracle of these utterances, or "
+            "none"
+        )
+    enrol, test = trials.of_sides(oracle.spk_id[rows])
     wrong = np.flatnonzero((enrol == test) != (trials.labels == 1))
     if len(wrong):
         row = wrong[0]
@@ -141,12 +143,11 @@ def sessions_of(trials: TrialList) -> tuple[NDArray, NDArray] | None:
     >>> sessions_of(parse_trials("dev", "dev.txt", text))[1]
     array(['s1/r2', 's2/r3'], dtype=object)
     """
-    sides = (trials.enrol, trials.test)
-    enrol, test = (_part(ids, depth=3) for ids in sides)
-    deep = all((pd.Series(ids).str.count("/") >= 2).all() for ids in sides)
+    enrol, test = trials.of_sides(_part(trials.names, depth=3))
+    deep = (pd.Series(trials.names).str.count("/") >= 2).all()
     if not deep or not np.array_equal(enrol == test, trials.labels == 1):
         return None
-    return _part(trials.enrol, depth=2), _part(trials.test, depth=2)
+    return trials.of_sides(_part(trials.names, depth=2))
 
 
 def units_of(trials: TrialList, oracle: Manifest | None = None) -> Units:
@@ -168,9 +169,9 @@ def units_of(trials: TrialList, oracle: Manifest | None = None) -> Units:
     >>> units_of(parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n")).name
     'utterances'
     """
-    sides, name = speakers_of(trials, oracle), "speakers"
+    sides = speakers_of(trials, oracle)
     if sides is None:
-        sides, name = (trials.enrol, trials.test), "utterances"
-    both = np.concatenate(sides).astype(str)
-    _, number = np.unique(both, return_inverse=True)
-    return Units(name, number[: len(trials)], number[len(trials) :])
+        return Units("utterances", *trials.sides)
+    both = np.concatenate(sides)
+    number, _ = pd.factorize(both, sort=True)
+    return Units("speakers", number[: len(trials)], number[len(trials) :])

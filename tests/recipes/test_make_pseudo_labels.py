@@ -14,6 +14,7 @@ from recipes import make_pseudo_labels
 from speechbrain_ext.clustering import assignment
 from speechbrain_ext.dataio.manifest import read_manifest, write_manifest
 from speechbrain_ext.dataio.shards import new_rows
+from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 
 LEAF = "hparams/make_pseudo_labels.yaml"
@@ -607,3 +608,39 @@ def test_parts_give_the_labels_of_single_files(corpus, monkeypatch):
     np.save(part, np.load(part) + 1)
     with pytest.raises(InputError, match="inputs.embeddings.sha256 was"):
         label(corpus, "again", **options)
+
+
+def outputs(folder):
+    names = ["pseudo_labels.csv", "dropped.csv"]
+    found = {name: (folder / name).read_bytes() for name in names}
+    statistics = json.loads((folder / "clusters.json").read_text())
+    return {**found, "clusters": statistics["statistics"]}
+
+
+@pytest.mark.parametrize("assignment", ["exact", "approximate"])
+def test_arrays_in_files_give_the_labels_of_arrays_in_memory(
+    corpus, monkeypatch, assignment
+):
+    options = {
+        "assignment": assignment,
+        "n_centroids": 119,  # one is empty at first: it takes a far row
+        "min_cluster_size": 12,
+        "max_cluster_size": 14,
+    }
+    label(corpus, "before", **options)
+    options["previous_labels"] = corpus / "before" / "pseudo_labels.csv"
+    label(corpus, "memory", **options)
+    made = []
+
+    def mapped(*arguments, **others):
+        made.append(numpy_memmap(*arguments, **others))
+        return made[-1]
+
+    numpy_memmap = np.memmap
+    monkeypatch.setattr(vectors, "LARGE", 1)
+    monkeypatch.setattr(vectors, "_BLOCK", 64)
+    monkeypatch.setattr(np, "memmap", mapped)
+    label(corpus, "files", **options)
+    assert len(made) > 10
+    assert outputs(corpus / "files") == outputs(corpus / "memory")
+    assert not list(corpus.rglob(".rows-*"))

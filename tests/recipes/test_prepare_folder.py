@@ -68,6 +68,21 @@ def test_the_stage_record_says_what_data_root_is(data, tmp_path, convert):
         assert len(read_crop(path, 0, stop)) == stop == 24000
 
 
+def test_a_manifest_in_parts_has_the_rows_of_one_file(data, tmp_path):
+    whole = _prepare(data, tmp_path / "whole")
+    parts = _prepare(data, tmp_path / "parts", shard_rows=2)
+    assert len(list((parts / "train.csv").glob("*.csv"))) > 1
+    one, other = (
+        read_manifest(folder / "train.csv", "utterances")
+        for folder in (whole, parts)
+    )
+    pd.testing.assert_frame_equal(one.table, other.table)
+    record = parts / "stage.json"
+    before = record.stat().st_mtime_ns
+    _prepare(data, parts, shard_rows=2)
+    assert record.stat().st_mtime_ns == before
+
+
 def test_a_finished_folder_is_left_alone_until_the_data_change(data, tmp_path):
     out = _prepare(data, tmp_path / "out")
     receipt = (out / "stage.json").read_bytes()

@@ -98,7 +98,7 @@ def test_training_and_test_speakers_are_disjoint(toy):
 def test_targets_cross_sessions_and_others_cross_speakers(toy):
     trials = read_trials(toy / "trials" / "toy.txt")
     known = read_manifest(toy / "test.csv", "utterances")
-    assert (known.rows_of(trials.ids()) >= 0).all()
+    assert (known.rows_of(trials.names) >= 0).all()
     assert trials.labels.sum() == 12  # all there are: 3 speakers x 2 x 2
     assert len(trials) == 30
     same_sex = 0

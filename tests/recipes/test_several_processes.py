@@ -1,4 +1,4 @@
-"""Clustering, churn and AS-norm give the same on two processes as on one.
+"""Preparation, clustering, churn and AS-norm give the same on two processes.
 
 test_extract_embeddings.py says so of extraction, test_two_processes.py of the
 trainings.
@@ -69,7 +69,30 @@ def jobs(corpus, out):
         "output_folder": out / "scores",
         **common,
     }
+    toy = {
+        "n_speakers": 3,
+        "n_test_speakers": 2,
+        "n_sessions": 2,
+        "n_utterances": 2,
+        "n_sounds": 2,
+        "n_trials": 8,
+        "min_seconds": 0.5,
+        "max_seconds": 1.0,
+        "num_workers": 0,
+        "output_folder": out / "toy",
+        **common,
+    }
+    copies = {
+        "data_folder": out / "toy" / "train",
+        "min_duration": 0.7,
+        "convert_to_wav": True,
+        "num_workers": 2,
+        "output_folder": out / "copies",
+        **common,
+    }
     chain = [
+        ("prepare_toy", toy),
+        ("prepare_folder", copies),
         ("make_pseudo_labels", {**labels, **first}),
         ("make_pseudo_labels", {**labels, **second}),
         ("score_trials", scores),
@@ -105,6 +128,10 @@ def both(corpus, tmp_path_factory):
 @pytest.mark.parametrize(
     "name",
     [
+        "toy/train.csv",
+        "toy/oracle.csv",
+        "toy/trials/toy.txt",
+        "copies/train.csv",
         "first/pseudo_labels.csv",
         "second/pseudo_labels.csv",
         "scores/scores_list_raw.npy",
@@ -115,6 +142,19 @@ def both(corpus, tmp_path_factory):
 def test_two_processes_leave_the_files_of_one(both, name):
     first, second = ((folder / name).read_bytes() for folder in both)
     assert first == second
+
+
+def test_two_processes_convert_and_reject_the_same_files(both):
+    one, two = (folder / "copies" for folder in both)
+    names = sorted(p.relative_to(one) for p in one.rglob("*.wav"))
+    assert len(names) == 12
+    for name in names:
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    reasons = [
+        pd.read_csv(folder / "rejects.csv").reason.tolist()
+        for folder in (one, two)
+    ]
+    assert reasons[0] == reasons[1] and len(reasons[0]) > 1
 
 
 def test_churn_of_two_processes_is_that_of_one(both):

@@ -24,7 +24,7 @@ def test_trials_are_in_file_order_with_their_lines():
     assert trials.enrol.tolist() == ["a", "b", "c"]
     assert trials.test.tolist() == ["b", "c", "a"]
     assert trials.lines.tolist() == [1, 3, 4]
-    assert trials.ids().tolist() == ["a", "b", "c"]
+    assert trials.names.tolist() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("name", ["NA", "nan", "1", "a,b", 'q"x', "#c"])
