@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,30 @@ def _check_there(device: torch.device) -> None:
     n_gpus = torch.cuda.device_count()
     if not torch.cuda.is_available() or (device.index or 0) >= n_gpus:
         raise RuntimeError(f"{n_gpus} GPUs can be used here")
+
+
+def loader_options(device: torch.device | str) -> dict[str, Any]:
+    """Return options of a DataLoader whose batches go to a device.
+
+    Batches for a GPU lie in pinned memory, from which ``to(device,
+    non_blocking=True)`` copies while the GPU computes.
+
+    Arguments
+    ---------
+    device : torch.device or str
+        Where to.
+
+    Returns
+    -------
+    dict of str to Any
+        Keyword arguments of `torch.utils.data.DataLoader`.
+
+    Example
+    -------
+    >>> loader_options("cuda:1"), loader_options("cpu")
+    ({'pin_memory': True}, {'pin_memory': False})
+    """
+    return {"pin_memory": torch.device(device).type == "cuda"}
 
 
 class HostCopy:

@@ -284,6 +284,33 @@ def test_a_run_option_that_decides_nothing_is_not(recipe):
     assert recipe.opened().is_done({"text": recipe.text})
 
 
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [
+        ([], "fp32"),
+        (["--precision=bf16"], "bf16"),
+        (["--eval_precision=bf16"], "bf16"),
+        (["--precision=bf16", "--eval_precision=fp32"], "fp32"),
+    ],
+)
+def test_a_model_is_applied_in_eval_precision_or_in_that_of_training(
+    recipe, options, precision
+):
+    run = recipe.opened(*options, "--device=cpu")
+    assert run.applied_precision == precision and run.device == "cpu"
+    with run.applying():
+        x = torch.ones(2, 2)
+        wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        assert (x @ x).dtype == wanted
+    asked = {} if precision == "fp32" else {"applied_precision": precision}
+    assert run.applied_request() == asked
+
+
+def test_a_device_of_the_yaml_is_that_a_model_is_applied_on(recipe):
+    recipe.leaf.write_text(recipe.leaf.read_text() + "device: cpu\n")
+    assert recipe.opened().device == "cpu"
+
+
 def test_test_only_is_refused(recipe):
     with pytest.raises(InputError, match="test_only trains nothing"):
         recipe.run("--test_only")

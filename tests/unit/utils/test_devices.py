@@ -13,6 +13,7 @@ from speechbrain_ext.utils.devices import (
     HostCopy,
     checked_device,
     keep_freed_memory,
+    loader_options,
     moved_together,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -47,6 +48,14 @@ def test_a_gpu_beyond_the_last_is_refused(monkeypatch):
 def test_the_cpu_is_always_there():
     assert checked_device("cpu").type == "cpu"
     assert isinstance(checked_device(), torch.device)
+
+
+@pytest.mark.parametrize(
+    ("device", "pinned"),
+    [("cuda", True), (torch.device("cuda:1"), True), ("cpu", False)],
+)
+def test_batches_for_a_gpu_are_pinned(device, pinned):
+    assert loader_options(device) == {"pin_memory": pinned}
 
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
