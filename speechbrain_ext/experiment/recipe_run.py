@@ -57,14 +57,6 @@ from speechbrain_ext.utils.yaml_trees import find_yaml, parse_options, plain
 
 logger = logging.getLogger(__name__)
 
-# Run options that decide the result; the others do not change it.
-_DECIDING = (
-    "debug debug_batches debug_epochs precision eval_precision auto_mix_prec "
-    "bfloat16_mix_prec max_grad_norm "
-    "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
-    "remove_vector_weight_decay"
-).split()
-
 
 def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
     """Read a command line as SpeechBrain does; report errors in one line.
@@ -98,6 +90,15 @@ def parse_command_line(argv: list[str]) -> tuple[str, RunOptions, str]:
         if not stop.code:
             raise
     text = said.getvalue().strip().rpartition("error: ")[2]
+    choice = re.match(
+        r"argument --(\w+): invalid choice: '(.*)' \(choose from (.*)\)$", text
+    )
+    if choice:
+        key, value, known = choice.groups()
+        known = known.replace("'", "")
+        raise InputError(
+            f"{key} is {value}; it must be one of {known}; correct --{key}"
+        )
     found = re.match(r"argument --(\w+): invalid (\w+) value: '(.*)'$", text)
     if not found:
         raise InputError(f"the command line is wrong: {text}; see --help")
@@ -340,11 +341,24 @@ class RecipeRun:
                 "--test_only trains nothing, and this recipe only trains; "
                 "leave it out, or run extract_embeddings and score_trials"
             )
+        if self.settings.deciding_options:
+            self._check_half_precision()
         return {
             name: str(given[name])
-            for name in _DECIDING
+            for name in self.settings.deciding_options
             if given[name] != default[name] and name not in self.settings.keys()
         }
+
+    def _check_half_precision(self) -> None:
+        """Raise InputError if a training on a CPU is to be in float16."""
+        if checked_device(self.options.device).type != "cpu":
+            return
+        for key in ("precision", "eval_precision"):
+            if self.options[key] == "fp16":
+                raise InputError(
+                    f"{key} is fp16; a training on a CPU takes fp32 or bf16; "
+                    f"give --{key}=bf16"
+                )
 
     def _begin(
         self, inputs: Mapping, extra: dict, check: Callable[[], None] | None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,12 @@ LOG = "log.txt"
 # Suffixes of files of numbers, which nobody edits.
 NUMBERS = (".ckpt", ".npy", ".pt", ".safetensors")
 # Types of what records hold, where others rely on it.
-_REQUEST = {"recipe": str, "inputs": dict, "hparams": dict}
+_REQUEST = {
+    "recipe": str,
+    "inputs": dict,
+    "hparams": dict,
+    "run_options": dict,
+}
 _FACTS = {
     "outputs": dict,
     "seconds": (float, int),
@@ -111,9 +117,9 @@ def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
     state, reason = state_of(folder, request)
     if state == STALE:
         raise InputError(
-            f"{folder} was made by another request: {reason}. Choose "
-            "another --output_folder, move this one aside with "
-            "--overwrite=True, or, if it is a step of a run, remove it and "
+            f"{folder} was made by another request: {reason}. "
+            f"{_another_precision(reason)}Choose another --output_folder, "
+            "move this one aside with --overwrite=True, or, if it is a step of a run, remove it and "
             "type the run's command again"
         )
     if reason:
@@ -121,14 +127,30 @@ def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
     return state == DONE
 
 
+def _another_precision(reason: str) -> str:
+    """Return how to embed as before, if the reason is a model's precision."""
+    found = re.match(r"applied_precision was ('(\w+)'|absent)", reason)
+    if not found:
+        return ""
+    # Absent: float32, also where an older version was told --precision=bf16.
+    return f"Give --eval_precision={found[2] or 'fp32'} to embed as it did. "
+
+
 def _with_new_keys(request: dict[str, Any]) -> dict[str, Any]:
     """Return an older version's request with keys that are new, at defaults.
 
-    An update would else refuse all runs that were begun before it.
+    An update would else refuse all runs that were begun before it. Run options
+    that change nothing in a recipe were recorded too, and are left out.
     """
     recipe, given = request.get("recipe"), request.get("hparams")
     if recipe not in RECIPE_SETTINGS or not isinstance(given, dict):
         return request
+    deciding = settings_of(recipe).deciding_options
+    options = request.get("run_options", {})
+    options = {k: v for k, v in options.items() if k in deciding}
+    request = {k: v for k, v in request.items() if k != "run_options"}
+    if options:
+        request["run_options"] = options
     known = settings_of(recipe).keys()
     new = {
         key: plain(fact.default)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -311,6 +311,12 @@ class TrainingSettings(ModelSettings):
         "jit": "networks are compiled by --compile alone",
         "jit_module_keys": "networks are compiled by --compile alone",
     }
+    deciding_options: ClassVar[Sequence[str]] = (
+        "debug debug_batches debug_epochs precision eval_precision "
+        "auto_mix_prec bfloat16_mix_prec max_grad_norm "
+        "grad_accumulation_factor optimizer_step_limit skip_nonfinite_grads "
+        "remove_vector_weight_decay"
+    ).split()
 
     n_epochs: int = setting(
         80, "number of training epochs", low=1, group=LEARNING

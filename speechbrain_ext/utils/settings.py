@@ -14,7 +14,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from speechbrain_ext.utils.errors import InputError
@@ -324,6 +324,8 @@ class Settings:
     recipe: ClassVar[str] = ""
     # SpeechBrain's run options that the recipe rejects, with the reason.
     refused_options: ClassVar[Mapping[str, str]] = {}
+    # Those that decide what the recipe writes.
+    deciding_options: ClassVar[Sequence[str]] = ()
     # What the same command does after a failure.
     again: ClassVar[str] = "does this stage again"
 

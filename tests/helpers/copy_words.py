@@ -14,6 +14,7 @@ import dataclasses
 from pathlib import Path
 from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.commands.command_line import run
+from speechbrain_ext.training.settings import TrainingSettings
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import write_text
 from speechbrain_ext.utils.settings import Settings, Wired, setting
@@ -21,6 +22,7 @@ from speechbrain_ext.utils.settings import Settings, Wired, setting
 @dataclasses.dataclass(kw_only=True)
 class CopyWords(Settings):
     recipe = "copy_words"
+    deciding_options = TrainingSettings.deciding_options
     text: str = setting(doc="file of words", path=True)
     n_words: int = setting(1, "fewest words", low=1)
     corpus: str = setting("none", "name of the words")

@@ -42,6 +42,10 @@ def recipe(tmp_path):
         (["--n_words={a: 1"], "options are not YAML.*close their braces"),
         (["--max_grad=3"], "max_grad is 3; .* no such key"),
         (["--prec", "bf16"], "prec is 'bf16'; .* no such key"),
+        (
+            ["--precision=fp8"],
+            "precision is fp8; it must be one of fp32, fp16, bf16; correct",
+        ),
     ],
 )
 def test_a_misspelt_option_stops_before_the_folder_is_made(
@@ -277,6 +281,26 @@ def test_a_run_option_that_decides_the_result_is_part_of_the_request(
     recipe.run(option)
     with pytest.raises(InputError, match="run_options"):
         recipe.run()
+
+
+def test_no_run_option_decides_where_nothing_is_trained(recipe):
+    """A plan that was begun in float32 refused its corpus in bf16."""
+    text = recipe.script.read_text()
+    own = "deciding_options = TrainingSettings.deciding_options"
+    assert own in text
+    recipe.script.write_text(text.replace(own, "deciding_options = ()"))
+    recipe.run("--precision=bf16", "--debug")
+    assert "run_options" not in recipe.record()
+    recipe.run()
+
+
+@pytest.mark.parametrize("key", ["precision", "eval_precision"])
+def test_a_training_in_float16_on_a_cpu_is_refused_in_one_line(recipe, key):
+    """It was an internal error, to be reported with its traceback."""
+    wanted = f"{key} is fp16; a training on a CPU .* give --{key}=bf16"
+    with pytest.raises(InputError, match=wanted):
+        recipe.run(f"--{key}=fp16", "--device=cpu")
+    assert not recipe.out.exists()
 
 
 def test_a_run_option_that_decides_nothing_is_not(recipe):

@@ -203,18 +203,21 @@ def test_versions_are_of_installed_packages_only():
     assert all(versions().values())
 
 
+def _defaults(recipe):
+    return {
+        key: plain(fact.default)
+        for key, fact in settings_of(recipe).keys().items()
+        if fact.in_record and fact.default is not REQUIRED
+    }
+
+
 def test_a_key_that_an_update_brings_is_no_other_request_at_its_default(
     tmp_path,
 ):
     """After an update no run went on: 'max_per_speaker was absent'."""
-    known = settings_of("extract_embeddings").keys()
     old = {"recipe": "extract_embeddings"}
     (tmp_path / "work").touch()
-    new = {
-        key: plain(fact.default)
-        for key, fact in known.items()
-        if fact.in_record and fact.default is not REQUIRED
-    }
+    new = _defaults("extract_embeddings")
     assert "max_per_speaker" in new
     old["hparams"] = {k: v for k, v in new.items() if k != "max_per_speaker"}
     write_json(tmp_path / REQUEST, old)
@@ -225,6 +228,26 @@ def test_a_key_that_an_update_brings_is_no_other_request_at_its_default(
     state, reason = state_of(tmp_path, request)
     assert state == STALE
     assert reason == "hparams.max_per_speaker was None, now 3"
+
+
+@pytest.mark.parametrize("was", ["fp32", "bf16"])
+def test_how_embeddings_keep_their_precision_is_said(tmp_path, was):
+    """A plan in bf16 of an older version, which embedded in float32, stopped.
+
+    It recorded --precision=bf16 where that changed nothing.
+    """
+    asked: dict = {"recipe": "extract_embeddings", "hparams": {}}
+    before = {"fp32": {}, "bf16": {"applied_precision": "bf16"}}[was]
+    now = {"bf16": {}, "fp32": {"applied_precision": "bf16"}}[was]
+    options = {"run_options": {"precision": "bf16"}}
+    write_json(tmp_path / REQUEST, {**asked, **before, **options})
+    (tmp_path / "work").touch()
+    hparams = {"hparams": _defaults("extract_embeddings")}
+    with pytest.raises(InputError, match=f"--eval_precision={was} to embed"):
+        is_finished(tmp_path, {**asked, **now, **hparams})
+    # The way out, when it is followed.
+    request = {**asked, **before, **hparams}
+    assert state_of(tmp_path, request) == (RESUME, "")
 
 
 def test_a_finished_stage_is_not_hashed_again_and_a_change_is_seen(
