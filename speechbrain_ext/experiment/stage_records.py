@@ -119,8 +119,8 @@ def is_finished(folder: PathLike, request: dict[str, Any]) -> bool:
         raise InputError(
             f"{folder} was made by another request: {reason}. "
             f"{_another_precision(reason)}Choose another --output_folder, "
-            "move this one aside with --overwrite=True, or, if it is a step of a run, remove it and "
-            "type the run's command again"
+            "move this one aside with --overwrite=True, or, if it is a step of "
+            "a run, remove it and type the run's command again"
         )
     if reason:
         logger.warning(f"{folder}: {reason}; the stage is done again")
