@@ -5,7 +5,8 @@ status meaning
 ====== =====================================================================
 1      internal error, a fault of the program
 2      input: a setting, a file or an option breaks a rule
-3      system: disk full, not permitted, too many open files, no network
+3      system: disk full, not permitted, too many open files, no network,
+       no compiler
 4      memory: of the machine or of a GPU
 129    SIGHUP, the terminal was closed
 130    SIGINT, Ctrl-C
@@ -41,6 +42,7 @@ _FIRST = {
     errno.EFBIG: "with larger files allowed (ulimit -f)",
 }
 _MENDED = "once that is mended"
+_UNCOMPILED = "without --compile, or with a compiler that torch.compile finds,"
 _MORE_MEMORY = "with more memory free"
 # Numbers that libraries put into words of their own.
 _IN_WORDS = (*_FIRST, errno.EIO, errno.ENOMEM, errno.ECONNRESET, errno.EPIPE)
@@ -102,6 +104,9 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(
             SYSTEM, _system_words(error, number), _FIRST.get(number, _MENDED)
         )
+    if isinstance(error, _of_torch("_dynamo.exc.TorchDynamoException")):
+        said = text.partition(" Set TORCHDYNAMO_VERBOSE")[0]
+        return Failure(SYSTEM, f"--compile: {said}", _UNCOMPILED)
     reason = f"internal error, {type(error).__name__}: {text}"
     return Failure(INTERNAL, reason, _MENDED)
 

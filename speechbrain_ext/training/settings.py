@@ -572,7 +572,7 @@ class TrainDino(ViewSettings):
         False,
         "true keeps the inputs of the student's blocks alone for the backward "
         "pass, which computes each block again: less memory, more time, the "
-        "same result",
+        "same result; --dry_run estimates both as without it",
         decides=False,
         group=MODEL,
     )

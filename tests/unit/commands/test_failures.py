@@ -94,6 +94,18 @@ def test_torchs_words_for_a_full_disk_are_understood(tmp_path):
     assert failure_of(error).status == 3
 
 
+def test_a_compiler_that_is_not_there_is_no_fault_of_the_program():
+    """--compile without g++ was an internal error, to be reported."""
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    inner = RuntimeError("InvalidCxxCompiler: No working C++ compiler")
+    found = failure_of(BackendCompilerFailed("inductor", inner, None))
+    assert found.status == 3
+    assert found.reason.startswith("--compile: backend=")
+    assert found.reason.endswith("No working C++ compiler")
+    assert found.first.startswith("without --compile, or with a compiler")
+
+
 def test_what_an_error_says_is_cut_to_a_line():
     found = failure_of(ValueError("a\nb " * 500))
     assert len(found.reason) < 400 and os.linesep not in found.reason
