@@ -50,7 +50,7 @@ from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
-from speechbrain_ext.utils.shipped import shipped_model
+from speechbrain_ext.utils.shipped import shipped_model, shipped_models_like
 
 if TYPE_CHECKING:
     from speechbrain_ext.inference.grouping import Groups
@@ -555,9 +555,11 @@ def _fetched(
 ) -> Path:
     """Download the two files of a model on the hub; return their folder."""
     if not _HUB_ID.fullmatch(source):
+        near = shipped_models_like(source)
+        way = f"did you mean {near[0]}?" if near else "correct the path"
         raise InputError(
-            f"{source} is neither a folder nor the id owner/name of a model "
-            "on the hub; correct the path"
+            f"{source} is neither a folder, a model that comes with the "
+            f"package, nor the id owner/name of a model on the hub; {way}"
         )
     try:
         return Path(
