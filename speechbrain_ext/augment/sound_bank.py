@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from speechbrain_ext.augment.sound_folders import (
     WAY_OUT,
@@ -23,6 +22,7 @@ from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.audio_stream import QUIETEST
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.terminal import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,8 @@ def read_folder(
     order = np.random.default_rng(0).permutation(len(paths))
     room = max_hours * 3600 * SAMPLE_RATE
     n_used, silent = 0, []
-    for index in tqdm(order, desc=f"augment: {folder.name}", leave=False):
+    title = f"augment: {folder.name}"
+    for index in progress_bar(order, desc=title, leave=False):
         if room <= 0:
             logger.warning(
                 f"{folder}: only {n_used} of {len(paths)} recordings are "
