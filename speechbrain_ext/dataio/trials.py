@@ -44,8 +44,8 @@ class TrialList:
         Short name: results are filed under it.
     source : str
         Where it came from, for messages.
-    content : bytes or numpy.ndarray
-        The file as it is, or its bytes [B].
+    content : bytes or memoryview
+        The file as it is.
     labels : numpy.ndarray
         1 for target, 0 for non-target [N].
     names : numpy.ndarray
@@ -59,7 +59,7 @@ class TrialList:
 
     name: str
     source: str
-    content: bytes | np.ndarray
+    content: bytes | memoryview
     labels: np.ndarray
     names: np.ndarray
     sides: tuple[np.ndarray, np.ndarray]
@@ -129,7 +129,8 @@ def read_trial_file(name: str, path: PathLike) -> TrialList:
     # A copy, whatever becomes of the file: were it mapped itself and cut short
     # meanwhile, the system would end the process, without a word.
     with open(path, "rb") as stream:
-        content = large_array(os.fstat(stream.fileno()).st_size, np.uint8)
+        n_bytes = os.fstat(stream.fileno()).st_size
+        content = large_array(n_bytes, np.uint8).data
         n_read = stream.readinto(content)
     return parse_trials(name, str(path), content[:n_read])
 
@@ -137,7 +138,7 @@ def read_trial_file(name: str, path: PathLike) -> TrialList:
 class _Reader(io.RawIOBase):
     """File that reads a buffer, without a copy of it as `io.BytesIO` makes."""
 
-    def __init__(self, content: bytes | np.ndarray):
+    def __init__(self, content: bytes | memoryview):
         self.view, self.place = memoryview(content), 0
 
     def readable(self) -> bool:
@@ -150,12 +151,12 @@ class _Reader(io.RawIOBase):
         return len(some)
 
 
-def _opened(content: bytes | np.ndarray) -> io.BufferedReader:
+def _opened(content: bytes | memoryview) -> io.BufferedReader:
     return io.BufferedReader(_Reader(content))
 
 
 def parse_trials(
-    name: str, source: str, content: bytes | np.ndarray
+    name: str, source: str, content: bytes | memoryview
 ) -> TrialList:
     """Parse a trial list and check every line.
 
@@ -165,7 +166,7 @@ def parse_trials(
         Its short name.
     source : str
         Its path or address, for messages.
-    content : bytes or numpy.ndarray
+    content : bytes or memoryview
         The text, one trial a line, all VoxCeleb's or all Kaldi's; empty
         lines are passed over. Columns are
         separated by white space; where each line has two tabs, by these, so
@@ -231,7 +232,7 @@ def parse_trials(
 
 
 def _read_columns(
-    content: bytes | np.ndarray,
+    content: bytes | memoryview,
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Read lines of up to four words.
 
