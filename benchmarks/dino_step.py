@@ -71,6 +71,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--global_crop", type=float, default=4.0, help="s; local: half of it"
     )
+    parser.add_argument(
+        "--recompute_blocks",
+        action="store_true",
+        help="ours computes the blocks of the student again: less memory",
+    )
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--output", default="results/benchmarks/dino_step.json")
     return parser.parse_args(argv)
@@ -150,6 +155,7 @@ def build_brain(
         "n_frozen_prototype_epochs": 0,
         "device": arguments.device,
         "precision": arguments.precision,
+        "recompute_blocks": arguments.recompute_blocks,
     }
     argv = [f"--{key}={value}" for key, value in options.items()]
     recipe = RecipeRun(train_dino.__file__, TrainDino, [str(LEAF), *argv])

@@ -24,11 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from speechbrain.utils.distributed import (
-    ddp_barrier,
-    infer_device,
-    run_on_main,
-)
+from speechbrain.utils.distributed import ddp_barrier, run_on_main
 
 from speechbrain_ext.augment.augmenter import from_folder
 from speechbrain_ext.augment.channel_filter import ChannelFilter
@@ -118,15 +114,15 @@ def compare_layers(recipe: RecipeRun, manifest: Manifest) -> None:
             f"are compared by {FEWEST} or more; lower --choice_crop, or give "
             "--layers"
         )
-    device = recipe.run_opts.device or infer_device()
     embedder = new_embedder(settings)
-    found = embed_crop_pairs(
-        raw_embedder(embedder, None).to(device),
-        CropPairs(manifest, rows.tolist(), n_frames, settings.seed),
-        augmentation(recipe),
-        settings.max_batch_seconds,
-        settings.num_workers,
-    )
+    with recipe.applying():
+        found = embed_crop_pairs(
+            raw_embedder(embedder, None).to(recipe.device),
+            CropPairs(manifest, rows.tolist(), n_frames, settings.seed),
+            augmentation(recipe),
+            settings.max_batch_seconds,
+            settings.num_workers,
+        )
     model: Any = embedder.model
     n_layers = model.encoder.n_layers
     by_layer = {
@@ -210,7 +206,8 @@ def main(argv: list[str] | None = None) -> None:
     recipe = RecipeRun(__file__, EmbedPretrained, argv)
     settings: EmbedPretrained = recipe.settings
     settings.check_modules()
-    if recipe.is_done(settings.inputs(), **settings.augment_files()):
+    asked = {**settings.augment_files(), **recipe.applied_request()}
+    if recipe.is_done(settings.inputs(), **asked):
         return
     manifest = read_training_manifest(settings)
     choice = choose_layers(recipe, manifest)
@@ -218,15 +215,15 @@ def main(argv: list[str] | None = None) -> None:
     # Layers above those that are averaged are neither kept nor computed.
     embedder = new_embedder(settings, layers=layers, n_layers=max(layers) or 1)
     folder = recipe.folder / "chunks"
-    device = recipe.run_opts.device or infer_device()
-    embed_in_chunks(
-        raw_embedder(embedder, layers).to(device),
-        manifest,
-        folder,
-        settings.max_batch_seconds,
-        settings.chunk_size,
-        settings.num_workers,
-    )
+    with recipe.applying():
+        embed_in_chunks(
+            raw_embedder(embedder, layers).to(recipe.device),
+            manifest,
+            folder,
+            settings.max_batch_seconds,
+            settings.chunk_size,
+            settings.num_workers,
+        )
     # Every chunk must be written before one process joins them.
     ddp_barrier()
     names, share = run_on_main(
@@ -240,6 +237,7 @@ def main(argv: list[str] | None = None) -> None:
         hours=float(manifest.duration.sum() / 3600),
         random_encoder=embedder.is_random,
         encoder_source=settings.hub_encoder,
+        precision=recipe.applied_precision,
     )
 
 

@@ -20,11 +20,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from speechbrain.utils.distributed import (
-    ddp_barrier,
-    infer_device,
-    run_on_main,
-)
+from speechbrain.utils.distributed import ddp_barrier, run_on_main
 
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.audio import check_audio
@@ -52,16 +48,18 @@ logger = logging.getLogger(__name__)
 def extract(recipe: RecipeRun, manifest: Manifest, folder: Path) -> None:
     """Compute and write the chunks that do not exist yet."""
     settings: ExtractEmbeddings = recipe.settings
-    device = recipe.run_opts.device or infer_device()
-    embed_in_chunks(
-        load_embedder(settings.embedder_folder, device, settings.trust_yaml),
-        manifest,
-        folder,
-        settings.max_batch_seconds,
-        settings.chunk_size,
-        settings.num_workers,
-        crops_of(settings),
-    )
+    with recipe.applying():
+        embed_in_chunks(
+            load_embedder(
+                settings.embedder_folder, recipe.device, settings.trust_yaml
+            ),
+            manifest,
+            folder,
+            settings.max_batch_seconds,
+            settings.chunk_size,
+            settings.num_workers,
+            crops_of(settings),
+        )
 
 
 def crops_of(settings: ExtractEmbeddings) -> Crops | None:
@@ -100,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     """Embed the utterances of a manifest and write the embeddings."""
     recipe = RecipeRun(__file__, ExtractEmbeddings, argv)
     settings = recipe.settings
-    if recipe.is_done(settings.inputs()):
+    if recipe.is_done(settings.inputs(), **recipe.applied_request()):
         return
     manifest = read_utterances(settings)
     check_audio(manifest)
@@ -115,6 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         names,
         n_utterances=len(manifest),
         embedding_size=read_embeddings(recipe.folder)[0].shape[1],
+        precision=recipe.applied_precision,
     )
 
 

@@ -93,7 +93,8 @@ class ContrastiveBrain(ViewBrain):
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> Predictions:
         """Compute the outputs of the student and, with MoCo, of the teacher."""
-        views = self.augmented_views(batch.to(self.device))
+        batch = batch.to(self.device, non_blocking=True)
+        views = self.augmented_views(batch)
         if not self.is_moco:
             both = torch.cat(list(views.values()))
             return Predictions(self.modules.student(both), None)

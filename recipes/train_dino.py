@@ -52,7 +52,8 @@ class DinoBrain(ViewBrain):
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> Predictions:
         """Compute the outputs of the student and of the teacher."""
-        views = self.augmented_views(batch.to(self.device))
+        batch = batch.to(self.device, non_blocking=True)
+        views = self.augmented_views(batch)
         # SSPS: the teacher sees another utterance.
         heard = views.pop("positive_crops", views["global_crops"])
         # The teacher runs first, so that its memory is free for the student.

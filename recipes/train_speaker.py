@@ -96,15 +96,16 @@ class SpeakerBrain(TrainingBrain):
         """Resume, then compute the states that are kept."""
         super().on_fit_start()
         if self.states and self.epochs.current < self.settings.n_epochs:
-            self.states.copies.make(
-                self.augment and self.augment.by_keys,
-                self.settings.num_workers,
-                not self.noprogressbar,
-            )
+            with self.evaluation_ctx:
+                self.states.copies.make(
+                    self.augment and self.augment.by_keys,
+                    self.settings.num_workers,
+                    not self.noprogressbar,
+                )
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> torch.Tensor:
         """Compute embeddings [B, D] of audio, or of states that are kept."""
-        batch = batch.to(self.device)
+        batch = batch.to(self.device, non_blocking=True)
         wavs = batch.sig.data
         is_audio = self.states is None
         if stage == sb.Stage.TRAIN and is_audio and self.augment is not None:

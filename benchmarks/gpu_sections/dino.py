@@ -27,14 +27,17 @@ def items(options: Options) -> Items:
         for precision in ("fp32", "bf16"):
             name = f"batch {size}, {precision}"
             yield f"ours, {name}", partial(ours, options, size, precision)
+        name = f"batch {size}, bf16, blocks computed again"
+        again = partial(ours, options, size, "bf16", "--recompute_blocks")
+        yield f"ours, {name}", again
         yield f"sslsv, batch {size}", partial(sslsv, options, size)
 
 
 def arguments_of(
-    options: Options, size: int, precision: str
+    options: Options, size: int, precision: str, *flags: str
 ) -> argparse.Namespace:
     """Return the arguments of the benchmark of this step."""
-    words = [] if options.size == "full" else list(DINO_WORDS)
+    words = [*flags, *(() if options.size == "full" else DINO_WORDS)]
     words += [f"--device={options.device}", f"--precision={precision}"]
     words += [f"--sslsv={options.sslsv or 'none'}", f"--batch_size={size}"]
     return dino_step.parse(words)
@@ -58,9 +61,9 @@ def measured(
     }
 
 
-def ours(options: Options, size: int, precision: str) -> Row:
+def ours(options: Options, size: int, precision: str, *flags: str) -> Row:
     """Measure our step."""
-    arguments = arguments_of(options, size, precision)
+    arguments = arguments_of(options, size, precision, *flags)
     return measured(dino_step.ours, arguments, options)
 
 

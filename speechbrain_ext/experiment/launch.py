@@ -49,14 +49,8 @@ _IMPORTED = (
     "speechbrain_ext.training.networks",
     "speechbrain_ext.verification.system",
 )
-# For training on a CPU under load: glibc hands memory back to the kernel after
-# every layer and OpenMP threads spin while they wait. Measured on 2 cores with
-# other work beside it: 12 s a DINO step without these, 1.1 s with them.
-CPU_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "passive",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-}
+# For a CPU under load, where OpenMP threads would spin while they wait.
+CPU_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 
 
 def recipe_script(recipe: str) -> Path:

@@ -15,12 +15,13 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import infer_device, run_on_main
 from speechbrain.utils.logger import setup_logging
 from speechbrain.utils.run_opts import RunOptions
 from speechbrain.utils.seed import seed_everything
@@ -39,7 +40,7 @@ from speechbrain_ext.experiment.stage_records import (
     move_aside,
     write_record,
 )
-from speechbrain_ext.utils.devices import checked_device
+from speechbrain_ext.utils.devices import checked_device, keep_freed_memory
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
@@ -48,6 +49,7 @@ from speechbrain_ext.utils.files import (
     write_json,
     write_text,
 )
+from speechbrain_ext.utils.precision import mixed_precision
 from speechbrain_ext.utils.provenance import describe_input
 from speechbrain_ext.utils.settings import Settings
 from speechbrain_ext.utils.terminal import console_logging
@@ -259,6 +261,32 @@ class RecipeRun:
         given = {n: self.run_opts[n] for n in self.run_opts.overridden_args}
         return RunOptions.from_dictionary({**self.leaf.options, **given})
 
+    @property
+    def applied_precision(self) -> str:
+        """Precision in which a recipe applies a model: ``fp32`` by default.
+
+        ``eval_precision`` if it is given, ``precision`` otherwise: a plan may
+        so train in one and embed in another.
+        """
+        options = self.options
+        if "eval_precision" in options.overridden_args:
+            return options.eval_precision
+        return options.precision
+
+    @property
+    def device(self) -> str:
+        """Device that a model is applied on: a GPU if there is one."""
+        return self.options.device or infer_device()
+
+    def applying(self) -> AbstractContextManager[Any]:
+        """Return the context in which a recipe applies a model."""
+        return mixed_precision(self.applied_precision, self.device)
+
+    def applied_request(self) -> dict[str, Any]:
+        """Return what `applied_precision` adds to a request, if anything."""
+        precision = self.applied_precision
+        return {} if precision == "fp32" else {"applied_precision": precision}
+
     def is_done(
         self,
         inputs: Mapping[str, PathLike] | None = None,
@@ -296,6 +324,8 @@ class RecipeRun:
         if done:
             logger.info(f"{self.script.stem}: {self.folder} is done, skipped")
         else:
+            if checked_device(self.options.device).type == "cpu":
+                keep_freed_memory()
             seed_everything(self.settings.seed, verbose=False)
         return done
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_ext.dataio.manifest import Manifest
@@ -13,7 +12,6 @@ from speechbrain_ext.training.brain import (
     TrainingBrain,
     read_training_manifest,
 )
-from speechbrain_ext.utils.devices import keep_freed_memory
 
 
 def run_training(
@@ -39,7 +37,5 @@ def run_training(
     if recipe.is_done(settings.inputs(), **settings.augment_files()):
         return
     brain = build(recipe, read_training_manifest(settings))
-    if torch.device(brain.device).type == "cpu":
-        keep_freed_memory()
     brain.train()
     recipe.finish(run_on_main(brain.save), **brain.summary())

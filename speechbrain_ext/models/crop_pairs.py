@@ -11,6 +11,7 @@ from tqdm import tqdm
 from speechbrain_ext.dataio.audio import read_crops
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.models.embedder import WaveEmbedder, require_finite
+from speechbrain_ext.utils.devices import loader_options
 from speechbrain_ext.utils.keyed_random import crop_keys, hash_key
 
 Augmentation = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
@@ -121,11 +122,13 @@ def embed_crop_pairs(
         pairs,
         batch_size=max(int(max_batch_seconds / seconds), 1),
         num_workers=num_workers,
+        **loader_options(device),
     )
     found: dict[str, list[np.ndarray]] = {"clean": [], "augmented": []}
     with tqdm(total=len(pairs), desc="crop pairs", disable=quiet) as bar:
         for names, crops in loader:
-            wavs = crops.transpose(0, 1).flatten(0, 1).to(device)
+            crops = crops.to(device, non_blocking=True)
+            wavs = crops.transpose(0, 1).flatten(0, 1)
             keys = crop_keys(pairs.seed, 0, names, 2).T.flatten()
             views = {"clean": wavs, "augmented": augment(wavs, keys)}
             for name, view in views.items():

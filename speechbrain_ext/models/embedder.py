@@ -21,7 +21,7 @@ from speechbrain.nnet.CNN import Conv1d
 from speechbrain.nnet.pooling import StatisticsPooling
 
 from speechbrain_ext.models.settings import MODEL, RECIPE
-from speechbrain_ext.utils.compat import without_noise
+from speechbrain_ext.utils.compat import run_eagerly, without_noise
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import (
     PathLike,
@@ -97,7 +97,8 @@ class WaveEmbedder(torch.nn.Module):
         """
         was_training = self.training
         self.eval()
-        embeddings = self(wavs)
+        with run_eagerly(self.model):
+            embeddings = self(wavs)
         self.train(was_training)
         return embeddings
 

@@ -6,7 +6,8 @@ import logging
 import pickle
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from speechbrain_ext.models.embedder import (
     batches_of_one_length,
     require_finite,
 )
+from speechbrain_ext.utils.devices import loader_options
 from speechbrain_ext.utils.distributed import n_processes, process_sum
 from speechbrain_ext.utils.files import atomic_path
 
@@ -51,7 +53,7 @@ class WholeUtterances(torch.utils.data.Dataset):
     ---------
     manifest : Manifest
         The utterances.
-    batches : sequence of list of int
+    batches : sequence of list of int or numpy.ndarray
         Indices of the utterances of each batch.
     grain : int
         Utterances are cut to a multiple of it, in samples; see
@@ -61,7 +63,7 @@ class WholeUtterances(torch.utils.data.Dataset):
     def __init__(
         self,
         manifest: Manifest,
-        batches: Sequence[list[int]],
+        batches: Sequence[list[int] | np.ndarray],
         grain: int = 1,
     ):
         self.manifest = manifest
@@ -72,7 +74,7 @@ class WholeUtterances(torch.utils.data.Dataset):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[list[int], torch.Tensor]:
-        rows = self.batches[index]
+        rows = np.asarray(self.batches[index]).tolist()
         entries = [self.manifest.entry(row) for row in rows]
         n_frames = int(self.lengths[rows[0]])
         wavs = [read_speech(e["wav"], e["start"], n_frames) for e in entries]
@@ -109,13 +111,50 @@ def cut_lengths(manifest: Manifest, grain: int) -> np.ndarray:
     return np.where(lengths < grain, lengths, lengths - lengths % grain)
 
 
+def read_batches(
+    manifest: Manifest,
+    batches: Sequence[list[int] | np.ndarray],
+    num_workers: int,
+    device: torch.device,
+    grain: int = 1,
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Read batches of whole utterances, by processes that live until the last.
+
+    Arguments
+    ---------
+    manifest : Manifest
+        The utterances.
+    batches : sequence of list of int or numpy.ndarray
+        Indices of utterances of one length.
+    num_workers : int
+        Number of processes that read; they are two batches ahead each.
+    device : torch.device
+        Where the caller moves the batches to.
+    grain : int
+        As for `embed_manifest`.
+
+    Returns
+    -------
+    iterator
+        Of indices and their waveforms [B, T], on the CPU.
+    """
+    if not batches:
+        return iter(())
+    return iter(
+        torch.utils.data.DataLoader(
+            WholeUtterances(manifest, batches, grain),
+            batch_size=None,
+            num_workers=num_workers,
+            **loader_options(device),
+        )
+    )
+
+
 def embed_batches(
     embedder: WaveEmbedder,
     manifest: Manifest,
-    batches: Sequence[list[int]],
-    num_workers: int,
+    batches: Iterable[tuple[list[int], torch.Tensor]],
     bar: tqdm,
-    grain: int = 1,
     crops: Crops | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed batches of utterances.
@@ -126,14 +165,10 @@ def embed_batches(
         On its device; used in eval mode.
     manifest : Manifest
         The utterances.
-    batches : sequence of list of int
-        Indices of utterances of one length, at least one batch.
-    num_workers : int
-        Number of processes that read audio.
+    batches : iterable of tuple
+        As `read_batches` returns them, at least one.
     bar : tqdm
         Progress bar, moved by each utterance.
-    grain : int
-        As for `embed_manifest`.
     crops : Crops, optional
         Crops of each utterance to embed too.
 
@@ -149,15 +184,10 @@ def embed_batches(
         An embedding is not finite.
     """
     device = next(embedder.parameters()).device
-    loader = torch.utils.data.DataLoader(
-        WholeUtterances(manifest, batches, grain),
-        batch_size=None,
-        num_workers=num_workers,
-    )
     rows: list[int] = []
     parts = []
-    for batch_rows, wavs in loader:
-        wavs = wavs.to(device)
+    for batch_rows, wavs in batches:
+        wavs = wavs.to(device, non_blocking=True)
         embeddings = embedder.embed(wavs).float().cpu().numpy()
         if crops:
             parts_of = [embedder.embed(part) for part in crops.cut(wavs)]
@@ -204,28 +234,41 @@ def embed_in_chunks(
         Crops of each utterance to embed too.
     """
     max_frames = round(max_batch_seconds * SAMPLE_RATE)
-    world = n_processes()
-    rank = (get_rank() or 0) % world
+    plan = chunks(manifest, max_frames, chunk_size)
+    device = next(embedder.parameters()).device
     with tqdm(
         total=len(manifest), desc="embed", disable=not if_main_process()
     ) as bar:
-        plan = chunks(manifest, max_frames, chunk_size)
-        for number, batches in enumerate(plan):
-            path = folder / f"{number:06d}.npz"
-            mine = number % world == rank
-            if path.exists() and not (mine and _is_damaged(path, batches)):
-                bar.update(sum(map(len, batches)))
-            elif mine:
-                reading = (num_workers, bar, 1, crops)
-                rows, found = embed_batches(
-                    embedder, manifest, batches, *reading
-                )
-                arrays: dict[str, Any] = {"rows": rows, "embeddings": found}
-                if crops:
-                    arrays["embeddings"] = found[:, 0]
-                    arrays["crops"] = found[:, 1:]
-                with atomic_path(path) as part, open(part, "wb") as stream:
-                    np.savez(stream, **arrays)
+        missing = _missing_chunks(folder, plan, bar)
+        batches = list(chain.from_iterable(missing.values()))
+        read = read_batches(manifest, batches, num_workers, device)
+        for path, wanted in missing.items():
+            own = islice(read, len(wanted))
+            rows, found = embed_batches(embedder, manifest, own, bar, crops)
+            arrays: dict[str, Any] = {"rows": rows, "embeddings": found}
+            if crops:
+                arrays["embeddings"] = found[:, 0]
+                arrays["crops"] = found[:, 1:]
+            with atomic_path(path) as part, open(part, "wb") as stream:
+                np.savez(stream, **arrays)
+
+
+def _missing_chunks(
+    folder: Path, plan: Iterable[list[list[int]]], bar: tqdm
+) -> dict[Path, list[np.ndarray]]:
+    """Return the batches of this process's chunks that are still to be made."""
+    world = n_processes()
+    rank = (get_rank() or 0) % world
+    missing = {}
+    for number, batches in enumerate(plan):
+        path = folder / f"{number:06d}.npz"
+        mine = number % world == rank
+        if path.exists() and not (mine and _is_damaged(path, batches)):
+            bar.update(sum(map(len, batches)))
+        elif mine:
+            # Arrays, of a third of the memory: they are there until the end.
+            missing[path] = [np.array(rows) for rows in batches]
+    return missing
 
 
 def _is_damaged(path: Path, batches: Sequence[list[int]]) -> bool:
@@ -347,14 +390,13 @@ def embed_manifest(
     whole = np.zeros((len(manifest), embedder.embedding_size), np.float32)
     n_mine = sum(map(len, mine))
     quiet = title is None or not if_main_process()
+    device = next(embedder.parameters()).device
     if mine:
+        read = read_batches(manifest, mine, num_workers, device, grain)
         with tqdm(total=n_mine, desc=title, disable=quiet, leave=False) as bar:
-            rows, embeddings = embed_batches(
-                embedder, manifest, mine, num_workers, bar, grain
-            )
+            rows, embeddings = embed_batches(embedder, manifest, read, bar)
         whole[rows] = embeddings
     if n_processes() == 1:
         return whole
     # Each row was computed by one process and is zero in the others.
-    device = next(embedder.parameters()).device
     return process_sum(torch.from_numpy(whole).to(device)).cpu().numpy()

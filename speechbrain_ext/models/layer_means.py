@@ -16,6 +16,7 @@ import torch
 
 from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.precision import at_least_single, single_precision
 from speechbrain_ext.utils.vectors import row_blocks
 from speechbrain_ext.utils.whitening import (
     fold_whitening_,
@@ -128,7 +129,9 @@ class LayerMeans(torch.nn.Module):
         """
         low, high = self.n_frames.log()
         basis = length_basis(n_frames.log(), low, high)
-        return self.output(x - basis @ self.trend)
+        # Whitening magnifies what a rounded statistic has lost.
+        with single_precision(x):
+            return self.output(x - basis @ self.trend)
 
 
 def check_layers(layers: Sequence[int], n_layers: int) -> None:
@@ -185,7 +188,8 @@ def layer_statistics(
     >>> layer_statistics(hidden, [0], "mean_std")
     tensor([[[2., 1.]]])
     """
-    hidden = hidden[list(layers)].transpose(0, 1)
+    # Under autocast states may have 8 bits, which statistics are not cut to.
+    hidden = at_least_single(hidden[list(layers)]).transpose(0, 1)
     if statistics == "mean":
         return hidden.mean(dim=2)
     variance, mean = torch.var_mean(hidden, dim=2, correction=0)

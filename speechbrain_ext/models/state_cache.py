@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from speechbrain_ext.models.embedder import (
     broken_weight,
     why_not_finite,
 )
-from speechbrain_ext.models.extraction import WholeUtterances
+from speechbrain_ext.models.extraction import read_batches
 from speechbrain_ext.models.speech_encoder import SpeechEncoder
 from speechbrain_ext.utils.distributed import n_processes
 from speechbrain_ext.utils.errors import InputError
@@ -165,11 +166,19 @@ class StateCopies:
             for number, first in enumerate(first_rows)
             if number % n_processes() == rank and not self._is_done(first)
         ]
+        batches = {first: self._batches(first) for first in mine}
+        read = read_batches(
+            self.manifest,
+            list(chain.from_iterable(batches.values())),
+            num_workers,
+            next(self.encoder.parameters()).device,
+        )
         total = sum(len(self._rows(first)) for first in mine)
         hidden = not shown or not if_main_process()
         with tqdm(total=total, desc="states", disable=hidden) as bar:
             for first in mine:
-                self._write(self._rows(first), augment, num_workers, bar)
+                own = islice(read, len(batches[first]))
+                self._write(own, augment, bar)
                 write_text(self._mark(first), self._sha256(first))
         ddp_barrier()
 
@@ -286,33 +295,31 @@ class StateCopies:
     def _rows(self, first: int) -> range:
         return range(first, min(first + _CHUNK, len(self.manifest)))
 
+    def _batches(self, first: int) -> list[list[int]]:
+        """Group the utterances of a chunk into batches of one length."""
+        rows = self._rows(first)
+        manifest = self.manifest
+        lengths = (manifest.stop - manifest.start)[rows.start : rows.stop]
+        return [
+            [rows[place] for place in batch]
+            for batch in batches_of_one_length(lengths, _BATCH)
+        ]
+
     def _mark(self, first: int) -> Path:
         """Return the file that says that a chunk is done, by its hash."""
         return self.folder / f"{first:09d}.done"
 
     @torch.no_grad()
     @full_precision()
-    def _write(
-        self, rows: range, augment: Any, num_workers: int, bar: tqdm
-    ) -> None:
+    def _write(self, batches: Iterable, augment: Any, bar: tqdm) -> None:
         """Compute and write all copies of some utterances."""
         manifest, values = self.manifest, self._map("r+")
-        lengths = (manifest.stop - manifest.start)[rows.start : rows.stop]
-        batches = [
-            [rows[place] for place in batch]
-            for batch in batches_of_one_length(lengths, _BATCH)
-        ]
-        loader = torch.utils.data.DataLoader(
-            WholeUtterances(manifest, batches),
-            batch_size=None,
-            num_workers=num_workers,
-        )
         device = next(self.encoder.parameters()).device
-        for batch, wavs in loader:
+        for batch, wavs in batches:
             names = manifest.ids[batch]
             # Epochs are counted from 1: these keys are of no crop.
             keys = crop_keys(self.seed, 0, names, self.n_copies)
-            wavs = wavs.to(device)
+            wavs = wavs.to(device, non_blocking=True)
             for copy in range(self.n_copies):
                 heard = wavs
                 if copy and augment is not None:

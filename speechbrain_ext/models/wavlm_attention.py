@@ -7,11 +7,18 @@ once for all layers, without a copy for each utterance.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import WavLMModel
+
+# Kernels of a GPU that have the gradient of a bias, the fused one first, and
+# the numbers whose multiples its rows must begin at: others are copied.
+_WITH_BIAS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+_ALIGNMENT = {"cuda": 8}
 
 
 class GatedAttention(torch.nn.Module):
@@ -103,19 +110,65 @@ class GatedAttention(torch.nn.Module):
         # Gate and bias have the queries' precision: their product is the
         # largest tensor here.
         gate = self.gate(self._split(hidden_states)).to(queries.dtype)
-        attended = torch.nn.functional.scaled_dot_product_attention(
-            queries,
-            self._split(self.k_proj(hidden_states)),
-            self._split(self.v_proj(hidden_states)),
-            attn_mask=gate * position_bias.to(queries.dtype),
-            dropout_p=self.dropout if self.training else 0.0,
+        device = queries.device.type
+        bias = gated_bias(
+            gate, position_bias.to(queries.dtype), _ALIGNMENT.get(device, 1)
         )
+        with _kernels_with_bias(device):
+            attended = torch.nn.functional.scaled_dot_product_attention(
+                queries,
+                self._split(self.k_proj(hidden_states)),
+                self._split(self.v_proj(hidden_states)),
+                attn_mask=bias,
+                dropout_p=self.dropout if self.training else 0.0,
+            )
         attended = attended.transpose(1, 2).flatten(2)
         return self.out_proj(attended), None, position_bias
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """Split channels [B, T', C] into heads [B, heads, T', d]."""
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+
+def _kernels_with_bias(device: str) -> contextlib.AbstractContextManager[Any]:
+    if device == "cuda":
+        return sdpa_kernel(_WITH_BIAS)
+    return contextlib.nullcontext()
+
+
+def gated_bias(
+    gate: torch.Tensor, bias: torch.Tensor, alignment: int = 1
+) -> torch.Tensor:
+    """Return a bias times gates, in rows that begin at aligned places.
+
+    Arguments
+    ---------
+    gate : torch.Tensor
+        [B, heads, T', 1]
+    bias : torch.Tensor
+        [heads, T', T']
+    alignment : int
+        Rows of the product begin at multiples of so many numbers.
+
+    Returns
+    -------
+    torch.Tensor
+        [B, heads, T', T']; what lies between its rows is never read.
+
+    Example
+    -------
+    >>> gate, bias = torch.ones(2, 1, 3, 1), torch.randn(1, 3, 3)
+    >>> found = gated_bias(gate, bias, alignment=8)
+    >>> found.shape, found.stride()
+    (torch.Size([2, 1, 3, 3]), (24, 24, 8, 1))
+    """
+    n_frames = bias.shape[-1]
+    between = -n_frames % alignment
+    if not between:
+        return gate * bias
+    # The bias is padded, which is of no batch, so that the product is not.
+    bias = torch.nn.functional.pad(bias, (0, between))
+    return (gate * bias)[..., :n_frames]
 
 
 def bucket(

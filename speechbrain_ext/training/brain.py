@@ -37,7 +37,7 @@ from speechbrain_ext.training.step_logger import StepLogger
 from speechbrain_ext.training.train_curve import TrainCurve
 from speechbrain_ext.training.validation import build_validation
 from speechbrain_ext.utils.compat import foreach_norm
-from speechbrain_ext.utils.devices import HostCopy
+from speechbrain_ext.utils.devices import HostCopy, loader_options
 from speechbrain_ext.utils.distributed import (
     n_processes,
     process_mean,
@@ -364,6 +364,28 @@ class TrainingBrain(sb.Brain):
 
     # Epochs.
 
+    def _compile(self) -> None:
+        """Compile the networks that see each batch, in place.
+
+        Features and losses are left as they are, and so are all names: those
+        of checkpoints, of the embedder folder and of messages.
+        """
+        if not self.compile:
+            return
+        if getattr(self.settings, "recompute_blocks", False):
+            raise InputError(
+                "recompute_blocks is True and compile True; torch cannot "
+                "compile blocks that are computed again with other buffers; "
+                "leave one of them out"
+            )
+        models = {id(e): e.model for e in (self.trained, self.embedder)}
+        for model in models.values():
+            model.compile(
+                mode=self.compile_mode,
+                fullgraph=self.compile_using_fullgraph,
+                dynamic=self.compile_using_dynamic_shape_tracing,
+            )
+
     def _wrap_distributed(self) -> None:
         if self.distributed_launch:
             # All modules, though `Brain` leaves out what has no gradients.
@@ -411,9 +433,10 @@ class TrainingBrain(sb.Brain):
         last_step = max(self.optimizer_step - 1, 0)
         statistics["lr"] = settings.lr * self.lr_factor(last_step)
         if self.validation and epoch % settings.eer_interval == 0:
-            statistics["eer"] = self.validation.percent(
-                self.embedder, settings.num_workers
-            )
+            with self.evaluation_ctx:
+                statistics["eer"] = self.validation.percent(
+                    self.embedder, settings.num_workers
+                )
         self.log_epoch(epoch, statistics)
         self.on_epoch_end(epoch)
         # SpeechBrain's early stopping.
@@ -445,11 +468,12 @@ class TrainingBrain(sb.Brain):
             },
         )
 
-    def loader_options(self) -> dict[str, int]:
+    def loader_options(self) -> dict[str, Any]:
         """Return the options of a loader for this process's part of a batch."""
         return {
             "batch_size": self.settings.batch_size // n_processes(),
             "num_workers": self.settings.num_workers,
+            **loader_options(self.device),
         }
 
     @property

@@ -11,7 +11,11 @@ from speechbrain_ext.training.dino_diagnostics import (
     DinoDiagnostics,
     patience_steps,
 )
-from speechbrain_ext.training.networks import Networks, new_embedder
+from speechbrain_ext.training.networks import (
+    Networks,
+    new_embedder,
+    recompute_blocks_,
+)
 from speechbrain_ext.training.positives import ssps_positives
 from speechbrain_ext.training.schedules import cosine, linear
 from speechbrain_ext.training.settings import TrainDino
@@ -43,6 +47,9 @@ def build_dino(
     head = objects["head"](size)
     student = Projector(embedder, head)
     teacher = MomentumTeacher(student)
+    if settings.recompute_blocks:
+        # Of the student alone: the teacher keeps nothing.
+        recompute_blocks_(embedder)
     n_prototypes = len(head.prototypes)
     patience = patience_steps(
         settings.collapse_patience, n_utterances // settings.batch_size

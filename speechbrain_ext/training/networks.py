@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from speechbrain_ext.models.embedder import Embedder, build_embedder
+from speechbrain_ext.models.embedder import (
+    Embedder,
+    WaveEmbedder,
+    build_embedder,
+)
+from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.models.step_cost import (
     Cost,
     Weights,
@@ -26,6 +34,7 @@ from speechbrain_ext.training.settings import (
     TrainingSettings,
     TrainSpeaker,
 )
+from speechbrain_ext.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +56,96 @@ def new_embedder(settings: TrainingSettings) -> Embedder:
             "random encoder: it starts from random weights, not pre-trained"
         )
     return embedder
+
+
+def recompute_blocks_(embedder: WaveEmbedder) -> None:
+    """Let the blocks of an embedder be computed again in the backward pass.
+
+    Only the inputs of blocks are kept for it, and the activations of one block
+    at a time (Chen et al., "Training deep nets with sublinear memory cost",
+    arXiv 1604.06174). Gradients are those of the plain step: a block is
+    computed from the whole batch again, with the same draws of dropout, and
+    its running statistics count the batch once.
+
+    Arguments
+    ---------
+    embedder : WaveEmbedder
+        Changed in place; copies made of it before are not. Its model's names
+        of weights stay as they are.
+
+    Raises
+    ------
+    InputError
+        Its model has no blocks, or is an encoder, which has a key of its own.
+
+    Example
+    -------
+    >>> small = {"width": 16, "width_last": 48, "embedding_size": 8}
+    >>> embedder = build_embedder("embedders/ecapa.yaml", small)
+    >>> recompute_blocks_(embedder)
+    >>> embedder(torch.randn(2, 16000)).shape
+    torch.Size([2, 8])
+    """
+    blocks = _blocks(embedder.model)
+    if isinstance(embedder.model, SpeakerEncoder):
+        raise InputError(
+            "recompute_blocks is True; layers of an encoder are computed again "
+            "by a key of its own; leave it out, and give "
+            "--embedder='{checkpoint_layers: True}'"
+        )
+    if not blocks:
+        raise InputError(
+            "recompute_blocks is True; the embedding_model must have blocks of "
+            f"several layers, and {type(embedder.model).__name__} has none; "
+            "give --recompute_blocks=False"
+        )
+    for block in blocks:
+        # On the object: names, class and copies of its class stay as they are.
+        forward = functools.partial(_recomputed, block, block.forward)
+        block.forward = forward  # type: ignore[method-assign]
+
+
+def _blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the parts of a model that have several layers with weights."""
+    found: list[torch.nn.Module] = []
+    for part in model.children():
+        if isinstance(part, (torch.nn.ModuleList, torch.nn.Sequential)):
+            found += _blocks(part)
+        else:
+            layers = [m for m in part.modules() if m._parameters]
+            found += [part] * (len(layers) > 1)
+    return found
+
+
+def _recomputed(
+    block: torch.nn.Module, forward: Any, *args: Any, **options: Any
+) -> Any:
+    """Call a block so that backward calls it again for its activations."""
+    if not torch.is_grad_enabled():
+        return forward(*args, **options)
+    return checkpoint(
+        forward,
+        *args,
+        use_reentrant=False,
+        context_fn=lambda: (contextlib.nullcontext(), _scratch_buffers(block)),
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def _scratch_buffers(module: torch.nn.Module) -> Iterator[None]:
+    """Give a module copies of its buffers, such as running statistics."""
+    parts = list(module.modules())
+    own = [dict(part._buffers) for part in parts]
+    for part, buffers in zip(parts, own, strict=True):
+        part._buffers.update(
+            {k: None if v is None else v.clone() for k, v in buffers.items()}
+        )
+    try:
+        yield
+    finally:
+        for part, buffers in zip(parts, own, strict=True):
+            part._buffers.update(buffers)
 
 
 class Views(NamedTuple):

@@ -307,6 +307,9 @@ class TrainingSettings(ModelSettings):
         "skip_nonfinite_grads": "gradients are never skipped in silence",
         "remove_vector_weight_decay": "vectors never have weight decay",
         "data_parallel_backend": "several GPUs train by torchrun",
+        "compile_module_keys": "--compile compiles the networks as a whole",
+        "jit": "networks are compiled by --compile alone",
+        "jit_module_keys": "networks are compiled by --compile alone",
     }
 
     n_epochs: int = setting(
@@ -559,6 +562,14 @@ class TrainDino(ViewSettings):
         4, "number of local crops per utterance", low=0, group=DATA
     )
 
+    recompute_blocks: bool = setting(
+        False,
+        "true keeps the inputs of the student's blocks alone for the backward "
+        "pass, which computes each block again: less memory, more time, the "
+        "same result",
+        decides=False,
+        group=MODEL,
+    )
     head: Wired = setting(
         Wired("!name:speechbrain_ext.models.DINOHead"),
         "projection head, called with the embedding size",

@@ -71,10 +71,11 @@ class ViewBrain(TrainingBrain):
 
     def embed_training_set(self) -> np.ndarray:
         """Embed the training utterances without augmentation: [N, D]."""
-        return embed_manifest(
-            self.embedder,
-            self.data.manifest,
-            None if self.noprogressbar else "SSPS",
-            self.settings.num_workers,
-            grain=SAMPLE_RATE,
-        )
+        with self.evaluation_ctx:
+            return embed_manifest(
+                self.embedder,
+                self.data.manifest,
+                None if self.noprogressbar else "SSPS",
+                self.settings.num_workers,
+                grain=SAMPLE_RATE,
+            )

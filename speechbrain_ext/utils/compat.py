@@ -6,6 +6,7 @@ we rely on for each: a new version that removes or changes one fails there.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ gelu_: Any = torch.ops.aten.gelu_
 # SpeechBrain: methods of ``speechbrain.Brain`` that our Brains override, and
 # the parameters that SpeechBrain calls them with.
 BRAIN_METHODS = {
+    "_compile": "",
     "_save_intra_epoch_ckpt": "",
     "_should_save_intra_epoch_ckpt": "last_ckpt_time steps_since_ckpt",
     "_wrap_distributed": "",
@@ -69,6 +71,31 @@ ATTENTION_PARTS = (
     "num_heads dropout num_buckets max_distance k_proj v_proj q_proj out_proj "
     "gru_rel_pos_const gru_rel_pos_linear rel_attn_embed"
 ).split()
+
+
+def run_eagerly(module: torch.nn.Module) -> AbstractContextManager[Any]:
+    """Return a context in which a module runs as if it was not compiled.
+
+    Shapes that are seen once would be compiled each.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        On which `torch.nn.Module.compile` may have been called.
+
+    Returns
+    -------
+    context manager
+
+    Example
+    -------
+    >>> with run_eagerly(torch.nn.Linear(2, 2)):
+    ...     pass
+    """
+    # Without it nothing of the compiler is imported, which takes seconds.
+    if module._compiled_call_impl is None:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def without_noise(pooling: Any) -> None:

@@ -8,11 +8,11 @@ promised in float32 one of the two contexts here is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torch.distributed
+from speechbrain.utils.autocast import AMPConfig
 
 
 @contextmanager
@@ -76,3 +76,47 @@ def single_precision(x: torch.Tensor) -> Iterator[None]:
     """
     with torch.autocast(x.device.type, enabled=False), full_precision():
         yield
+
+
+def mixed_precision(
+    name: str, device: str | torch.device
+) -> AbstractContextManager[Any]:
+    """Return a context in which products and convolutions are of a precision.
+
+    Weights stay as they are, and so do sums and norms, as torch's autocast has
+    it. Blocks of the two other contexts stay in float32.
+
+    Arguments
+    ---------
+    name : str
+        ``"fp32"``, with which nothing changes, ``"bf16"`` or ``"fp16"``, as in
+        SpeechBrain's ``--precision``.
+    device : str or torch.device
+        What is computed on.
+
+    Returns
+    -------
+    context manager
+
+    Example
+    -------
+    >>> x = torch.ones(2, 2)
+    >>> with mixed_precision("bf16", x.device):
+    ...     (x @ x).dtype
+    torch.bfloat16
+    """
+    dtype = AMPConfig.from_name(name).dtype
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=dtype)
+
+
+def at_least_single(x: torch.Tensor) -> torch.Tensor:
+    """Return numbers of half precision in float32, and others as they are.
+
+    Example
+    -------
+    >>> at_least_single(torch.ones(2, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return x.float() if x.dtype.itemsize < 4 else x

@@ -22,7 +22,6 @@ ELSEWHERE = {
     "experiment/plan_check.py": "recipes/test_run_rounds_plans.py",
     "experiment/training_run.py": "recipes/test_train_speaker.py",
     "training/brain.py": "recipes/test_train_speaker.py",
-    "training/networks.py": "recipes/test_train_speaker.py",
     "training/view_brain.py": "recipes/test_train_dino.py",
     "verification/system.py": "recipes/test_score_trials.py",
     # What a program makes of them is tested.

@@ -171,3 +171,25 @@ def test_a_killed_run_goes_on_with_the_layers_and_chunks_that_it_has(
 def test_what_cannot_be_is_refused(corpus, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         embed_pretrained.main(arguments(corpus, tmp_path / "out", **options))
+
+
+def test_in_bf16_the_statistics_are_nearly_those_of_float32(
+    corpus, made, tmp_path, monkeypatch
+):
+    seen = []
+
+    def noting(pooling, n_frames, x, power):
+        seen.append((n_frames.copy(), torch.tensor(x)))
+        return fit_layer_means_(pooling, n_frames, x, power)
+
+    monkeypatch.setattr(embed_pretrained, "fit_layer_means_", noting)
+    for precision in ("fp32", "bf16"):
+        options = {"precision": precision, "layers": record(made)["layers"]}
+        embed_pretrained.main(
+            arguments(corpus, tmp_path / precision, **options)
+        )
+        assert record(tmp_path / precision)["precision"] == precision
+    (n_frames, single), (n_frames_half, half) = seen
+    assert n_frames_half.tolist() == n_frames.tolist()
+    assert not torch.equal(single, half)
+    assert torch.cosine_similarity(single, half).min() > 0.999

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from any_device import DEVICES
 from odd_audio import with_nan
 from tiny_wavlm import TINY
 from tiny_whisper import SHORT as WHISPER
@@ -221,15 +222,15 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n_done", [0, 1, 3])
 def test_finished_chunks_are_not_computed_again(
-    corpus, extracted, tmp_path, monkeypatch, n_done
+    corpus, extracted, tmp_path, monkeypatch, n_done, device
 ):
     embed_batches = extraction.embed_batches
     # Four chunks of three batches of one utterance.
-    argv = arguments(
-        corpus, tmp_path / "out", chunk_size=3, max_batch_seconds=0.1
-    )
+    options = {"chunk_size": 3, "max_batch_seconds": 0.1, "device": device}
+    argv = arguments(corpus, tmp_path / "out", **options)
     n_calls = 0
 
     def dying(*args):
@@ -466,3 +467,49 @@ def test_some_utterances_of_each_speaker_are_drawn_by_the_seed(
     whole, of_all = read_embeddings(extracted)
     expected = whole[of_all.row[of_all.rows_of(index.ids)]]
     np.testing.assert_allclose(vectors[index.row], expected, atol=1e-5)
+
+
+def test_bf16_changes_embeddings_little_and_the_record_says_so(
+    corpus, extracted, tmp_path
+):
+    argv = arguments(corpus, tmp_path / "out", chunk_size=5, precision="bf16")
+    extract_embeddings.main(argv)
+    found, _ = read_embeddings(tmp_path / "out")
+    expected, _ = read_embeddings(extracted)
+    assert found.dtype == np.float32
+    assert (found != expected).any()
+    cosines = torch.cosine_similarity(*map(torch.tensor, (found, expected)))
+    assert cosines.min() > 0.99
+    facts = [
+        json.loads((folder / "stage.json").read_text())
+        for folder in (tmp_path / "out", extracted)
+    ]
+    assert [each["precision"] for each in facts] == ["bf16", "fp32"]
+
+
+def test_a_plan_that_trains_in_bf16_may_embed_in_float32(
+    corpus, extracted, tmp_path
+):
+    options = {"precision": "bf16", "eval_precision": "fp32"}
+    argv = arguments(corpus, tmp_path / "out", chunk_size=5, **options)
+    extract_embeddings.main(argv)
+    found, _ = read_embeddings(tmp_path / "out")
+    expected, _ = read_embeddings(extracted)
+    assert np.array_equal(found, expected)
+
+
+def test_chunks_of_another_precision_are_not_kept(
+    corpus, extracted, tmp_path, monkeypatch
+):
+    def dying(*args):
+        raise Killed
+
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(extract_embeddings, "assemble", dying)
+        extract_embeddings.main(arguments(corpus, folder, chunk_size=5))
+    half = arguments(corpus, folder, chunk_size=5, precision="bf16")
+    assert "applied_precision was absent, now 'bf16'" in message_of(half)
+    # Nor are those of a finished folder.
+    half = arguments(corpus, extracted, chunk_size=5, eval_precision="bf16")
+    assert "applied_precision was absent, now 'bf16'" in message_of(half)

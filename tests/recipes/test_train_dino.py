@@ -11,6 +11,13 @@ import pytest
 import soundfile
 import torch
 import warm
+from any_device import (
+    DEVICES,
+    assert_same_states,
+    assert_same_tables,
+    repeatable,
+)
+from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.inference.speaker import SpeakerRecognition
 from tones import SMALL, Killed, killed_after, without_speakers, write_tones
 
@@ -75,12 +82,9 @@ def weights(folder):
     return torch.load(folder / "embedder" / "embedding_model.ckpt")
 
 
-def assert_same(first, second):
-    assert curve(first).equals(curve(second))
-    first, second = weights(first), weights(second)
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
+def assert_same(first, second, device="cpu"):
+    assert_same_tables(curve(first), curve(second), device)
+    assert_same_states(weights(first), weights(second), device)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +167,7 @@ def test_the_embedder_is_the_teachers_not_the_students(
     )
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("leaf", "n_batches", "interval"),
     [
@@ -175,10 +180,11 @@ def test_the_embedder_is_the_teachers_not_the_students(
     ],
 )
 def test_killed_and_resumed_is_the_same_as_uninterrupted(
-    corpus, tmp_path, monkeypatch, leaf, n_batches, interval
+    corpus, tmp_path, monkeypatch, leaf, n_batches, interval, device
 ):
     options = {
         "leaf": leaf,
+        "device": device,
         "augment_folder": corpus / "augment",
         "augment": "{reverb_prob: 0.5}",
         "momentum": 0.8,
@@ -191,16 +197,32 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
         "ckpt_interval_steps": interval,
     }
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_dino.main(arguments(corpus, whole, **options))
     argv = arguments(corpus, killed, **options)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_after(patch, train_dino.DinoBrain, n_batches)
+    with repeatable(device):
+        train_dino.main(arguments(corpus, whole, **options))
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            killed_after(patch, train_dino.DinoBrain, n_batches)
+            train_dino.main(argv)
+        assert not (killed / "stage.json").exists()
+        torch.rand(7, device=device)
         train_dino.main(argv)
-    assert not (killed / "stage.json").exists()
-    torch.rand(7)
-    train_dino.main(argv)
-    assert_same(whole, killed)
+    assert_same(whole, killed, device)
     assert len(curve(killed)) == 2
+
+
+def test_a_run_goes_on_with_blocks_computed_again(
+    corpus, tmp_path, monkeypatch
+):
+    """As after a GPU's memory ran out: the rest is that of the whole run."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_dino.DinoBrain, 5)
+        train_dino.main(arguments(corpus, killed))
+    train_dino.main(arguments(corpus, killed, recompute_blocks=True))
+    losses = curve(killed).loss.tolist()
+    assert losses == pytest.approx(curve(whole).loss.tolist(), rel=1e-5)
+    assert weights(killed).keys() == weights(whole).keys()
 
 
 def test_a_run_killed_between_its_last_batch_and_the_end_of_the_epoch(
@@ -815,6 +837,117 @@ def test_head_and_loss_are_single_precision_in_bf16_training(
     assert half != single
     # bf16 has two to three digits, and targets are sharp.
     assert half[0] == pytest.approx(single[0], rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_passes_without_gradients_are_in_eval_precision(
+    corpus, tmp_path, monkeypatch, precision
+):
+    seen = []
+    embed = Embedder.embed
+
+    def recorded(self, wavs):
+        found = embed(self, wavs)
+        if wavs.shape[1] != 16000:  # not where the embedding's size is measured
+            seen.append(found.dtype)
+        return found
+
+    monkeypatch.setattr(Embedder, "embed", recorded)
+    (corpus / "one.txt").write_text(
+        "1 s0-0.wav s0-1.wav\n0 s0-0.wav s1-0.wav\n"
+    )
+    options = {
+        "eval_precision": precision,
+        "eer_trials": corpus / "one.txt",
+        "eer_annotation": corpus / "train.csv",
+        "positives": "ssps",
+        "n_ssps_epochs": 1,
+        "ssps_clusters": 6,
+    }
+    train_dino.main(arguments(corpus, tmp_path / "out", **options))
+    wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    assert set(seen) == {wanted}
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that torch.compile makes; they run as they are."""
+    made, real = [], torch.compile
+
+    def noting(graph, inputs):
+        made.append(graph)
+        return graph.forward
+
+    def without_inductor(function, mode, **options):
+        assert mode == "default"
+        return real(function, backend=noting, **options)
+
+    monkeypatch.setattr(torch, "compile", without_inductor)
+    torch._dynamo.reset()
+    return made
+
+
+def test_compiled_networks_train_resume_and_are_saved_as_others(
+    corpus, tmp_path, monkeypatch, graphs
+):
+    (corpus / "two.txt").write_text(
+        "1 s0-0.wav s0-1.wav\n0 s0-0.wav s1-0.wav\n"
+    )
+    options = {
+        "eer_trials": corpus / "two.txt",
+        "eer_annotation": corpus / "train.csv",
+        "ckpt_interval_minutes": 0,
+        "ckpt_interval_steps": 2,
+    }
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_dino.main(arguments(corpus, whole, **options))
+    assert not graphs
+    argv = arguments(corpus, killed, **options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, train_dino.DinoBrain, 3)
+        train_dino.main([*argv, "--compile"])
+    # Student and teacher, for two lengths of crops and one; embeddings of
+    # whole utterances are not compiled for each length.
+    assert len(graphs) == 3
+    train_dino.main([*argv, "--compile"])
+    assert_same(whole, killed)
+    # Without it the folder is the same request.
+    train_dino.main(argv)
+
+
+def test_blocks_are_compiled_or_computed_again(corpus, tmp_path):
+    argv = arguments(corpus, tmp_path / "out", recompute_blocks=True)
+    assert message_of([*argv, "--compile"]).startswith(
+        "recompute_blocks is True and compile True; "
+    )
+
+
+@pytest.mark.parametrize(
+    "option", ["jit", "compile_module_keys=student", "jit_module_keys=student"]
+)
+def test_parts_are_not_compiled_apart(corpus, tmp_path, option):
+    argv = [*arguments(corpus, tmp_path / "out"), f"--{option}"]
+    assert "compile" in message_of(argv)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_is_copied_while_the_device_computes(
+    corpus, tmp_path, monkeypatch
+):
+    """On a GPU from pinned memory; a CPU has nothing to copy."""
+    seen = []
+    move = PaddedBatch.to
+
+    def noting(self, *args, **options):
+        seen.append((args, options))
+        return move(self, *args, **options)
+
+    monkeypatch.setattr(PaddedBatch, "to", noting)
+    _, brain = losses_of(corpus, tmp_path / "a", monkeypatch, n_epochs=1)
+    assert seen == [(("cpu",), {"non_blocking": True})] * 4
+    assert brain.loader_options()["pin_memory"] is False
+    brain.device = "cuda:0"
+    assert brain.loader_options()["pin_memory"] is True
 
 
 def test_statistics_of_every_epoch_are_in_tensorboard(trained):

@@ -230,3 +230,32 @@ def test_states_that_would_not_stay_are_refused(
     with pytest.raises(InputError, match=words):
         train_speaker.main(arguments(corpus, tmp_path / "out", **options))
     assert not (tmp_path / "out").exists()
+
+
+def test_all_states_are_read_by_the_same_processes(
+    corpus, tmp_path, monkeypatch
+):
+    read, n_made = state_cache.read_batches, []
+
+    def noting(manifest, batches, *others):
+        n_made.append(sum(map(len, batches)))
+        return read(manifest, batches, *others)
+
+    monkeypatch.setattr(state_cache, "read_batches", noting)
+    options = {"state_copies": 1, "num_workers": 1, "n_epochs": 1}
+    train_speaker.main(arguments(corpus, tmp_path / "out", **options))
+    assert n_made == [24]  # four chunks
+
+
+def test_states_are_computed_in_eval_precision(corpus, tmp_path, monkeypatch):
+    forward, seen = SpeechEncoder.forward, []
+
+    def noting(self, wavs):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return forward(self, wavs)
+
+    monkeypatch.setattr(SpeechEncoder, "forward", noting)
+    options = {"state_copies": 1, "eval_precision": "bf16", "n_epochs": 1}
+    train_speaker.main(arguments(corpus, tmp_path / "out", **options))
+    # The first is the measurement of the embedding's size.
+    assert not seen[0] and all(seen[1:]) and len(seen) > 4

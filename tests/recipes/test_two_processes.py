@@ -72,16 +72,17 @@ TRAININGS = {
 }
 
 # Augmentation, positives and the EER, in three epochs.
-MORE = {
+SSPS = {
     "positives": "ssps",
     "n_epochs": 3,
     "n_ssps_epochs": 2,
     "ssps_clusters": 4,
     "eer_interval": 1,
 }
+MORE = {**SSPS, "recompute_blocks": True}
 
 # SimCLR, whose negatives are of all processes, with the same.
-SIMCLR = {**MORE, "method": "simclr", "loss": "{margin: 0.1}"}
+SIMCLR = {**SSPS, "method": "simclr", "loss": "{margin: 0.1}"}
 
 # Gate, correction, weights, a capped sampler and distinct speakers: six batches
 # an epoch.

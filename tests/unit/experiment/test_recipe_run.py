@@ -226,6 +226,17 @@ def test_a_run_whose_output_is_damaged_is_done_again(recipe, damage):
     assert recipe.words() == "one two three"
 
 
+def test_freed_memory_is_kept_once_work_begins_on_a_cpu(recipe, monkeypatch):
+    """Steps of a run had it from their environment, others not at all."""
+    called = []
+    keeper = "speechbrain_ext.experiment.recipe_run.keep_freed_memory"
+    monkeypatch.setattr(keeper, lambda: called.append(1))
+    recipe.run("--device=cpu")
+    assert called == [1]
+    recipe.run("--device=cpu")  # it is done: nothing to work on
+    assert called == [1]
+
+
 def test_the_seed_is_set_when_work_begins(recipe):
     recipe.opened().is_done({"text": recipe.text})
     first = torch.rand(3)
@@ -271,6 +282,33 @@ def test_a_run_option_that_decides_the_result_is_part_of_the_request(
 def test_a_run_option_that_decides_nothing_is_not(recipe):
     recipe.run("--noprogressbar")
     assert recipe.opened().is_done({"text": recipe.text})
+
+
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [
+        ([], "fp32"),
+        (["--precision=bf16"], "bf16"),
+        (["--eval_precision=bf16"], "bf16"),
+        (["--precision=bf16", "--eval_precision=fp32"], "fp32"),
+    ],
+)
+def test_a_model_is_applied_in_eval_precision_or_in_that_of_training(
+    recipe, options, precision
+):
+    run = recipe.opened(*options, "--device=cpu")
+    assert run.applied_precision == precision and run.device == "cpu"
+    with run.applying():
+        x = torch.ones(2, 2)
+        wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        assert (x @ x).dtype == wanted
+    asked = {} if precision == "fp32" else {"applied_precision": precision}
+    assert run.applied_request() == asked
+
+
+def test_a_device_of_the_yaml_is_that_a_model_is_applied_on(recipe):
+    recipe.leaf.write_text(recipe.leaf.read_text() + "device: cpu\n")
+    assert recipe.opened().device == "cpu"
 
 
 def test_test_only_is_refused(recipe):

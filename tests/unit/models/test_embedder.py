@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from speechbrain.inference.speaker import SpeakerRecognition
 from tiny_wavlm import TINY
 from tiny_whisper import MHFA as WHISPER
+from tones import SMALL as TONES
 from transformers import WavLMConfig, WavLMModel
 
 from speechbrain_ext.experiment.leaf import read_leaf
@@ -357,3 +358,24 @@ def test_bands_are_normalised_as_by_instance_norm(name, n_mels):
         embedder.norm(bands, torch.ones(2)), expected, rtol=1e-3, atol=1e-3
     )
     assert embedder.embedding_size == 512
+
+
+def test_embeddings_of_a_compiled_model_are_not_compiled_for_each_length():
+    torch._dynamo.reset()
+    embedder = build_embedder("embedders/ecapa.yaml", TONES).eval()
+    graphs = []
+
+    def noting(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    wavs = torch.randn(2, 9000)
+    wanted = embedder.embed(wavs)
+    names = list(embedder.state_dict())
+    embedder.model.compile(backend=noting, dynamic=False)
+    assert torch.equal(embedder.embed(wavs), wanted)
+    embedder.embed(wavs[:, :8000])
+    assert not graphs
+    embedder(wavs)
+    assert len(graphs) == 1
+    assert list(embedder.state_dict()) == names

@@ -16,8 +16,10 @@ from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.manifest import Manifest, select
 from speechbrain_ext.models.extraction import (
     Crops,
+    embed_in_chunks,
     embed_manifest,
     joined_chunks,
+    read_batches,
 )
 from speechbrain_ext.utils.errors import InputError
 
@@ -45,6 +47,42 @@ def test_rows_are_in_the_order_of_the_manifest(
     for row, path in enumerate(manifest.paths()):
         wanted = embedder.embed(read_crop(path)[None])[0].numpy()
         np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def loaders(monkeypatch):
+    """The DataLoaders that are made."""
+    made = []
+    begin = torch.utils.data.DataLoader.__init__
+
+    def noting(self, *args, **options):
+        begin(self, *args, **options)
+        made.append(self)
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__init__", noting)
+    return made
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False)])
+def test_batches_for_a_gpu_are_pinned(manifest, loaders, device, pinned):
+    read_batches(manifest, [[0]], 0, torch.device(device))
+    assert [loader.pin_memory for loader in loaders] == [pinned]
+
+
+def test_all_chunks_are_read_by_the_same_processes(
+    embedder, manifest, loaders, tmp_path
+):
+    embed_in_chunks(embedder, manifest, tmp_path, 0.3, 1, num_workers=1)
+    paths = sorted(tmp_path.glob("*.npz"))
+    assert len(paths) > 2 and len(loaders) == 1
+    whole = embed_manifest(embedder, manifest, None)
+    for path in paths:
+        with np.load(path) as chunk:
+            wanted = whole[chunk["rows"]]
+            np.testing.assert_allclose(chunk["embeddings"], wanted, rtol=1e-4)
+    # Nothing is missing: no process is started.
+    embed_in_chunks(embedder, manifest, tmp_path, 0.3, 1, num_workers=1)
+    assert len(loaders) == 2
 
 
 def test_utterances_may_be_cut_to_share_batches(

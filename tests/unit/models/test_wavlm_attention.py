@@ -4,13 +4,17 @@ import copy
 
 import pytest
 import torch
+from any_device import DEVICES
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import WavLMConfig, WavLMModel
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
+from speechbrain_ext.models import wavlm_attention
 from speechbrain_ext.models.wavlm_attention import (
     GatedAttention,
     bucket,
     fuse_attention,
+    gated_bias,
 )
 
 CONFIG = {
@@ -138,3 +142,65 @@ def test_mixed_precision_changes_little(theirs, monkeypatch):
     # Frames by frames: in full precision it would fill the memory.
     assert kinds == [torch.bfloat16]
     assert (coarse - fine).abs().mean() < 0.02 * fine.abs().mean()
+
+
+@pytest.mark.parametrize(("n_frames", "width"), [(9, 16), (16, 16), (17, 24)])
+def test_rows_of_a_bias_begin_at_aligned_places(n_frames, width):
+    torch.manual_seed(0)
+    gate = torch.randn(2, 3, n_frames, 1, requires_grad=True)
+    bias = torch.randn(3, n_frames, n_frames, requires_grad=True)
+    direction = torch.randn(2, 3, n_frames, n_frames)
+    results = []
+    for alignment in (1, 8):
+        found = gated_bias(gate, bias, alignment)
+        gradients = torch.autograd.grad((found * direction).sum(), [gate, bias])
+        results.append((found, *gradients))
+    assert results[0][0].stride(-2) == n_frames
+    assert results[1][0].stride() == (
+        3 * n_frames * width,
+        n_frames * width,
+        width,
+        1,
+    )
+    for plain, aligned in zip(*results, strict=True):
+        torch.testing.assert_close(aligned, plain)
+
+
+def test_attention_with_an_aligned_bias_is_the_same(theirs, monkeypatch):
+    ours = GatedAttention(theirs.double())
+    x = torch.randn(2, 13, 32, dtype=torch.double, requires_grad=True)
+    results = []
+    for alignment in ({}, {"cpu": 8}):
+        monkeypatch.setattr(wavlm_attention, "_ALIGNMENT", alignment)
+        value = ours(x)[0]
+        gradients = torch.autograd.grad(
+            value.square().sum(), [x, *ours.parameters()]
+        )
+        results.append((value, *gradients))
+    for plain, aligned in zip(*results, strict=True):
+        torch.testing.assert_close(aligned, plain)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_trained_bias_has_its_gradient(theirs, device):
+    """In the kernel that is taken: others return none, or refuse."""
+    ours = GatedAttention(theirs)
+    x = torch.randn(2, 13, 32)
+    wanted = torch.autograd.grad(
+        ours(x)[0].square().sum(), list(ours.parameters())
+    )
+    with sdpa_kernel([SDPBackend.MATH]):
+        plain = torch.autograd.grad(
+            ours(x)[0].square().sum(), list(ours.parameters())
+        )
+    ours.to(device)
+    found = torch.autograd.grad(
+        ours(x.to(device))[0].square().sum(), list(ours.parameters())
+    )
+    names = [name for name, _ in ours.named_parameters()]
+    for name, *each in zip(names, wanted, plain, found, strict=True):
+        assert each[0].abs().max() > 0, name
+        for other in each[1:]:
+            torch.testing.assert_close(
+                other.cpu(), each[0], rtol=1e-2, atol=1e-3, msg=name
+            )

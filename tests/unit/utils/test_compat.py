@@ -174,3 +174,25 @@ def test_statistics_pooling_without_noise_gives_mean_and_deviation():
     compat.without_noise(pooling)
     expected = torch.cat([x.mean(1), x.std(1) + 1e-5], dim=1)
     assert torch.equal(pooling(x)[:, 0], expected)
+
+
+def test_a_compiled_module_runs_as_it_is_written():
+    class Double(torch.nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    torch._dynamo.reset()
+    module, calls = Double(), []
+    with compat.run_eagerly(module):
+        assert module(torch.ones(1, 2)).shape == (1, 2)
+
+    def noting(graph, inputs):
+        calls.append(graph)
+        return graph.forward
+
+    module.compile(backend=noting)
+    with compat.run_eagerly(module):
+        module(torch.ones(1, 2))
+    assert not calls
+    module(torch.ones(1, 2))
+    assert len(calls) == 1

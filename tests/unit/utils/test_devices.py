@@ -12,6 +12,8 @@ import torch
 from speechbrain_ext.utils.devices import (
     HostCopy,
     checked_device,
+    keep_freed_memory,
+    loader_options,
     moved_together,
 )
 from speechbrain_ext.utils.errors import InputError
@@ -46,6 +48,14 @@ def test_a_gpu_beyond_the_last_is_refused(monkeypatch):
 def test_the_cpu_is_always_there():
     assert checked_device("cpu").type == "cpu"
     assert isinstance(checked_device(), torch.device)
+
+
+@pytest.mark.parametrize(
+    ("device", "pinned"),
+    [("cuda", True), (torch.device("cuda:1"), True), ("cpu", False)],
+)
+def test_batches_for_a_gpu_are_pinned(device, pinned):
+    assert loader_options(device) == {"pin_memory": pinned}
 
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -102,7 +112,7 @@ print(plain, faults())
 )
 def test_memory_that_is_freed_is_not_got_back_page_by_page():
     """A million page faults took a quarter of the time of eight steps."""
-    # Steps of a run have the same from their environment.
+    # What the environment says would win.
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     done = subprocess.run(
         [sys.executable, "-c", FREED_AND_ALLOCATED],
@@ -113,3 +123,8 @@ def test_memory_that_is_freed_is_not_got_back_page_by_page():
     )
     plain, kept = map(int, done.stdout.split())
     assert kept < plain / 4, (plain, kept)
+
+
+def test_what_the_environment_says_of_memory_wins(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "100000")
+    assert not keep_freed_memory()

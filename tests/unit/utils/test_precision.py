@@ -11,7 +11,12 @@ from speechbrain_ext.losses.contrastive import NTXentLoss
 from speechbrain_ext.losses.rdino import rdino_regularizer
 from speechbrain_ext.models.embedder import WaveEmbedder
 from speechbrain_ext.models.heads import DINOHead
-from speechbrain_ext.utils.precision import full_precision, single_precision
+from speechbrain_ext.utils.precision import (
+    at_least_single,
+    full_precision,
+    mixed_precision,
+    single_precision,
+)
 from speechbrain_ext.verification.score_norm import cohort_statistics
 
 
@@ -142,3 +147,28 @@ def test_promised_products_are_in_float32(promise, allowed):
     assert products.seen
     assert set(products.seen) == {OFF}
     assert flags() == before
+
+
+def test_fp32_changes_nothing_and_a_product_in_bf16_is_a_sum_in_float32():
+    x = torch.full((1, 4096), 1 + 2**-7)
+    with mixed_precision("fp32", "cpu"):
+        assert (x @ x.T).dtype == torch.float32
+    with mixed_precision("bf16", torch.device("cpu")):
+        assert (x @ x.T).item() == pytest.approx(4096 * (1 + 2**-7) ** 2, 2e-3)
+        with single_precision(x):
+            assert (x @ x.T).dtype == torch.float32
+    with pytest.raises(ValueError, match="bf8"):
+        mixed_precision("bf8", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_half_precision_alone_becomes_float32(given, wanted):
+    assert at_least_single(torch.ones(2, dtype=given)).dtype == wanted
