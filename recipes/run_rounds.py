@@ -165,7 +165,7 @@ def follow(settings: RunRounds, options: list[str], watch: Watch) -> Plan:
             print(f"\n== {watch.line(step, plan)}", flush=True)
             start(step, plan, options)
             show(step)
-        if step.kind is Kind.PREPARE and plan.corpus.train.is_file():
+        if step.kind is Kind.PREPARE and plan.corpus.train.exists():
             check_prepared(longest_plan(settings))
         n_done += 1
     if settings.n_rounds == AUTO:

@@ -24,7 +24,6 @@ import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.run_opts import RunOptions
-from tqdm import tqdm
 
 from speechbrain_ext.commands.command_line import run
 from speechbrain_ext.dataio.manifest import Manifest
@@ -53,6 +52,7 @@ from speechbrain_ext.training.speaker import (
     speaker_names,
 )
 from speechbrain_ext.utils.keyed_random import crop_keys
+from speechbrain_ext.utils.terminal import progress_bar
 
 CLASSIFIER = "classifier.ckpt"
 
@@ -180,10 +180,7 @@ class SpeakerBrain(TrainingBrain):
         )
         self.modules.eval()
         n_wrong = n_seen = 0
-        hidden = (
-            self.noprogressbar or not sb.utils.distributed.if_main_process()
-        )
-        for number, batch in enumerate(tqdm(loader, disable=hidden), 1):
+        for number, batch in enumerate(progress_bar(loader), 1):
             with self.evaluation_ctx:
                 embeddings = self.compute_forward(batch, sb.Stage.VALID)
                 guesses = self.parts.classifier.logits(embeddings).argmax(1)

@@ -40,6 +40,7 @@ from speechbrain_ext.utils.shipped import (
     RECIPES,
     shipped_leaves,
 )
+from speechbrain_ext.utils.terminal import bar_environment
 from speechbrain_ext.utils.yaml_trees import find_yaml
 
 # Modules of the programs that take no YAML.
@@ -221,6 +222,7 @@ def say(text: str) -> None:
 
 def program() -> None:
     """Run ``sbext``; a failure is one line and a status."""
+    os.environ.update({**bar_environment(), **os.environ})
     run(main)
 
 

@@ -25,7 +25,6 @@ from speechbrain_ext.augment.channel_filter import (
 )
 from speechbrain_ext.augment.sound_bank import (
     SoundBank,
-    read_folder,
     trim_response,
 )
 from speechbrain_ext.utils.devices import moved_together
@@ -152,11 +151,11 @@ class Augment(torch.nn.Module):
         self.snr = np.array([none, none, music_snr, babble_snr, noise_snr])
         self.n_sounds = np.array([none, none, (1, 1), n_talkers, (1, 1)])
         folder = Path(folder)
-        self.music = SoundBank(read_folder(folder / "music", max_hours))
-        self.speech = SoundBank(read_folder(folder / "speech", max_hours))
-        self.noise = SoundBank(read_folder(folder / "noise", max_hours))
-        self.rirs = SoundBank(
-            read_folder(rir_folder or folder / "rir", max_hours, trim_response)
+        self.music = SoundBank.of_folder(folder / "music", max_hours)
+        self.speech = SoundBank.of_folder(folder / "speech", max_hours)
+        self.noise = SoundBank.of_folder(folder / "noise", max_hours)
+        self.rirs = SoundBank.of_folder(
+            rir_folder or folder / "rir", max_hours, trim_response
         )
 
     @property

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from speechbrain_ext.augment.sound_folders import (
     WAY_OUT,
@@ -22,7 +21,9 @@ from speechbrain_ext.augment.sound_folders import (
 from speechbrain_ext.dataio.audio import read_crop
 from speechbrain_ext.dataio.audio_stream import QUIETEST
 from speechbrain_ext.dataio.manifest import SAMPLE_RATE
+from speechbrain_ext.utils.distributed import once_a_machine
 from speechbrain_ext.utils.files import PathLike
+from speechbrain_ext.utils.terminal import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -51,24 +52,54 @@ class SoundBank(torch.nn.Module):
     starts: torch.Tensor
 
     def __init__(self, wavs: Iterable[torch.Tensor]):
+        self._keep(*_tables(wavs))
+
+    @classmethod
+    def of_folder(
+        cls,
+        folder: PathLike,
+        max_hours: float,
+        trim: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> SoundBank:
+        """Read the recordings of a folder, once on each machine.
+
+        Arguments
+        ---------
+        folder, max_hours, trim
+            As of `read_folder`.
+
+        Returns
+        -------
+        SoundBank
+            On a CPU all processes of a machine map the same samples.
+
+        Raises
+        ------
+        InputError
+            As of `read_folder`.
+        """
+
+        def read() -> list[np.ndarray]:
+            found = _tables(read_folder(folder, max_hours, trim))
+            return [table.numpy() for table in found]
+
+        bank = cls.__new__(cls)
+        bank._keep(*map(torch.from_numpy, once_a_machine(read)))
+        return bank
+
+    def _keep(
+        self, samples: torch.Tensor, gains: torch.Tensor, lengths: torch.Tensor
+    ) -> None:
         super().__init__()
-        pieces, gains = [], []
-        for wav in wavs:
-            # Recordings are brought to unit RMS: SNRs are set per crop, and
-            # talkers of a babble speak equally loud.
-            peak, level = wav.abs().max(), wav.square().mean().sqrt()
-            pieces.append((wav * (_LEVEL / peak)).round().to(torch.int16))
-            gains.append(float(peak / level) / _LEVEL)
-        # Not persistent: sounds do not belong to a model's weights.
-        self.register_buffer("samples", torch.cat(pieces), persistent=False)
-        lengths = torch.tensor([len(piece) for piece in pieces])
         self.longest = int(lengths.max())
         tables = {
-            "gains": torch.tensor(gains, dtype=torch.float32),
+            "samples": samples,
+            "gains": gains,
             "lengths": lengths,
             "starts": lengths.cumsum(0) - lengths,
         }
         for name, table in tables.items():
+            # Not persistent: sounds do not belong to a model's weights.
             self.register_buffer(name, table, persistent=False)
 
     def __len__(self) -> int:
@@ -127,6 +158,21 @@ class SoundBank(torch.nn.Module):
         return torch.arange(n_frames, device=self.samples.device)
 
 
+def _tables(
+    wavs: Iterable[torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the samples of all recordings, and gain and length of each."""
+    pieces, gains = [], []
+    for wav in wavs:
+        # Recordings are brought to unit RMS: SNRs are set per crop, and
+        # talkers of a babble speak equally loud.
+        peak, level = wav.abs().max(), wav.square().mean().sqrt()
+        pieces.append((wav * (_LEVEL / peak)).round().to(torch.int16))
+        gains.append(float(peak / level) / _LEVEL)
+    lengths = torch.tensor([len(piece) for piece in pieces])
+    return torch.cat(pieces), torch.tensor(gains), lengths
+
+
 def read_folder(
     folder: PathLike,
     max_hours: float,
@@ -159,7 +205,8 @@ def read_folder(
     order = np.random.default_rng(0).permutation(len(paths))
     room = max_hours * 3600 * SAMPLE_RATE
     n_used, silent = 0, []
-    for index in tqdm(order, desc=f"augment: {folder.name}", leave=False):
+    title = f"augment: {folder.name}"
+    for index in progress_bar(order, desc=title, leave=False):
         if room <= 0:
             logger.warning(
                 f"{folder}: only {n_used} of {len(paths)} recordings are "

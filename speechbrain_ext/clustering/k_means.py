@@ -27,6 +27,7 @@ from speechbrain_ext.clustering.cluster_rows import ClusterRows
 from speechbrain_ext.clustering.ward import check_count
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.terminal import progress_bar
 from speechbrain_ext.utils.vectors import check_squares, check_vectors
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,8 @@ def kmeans(
     generator = np.random.default_rng(seed)
     assign = ASSIGNMENTS[assignment]
     total = n_restarts * n_iterations * len(rows)
-    with tqdm(total=total, desc="k-means", delay=1, unit_scale=True) as bar:
+    bar = progress_bar(total=total, desc="k-means", delay=1, unit_scale=True)
+    with bar:
         runs = (
             _lloyd(rows, n_clusters, generator, n_iterations, assign, bar)
             for _ in range(n_restarts)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from speechbrain_ext.clustering.ward import cut_tree, ward_tree
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.terminal import progress_bar
 from speechbrain_ext.utils.vectors import row_blocks
 
 RATIO = 1.05  # ratio of one candidate to the one before
@@ -217,7 +217,7 @@ def silhouette_curve(
     points = torch.tensor(sample, device=device)
     leaf = torch.as_tensor(leaf_of, device=device)
     values = []
-    for number in tqdm(numbers, desc="silhouette", delay=1):
+    for number in progress_bar(numbers, desc="silhouette", delay=1):
         labels = torch.as_tensor(cut_tree(tree, int(number)), device=device)
         total = sums.new_zeros(int(number), sums.shape[1])
         total.index_add_(0, labels, sums)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from speechbrain_ext.clustering.ward_search import Forest
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
+from speechbrain_ext.utils.terminal import progress_bar
 from speechbrain_ext.utils.vectors import check_vectors
 
 
@@ -77,7 +77,7 @@ def ward_tree(
             "positive number for each is needed; leave out empty clusters"
         )
     device = checked_device(device)
-    bar = tqdm(total=len(x) - 1, desc="Ward", delay=1)
+    bar = progress_bar(total=len(x) - 1, desc="Ward", delay=1)
     with bar, full_precision():
         forest = Forest(x, weights, device)
         while len(forest.node) > 1:

@@ -23,6 +23,11 @@ from speechbrain_ext.commands.failures import INTERNAL, failure_of
 from speechbrain_ext.utils.errors import InputError, StepError
 from speechbrain_ext.utils.signals import Stopped, signals_as_exceptions
 
+# Seconds in which torchrun ends what another process has brought down.
+_GRACE = 5.0
+# Errors of gloo and nccl that another process's end has caused.
+_PEER_IS_GONE = ("closed by peer", "reset by peer", "remote process exited")
+
 
 @dataclasses.dataclass
 class _Work:
@@ -92,6 +97,11 @@ def run(main: Callable[..., Any]) -> None:
         except SystemExit:
             raise
         except BaseException as error:
+            if signals.number is None and _others_may_tell(error):
+                with contextlib.suppress(Stopped):
+                    time.sleep(_GRACE)
+                if signals.number is not None:
+                    sys.exit(128 + signals.number)
             if signals.number is not None:
                 # What follows a signal is its consequence.
                 error = Stopped(signals.number).with_traceback(
@@ -111,6 +121,18 @@ def _quiet_logging() -> Iterator[None]:
         yield
     finally:
         logging.raiseExceptions = before
+
+
+def _others_may_tell(error: BaseException) -> bool:
+    """Return whether another process of the group says what is wrong.
+
+    All of them find a mistake in the input, which the first one tells, and
+    each notices that another is gone. If so, torchrun ends this one soon.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return False
+    is_lost = any(words in str(error) for words in _PEER_IS_GONE)
+    return is_lost or not _is_main_process()
 
 
 def _end(error: BaseException) -> int:

@@ -138,10 +138,13 @@ def entry(name: str, text: str, column: int = _COLUMN) -> str:
 def _key_groups(kind: type[Settings], leaf: Path | None) -> list[str]:
     """Return the keys of a recipe in lines, group by group."""
     stated = read_yaml(leaf) if leaf is not None else {}
+    # Each plan says where it goes, and which it is depends on the command.
+    in_plan = kind.recipe == DRIVER and leaf is None
+    lacking = "each plan has its own" if in_plan else "must be given"
     groups: dict[str, list[str]] = {}
     for fact in kind.keys().values():
         lines = groups.setdefault(fact.group or _GENERAL, [])
-        lines.append(_key_lines(fact, stated))
+        lines.append(_key_lines(fact, stated, lacking))
     source = f", values of {leaf.name}" if leaf is not None else ""
     titles = {_GENERAL: f"keys ([type and range]{source}):"}
     return [
@@ -150,13 +153,13 @@ def _key_groups(kind: type[Settings], leaf: Path | None) -> list[str]:
     ]
 
 
-def _key_lines(fact: Setting, stated: Mapping[str, Any]) -> str:
+def _key_lines(fact: Setting, stated: Mapping[str, Any], lacking: str) -> str:
     """Return a key with its value, meaning, type, range and default."""
     value = _value_of(fact, stated)
     default = None if fact.default is REQUIRED else _text(fact.default)
     rule = fact.rule.replace(" of the YAML (!name: or !new:)", "")
     if value is None:
-        rule += "; must be given"
+        rule += f"; {lacking}"
     elif default is not None and value != default:
         rule += f"; default {_cut(default)}"
     name = f"--{fact.name}={'...' if value is None else _cut(value)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import mmap
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from speechbrain_ext.dataio.columns import BLOCK, TextColumn
-from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike, atomic_path
 from speechbrain_ext.utils.vectors import (
@@ -45,8 +44,8 @@ class TrialList:
         Short name: results are filed under it.
     source : str
         Where it came from, for messages.
-    content : bytes or mmap.mmap
-        The file as it is; a large one is mapped.
+    content : bytes or memoryview
+        The file as it is.
     labels : numpy.ndarray
         1 for target, 0 for non-target [N].
     names : numpy.ndarray
@@ -60,7 +59,7 @@ class TrialList:
 
     name: str
     source: str
-    content: bytes | mmap.mmap
+    content: bytes | memoryview
     labels: np.ndarray
     names: np.ndarray
     sides: tuple[np.ndarray, np.ndarray]
@@ -127,19 +126,19 @@ def read_trial_file(name: str, path: PathLike) -> TrialList:
             f"trials {name}: {path} is not a file; give the path of a list "
             "of lines 'label enrol test'"
         )
-    content: bytes | mmap.mmap
-    if Path(path).stat().st_size < vectors.LARGE:
-        content = Path(path).read_bytes()
-    else:
-        with open(path, "rb") as stream:
-            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    return parse_trials(name, str(path), content)
+    # A copy, whatever becomes of the file: were it mapped itself and cut short
+    # meanwhile, the system would end the process, without a word.
+    with open(path, "rb") as stream:
+        n_bytes = os.fstat(stream.fileno()).st_size
+        content = large_array(n_bytes, np.uint8).data
+        n_read = stream.readinto(content)
+    return parse_trials(name, str(path), content[:n_read])
 
 
 class _Reader(io.RawIOBase):
     """File that reads a buffer, without a copy of it as `io.BytesIO` makes."""
 
-    def __init__(self, content: bytes | mmap.mmap):
+    def __init__(self, content: bytes | memoryview):
         self.view, self.place = memoryview(content), 0
 
     def readable(self) -> bool:
@@ -152,12 +151,12 @@ class _Reader(io.RawIOBase):
         return len(some)
 
 
-def _opened(content: bytes | mmap.mmap) -> io.BufferedReader:
+def _opened(content: bytes | memoryview) -> io.BufferedReader:
     return io.BufferedReader(_Reader(content))
 
 
 def parse_trials(
-    name: str, source: str, content: bytes | mmap.mmap
+    name: str, source: str, content: bytes | memoryview
 ) -> TrialList:
     """Parse a trial list and check every line.
 
@@ -167,7 +166,7 @@ def parse_trials(
         Its short name.
     source : str
         Its path or address, for messages.
-    content : bytes or mmap.mmap
+    content : bytes or memoryview
         The text, one trial a line, all VoxCeleb's or all Kaldi's; empty
         lines are passed over. Columns are
         separated by white space; where each line has two tabs, by these, so
@@ -233,7 +232,7 @@ def parse_trials(
 
 
 def _read_columns(
-    content: bytes | mmap.mmap,
+    content: bytes | memoryview,
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Read lines of up to four words.
 
@@ -242,13 +241,13 @@ def _read_columns(
     """
     names = ["first", "second", "third", "more"]
     known: dict[str, int] = {}
-    n_lines = sum(1 for _ in _opened(content))
+    n_lines, has_tabs = _survey(content)
     columns = [large_array(n_lines, np.int32) for _ in names]
     lines = large_array(n_lines, np.int64)
     count = 0
     with pd.read_csv(
         _opened(content),
-        sep="\t" if _has_tabs(content) else r"\s+",
+        sep="\t" if has_tabs else r"\s+",
         names=names,
         header=None,
         dtype=object,
@@ -260,6 +259,9 @@ def _read_columns(
         chunksize=BLOCK,
     ) as reader:
         for table in reader:
+            if not isinstance(table.index, pd.RangeIndex):
+                # pandas takes the first of five words for a name of the row.
+                raise ValueError("line 1 has more than 4 words")
             table = table.dropna(how="all")
             rows = slice(count, count + len(table))
             lines[rows] = table.index.to_numpy() + 1
@@ -296,11 +298,17 @@ def _used(
     return texts[used], (enrol, test)
 
 
-def _has_tabs(content: bytes | mmap.mmap) -> bool:
-    """Return whether every non-empty line has exactly two tabs."""
-    lines = (line for line in _opened(content) if line.strip())
-    counts = {line.count(b"\t") for line in lines}
-    return counts == {2}
+def _survey(content: Any) -> tuple[int, bool]:
+    """Count the lines; return also whether two tabs are in each that has any.
+
+    A line ends as pandas has it: by a line feed, a carriage return, or both.
+    """
+    n_lines, tabs = 0, set()
+    for line in io.TextIOWrapper(_opened(content), encoding="latin-1"):
+        n_lines += 1
+        if line.strip(" \t\r\n\v\f"):
+            tabs.add(line.count("\t"))
+    return n_lines, tabs == {2}
 
 
 def warn_of_reversed(trials: TrialList) -> int:

@@ -31,6 +31,7 @@ from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
 from speechbrain_ext.utils.shipped import RECIPES, import_folders
 from speechbrain_ext.utils.signals import end_with_parent
+from speechbrain_ext.utils.terminal import bar_environment
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +216,7 @@ def recipe_environment() -> dict[str, str]:
     paths = [*import_folders(), os.environ.get("PYTHONPATH", "")]
     return {
         **CPU_ENVIRONMENT,
+        **bar_environment(),
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }

@@ -52,7 +52,7 @@ from speechbrain_ext.utils.files import (
 from speechbrain_ext.utils.precision import mixed_precision
 from speechbrain_ext.utils.provenance import describe_input
 from speechbrain_ext.utils.settings import Settings
-from speechbrain_ext.utils.terminal import console_logging
+from speechbrain_ext.utils.terminal import console_logging, hide_progress_bars
 from speechbrain_ext.utils.yaml_trees import find_yaml, parse_options, plain
 
 logger = logging.getLogger(__name__)
@@ -227,6 +227,7 @@ class RecipeRun:
         self.settings: Any = self.leaf.settings
         if self.options.device is not None:
             checked_device(self.options.device)
+        hide_progress_bars(self.options.noprogressbar)
         self.folder = Path(self.settings.output_folder)
         self.request: dict[str, Any] = {}
         self.resumed = False

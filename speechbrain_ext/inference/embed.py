@@ -18,7 +18,6 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from speechbrain_ext.commands.arguments import parser_of
 from speechbrain_ext.commands.command_line import run
@@ -39,6 +38,7 @@ from speechbrain_ext.utils.files import (
     atomic_path,
     check_own_table,
 )
+from speechbrain_ext.utils.terminal import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def embed_files(
     )
     paths = manifest.paths()
     vectors: dict[int, np.ndarray] = {}
-    with tqdm(total=len(manifest), desc="embed", leave=False) as bar:
+    with progress_bar(total=len(manifest), desc="embed", leave=False) as bar:
         for number, (rows, wavs, reasons) in enumerate(loader):
             for reason in reasons:
                 logger.warning(f"left out: {reason}")

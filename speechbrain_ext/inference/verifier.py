@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import snapshot_download
-from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import OTHER_FILE, read_speech
 from speechbrain_ext.dataio.audio_files import length_of
@@ -50,7 +49,8 @@ from speechbrain_ext.models.speech_encoder import SpeakerEncoder
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import PathLike
-from speechbrain_ext.utils.shipped import shipped_model
+from speechbrain_ext.utils.shipped import shipped_model, shipped_models_like
+from speechbrain_ext.utils.terminal import progress_bar
 
 if TYPE_CHECKING:
     from speechbrain_ext.inference.grouping import Groups
@@ -429,7 +429,7 @@ class SpeakerVerifier:
         rate = _checked_rate(sample_rate)
         items: Iterable[Any] = audio_below(speech)
         total = len(items) if isinstance(items, Sized) else None
-        bar = tqdm(total=total, desc="embed", disable=not progress)
+        bar = progress_bar(total=total, desc="embed", shown=progress)
         names: list[str] = []
         bad: dict[str, str] = {}
         parts: list[torch.Tensor] = []
@@ -555,9 +555,11 @@ def _fetched(
 ) -> Path:
     """Download the two files of a model on the hub; return their folder."""
     if not _HUB_ID.fullmatch(source):
+        near = shipped_models_like(source)
+        way = f"did you mean {near[0]}?" if near else "correct the path"
         raise InputError(
-            f"{source} is neither a folder nor the id owner/name of a model "
-            "on the hub; correct the path"
+            f"{source} is neither a folder, a model that comes with the "
+            f"package, nor the id owner/name of a model on the hub; {way}"
         )
     try:
         return Path(

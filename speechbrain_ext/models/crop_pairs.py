@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import read_crops
 from speechbrain_ext.dataio.manifest import Manifest
 from speechbrain_ext.models.embedder import WaveEmbedder, require_finite
 from speechbrain_ext.utils.devices import loader_options
 from speechbrain_ext.utils.keyed_random import crop_keys, hash_key
+from speechbrain_ext.utils.terminal import progress_bar
 
 Augmentation = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
 
@@ -125,7 +125,8 @@ def embed_crop_pairs(
         **loader_options(device),
     )
     found: dict[str, list[np.ndarray]] = {"clean": [], "augmented": []}
-    with tqdm(total=len(pairs), desc="crop pairs", disable=quiet) as bar:
+    bar = progress_bar(total=len(pairs), desc="crop pairs", shown=not quiet)
+    with bar:
         for names, crops in loader:
             crops = crops.to(device, non_blocking=True)
             wavs = crops.transpose(0, 1).flatten(0, 1)

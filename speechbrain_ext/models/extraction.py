@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from speechbrain.utils.distributed import get_rank, if_main_process
+from speechbrain.utils.distributed import get_rank
 from tqdm import tqdm
 
 from speechbrain_ext.dataio.audio import read_speech
@@ -27,6 +27,7 @@ from speechbrain_ext.models.embedder import (
 from speechbrain_ext.utils.devices import loader_options
 from speechbrain_ext.utils.distributed import n_processes, process_sum
 from speechbrain_ext.utils.files import atomic_path
+from speechbrain_ext.utils.terminal import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -236,9 +237,7 @@ def embed_in_chunks(
     max_frames = round(max_batch_seconds * SAMPLE_RATE)
     plan = chunks(manifest, max_frames, chunk_size)
     device = next(embedder.parameters()).device
-    with tqdm(
-        total=len(manifest), desc="embed", disable=not if_main_process()
-    ) as bar:
+    with progress_bar(total=len(manifest), desc="embed") as bar:
         missing = _missing_chunks(folder, plan, bar)
         batches = list(chain.from_iterable(missing.values()))
         read = read_batches(manifest, batches, num_workers, device)
@@ -389,11 +388,14 @@ def embed_manifest(
     mine = batches[get_rank() or 0 :: n_processes()]
     whole = np.zeros((len(manifest), embedder.embedding_size), np.float32)
     n_mine = sum(map(len, mine))
-    quiet = title is None or not if_main_process()
     device = next(embedder.parameters()).device
     if mine:
         read = read_batches(manifest, mine, num_workers, device, grain)
-        with tqdm(total=n_mine, desc=title, disable=quiet, leave=False) as bar:
+        is_shown = title is not None
+        bar = progress_bar(
+            total=n_mine, desc=title, shown=is_shown, leave=False
+        )
+        with bar:
             rows, embeddings = embed_batches(embedder, manifest, read, bar)
         whole[rows] = embeddings
     if n_processes() == 1:

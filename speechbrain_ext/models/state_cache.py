@@ -20,7 +20,6 @@ import torch
 from speechbrain.utils.distributed import (
     ddp_barrier,
     get_rank,
-    if_main_process,
     run_on_main,
 )
 from tqdm import tqdm
@@ -45,6 +44,7 @@ from speechbrain_ext.utils.files import (
 )
 from speechbrain_ext.utils.keyed_random import crop_keys, uniforms
 from speechbrain_ext.utils.precision import full_precision
+from speechbrain_ext.utils.terminal import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +174,7 @@ class StateCopies:
             next(self.encoder.parameters()).device,
         )
         total = sum(len(self._rows(first)) for first in mine)
-        hidden = not shown or not if_main_process()
-        with tqdm(total=total, desc="states", disable=hidden) as bar:
+        with progress_bar(total=total, desc="states", shown=shown) as bar:
             for first in mine:
                 own = islice(read, len(batches[first]))
                 self._write(own, augment, bar)

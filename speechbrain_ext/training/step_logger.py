@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 from speechbrain.utils.distributed import if_main_process
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from speechbrain_ext.utils.files import PathLike
-from speechbrain_ext.utils.terminal import statistics_in_words
+from speechbrain_ext.utils.terminal import progress_bar, statistics_in_words
 
 
 class StepLogger:
@@ -49,11 +48,11 @@ class StepLogger:
         self.writer = None
         if if_main_process():
             self.writer = SummaryWriter(str(folder), purge_step=first_step + 1)
-        self.line = tqdm(
+        self.line = progress_bar(
             bar_format="{desc}",
             position=1,
             leave=False,
-            disable=not (shown and if_main_process()),
+            shown=shown,
         )
 
     def begin_epoch(self, epoch: int, n_epochs: int) -> None:

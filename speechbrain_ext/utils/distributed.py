@@ -6,7 +6,12 @@ statistics of BatchNorm, the loss that is reported) is computed over them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -287,6 +292,62 @@ def gathered_objects(value: Any) -> list[Any]:
     found: list[Any] = [None] * n_processes()
     torch.distributed.all_gather_object(found, value)
     return found
+
+
+def once_a_machine(
+    make: Callable[[], Sequence[np.ndarray]],
+) -> list[np.ndarray]:
+    """Make arrays in one process of each machine, which share them.
+
+    The others map them from a file, of which nothing is left when all have:
+    neither the work nor the memory is theirs. Where the system's folder for
+    temporary files has no room, each process makes its own.
+
+    Arguments
+    ---------
+    make : callable
+        Returns the arrays. Each process must call this function with it.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        What a process writes into them is its own.
+
+    Example
+    -------
+    >>> once_a_machine(lambda: [np.arange(2)])
+    [array([0, 1])]
+    """
+    if n_processes() == 1:
+        return list(make())
+    machine = (socket.gethostname(), _boot_id())
+    leader = gathered_objects(machine).index(machine)
+    own, shared, made = None, None, None
+    try:
+        if torch.distributed.get_rank() == leader:
+            made = list(make())
+            with contextlib.suppress(OSError):
+                own = tempfile.mkdtemp(prefix="shared-")
+                for number, array in enumerate(made):
+                    np.save(f"{own}/{number:03d}.npy", array)
+                shared = own
+        shared = gathered_objects(shared)[leader]
+        if shared is None:
+            found = made if made is not None else list(make())
+        else:
+            names = sorted(Path(shared).glob("*.npy"))
+            found = [np.load(name, mmap_mode="c") for name in names]
+        gathered_objects(None)  # all have mapped them
+    finally:
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)
+    return [np.asarray(array) for array in found]
+
+
+def _boot_id() -> str:
+    """Return what tells machines of one name apart, on Linux."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text() if path.exists() else ""
 
 
 def own_rows(n_rows: int) -> slice:

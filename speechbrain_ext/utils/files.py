@@ -38,7 +38,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     Arguments
     ---------
     path : str or os.PathLike
-        The final name; its folder is created when missing.
+        The final name; its folder is created when missing. A file there is
+        replaced, and a folder of parts.
 
     Yields
     ------
@@ -75,6 +76,9 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
             yield part
         # mkstemp makes files private; a shared folder expects the umask.
         os.chmod(part, 0o666 & ~_umask())
+        if (path / SHARDS).is_file():
+            # A folder of parts, which an earlier attempt has left there.
+            shutil.rmtree(path)
         move_synced(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ In a clone they lie beside the package, in an installed wheel inside it.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from speechbrain_ext.utils.files import PathLike
@@ -57,8 +58,22 @@ def shipped_model(name: PathLike) -> Path | None:
     parts = Path(name).parts
     if len(parts) == 2 and parts[0] == MODELS.name:
         parts = parts[1:]
-    known = {path.name: path for path in MODELS.glob("*") if path.is_dir()}
-    return known.get(parts[0]) if len(parts) == 1 else None
+    return _models().get(parts[0]) if len(parts) == 1 else None
+
+
+def _models() -> dict[str, Path]:
+    return {path.name: path for path in MODELS.glob("*") if path.is_dir()}
+
+
+def shipped_models_like(name: str) -> list[str]:
+    """Return the names of shipped models that a name may be meant for.
+
+    Example
+    -------
+    >>> shipped_models_like("minivox_wisper")
+    ['minivox_whisper']
+    """
+    return difflib.get_close_matches(Path(name).name, _models())
 
 
 def comment_of(path: Path) -> str:

@@ -3,12 +3,85 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 # Libraries whose information is for the log file, and warnings for both.
 _OURS = ("speechbrain_ext", "__main__")
 # Names of statistics that are not words.
 _WORDS = {"lr": "learning rate", "eer": "EER in %", "l2": "L2 distance"}
+
+_bars: ContextVar[bool] = ContextVar("bars", default=True)
+
+
+def progress_bar(
+    items: Iterable | None = None, *, shown: bool = True, **options: Any
+) -> tqdm:
+    """Return a progress bar, which the first process shows unless told not to.
+
+    Arguments
+    ---------
+    items : iterable, optional
+        What it goes through; None: it is updated by hand.
+    shown : bool
+        False hides it, as `hide_progress_bars` does.
+    **options : Any
+        Of `tqdm.tqdm`.
+
+    Example
+    -------
+    >>> [2 * number for number in progress_bar([1, 2], shown=False)]
+    [2, 4]
+    """
+    # Not needed by those who want words alone.
+    from tqdm import tqdm
+
+    return tqdm(items, disable=not (shown and bars_are_shown()), **options)
+
+
+def bars_are_shown() -> bool:
+    """Return whether this process shows progress bars.
+
+    Example
+    -------
+    >>> bars_are_shown()
+    True
+    """
+    from speechbrain.utils.distributed import if_main_process
+
+    return _bars.get() and if_main_process()
+
+
+def bar_environment() -> dict[str, str]:
+    """Return variables that tqdm reads when it is imported.
+
+    A progress bar that no terminal shows, but a log file keeps, is written
+    every ten seconds, in place of ten times a second.
+
+    Example
+    -------
+    >>> bar_environment().keys() <= {"TQDM_MININTERVAL"}
+    True
+    """
+    return {} if sys.stderr.isatty() else {"TQDM_MININTERVAL": "10"}
+
+
+def hide_progress_bars(hidden: bool = True) -> None:
+    """Hide the progress bars that this thread makes from now on, or show them.
+
+    Example
+    -------
+    >>> hide_progress_bars()
+    >>> progress_bar(total=3).disable
+    True
+    >>> hide_progress_bars(False)
+    """
+    _bars.set(not hidden)
 
 
 class OwnMessages(logging.Filter):

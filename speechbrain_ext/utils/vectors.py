@@ -7,6 +7,7 @@ or broken one is found, and named, before it becomes a score.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -198,7 +199,10 @@ def large_array(
     if n_bytes < LARGE:
         return np.empty(sizes, dtype=dtype)
     folder = _scratch.get() or tempfile.gettempdir()
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".rows-") as file:
+    # Of a process that is killed before the file has lost its name,
+    # `remove_leftovers` knows it.
+    prefix = f".rows.part{os.getpid()}-"
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix) as file:
         reserve(file.name, n_bytes)
         # A plain view: each access of a memory map would make a new object.
         return np.asarray(np.memmap(file.name, dtype, "r+", shape=sizes))

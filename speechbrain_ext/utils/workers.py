@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from speechbrain.utils.distributed import if_main_process
-from tqdm import tqdm
 from tqdm.contrib.concurrent import process_map, thread_map
 
 from speechbrain_ext.utils.distributed import gathered_objects, own_rows
 from speechbrain_ext.utils.signals import end_with_parent
+from speechbrain_ext.utils.terminal import bars_are_shown, progress_bar
 
 
 def in_parallel(
@@ -66,9 +65,8 @@ def _on_workers(
     title: str,
     threads: bool,
 ) -> list[Any]:
-    shown = {"desc": title, "disable": not if_main_process()}
     if num_workers <= 1:
-        return [function(item) for item in tqdm(items, **shown)]
+        return [function(item) for item in progress_bar(items, desc=title)]
     # Chunks, for a million futures would weigh more than their results.
     size = min(max(len(items) // (8 * num_workers), 1), 256)
     chunks = [items[i : i + size] for i in range(0, len(items), size)]
@@ -76,7 +74,13 @@ def _on_workers(
     # whose threads take 8 times as long for 100,000 headers.
     start = thread_map if threads else process_map
     work = functools.partial(_each, function, threads)
-    shown |= {"unit": "chunk", "max_workers": num_workers, "chunksize": 1}
+    shown = {
+        "desc": title,
+        "unit": "chunk",
+        "disable": not bars_are_shown(),
+        "max_workers": num_workers,
+        "chunksize": 1,
+    }
     return [result for part in start(work, chunks, **shown) for result in part]
 
 

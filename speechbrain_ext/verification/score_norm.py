@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from speechbrain_ext.utils.distributed import gathered_objects, own_rows
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.precision import full_precision
+from speechbrain_ext.utils.terminal import progress_bar
 from speechbrain_ext.utils.vectors import (
     as_matrix,
     by_blocks,
@@ -82,7 +82,9 @@ def cohort_statistics(
     starts = range(0, len(vectors), block)
     own = own_rows(len(starts))
     # Short lists need no progress bar.
-    for first in tqdm(starts[own.start : own.stop], desc="cohort", delay=2):
+    for first in progress_bar(
+        starts[own.start : own.stop], desc="cohort", delay=2
+    ):
         part = slice(first, first + block)
         scores = (torch.from_numpy(vectors[part]) @ others).numpy()
         if top_k is not None and top_k < len(cohort):

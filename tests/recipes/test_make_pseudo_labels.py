@@ -643,4 +643,4 @@ def test_arrays_in_files_give_the_labels_of_arrays_in_memory(
     label(corpus, "files", **options)
     assert len(made) > 10
     assert outputs(corpus / "files") == outputs(corpus / "memory")
-    assert not list(corpus.rglob(".rows-*"))
+    assert not list(corpus.rglob(".rows*"))

@@ -83,6 +83,13 @@ def test_a_manifest_in_parts_has_the_rows_of_one_file(data, tmp_path):
     assert record.stat().st_mtime_ns == before
 
 
+def test_an_attempt_in_parts_goes_on_as_one_file(data, tmp_path):
+    folder = _prepare(data, tmp_path / "out", shard_rows=2)
+    (folder / "stage.json").unlink()
+    _prepare(data, folder)
+    assert (folder / "train.csv").is_file()
+
+
 def test_a_finished_folder_is_left_alone_until_the_data_change(data, tmp_path):
     out = _prepare(data, tmp_path / "out")
     receipt = (out / "stage.json").read_bytes()

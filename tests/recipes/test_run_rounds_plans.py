@@ -179,6 +179,27 @@ def automatic(folder, monkeypatch, churns, killed_before=None):
     return done
 
 
+def test_a_corpus_in_parts_is_checked_as_soon_as_it_is_prepared(
+    tmp_path, monkeypatch
+):
+    """Else a crop that fits none is found after days of other steps."""
+    seen = []
+
+    def prepare(step, plan, options):
+        seen.append(step.kind)
+        plan.corpus.train.mkdir(parents=True, exist_ok=True)
+
+    def check(plan):
+        raise InputError("it does not fit")
+
+    monkeypatch.setattr(run_rounds, "start", prepare)
+    monkeypatch.setattr(run_rounds, "check_prepared", check)
+    monkeypatch.setattr(run_rounds, "show", lambda _: None)
+    with pytest.raises(InputError, match="does not fit"):
+        run_rounds.main([PLAN, f"--output_folder={tmp_path / 'run'}"])
+    assert seen == [Kind.PREPARE]
+
+
 CHURNS = {"round1": 0.4, "round2": 0.3, "round3": 0.28, "round4": 0.1}
 
 

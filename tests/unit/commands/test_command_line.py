@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,37 @@ def test_output_that_nobody_reads_is_one_line(capsys, monkeypatch):
     said = capsys.readouterr().err
     assert said.startswith("error: Broken pipe; ")
     Path(said.strip().rpartition("traceback: ")[2]).unlink()
+
+
+@pytest.mark.parametrize(
+    ("rank", "words", "status", "said"),
+    [
+        # Ended while it waits: the first process has told all.
+        (1, "n is 0; it must be 1; correct --n", 143, ""),
+        (0, "gloo: Connection closed by peer", 143, ""),
+        # Nobody ends it: it is the only one that failed.
+        (1, "n is 0; it must be 1; correct --n", 2, "error: n is 0; "),
+        # The first process tells at once.
+        (0, "n is 0; it must be 1; correct --n", 2, "error: n is 0; "),
+    ],
+)
+def test_one_process_of_many_tells_what_all_have_found(
+    monkeypatch, capsys, rank, words, status, said
+):
+    """Under torchrun each process printed the same line, or its own."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setattr(command_line, "_GRACE", 0.3)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+
+    def main():
+        if status == 143:
+            timer.start()
+        raise InputError(words)
+
+    with pytest.raises(SystemExit) as stop:
+        command_line.run(main)
+    timer.cancel()
+    found = capsys.readouterr().err
+    assert stop.value.code == status
+    assert found.startswith(said) and bool(found) == bool(said)

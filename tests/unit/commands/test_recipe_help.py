@@ -9,6 +9,7 @@ from speechbrain_ext.commands.recipe_help import (
     purpose_of,
     recipe_help,
 )
+from speechbrain_ext.experiment.recipe_settings import settings_of
 from speechbrain_ext.utils.settings import Settings, Wired, setting
 
 
@@ -74,3 +75,10 @@ def test_a_program_is_not_run_for_its_docstring(tmp_path):
     script = tmp_path / "a.py"
     script.write_text("raise SystemExit(9)\n")
     assert purpose_of(script) == ""
+
+
+def test_what_each_plan_states_must_not_be_given():
+    """A newcomer read that --output_folder must be given to every plan."""
+    words = " ".join(recipe_help(settings_of("run_rounds")).split())
+    assert "must be given" not in words
+    assert "writes to [text; each plan has its own]" in words

@@ -160,3 +160,19 @@ def test_what_fails_leaves_no_part(tmp_path, whole):
         with new_rows(tmp_path / "x.npy", whole.shape, 4):
             raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_takes_the_place_of_the_parts_of_an_earlier_attempt(
+    tmp_path, whole
+):
+    """It was refused, "Is a directory", until one removed the folder."""
+    for shard_rows in (3, None, 3):
+        with new_rows(tmp_path / "x.npy", whole.shape, shard_rows) as rows:
+            rows[np.arange(len(whole))] = whole
+        np.testing.assert_array_equal(open_rows(tmp_path / "x.npy"), whole)
+        assert (tmp_path / "x.npy").is_dir() == bool(shard_rows)
+    # Another folder is nobody's leftover.
+    (tmp_path / "y.npy").mkdir()
+    with pytest.raises(IsADirectoryError):
+        with new_rows(tmp_path / "y.npy", whole.shape) as rows:
+            rows[:] = whole

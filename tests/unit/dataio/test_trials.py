@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from speechbrain_ext.dataio import trials as dataio_trials
 from speechbrain_ext.dataio.trials import (
     check_known,
     check_pairs,
@@ -11,6 +12,7 @@ from speechbrain_ext.dataio.trials import (
     read_trial_file,
     warn_of_reversed,
 )
+from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
 
 
@@ -47,6 +49,12 @@ def test_a_bad_line_is_named(line, said):
     with pytest.raises(InputError) as error:
         _parse(f"1 a b\n{line}\n0 a c\n")
     assert said in str(error.value) and "label enrol test" in str(error.value)
+
+
+def test_a_first_line_of_five_words_is_named():
+    """pandas would take the first of them for a name of the row."""
+    with pytest.raises(InputError, match="line 1 has more than 4 words"):
+        _parse("1 a b c d\n1 a b\n0 a c\n")
 
 
 def test_kaldis_lists_are_read():
@@ -133,6 +141,33 @@ def test_names_with_spaces_are_read_between_tabs():
     assert trials.enrol.tolist() == ["a b.wav", "a b.wav"]
     assert trials.test.tolist() == ["c d.wav", "e.wav"]
     assert trials.lines.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("block", [1, 1000])
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_old_macs_line_ends_are_line_ends(monkeypatch, separator, block):
+    """A list lost lines, or was refused, where line feeds alone count."""
+    monkeypatch.setattr(dataio_trials, "BLOCK", block)
+    text = "1 a b\r0 a c\r0 b c\n1 c d\r".replace(" ", separator)
+    trials = _parse(text)
+    assert trials.enrol.tolist() == ["a", "a", "b", "c"]
+    assert trials.lines.tolist() == [1, 2, 3, 4]
+
+
+def test_a_large_list_is_as_it_was_read_whatever_becomes_of_its_file(
+    tmp_path, monkeypatch
+):
+    """It was mapped: cut short meanwhile, it ended the process (SIGBUS)."""
+    monkeypatch.setattr(vectors, "LARGE", 1)
+    path = tmp_path / "list.txt"
+    text = "".join(f"{i % 2} a{i} b{i}\n" for i in range(1000))
+    path.write_text(text)
+    trials = read_trial_file("dev", path)
+    before = trials.summary()
+    path.write_text("1 a b\n")
+    assert trials.summary() == before
+    trials.write(tmp_path / "copy.txt")
+    assert (tmp_path / "copy.txt").read_text() == text
 
 
 def test_windows_line_ends_are_no_part_of_a_name():

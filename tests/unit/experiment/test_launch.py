@@ -115,6 +115,8 @@ def test_what_the_user_has_set_wins_in_the_environment(monkeypatch):
     monkeypatch.delenv("PYTHONPATH")
     environment = recipe_environment()
     assert CPU_ENVIRONMENT.items() <= environment.items()
+    # Nobody looks at the bars of a test.
+    assert environment["TQDM_MININTERVAL"] == "10"
     assert environment["PYTHONPATH"] == str(ROOT)
 
 

@@ -130,8 +130,9 @@ def test_a_config_that_is_no_json_is_one_clear_error(model, content):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere/at/all", "neither a folder nor the id"),
-        ("nowhere", "neither a folder nor the id"),
+        ("nowhere/at/all", "neither a folder, .* nor the id"),
+        ("nowhere", "neither a folder, .* nor the id .*; correct the path"),
+        ("minivox_wisper", "did you mean minivox_whisper"),
     ],
 )
 def test_a_source_without_a_model_is_one_clear_error(source, message):

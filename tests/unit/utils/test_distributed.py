@@ -2,7 +2,10 @@
 
 import copy
 import itertools
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed
@@ -10,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_ext.utils.distributed import (
     SharedBatchNorm,
+    once_a_machine,
     process_mean,
     share_batch_norm,
 )
@@ -99,6 +103,28 @@ def batches_of_networks():
     return torch.randn((20, 6, 2, 6), generator=generator, dtype=torch.float64)
 
 
+def shared_arrays(log):
+    """Arrays made once on this machine, where they lie, and without room."""
+
+    def make():
+        with open(log, "a") as stream:
+            stream.write("made\n")
+        return [np.arange(5, dtype=np.int16), np.float32([0.5])]
+
+    arrays = once_a_machine(make)
+    maps = Path("/proc/self/maps").read_text()
+    kept = tempfile.tempdir
+    tempfile.tempdir = f"{log}/nowhere"
+    alone = once_a_machine(make)
+    tempfile.tempdir = kept
+    return {
+        "arrays": [array.tolist() for array in arrays],
+        "mapped": sum("/shared-" in line for line in maps.splitlines()),
+        "log": str(log),
+        "alone": [array.tolist() for array in alone],
+    }
+
+
 def work(rank, n_processes, folder):
     """One of the processes: its part of each case, saved."""
     torch.set_num_threads(1)  # as conftest.py
@@ -127,6 +153,7 @@ def work(rank, n_processes, folder):
     found["network"] = trained(net, batches[:, rank::n_processes])
     value = torch.tensor([1.0, 10.0]) * (rank + 1)
     found["mean"], found["value"] = process_mean(value, "cpu"), value
+    found["shared"] = shared_arrays(folder / f"made{n_processes}")
     torch.save(found, folder / f"{n_processes}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -186,6 +213,21 @@ def test_a_mean_over_processes_leaves_each_value_as_it_was(found):
         assert found[2][rank]["mean"].tolist() == [1.5, 15.0]
         value = [1.0 + rank, 10.0 + 10 * rank]
         assert found[2][rank]["value"].tolist() == value
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_arrays_are_made_once_and_mapped_by_all(found, n_processes):
+    """Each process of a machine decoded hours of sounds for itself."""
+    for each in found[n_processes]:
+        shared = each["shared"]
+        assert shared["arrays"] == shared["alone"] == [[0, 1, 2, 3, 4], [0.5]]
+        assert shared["mapped"] == (2 if n_processes == 2 else 0)
+
+
+def test_without_room_for_shared_arrays_each_process_makes_its_own(found):
+    # First one for all, then one each.
+    made = Path(found[2][0]["shared"]["log"]).read_text().split()
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,26 @@
 """What a run says: messages of ours, statistics in words, the time left."""
 
 import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from copy_words import Recipe, program
 from speechbrain.utils import train_logger
 
 import speechbrain_ext.training
+from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.terminal import (
+    hide_progress_bars,
     in_minutes,
+    progress_bar,
     progress_line,
     statistics_in_words,
 )
 
+ROOT = Path(__file__).parents[3]
 SAYS = """
     import logging
     logging.getLogger("speechbrain.core").info("scaled")
@@ -65,3 +73,48 @@ def test_the_time_left_is_said_as_far_as_it_is_known():
 )
 def test_times_are_told_in_their_unit(seconds, words):
     assert in_minutes(seconds) == words
+
+
+def test_bars_are_hidden_for_a_recipe_that_is_told_so(tmp_path, capsys):
+    """--noprogressbar hid the bars of trainings alone."""
+    recipe = Recipe(tmp_path)
+    argv = [str(recipe.leaf), f"--text={recipe.text}"]
+    argv.append(f"--output_folder={recipe.out}")
+    RecipeRun(__file__, recipe.scope().CopyWords, [*argv, "--noprogressbar"])
+    assert list(progress_bar(range(3), desc="seen")) == [0, 1, 2]
+    assert "seen" not in capsys.readouterr().err
+    RecipeRun(__file__, recipe.scope().CopyWords, argv)
+    assert list(progress_bar(range(3), desc="seen")) == [0, 1, 2]
+    assert "seen" in capsys.readouterr().err
+
+
+def test_other_processes_show_no_bars(monkeypatch):
+    is_first = "speechbrain.utils.distributed.if_main_process"
+    monkeypatch.setattr(is_first, lambda: False)
+    hide_progress_bars(False)
+    assert progress_bar(total=3).disable
+
+
+def test_a_bar_in_a_log_is_written_every_ten_seconds(monkeypatch):
+    """Ten updates a second filled the logs of jobs."""
+    code = (
+        "import os, sys; from speechbrain_ext.utils.terminal import "
+        "bar_environment; os.environ.update(bar_environment()); "
+        "from tqdm import tqdm; print(tqdm(total=2).mininterval)"
+    )
+    monkeypatch.delenv("TQDM_MININTERVAL", raising=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "10.0\n"
+
+
+def test_all_bars_come_from_one_place():
+    made = re.compile(r"^(?!.*>>>).*\btqdm\(", re.M)
+    makers = [
+        path.name
+        for folder in ("speechbrain_ext", "recipes")
+        for path in (ROOT / folder).rglob("*.py")
+        if made.search(path.read_text("utf-8"))
+    ]
+    assert makers == ["terminal.py"]

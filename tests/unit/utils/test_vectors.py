@@ -1,5 +1,8 @@
 """Gathering embeddings: blocks, types, and what is refused."""
 
+import functools
+import os
+import signal
 import tracemalloc
 
 import numpy as np
@@ -8,12 +11,15 @@ import torch
 
 from speechbrain_ext.utils import vectors
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.files import remove_leftovers
 from speechbrain_ext.utils.vectors import (
     as_matrix,
     check_squares,
     check_vectors,
     checked_rows,
     inner_products,
+    large_array,
+    scratch_folder,
     unit_rows,
 )
 from speechbrain_ext.utils.whitening import whiten_, whitening
@@ -136,3 +142,20 @@ def test_an_error_names_the_utterance_where_it_is_known():
     x[3, 1] = np.inf
     with pytest.raises(InputError, match="the first is that of 'd'"):
         check_vectors(x[1:], ids)
+
+
+def test_the_file_of_an_array_that_a_kill_leaves_is_a_leftover(
+    tmp_path, monkeypatch
+):
+    """It may be as large as the embeddings, and nothing removed it."""
+    monkeypatch.setattr(vectors, "LARGE", 1)
+    process = os.fork()
+    if not process:
+        kill = functools.partial(os.kill, os.getpid(), signal.SIGKILL)
+        vectors.reserve = lambda *_: kill()
+        with scratch_folder(tmp_path):
+            large_array(3)
+    os.waitpid(process, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert len(remove_leftovers(tmp_path)) == 1
+    assert not list(tmp_path.iterdir())
