@@ -148,7 +148,8 @@ def help_of(name: str, words: list[str]) -> str:
 def _named(command: str) -> str:
     """Return the recipe or program that a command is."""
     names = {command_of(name): name for name in (*RECIPE_SETTINGS, *PROGRAMS)}
-    names |= {name: name for name in RECIPE_SETTINGS}
+    for name in RECIPE_SETTINGS:
+        names |= {name: name, name.replace("_", "-"): name}
     if command not in names:
         near = difflib.get_close_matches(command, names, 1)
         way = f"did you mean {near[0]}?" if near else "see sbext --help"

@@ -29,8 +29,9 @@ _LEAVES = "YAML (a name, or a file of your own; if none is given, the first):"
 _PLANS = "PLAN (a name, or a YAML file of your own, whose base may be one):"
 _OPTIONS = (
     "SpeechBrain's run options are taken too, such as --device=cpu or cuda:0, "
-    "--precision=bf16, --noprogressbar, --debug (tiny; to see that it runs) or "
-    "--grad_accumulation_factor=2."
+    "--precision=bf16 (of a training's models without gradients: "
+    "--eval_precision=bf16), --compile, --noprogressbar, --debug (tiny; to see "
+    "that it runs) or --grad_accumulation_factor=2."
 )
 
 

@@ -208,3 +208,10 @@ def test_ctrl_c_while_a_recipe_imports_is_one_line(monkeypatch, capsys):
         sbext.program()
     assert stop.value.code == 130
     assert capsys.readouterr().err.startswith("stopped by SIGINT; nothing was")
+
+
+@pytest.mark.parametrize("word", ["export", "export_model", "export-model"])
+def test_a_recipe_is_a_command_by_each_of_its_names(word, capsys):
+    """sbext export-model was refused, with export_model for an answer."""
+    sbext.main([word, "--help"])
+    assert "usage: sbext export " in capsys.readouterr().out
