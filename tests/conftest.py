@@ -8,6 +8,8 @@ import pytest
 import torch
 from plug_in_package import write_package
 
+from speechbrain_ext.utils.terminal import hide_progress_bars
+
 torch.set_num_threads(1)
 # For the processes that tests start, however pytest itself was started.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -15,6 +17,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # SIGHUP. Tests, and the processes that they start, have both as in a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _bars_as_at_the_start():
+    """A recipe that a test stops with --noprogressbar hides no later bars."""
+    hide_progress_bars(False)
 
 
 @pytest.fixture

@@ -455,6 +455,8 @@ class RecipeRun:
 
     def finish(self, outputs: list[str], **facts: Any) -> None:
         """Write the stage record: outputs (names in the folder) and facts."""
+        # What this Python does next is no longer this recipe's.
+        hide_progress_bars(False)
         seconds = time.monotonic() - self._start
         run_on_main(
             write_record,

@@ -88,6 +88,11 @@ def test_bars_are_hidden_for_a_recipe_that_is_told_so(tmp_path, capsys):
     assert "seen" in capsys.readouterr().err
 
 
+def test_a_recipe_that_is_done_hides_no_later_bars(tmp_path):
+    Recipe(tmp_path).run("--noprogressbar")
+    assert not progress_bar(total=3).disable
+
+
 def test_other_processes_show_no_bars(monkeypatch):
     is_first = "speechbrain.utils.distributed.if_main_process"
     monkeypatch.setattr(is_first, lambda: False)
