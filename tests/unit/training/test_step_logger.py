@@ -1,6 +1,7 @@
 """StepLogger: what TensorBoard is given, and what a resumed run hides."""
 
 import pytest
+from speechbrain.utils import distributed
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
@@ -46,7 +47,8 @@ def test_statistics_are_shown_below_the_progress_bar(tmp_path, capsys):
 
 @pytest.mark.parametrize("main", [True, False])
 def test_other_processes_are_silent(tmp_path, monkeypatch, capsys, main):
-    monkeypatch.setattr(step_logger, "if_main_process", lambda: main)
+    for module in (step_logger, distributed):
+        monkeypatch.setattr(module, "if_main_process", lambda: main)
     log = StepLogger(tmp_path / "log", first_step=0, interval=1)
     log.step(1, {"kl": 1.25})
     log.epoch(1, {"kl": 1.25})
