@@ -27,7 +27,7 @@ import pandas as pd
 
 from speechbrain_ext.utils.errors import InputError
 from speechbrain_ext.utils.files import read_json, write_json
-from speechbrain_ext.utils.vectors import flat_nonzero, large_array, taken
+from speechbrain_ext.utils.vectors import large_array, row_blocks, taken
 
 # Texts that are Python strings at once, while a column is read or compared.
 BLOCK = 2**17
@@ -189,7 +189,10 @@ class TextColumn(Sequence[str]):
         corpus, are compared and not searched.
         """
         if self.is_same(texts):
-            return flat_nonzero(_all, len(self))
+            rows = large_array(len(self), np.int64)
+            for part in row_blocks(len(rows)):
+                rows[part] = np.arange(part.start, part.stop)
+            return rows
         if not isinstance(texts, TextColumn):
             texts = np.asarray(texts, dtype=object)
         found = large_array(len(texts), np.int64)
@@ -305,10 +308,6 @@ class TextColumn(Sequence[str]):
             return bounds[:-1], bounds[1:]
         rows = self.rows[part]
         return self.bounds[rows], self.bounds[rows + 1]
-
-
-def _all(rows: slice) -> np.ndarray:
-    return np.ones(rows.stop - rows.start, dtype=bool)
 
 
 def packed(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,7 @@ from speechbrain_ext.utils.vectors import (
     large_array,
     row_blocks,
     taken,
+    used_rows,
 )
 
 logger = logging.getLogger(__name__)
@@ -286,11 +287,7 @@ def _used(
     texts: np.ndarray, *sides: np.ndarray
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Return the texts that two sides use, sorted, and their new numbers."""
-    is_used = np.zeros(len(texts), dtype=bool)
-    for side in sides:
-        for rows in row_blocks(len(side)):
-            is_used[side[rows]] = True
-    used = np.flatnonzero(is_used)
+    used = used_rows(len(texts), *sides)
     used = used[np.argsort(texts[used], kind="stable")]
     rank = np.zeros(len(texts), dtype=np.int32)
     rank[used] = np.arange(len(used))
@@ -321,7 +318,9 @@ def warn_of_reversed(trials: TrialList) -> int:
     >>> warn_of_reversed(parse_trials("dev", "dev.txt", b"1 a b\\n0 a c\\n"))
     0
     """
-    again = _repeats(trials, either=True) & ~_repeats(trials)
+    again = _repeats(trials, either=True)
+    if again.any():
+        again = again & ~_repeats(trials)
     if again.any():
         row = int(again.argmax())
         logger.warning(
@@ -362,11 +361,11 @@ def check_pairs(trials: TrialList, allow_repeats: bool = False) -> None:
     speechbrain_ext.utils.errors.InputError: dev.txt line 3: the pair a b is ...
     """
     itself = by_blocks(np.equal, *trials.sides, dtype=bool)
-    again = _repeats(trials)
-    contradicts = _repeats(trials, either=True)
-    if contradicts.any():
+    # None of these in either order: then there is none in one order.
+    contradicts = again = _repeats(trials, either=True)
+    if again.any():
         same = _repeats(trials, either=True, labelled=True)
-        contradicts = contradicts & ~same
+        contradicts, again = again & ~same, _repeats(trials)
     if itself.any():
         bad, rule = itself, "compares an utterance with itself"
         way = "remove it"

@@ -292,6 +292,29 @@ def has_repeats(values: NDArray) -> bool:
     )
 
 
+def used_rows(n_rows: int, *sides: NDArray) -> NDArray:
+    """Return which of N rows some sides name, each once, in order.
+
+    Arguments
+    ---------
+    n_rows : int
+        N.
+    *sides : numpy.ndarray
+        Rows [M] each; a row may be there many times.
+
+    Example
+    -------
+    >>> used_rows(4, np.array([3, 1, 3]), np.array([1]))
+    array([1, 3])
+    """
+    # A mark for each row, not a sort of all sides.
+    used = np.zeros(n_rows, dtype=bool)
+    for side in sides:
+        for part in row_blocks(len(side)):
+            used[side[part]] = True
+    return np.flatnonzero(used)
+
+
 def taken(values: NDArray, rows: NDArray) -> NDArray:
     """Return values [N] at rows [M], which may be many: ``values[rows]``.
 

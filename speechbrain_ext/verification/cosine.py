@@ -29,6 +29,7 @@ from speechbrain_ext.utils.vectors import (
     row_blocks,
     taken,
     unit_rows,
+    used_rows,
 )
 
 
@@ -135,14 +136,10 @@ def used_vectors(
     values = as_matrix(embeddings)
     enrol = checked_rows(enrol_rows, len(values))
     test = checked_rows(test_rows, len(values))
-    # A mark for each embedding, not a sort of all trials.
-    used = np.zeros(len(values), dtype=bool)
-    for side in (enrol, test):
-        for part in row_blocks(len(side)):
-            used[side[part]] = True
-    vectors = unit_rows(values, np.flatnonzero(used))
-    position = np.cumsum(used, out=large_array(len(used), np.int64))
-    position -= 1
+    rows = used_rows(len(values), enrol, test)
+    vectors = unit_rows(values, rows)
+    position = large_array(len(values), np.int64)
+    position[rows] = np.arange(len(rows))
     return vectors, taken(position, enrol), taken(position, test)
 
 
