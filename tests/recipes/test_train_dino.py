@@ -213,7 +213,7 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
 def test_a_run_goes_on_with_blocks_computed_again(
     corpus, tmp_path, monkeypatch
 ):
-    """As after a GPU's memory ran out: the rest is that of the whole run."""
+    """The losses are those of a run that was never killed."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train_dino.main(arguments(corpus, whole))
     with monkeypatch.context() as patch, pytest.raises(Killed):

@@ -202,7 +202,7 @@ def test_half_precision_hardly_changes_it(fitted):
 
 
 def test_under_autocast_statistics_are_in_float32(fitted):
-    """Of 373 frames bf16 knows 372 or 376."""
+    """A count of 373 frames would become 372 in bf16."""
     encoder = fitted.model.encoder
     wavs = torch.randn(2, 373 * 320)
     wanted = RawStatistics(encoder)(wavs)
