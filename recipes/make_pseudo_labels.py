@@ -35,8 +35,8 @@ from speechbrain_ext.clustering.churn import (
     stability_statistics,
 )
 from speechbrain_ext.clustering.cleaning import (
-    KEPT,
     drop_statistics,
+    kept_rows,
     reasons_to_drop,
 )
 from speechbrain_ext.clustering.cluster_rows import cluster_means
@@ -71,7 +71,6 @@ from speechbrain_ext.experiment.recipe_run import RecipeRun
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.distributed import gathered_rows, own_rows
 from speechbrain_ext.utils.vectors import (
-    flat_nonzero,
     large_array,
     scratch_folder,
     taken,
@@ -217,7 +216,7 @@ def measure(
     speakers: np.ndarray | None,
 ) -> dict[str, float]:
     """Compute statistics of the kept labels, against the truth if given."""
-    kept = flat_nonzero(lambda rows: reason[rows] == KEPT, len(labels))
+    kept = kept_rows(reason)
     own = taken(labels, kept)
     statistics = {
         **size_statistics(own),

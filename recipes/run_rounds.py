@@ -25,7 +25,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ext.clustering.stopping import AUTO
@@ -190,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     longest = longest_plan(settings)
     first = settings.from_stage
     check_first(longest.steps, first)
-    device = recipe.options.device or infer_device()
+    device = recipe.device
     check_run(longest, settings.dry_run, device)
     if settings.dry_run:
         return

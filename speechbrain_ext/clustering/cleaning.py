@@ -94,6 +94,22 @@ def reasons_to_drop(
     return reason
 
 
+def kept_rows(reason: np.ndarray) -> np.ndarray:
+    """Return the rows of the utterances that are not dropped, in order.
+
+    Arguments
+    ---------
+    reason : numpy.ndarray
+        From `reasons_to_drop` [N].
+
+    Example
+    -------
+    >>> kept_rows(np.array([KEPT, SMALL, KEPT])).tolist()
+    [0, 2]
+    """
+    return flat_nonzero(lambda rows: reason[rows] == KEPT, len(reason))
+
+
 def _kept_sizes(labels: np.ndarray, reason: np.ndarray) -> np.ndarray:
     """Count the kept utterances of each cluster [K]."""
     sizes = np.zeros(int(labels.max()) + 1, dtype=np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from speechbrain_ext.clustering import plots
-from speechbrain_ext.clustering.cleaning import KEPT, REASONS
+from speechbrain_ext.clustering.cleaning import KEPT, REASONS, kept_rows
 from speechbrain_ext.clustering.label_metrics import (
     Fit,
     cluster_sizes,
@@ -51,7 +51,7 @@ def write_labels(
     list of str
         The names written.
     """
-    rows = flat_nonzero(lambda part: reason[part] == KEPT, len(labels))
+    rows = kept_rows(reason)
     rank = largest_first(taken(labels, rows))
     names = np.array(
         [f"pseudo{i:05d}" for i in range(labels.max() + 1)], object
@@ -128,7 +128,7 @@ def write_summary(
     list of str
         The names written.
     """
-    rows = flat_nonzero(lambda part: reason[part] == KEPT, len(labels))
+    rows = kept_rows(reason)
     ranked = largest_first(taken(labels, rows))
     sizes = cluster_sizes(ranked)
     cohesion = np.zeros(len(sizes))

@@ -19,6 +19,7 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from speechbrain_ext.utils.devices import checked_device
 from speechbrain_ext.utils.errors import InputError
+from speechbrain_ext.utils.groups import numbered
 from speechbrain_ext.utils.precision import full_precision
 from speechbrain_ext.utils.terminal import statistics_in_words
 from speechbrain_ext.utils.vectors import large_array, row_blocks, taken
@@ -32,14 +33,7 @@ def cluster_sizes(labels: Any) -> np.ndarray:
     >>> cluster_sizes(["b", "a", "b"])
     array([2, 1])
     """
-    labels = np.asarray(labels)
-    if labels.dtype.kind in "iu" and 0 <= labels.min() <= labels.max() < 2**24:
-        # Not sorted: their memory would grow with the utterances.
-        sizes = np.bincount(labels)
-        sizes = sizes[sizes > 0]
-    else:
-        sizes = np.unique(labels, return_counts=True)[1]
-    return np.sort(sizes)[::-1]
+    return np.sort(np.bincount(numbered(np.asarray(labels))))[::-1]
 
 
 def largest_first(labels: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def run(main: Callable[..., Any]) -> None:
                 with contextlib.suppress(Stopped):
                     time.sleep(_GRACE)
                 if signals.number is not None:
-                    sys.exit(128 + signals.number)
+                    sys.exit(failure_of(Stopped(signals.number)).status)
             if signals.number is not None:
                 # What follows a signal is its consequence.
                 error = Stopped(signals.number).with_traceback(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from speechbrain_ext.training.positives import Positives
-from speechbrain_ext.utils.groups import members, place_in_group
+from speechbrain_ext.utils.groups import members, numbered, place_in_group
 from speechbrain_ext.utils.keyed_random import step_seed
 
 
@@ -38,7 +38,7 @@ class OraclePositives(Positives):
 
     def __init__(self, speakers: np.ndarray, seed: int):
         super().__init__(len(speakers), seed)
-        self.speakers = np.unique(speakers, return_inverse=True)[1]
+        self.speakers = numbered(speakers)
 
     def _rows(
         self,

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F
+from speechbrain.utils.distributed import ddp_barrier
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
@@ -337,7 +338,7 @@ def once_a_machine(
         else:
             names = sorted(Path(shared).glob("*.npy"))
             found = [np.load(name, mmap_mode="c") for name in names]
-        gathered_objects(None)  # all have mapped them
+        ddp_barrier()  # all have mapped them
     finally:
         if own is not None:
             shutil.rmtree(own, ignore_errors=True)
